@@ -1,0 +1,65 @@
+"""Images on disk to batches of tensors."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.datasets import ImageDataset, ImageLoader
+from data.layouts import FAKE, REAL, ImageSet, load_set
+from data.protocols import evaluation_protocol, training_protocol
+from data.samplers import EpochSampler, balancing_weights
+from data.transforms import Protocol
+from util import UserError
+
+__all__ = ["create_dataloader", "evaluation_loader"]
+
+
+def worker_count(asked: int) -> int:
+    """--num_threads, but not more than the cores that this process may use."""
+    return min(asked, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
+    """A loader of (images [B, 3, H, W] normalised float32, labels [B]: 0 real, 1 fake) for these options.
+
+    Args:
+        opt: TrainOptions (the train split, shuffled and augmented) or TestOptions (all of --dataroot, in order).
+        split: with TrainOptions, another folder of --dataroot, in order and without augmentation (such as opt.val_split).
+
+    Raises:
+        UserError: no class folders or no images there, or a class is missing where training needs both.
+    """
+    if not opt.isTrain:
+        images = load_set(Path(opt.dataroot), classes=opt.classes)
+        protocol = evaluation_protocol(Protocol("published"), images.suite, opt)
+        return evaluation_loader(images, protocol, opt.batch_size, opt.num_threads)
+    protocol = training_protocol(opt)
+    if split is not None and split != opt.train_split:
+        images = load_set(Path(opt.dataroot) / split, classes=opt.classes)
+        return evaluation_loader(images, protocol.for_evaluation(), opt.batch_size, opt.num_threads)
+    images = load_set(Path(opt.dataroot) / opt.train_split, classes=opt.classes)
+    require_both_classes(images, opt)
+    sampler = EpochSampler(
+        size=len(images.paths),
+        seed=opt.seed,
+        shuffle=not opt.serial_batches,
+        weights=balancing_weights(images.labels) if opt.class_bal else None,
+    )
+    dataset = ImageDataset(images.paths, images.labels, protocol, opt.seed)
+    return ImageLoader(dataset, sampler, opt.batch_size, worker_count(opt.num_threads), torch.cuda.is_available())
+
+
+def require_both_classes(images: ImageSet, opt: Any) -> None:
+    """Raises UserError when a training set has only one class."""
+    for label, name in ((REAL, "real (0_real/)"), (FAKE, "fake (1_fake/)")):
+        if label not in images.labels:
+            raise UserError(f"--dataroot {opt.dataroot}: {opt.train_split}/ has no {name} images; training needs both classes")
+
+
+def evaluation_loader(images: ImageSet, protocol: Protocol, batch_size: int, num_threads: int = 0) -> ImageLoader:
+    """A loader of one set in order, under a protocol without anything random."""
+    dataset = ImageDataset(images.paths, images.labels, protocol.for_evaluation())
+    workers = worker_count(num_threads) if len(images.paths) > batch_size else 0
+    return ImageLoader(dataset, EpochSampler(len(dataset)), batch_size, workers, torch.cuda.is_available())

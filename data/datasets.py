@@ -1,0 +1,149 @@
+"""From a list of files to batches of tensors; files that cannot be read are left out and reported, never scored."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.samplers import EpochSampler, SampleKey
+from data.transforms import Protocol
+from util import log
+
+
+class Sample(NamedTuple):
+    """One image as a worker hands it over; `problem` says why there is no image."""
+
+    index: int
+    label: int
+    image: Tensor | None  # normalised float32 [3, H, W]
+    problem: str
+
+
+class Batch(NamedTuple):
+    """Images of one size: images [B, 3, H, W] normalised float32, labels [B] (0 real, 1 fake), indices [B] into the data set."""
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class LoadedBatch(NamedTuple):
+    """What one step of a loader brings: batches grouped by image size, and what was left out."""
+
+    groups: list[Batch]
+    left_out: list[tuple[int, str]]  # (index, reason)
+
+
+def read_image(path: str) -> Image.Image:
+    """Decode a file completely, as RGB.
+
+    Raises:
+        OSError, ValueError, SyntaxError: the file cannot be read, is empty, truncated or no image, or is too large.
+    """
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises for files that are damaged, truncated, no images, or unreasonably large."""
+
+
+class ImageDataset(Dataset[Sample]):
+    """Files with labels under a protocol; asked for a `SampleKey`, so that augmentation depends on (seed, epoch, index) only."""
+
+    def __init__(self, paths: Sequence[str], labels: Sequence[int], protocol: Protocol, seed: int = 0) -> None:
+        self.paths, self.labels = list(paths), list(labels)
+        self.protocol, self.seed = protocol, seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        label = self.labels[key.index]
+        try:
+            image = read_image(self.paths[key.index])
+            rng = np.random.default_rng((self.seed, key.epoch, key.index))
+            return Sample(key.index, label, self.protocol(image, rng), "")
+        except UNREADABLE as error:
+            return Sample(key.index, label, None, reason(error, self.paths[key.index]))
+
+
+def reason(error: BaseException, path: str) -> str:
+    """Why a file was left out, on one line and without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that Pillow knows"
+    text = " ".join(str(error).replace(path, "").split()).strip(" :'\"")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def collate(samples: list[Sample]) -> LoadedBatch:
+    """Stack samples of the same size, in order of first appearance; list those without an image."""
+    by_size: dict[tuple[int, ...], list[Sample]] = {}
+    for sample in samples:
+        if sample.image is not None:
+            by_size.setdefault(tuple(sample.image.shape), []).append(sample)
+    groups = [
+        Batch(
+            torch.stack([sample.image for sample in group if sample.image is not None]),
+            torch.tensor([sample.label for sample in group]),
+            torch.tensor([sample.index for sample in group]),
+        )
+        for group in by_size.values()
+    ]
+    return LoadedBatch(groups, [(sample.index, sample.problem) for sample in samples if sample.image is None])
+
+
+class ImageLoader:
+    """Iterates over (images [B, 3, H, W], labels [B]) pairs; `batches()` adds the indices, `left_out` the files without a score.
+
+    Pictures of different native sizes come as separate batches, so that B is at most the batch size.
+
+    Args:
+        dataset: the files. sampler: their order. batch_size: B at most.
+        num_workers: processes that decode; does not change what comes out. pin_memory: for copies to a GPU.
+    """
+
+    def __init__(
+        self, dataset: ImageDataset, sampler: EpochSampler, batch_size: int, num_workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
+        self.left_out: dict[str, str] = {}  # path -> reason
+        self._loader: DataLoader[Sample] = DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=num_workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global one
+        )
+
+    def __len__(self) -> int:
+        """Steps per epoch."""
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.batches():
+            yield batch.images, batch.labels
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches with their indices into `dataset.paths`."""
+        for step in self.steps():
+            yield from step
+
+    def steps(self) -> Iterator[list[Batch]]:
+        """What each group of `batch_size` files became: usually one batch; several when sizes differ; none when all are bad."""
+        for loaded in self._loader:
+            for index, why in loaded.left_out:
+                self._leave_out(self.dataset.paths[index], why)
+            yield [Batch(*group) for group in loaded.groups]
+
+    def _leave_out(self, path: str, why: str) -> None:
+        if path not in self.left_out:
+            self.left_out[path] = why
+            log.warning("left out %s (%s)", path, why)

@@ -1,0 +1,102 @@
+"""Which preprocessing applies: the training protocol of a run, and the evaluation protocols by name and by suite."""
+
+from dataclasses import replace
+from typing import Any
+
+from data.transforms import Augmentation, Protocol, available_jpeg_methods
+from util import UserError, log
+
+TRAIN_RESIZE = 256
+TRAIN_CROP = 224
+
+EVALUATION_PROTOCOLS = {
+    "published": None,  # by suite, see SUITE_PROTOCOLS; native size for an unknown suite
+    "native": Protocol("native"),
+    "resize256": Protocol("resize256", resize=256),
+    "crop224": Protocol("crop224", resize=256, crop=224),
+    "genimage-tile": Protocol("genimage-tile", crop=224, tile=True),
+}
+SUITE_PROTOCOLS = {
+    "ForenSynths": "resize256",
+    "GANGen-Detection": "native",
+    "DiffusionForensics": "resize256",
+    "UniversalFakeDetect": "resize256",
+    "Diffusion1kStep": "resize256",
+    "AIGCDetectBenchmark": "native",
+    "GenImage": "genimage-tile",
+}
+"""Published geometry of each suite: test.py of the NPR code, and its README for AIGCDetectBenchmark and GenImage."""
+
+NO_AUGMENTATION: dict[str, Any] = {"blur_prob": 0.0, "blur_sig": (0.5,), "jpg_prob": 0.0, "jpg_qual": (75,)}
+DATA_AUGMENTATION: dict[str, Any] = {"blur_prob": 0.5, "blur_sig": (0.0, 3.0), "jpg_prob": 0.5, "jpg_qual": (30, 100)}
+"""What --data_aug stands for: Blur+JPEG (0.5) of Wang et al., CVPR 2020, arXiv 1912.11035."""
+
+
+def training_protocol(opt: Any) -> Protocol:
+    """The protocol that TrainOptions describe. By default the published one: resize 256, random crop 224, random flip."""
+    augment = training_augmentation(opt)
+    plain = replace(augment, flip=False) == Augmentation(flip=False)
+    protocol = Protocol(
+        name="published-train" if plain else "published-train+augmentation",
+        resize=None if opt.no_resize else opt.loadSize or TRAIN_RESIZE,
+        crop=None if opt.no_crop else opt.cropSize or TRAIN_CROP,
+        interpolation=opt.rz_interp,
+        augment=augment,
+    )
+    return protocol
+
+
+def training_augmentation(opt: Any) -> Augmentation:
+    """The random changes that TrainOptions ask for; --data_aug sets what the single flags leave open."""
+    defaults = DATA_AUGMENTATION if opt.data_aug else NO_AUGMENTATION
+    given = {name: getattr(opt, name) for name in defaults}
+    chosen = {name: defaults[name] if value is None else value for name, value in given.items()}
+    methods = available_jpeg_methods(opt.jpg_method)
+    if methods != opt.jpg_method and chosen["jpg_prob"] > 0:
+        log.warning("--jpg_method %s: OpenCV is not installed, compressing with %s", ",".join(opt.jpg_method), methods[0])
+    return Augmentation(
+        flip=not opt.no_flip,
+        blur_prob=chosen["blur_prob"],
+        blur_sigma=chosen["blur_sig"],
+        jpeg_prob=chosen["jpg_prob"],
+        jpeg_quality=chosen["jpg_qual"],
+        jpeg_methods=methods,
+    )
+
+
+def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
+    """Geometry for one suite, normalisation of the trained protocol.
+
+    Geometry comes from, in this order: the flags --loadSize, --cropSize, --no_resize, --no_crop; --protocol; the suite's
+    published protocol; native size for an unknown suite.
+
+    Raises:
+        UserError: --protocol is unknown.
+    """
+    name = opt.protocol or "published"
+    if name not in EVALUATION_PROTOCOLS:
+        raise UserError(f"--protocol {name}: unknown; one of {', '.join(EVALUATION_PROTOCOLS)}")
+    protocol = EVALUATION_PROTOCOLS[name] or EVALUATION_PROTOCOLS[SUITE_PROTOCOLS.get(suite, "native")]
+    assert protocol is not None
+    changes: dict[str, Any] = {}
+    if opt.loadSize is not None or opt.no_resize:
+        changes["resize"] = opt.loadSize
+    if opt.cropSize is not None or opt.no_crop:
+        changes["crop"] = opt.cropSize
+    if changes:
+        protocol = replace(protocol, name=f"{protocol.name}+flags", **changes)
+    return trained.with_geometry_of(replace(protocol, interpolation=opt.rz_interp))
+
+
+def describe_protocols() -> str:
+    """The table of --list_protocols."""
+    lines = []
+    for name, protocol in EVALUATION_PROTOCOLS.items():
+        if protocol is None:
+            by_suite = "; ".join(f"{suite}: {chosen}" for suite, chosen in SUITE_PROTOCOLS.items())
+            lines.append(f"{name:14} by suite ({by_suite}; others: native)")
+            continue
+        resize = f"resize to {protocol.resize}x{protocol.resize}" if protocol.resize else "native size"
+        crop = f"centre crop {protocol.crop}" if protocol.crop else "no crop"
+        lines.append(f"{name:14} {resize}, {'tile small pictures, ' if protocol.tile else ''}{crop}")
+    return "\n".join(lines)

@@ -1,0 +1,191 @@
+"""Preprocessing as one object: from a decoded picture to the tensor that a network sees.
+
+A checkpoint stores the protocol that it was trained with; test and visualise replay its normalisation and choose the
+geometry of the test suite. Every random choice is drawn from a generator that the caller passes in.
+"""
+
+import importlib.util
+import io
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes in training; a crop at a random place is implied.
+
+    Args:
+        flip: mirror left-right with probability 1/2.
+        blur_prob: probability in [0, 1] of a Gaussian blur whose standard deviation in pixels is drawn from blur_sigma
+            (one value, or the ends of a range).
+        jpeg_prob: probability in [0, 1] of a JPEG round trip at a quality from jpeg_quality (one value, or the ends of
+            a range, both included) by one of jpeg_methods ('pil', 'cv2').
+    """
+
+    flip: bool = True
+    blur_prob: float = 0.0
+    blur_sigma: tuple[float, ...] = (0.5,)
+    jpeg_prob: float = 0.0
+    jpeg_quality: tuple[int, ...] = (75,)
+    jpeg_methods: tuple[str, ...] = ("pil",)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A named preprocessing: resize, augment (training), tile, crop, flip (training), scale to [0, 1], normalise.
+
+    Args:
+        name: what tables and checkpoints call it.
+        resize: both sides in pixels, None = native size.
+        crop: both sides of a square crop in pixels, None = none; centred unless `augment` is set.
+        tile: repeat a picture smaller than the crop until it covers it; otherwise such a picture is an error.
+        interpolation: of the resize; of several, training draws one per image and evaluation takes the first.
+        mean, std: per RGB channel, of values in [0, 1].
+        augment: random changes; None in evaluation.
+    """
+
+    name: str
+    resize: int | None = None
+    crop: int | None = None
+    tile: bool = False
+    interpolation: tuple[str, ...] = ("bilinear",)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    augment: Augmentation | None = None
+
+    def for_evaluation(self) -> "Protocol":
+        """The same without anything random."""
+        return replace(self, augment=None)
+
+    def with_geometry_of(self, other: "Protocol") -> "Protocol":
+        """This normalisation, with the other's name, resize, crop and tiling; nothing random."""
+        return replace(other, mean=self.mean, std=self.std, augment=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return _lists(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Protocol":
+        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        if fields["augment"] is not None:
+            augment = {key: tuple(v) if isinstance(v, list) else v for key, v in fields["augment"].items()}
+            fields["augment"] = Augmentation(**augment)
+        return cls(**fields)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
+        """RGB picture -> normalised float32 [3, H, W].
+
+        Args:
+            rng: source of every random choice; needed when `augment` is set.
+
+        Raises:
+            ValueError: the picture is smaller than the crop and may not be tiled.
+        """
+        return self.normalise(self.pixels(image, rng))
+
+    def pixels(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
+        """All steps but scaling and normalisation: RGB picture -> uint8 [3, H, W]."""
+        random = rng if self.augment is not None else None
+        if self.augment is not None and rng is None:
+            raise ValueError("a protocol with random augmentation needs a random generator")
+        if self.resize is not None:
+            image = self._resized(image, random)
+        if self.augment is not None and random is not None:
+            image = augmented(image, self.augment, random)
+        if self.crop is not None:
+            image = self._cropped(image, self.crop, random)
+        if self.augment is not None and random is not None and self.augment.flip and random.random() < 0.5:
+            image = TF.hflip(image)
+        return TF.pil_to_tensor(image)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 [..., 3, H, W] -> float32, (value / 255 - mean) / std."""
+        return TF.normalize(pixels.to(torch.float32).div(255), list(self.mean), list(self.std))
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Normalised [..., 3, H, W] -> [0, 1], for pictures."""
+        shape = (3, 1, 1)
+        mean, std = (torch.tensor(v, device=images.device).view(shape) for v in (self.mean, self.std))
+        return (images * std + mean).clamp(0, 1)
+
+    def _resized(self, image: Image.Image, rng: np.random.Generator | None) -> Image.Image:
+        chosen = self.interpolation[0] if rng is None else str(rng.choice(self.interpolation))
+        return TF.resize(image, [self.resize, self.resize], InterpolationMode(chosen))
+
+    def _cropped(self, image: Image.Image, size: int, rng: np.random.Generator | None) -> Image.Image:
+        if self.tile:
+            image = tiled(image, size)
+        width, height = image.size
+        if width < size or height < size:
+            raise ValueError(f"{width}x{height} pixels are fewer than the {size}x{size} crop of protocol {self.name!r}")
+        if rng is None:
+            return TF.center_crop(image, [size, size])
+        top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
+        return TF.crop(image, int(top), int(left), size, size)
+
+
+def _lists(value: Any) -> Any:
+    """Tuples as lists, all the way down, so that the value is the same after a checkpoint's or JSON's round trip."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def tiled(image: Image.Image, size: int) -> Image.Image:
+    """Repeat a picture whose smaller side is below `size` pixels until both sides reach it (GenImage's way)."""
+    width, height = image.size
+    if min(width, height) >= size:
+        return image
+    columns, rows = math.ceil(size / width), math.ceil(size / height)
+    return Image.fromarray(np.tile(np.asarray(image), (rows, columns, 1)))
+
+
+def augmented(image: Image.Image, augment: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Random blur, then random JPEG (Wang et al., CVPR 2020); the same draws whatever the probabilities are."""
+    blur_draw, sigma_draw, jpeg_draw, quality_draw, method_draw = rng.random(5)
+    if blur_draw < augment.blur_prob:
+        low, high = augment.blur_sigma[0], augment.blur_sigma[-1]
+        sigma = low + sigma_draw * (high - low)
+        image = Image.fromarray(gaussian_filter(np.asarray(image), sigma=(sigma, sigma, 0)))
+    if jpeg_draw < augment.jpeg_prob:
+        qualities = range(augment.jpeg_quality[0], augment.jpeg_quality[-1] + 1)
+        method = augment.jpeg_methods[int(method_draw * len(augment.jpeg_methods))]
+        image = JPEG_ROUND_TRIP[method](image, qualities[int(quality_draw * len(qualities))])
+    return image
+
+
+def pil_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """JPEG round trip by Pillow; quality 1..100."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=quality)
+    return Image.open(buffer).convert("RGB")
+
+
+def cv2_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """JPEG round trip by OpenCV; quality 1..100."""
+    import cv2
+
+    _, data = cv2.imencode(".jpg", np.asarray(image)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return Image.fromarray(np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]))
+
+
+JPEG_ROUND_TRIP: dict[str, Callable[[Image.Image, int], Image.Image]] = {"pil": pil_jpeg, "cv2": cv2_jpeg}
+
+
+def available_jpeg_methods(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The asked methods whose library is installed; Pillow where none is."""
+    found = tuple(method for method in asked if method != "cv2" or importlib.util.find_spec("cv2") is not None)
+    return found or ("pil",)

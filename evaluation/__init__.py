@@ -1,0 +1,1 @@
+"""Metrics, evaluation runs, attention statistics, reports and pictures."""

@@ -1,0 +1,72 @@
+"""What is looked at during training: validation figures, and attention on a fixed batch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from torch import nn
+
+from data import create_dataloader, evaluation_loader
+from data.layouts import load_set
+from data.protocols import training_protocol
+from evaluation.attention import sample_evenly, summarize
+from evaluation.evaluate import predict
+from evaluation.metrics import Metrics, best_threshold, binary_metrics
+from networks.multiscale_npr import AttentionMultiScaleNPR
+from networks.npr import scale_keys
+from util import log
+
+ATTENTION_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """Figures of one validation pass and the threshold that it suggests (None with one class)."""
+
+    metrics: Metrics
+    threshold: float | None
+
+
+class Monitor:
+    """Validates on the val split, and follows the attention on up to 64 validation images, half of them generated.
+
+    Args:
+        opt: TrainOptions. writer: where figures go.
+    """
+
+    def __init__(self, opt: Any, writer: SummaryWriter) -> None:
+        self.opt, self.writer = opt, writer
+        self.loader = create_dataloader(opt, split=opt.val_split)
+        if len(set(self.loader.dataset.labels)) < 2:
+            log.warning("%s/ has one class: AP is undefined there, so no best checkpoint can be chosen", opt.val_split)
+        images = load_set(Path(opt.dataroot) / opt.val_split, classes=opt.classes)
+        fixed = sample_evenly(images, ATTENTION_IMAGES, opt.seed)
+        self.fixed_batch = evaluation_loader(fixed, training_protocol(opt), min(opt.batch_size, ATTENTION_IMAGES))
+
+    def validate(self, model: nn.Module, step: int) -> ValidationResult:
+        """Figures on the whole val split, written to TensorBoard at this step."""
+        said = predict(model, self.loader, self.opt.precision, progress="validation")
+        threshold = best_threshold(said.labels, said.scores)
+        metrics = binary_metrics(said.labels, said.scores, threshold)
+        for tag, value in (("accuracy", metrics.acc), ("ap", metrics.ap), ("auc", metrics.auc)):
+            if value is not None:
+                self.writer.add_scalar(tag, value, step)
+        return ValidationResult(metrics, threshold)
+
+    def log_attention(self, model: nn.Module, step: int) -> None:
+        """Mean, standard deviation and entropy of the attention on the fixed batch, to TensorBoard and the log."""
+        if not isinstance(model, AttentionMultiScaleNPR):
+            return
+        weights = predict(model, self.fixed_batch, self.opt.precision).attention_weights
+        assert weights is not None
+        summary = summarize(weights)
+        rows = list(zip(scale_keys(model.scales), summary.mean, summary.std, strict=True))
+        for key, mean, std in rows:
+            self.writer.add_scalar(f"attention/mean_{key}", mean, step)
+            self.writer.add_scalar(f"attention/std_{key}", std, step)
+        self.writer.add_scalar("attention/entropy", summary.entropy, step)
+        shown = ", ".join(f"{key}x {mean:.3f} ± {std:.3f}" for key, mean, std in rows)
+        log.info("attention on %d validation images: %s; entropy %.3f of %.3f nats",
+                 summary.count, shown, summary.entropy, np.log(len(rows)))  # fmt: skip

@@ -1,0 +1,5 @@
+"""Detector networks, their training and their checkpoints."""
+
+from networks.factory import ModelConfig, build_model, create_model
+
+__all__ = ["ModelConfig", "build_model", "create_model"]

@@ -1,0 +1,202 @@
+"""Checkpoints: written whole or not at all, read without running code from them, and enough to rebuild the model.
+
+Keys of a file written here:
+    model_state_dict, optimizer_state_dict, epoch (finished epochs), loss (of the last training batch),
+    format, model_config, protocol, val_threshold, val_metrics, step, batch, best_ap, epochs_since_best, rng_state,
+    sampler_state, versions, options.
+"""
+
+import hashlib
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from networks.factory import MULTISCALE, SINGLE_SCALE, ModelConfig, ModelFlags, build_model
+from networks.multiscale_npr import DEFAULT_SCALES
+from util import UserError, log
+
+FORMAT = "npr-checkpoint/1"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model rebuilt from a file.
+
+    Args:
+        model: in evaluation mode, on the CPU. config: its architecture. path: the file; sha256: of its bytes.
+        meta: everything in the checkpoint beside the weights and the optimizer; empty for the forms of earlier code.
+    """
+
+    model: nn.Module
+    config: ModelConfig
+    path: Path
+    sha256: str
+    meta: dict[str, Any]
+
+    @property
+    def epoch(self) -> int | None:
+        """Finished epochs, None where the file does not say."""
+        return self.meta.get("epoch")
+
+    @property
+    def name(self) -> str:
+        """The run folder's name, with the epoch unless it is 'last'; a file outside a run folder is named after itself."""
+        kind = self.path.stem.removeprefix("model_epoch_")
+        if kind == self.path.stem:
+            return self.path.stem
+        folder = self.path.resolve().parent.name
+        return folder if kind == "last" else f"{folder}_{kind}"
+
+
+def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
+    """Write a checkpoint beside its place and move it there, so that a crash leaves the file before it untouched."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        torch.save(_on_cpu(values) | {"format": FORMAT}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_on_cpu(item) for item in value)
+    return value
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file, tensors on the CPU. Code pickled into it is refused.
+
+    Raises:
+        UserError: missing, damaged, or with pickled objects other than tensors and plain Python values.
+    """
+    if not path.is_file():
+        raise UserError(f"--model_path {path}: no such file")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"--model_path {path}: holds pickled code or is damaged, refused ({first})") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--model_path {path}: not a readable checkpoint ({first})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"--model_path {path}: holds a {type(values).__name__}, not a checkpoint")
+    return values
+
+
+def state_dict_of(values: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights in any form the published and the earlier multi-scale code wrote, without wrappers' name prefixes."""
+    for key in ("model_state_dict", "model", "state_dict"):
+        if isinstance(values.get(key), dict):
+            values = values[key]
+            break
+    weights = {_plain_name(name): value for name, value in values.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise UserError(f"--model_path {path}: holds no weights")
+    return weights
+
+
+def _plain_name(name: str) -> str:
+    for prefix in ("module.", "_orig_mod."):
+        while name.startswith(prefix):
+            name = name.removeprefix(prefix)
+    return name
+
+
+def infer_config(weights: dict[str, Tensor], flags: ModelFlags | None, path: Path) -> ModelConfig:
+    """The architecture behind weights that were saved without it.
+
+    The scales are not in the weights: they come from --npr_scales; left out, three branches mean the default scales.
+
+    Raises:
+        UserError: neither of the two networks, or the scales are needed and not given.
+    """
+    if "fc1.weight" in weights:
+        return ModelConfig()
+    branches = {name.split(".")[1] for name in weights if name.startswith("feature_branches.")}
+    if not branches or "classifier.weight" not in weights:
+        found = ", ".join(list(weights)[:3])
+        raise UserError(f"--model_path {path}: weights of another network ({found}, ...)")
+    scales = flags.npr_scales if flags is not None else None
+    if scales is None:
+        if len(branches) != len(DEFAULT_SCALES):
+            raise UserError(
+                f"--npr_scales: missing; {path} has {len(branches)} branches and does not say their scales; give as many"
+            )
+        log.warning("%s does not say its scales: taking 0.25,0.5,0.75 (--npr_scales says otherwise)", path)
+        scales = DEFAULT_SCALES
+    if len(scales) != len(branches):
+        given = ",".join(f"{scale:g}" for scale in scales)
+        raise UserError(f"--npr_scales {given}: {len(scales)} scales, but {path} has {len(branches)} branches")
+    feature_dim = weights["classifier.weight"].shape[1]
+    hidden = weights["attention_fusion.attention_net.0.weight"].shape[0]
+    return ModelConfig(MULTISCALE, tuple(scales), feature_dim, feature_dim // hidden)
+
+
+def check_flags(config: ModelConfig, flags: ModelFlags, path: Path) -> None:
+    """Refuse flags that contradict the checkpoint's architecture (UserError that names flag, value and what is in the file)."""
+    if config.model_type == SINGLE_SCALE and flags.model_type != MULTISCALE and flags.npr_scales is not None:
+        log.warning("--npr_scales: ignored, %s is a single_scale model", path)
+    compared = ("model_type",) if config.model_type == SINGLE_SCALE else tuple(f.name for f in fields(config))
+    for name in compared:
+        flag = "npr_scales" if name == "scales" else name
+        given, stored = getattr(flags, flag), getattr(config, name)
+        if given is not None and given != stored:
+            shown = [",".join(map(str, v)) if isinstance(v, tuple) else v for v in (given, stored)]
+            raise UserError(f"--{flag} {shown[0]}: contradicts {path}, which has {shown[1]}; leave the flag out")
+
+
+def load_model(path: str | Path, flags: ModelFlags | None = None) -> LoadedModel:
+    """Rebuild a model from its checkpoint alone.
+
+    Args:
+        path: a checkpoint of this project, of the published NPR code, or of the earlier multi-scale code.
+        flags: architecture flags of the command line, which must agree with the checkpoint (None = not given); the
+            scales of a checkpoint that does not hold them are taken from there.
+
+    Raises:
+        UserError: see `read_checkpoint`, `infer_config`, `check_flags`; or names or shapes differ (they are listed).
+    """
+    path = Path(path)
+    values = read_checkpoint(path)
+    weights = state_dict_of(values, path)
+    if "model_config" in values:
+        config = ModelConfig.from_dict(values["model_config"])
+    else:
+        config = infer_config(weights, flags, path)
+    if flags is not None:
+        check_flags(config, flags, path)
+    model = build_model(config)
+    load_weights(model, weights, path)
+    meta = {key: value for key, value in values.items() if not key.endswith("state_dict")}
+    if "model_config" not in values:
+        meta = {key: value for key, value in meta.items() if key in ("epoch", "loss")}
+    return LoadedModel(model.eval(), config, path, hashlib.sha256(path.read_bytes()).hexdigest(), meta)
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """`load_state_dict` whose error says which names and shapes differ."""
+    wanted = model.state_dict()
+    differences = [f"missing {name}" for name in wanted if name not in weights]
+    differences += [f"unexpected {name}" for name in weights if name not in wanted]
+    differences += [
+        f"{name} is {list(weights[name].shape)} instead of {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    if differences:
+        more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise UserError(f"--model_path {path}: does not fit the model: {'; '.join(differences[:5])}{more}")
+    model.load_state_dict(weights)
+

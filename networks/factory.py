@@ -1,0 +1,112 @@
+"""The one place where a description of a model becomes a model."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from torch import nn
+from torch.nn import init
+
+from networks.backbones import LIGHT
+from networks.multiscale_npr import DEFAULT_SCALES, AttentionMultiScaleNPR
+from networks.resnet import NPRResNet, resnet50
+
+SINGLE_SCALE = "single_scale"
+MULTISCALE = "multiscale_attention"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides a model's architecture; stored in checkpoints. A single-scale model uses model_type only."""
+
+    model_type: str = SINGLE_SCALE
+    scales: tuple[float, ...] = (NPRResNet.scale,)
+    feature_dim: int = 128
+    attention_reduction: int = 4
+    attention_residual: bool = False
+    backbone: str = LIGHT
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"scales": list(self.scales)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        return cls(**(values | {"scales": tuple(values["scales"])}))
+
+
+class ModelFlags(Protocol):
+    """The command-line options that choose an architecture; None = not given."""
+
+    @property
+    def model_type(self) -> str | None: ...
+    @property
+    def npr_scales(self) -> tuple[float, ...] | None: ...
+    @property
+    def feature_dim(self) -> int | None: ...
+    @property
+    def attention_reduction(self) -> int | None: ...
+    @property
+    def attention_residual(self) -> bool | None: ...
+    @property
+    def backbone(self) -> str | None: ...
+
+
+def model_config(opt: ModelFlags) -> ModelConfig:
+    """The architecture that the options describe; the published defaults where a flag was not given."""
+    if opt.model_type != MULTISCALE:
+        return ModelConfig()
+    return ModelConfig(
+        model_type=MULTISCALE,
+        scales=opt.npr_scales or DEFAULT_SCALES,
+        feature_dim=opt.feature_dim or 128,
+        attention_reduction=opt.attention_reduction or 4,
+        attention_residual=bool(opt.attention_residual),
+        backbone=opt.backbone or LIGHT,
+    )
+
+
+def build_model(config: ModelConfig) -> nn.Module:
+    """A freshly initialised model of this architecture, with one output."""
+    if config.model_type == SINGLE_SCALE:
+        return resnet50(num_classes=1)
+    if config.model_type != MULTISCALE:
+        raise ValueError(f"unknown model type {config.model_type!r}")
+    return AttentionMultiScaleNPR(
+        num_classes=1,
+        scales=config.scales,
+        feature_dim=config.feature_dim,
+        reduction=config.attention_reduction,
+        residual=config.attention_residual,
+        backbone=config.backbone,
+    )
+
+
+def initialize_weights(model: nn.Module, init_type: str, gain: float) -> None:
+    """Redraw all convolution and linear weights (biases 0) and BatchNorm scales (1 +- gain), as pix2pix does.
+
+    Args:
+        init_type: normal (standard deviation = gain), xavier, kaiming (ignores the gain) or orthogonal.
+        gain: scaling factor, > 0.
+    """
+    draw = {
+        "normal": lambda weight: init.normal_(weight, 0.0, gain),
+        "xavier": lambda weight: init.xavier_normal_(weight, gain=gain),
+        "kaiming": lambda weight: init.kaiming_normal_(weight, a=0, mode="fan_in"),
+        "orthogonal": lambda weight: init.orthogonal_(weight, gain=gain),
+    }[init_type]
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            draw(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            init.normal_(module.weight, 1.0, gain)
+            init.zeros_(module.bias)
+
+
+def create_model(opt: ModelFlags) -> nn.Module:
+    """The model that the command line asks for, freshly initialised (see `initialize_weights` for --init_type)."""
+    model = build_model(model_config(opt))
+    init_type, init_gain = getattr(opt, "init_type", None), getattr(opt, "init_gain", None)
+    if init_type is not None or init_gain is not None:
+        initialize_weights(model, init_type or "normal", init_gain or 0.02)
+    return model

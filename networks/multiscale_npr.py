@@ -1,0 +1,125 @@
+"""NPR at several scales, one branch per scale, fused by attention over the scales.
+
+The residual is that of Tan et al., CVPR 2024 (arXiv 2312.10461); softmax attention over branches follows the additive
+attention of Bahdanau et al., ICLR 2015, with the scales in place of time steps.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from networks.backbones import LIGHT, BackboneFactory, branch_factory
+from networks.npr import RESIDUAL_GAIN, NPRExtractor, residual_maps
+
+DEFAULT_SCALES = (0.25, 0.5, 0.75)
+
+
+class AttentionFusionModule(nn.Module):
+    """Weights S feature vectors per image and adds them up: a = softmax(MLP(concat f)), fused = sum_s a_s f_s.
+
+    Args:
+        feature_dim: D, length of each branch's feature vector.
+        num_scales: S.
+        reduction: the hidden layer has D // reduction units; a smaller reduction means more capacity.
+        residual: add the plain mean of the branches, fused = mean_s f_s + sum_s a_s f_s, so that every branch keeps a
+            gradient when its attention is near zero. (A residual of (1 - sum_s a_s) f would be zero: the weights sum to 1.)
+    """
+
+    def __init__(self, feature_dim: int = 128, num_scales: int = 3, reduction: int = 4, residual: bool = False) -> None:
+        super().__init__()
+        hidden = feature_dim // reduction
+        if hidden < 1:
+            raise ValueError(f"reduction {reduction} leaves no hidden unit of feature_dim {feature_dim}")
+        self.residual = residual
+        self.attention_net = nn.Sequential(
+            nn.Linear(num_scales * feature_dim, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.1),
+            nn.Linear(hidden, num_scales),
+            nn.Softmax(dim=1),
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """S tensors [B, D] -> (fused [B, D], attention_weights [B, S], rows that sum to 1)."""
+        attention_weights = self.attention_net(torch.cat(list(features), dim=1))
+        stacked = torch.stack(list(features), dim=1)  # [B, S, D]
+        fused = (attention_weights.unsqueeze(2) * stacked).sum(dim=1)
+        if self.residual:
+            fused = fused + stacked.mean(dim=1)
+        return fused, attention_weights
+
+
+class AttentionMultiScaleNPR(nn.Module):
+    """Detector over several NPR scales: images [B, 3, H, W] (normalised) -> logits [B, num_classes].
+
+    Args:
+        num_classes: length of the output; 1 = one logit, positive for generated.
+        scales: S numbers in (0, 1); they may repeat (three times 0.5 is the equal-capacity control of three scales).
+        feature_dim: D, features per branch.
+        reduction: see `AttentionFusionModule`.
+        residual: see `AttentionFusionModule`.
+        backbone: 'light', the name of a torchvision or timm classifier, or a callable feature_dim -> module with
+            feature_dim outputs; it is called once per scale.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1,
+        scales: Sequence[float] = DEFAULT_SCALES,
+        feature_dim: int = 128,
+        reduction: int = 4,
+        residual: bool = False,
+        backbone: str | BackboneFactory = LIGHT,
+    ) -> None:
+        super().__init__()
+        if not scales:
+            raise ValueError("a multi-scale model needs at least one scale")
+        self.scales = tuple(float(scale) for scale in scales)
+        self.npr_extractors = nn.ModuleList(NPRExtractor(scale) for scale in self.scales)
+        build_branch = branch_factory(backbone)
+        self.feature_branches = nn.ModuleList(build_branch(feature_dim) for _ in self.scales)
+        self.attention_fusion = AttentionFusionModule(feature_dim, len(self.scales), reduction, residual)
+        self.classifier = nn.Linear(feature_dim, num_classes)
+
+    @overload
+    def forward(self, images: Tensor, return_attention: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, images: Tensor, return_attention: Literal[True]) -> tuple[Tensor, Tensor]: ...
+    def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits [B, num_classes]; with return_attention also attention_weights [B, S]."""
+        pairs = zip(self.npr_extractors, self.feature_branches, strict=True)
+        features = [branch(extract(images) * RESIDUAL_GAIN) for extract, branch in pairs]  # S x [B, D]
+        fused, attention_weights = self.attention_fusion(features)
+        logits = self.classifier(fused)
+        return (logits, attention_weights) if return_attention else logits
+
+    @torch.no_grad()
+    def get_scale_contributions(self, images: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
+        """What each scale sees and how much it counts, in evaluation mode (the mode is put back afterwards).
+
+        Returns:
+            npr_maps: {'npr_0.5': [B, 3, H, W], ...}, residuals without gain; a repeated scale is 'npr_0.5_2'.
+            attention_weights: [B, S]; prediction: logits [B, num_classes].
+        """
+        was_training = self.training
+        self.eval()
+        logits, attention_weights = self(images, return_attention=True)
+        self.train(was_training)
+        return {
+            "npr_maps": residual_maps(images, self.scales),
+            "attention_weights": attention_weights,
+            "prediction": logits,
+        }
+
+
+def attention_multiscale_npr18(
+    num_classes: int = 1,
+    scales: Sequence[float] = DEFAULT_SCALES,
+    feature_dim: int = 128,
+    reduction: int = 4,
+    residual: bool = False,
+) -> AttentionMultiScaleNPR:
+    """The multi-scale detector with light branches (the first two stages of a ResNet-18), 2,088,260 parameters by default."""
+    return AttentionMultiScaleNPR(num_classes, scales, feature_dim, reduction, residual)

@@ -1,0 +1,78 @@
+"""Neighboring Pixel Relationships (NPR): the residual that up-sampling cannot explain.
+
+Source: Tan et al., "Rethinking the Up-Sampling Operations in CNN-based Generative Network for Generalizable
+Deepfake Detection", CVPR 2024, arXiv 2312.10461.
+"""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+RESIDUAL_GAIN = 2.0 / 3.0
+"""The published network multiplies the residual by this before its first convolution."""
+
+
+def reduced_size(size: int, scale: float) -> int:
+    """Side length in pixels that `size` pixels have after down-sampling by `scale` in (0, 1).
+
+    It is floor(size * scale), with the product's last-bit rounding error forgiven so that 98 * (1/49) is 2.
+    """
+    return math.floor(size * scale * (1 + 1e-12))
+
+
+def npr_residual(images: Tensor, scale: float) -> Tensor:
+    """NPR(x, s) = x - up(down(x, s)), nearest neighbour both ways, `up` back to the exact input size.
+
+    The published two-step formula up-samples by 1/s and returns to the input size for some sizes only; there the
+    two agree bit for bit. At s = 0.5 one pixel in four (the one that `down` keeps) is zero in the result.
+
+    Args:
+        images: [B, C, H, W], any value range.
+        scale: down-sampling factor in (0, 1).
+
+    Returns:
+        [B, C, H, W], same dtype; linear in `images` and zero for a constant image.
+
+    Raises:
+        ValueError: scale outside (0, 1), or so small that no pixel of this size is left.
+    """
+    if not 0.0 < scale < 1.0:
+        raise ValueError(f"NPR scale {scale} is not between 0 and 1")
+    height, width = images.shape[-2:]
+    reduced = reduced_size(height, scale), reduced_size(width, scale)
+    if min(reduced) < 1:
+        raise ValueError(f"NPR scale {scale} leaves no pixel of a {height}x{width} image; use a larger scale or image")
+    down = interpolate(images, size=reduced, mode="nearest")
+    return images - interpolate(down, size=(height, width), mode="nearest")
+
+
+class NPRExtractor(nn.Module):
+    """`npr_residual` at one scale as a module: [B, C, H, W] -> [B, C, H, W]; it has no parameters or buffers."""
+
+    def __init__(self, scale_factor: float = 0.5) -> None:
+        super().__init__()
+        if not 0.0 < scale_factor < 1.0:
+            raise ValueError(f"NPR scale {scale_factor} is not between 0 and 1")
+        self.scale_factor = scale_factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return npr_residual(images, self.scale_factor)
+
+    def extra_repr(self) -> str:
+        return f"scale_factor={self.scale_factor}"
+
+
+def scale_keys(scales: list[float] | tuple[float, ...]) -> list[str]:
+    """One distinct text per scale: (0.25, 0.5, 0.5) -> ['0.25', '0.5', '0.5_2']; a repeated scale gets a suffix."""
+    keys: list[str] = []
+    for position, scale in enumerate(scales):
+        earlier = sum(scale == other for other in scales[:position])
+        keys.append(f"{scale:g}" if earlier == 0 else f"{scale:g}_{earlier + 1}")
+    return keys
+
+
+def residual_maps(images: Tensor, scales: list[float] | tuple[float, ...]) -> dict[str, Tensor]:
+    """The residuals of [B, C, H, W] images at every scale, as {'npr_0.5': [B, C, H, W], ...}, without gain."""
+    return {f"npr_{key}": npr_residual(images, scale) for key, scale in zip(scale_keys(scales), scales, strict=True)}
+

@@ -1,0 +1,207 @@
+"""Training of one model: `set_input`, `optimize_parameters`, and a state that resumes exactly where it stopped."""
+
+import copy
+from typing import Any
+
+import numpy
+import PIL
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from networks.factory import ModelConfig, create_model, model_config
+from networks.losses import detection_loss
+from networks.multiscale_npr import AttentionMultiScaleNPR
+from util import UserError, autocast_dtype, choose_device, log, rng_state, set_rng_state
+
+MIN_LR = 1e-6
+
+
+def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
+    """Learning rate of the epoch with this index (from 0): x0.9 after each epoch whose index is a positive multiple of delr_freq.
+
+    It never falls below 1e-6 (nor below `initial`, where that is smaller).
+    """
+    decays = max(epoch - 1, 0) // delr_freq
+    return max(initial * 0.9**decays, min(MIN_LR, initial))
+
+
+class Trainer:
+    """A model, its optimizer and its loss on one device.
+
+    Attributes:
+        model: the network (never wrapped or compiled, so that its names are the published ones).
+        optimizer: over all its parameters. config: its architecture. device: where it computes.
+        step: batches seen. epoch: finished epochs. loss: of the last batch, a detached scalar.
+    """
+
+    def __init__(self, opt: Any) -> None:
+        """Args: opt: TrainOptions."""
+        self.opt = opt
+        self.device = choose_device(opt.gpu_ids)
+        self.config: ModelConfig = model_config(opt)
+        self.model = create_model(opt).to(self.device)
+        self.optimizer = self._create_optimizer()
+        self.dtype = autocast_dtype(opt.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.step = self.epoch = self.batch = 0
+        self.best_ap: float | None = None
+        self.epochs_since_best = 0
+        self.loss = torch.zeros(())
+        self._window_images = self._window_batches = 0
+        self._forward: nn.Module = self.model
+        if opt.fast:
+            self.model.to(memory_format=torch.channels_last)
+        if opt.fast or opt.compile:
+            self._forward = CompiledOrPlain(self.model)
+
+    def _create_optimizer(self) -> Optimizer:
+        if self.opt.optim == "adam":
+            return Adam(self.model.parameters(), lr=self.opt.lr, betas=(self.opt.beta1, 0.999))
+        return SGD(self.model.parameters(), lr=self.opt.lr)
+
+    @property
+    def lr(self) -> float:
+        """The current learning rate."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set training mode and the learning rate of the epoch with this index (from 0)."""
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.opt.lr, self.opt.delr_freq, epoch)
+
+    def set_input(self, data: tuple[Tensor, Tensor] | list[Tensor]) -> None:
+        """Take a batch: images [B, 3, H, W] normalised, labels [B] (0 real, 1 generated); further items are ignored."""
+        images, labels = data[0], data[1]
+        layout = torch.channels_last if self.opt.fast else torch.preserve_format
+        self.images = images.to(self.device, non_blocking=True, memory_format=layout)
+        self.labels = labels.to(self.device, non_blocking=True).float()
+
+    def get_loss(self) -> Tensor:
+        """Forward pass on what `set_input` was given last; the loss as a scalar with its graph (see `detection_loss`)."""
+        attention_weights = None
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            if isinstance(self.model, AttentionMultiScaleNPR):
+                logits, attention_weights = self._forward(self.images, return_attention=True)
+            else:
+                logits = self._forward(self.images)
+        return detection_loss(
+            logits,
+            self.labels,
+            attention_weights,
+            self.opt.attention_entropy_weight,
+            self.opt.attention_diversity_weight,
+        )
+
+    def optimize_parameters(self) -> None:
+        """One batch: forward, backward, and an optimizer step when --accumulation_steps batches have been gathered."""
+        loss = self.get_loss()
+        self.loss = loss.detach()
+        images = len(self.labels)
+        weight = images / self._window_size
+        self.scaler.scale(loss * weight if weight != 1 else loss).backward()
+        self._window_images += images
+        self._window_batches += 1
+        self.step += 1
+        if self._window_batches == self.opt.accumulation_steps:
+            self.finish_window()
+
+    @property
+    def _window_size(self) -> int:
+        """Images of a full accumulation window."""
+        return self.opt.batch_size * self.opt.accumulation_steps
+
+    @property
+    def at_window_end(self) -> bool:
+        """True when no gradient is waiting for an optimizer step."""
+        return self._window_batches == 0
+
+    def finish_window(self) -> None:
+        """Optimizer step with the mean gradient over the images gathered since the last one, also of a partial window."""
+        if self._window_batches == 0:
+            return
+        if self._window_images != self._window_size:
+            self.scaler.unscale_(self.optimizer)
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(self._window_size / self._window_images)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self._window_images = self._window_batches = 0
+
+    def record_validation(self, ap: float | None) -> bool:
+        """Note an epoch's validation AP in [0, 1] (None = undefined); True when it is the best so far."""
+        if ap is not None and (self.best_ap is None or ap > self.best_ap):
+            self.best_ap, self.epochs_since_best = ap, 0
+            return True
+        self.epochs_since_best += 1
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training needs to go on; tensors and plain Python values only."""
+        return {
+            "model_state_dict": self.model.state_dict(),
+            "optimizer_state_dict": copy.deepcopy(self.optimizer.state_dict()),
+            "scaler_state": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "loss": float(self.loss),
+            "step": self.step,
+            "batch": self.batch,
+            "best_ap": self.best_ap,
+            "epochs_since_best": self.epochs_since_best,
+            "model_config": self.config.to_dict(),
+            "rng_state": rng_state(),
+            "sampler_state": {"seed": self.opt.seed, "epoch": self.epoch, "batch": self.batch},
+            "options": self.opt.to_dict(),
+            "versions": versions(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned (with --new_optim: without the optimizer's state).
+
+        Raises:
+            UserError: the checkpoint is of another architecture or does not hold what a resume needs.
+        """
+        missing = [key for key in ("model_config", "optimizer_state_dict", "rng_state") if key not in state]
+        if missing:
+            raise UserError(f"--continue_train: the checkpoint has no {', '.join(missing)}; it was not written by train.py")
+        stored = ModelConfig.from_dict(state["model_config"])
+        if stored != self.config:
+            raise UserError(f"--continue_train: the checkpoint is a {stored}, but the flags ask for a {self.config}")
+        self.model.load_state_dict(state["model_state_dict"])
+        if not self.opt.new_optim:
+            self.optimizer.load_state_dict(state["optimizer_state_dict"])
+            self.scaler.load_state_dict(state["scaler_state"])
+        for key in ("epoch", "step", "batch", "best_ap", "epochs_since_best"):
+            setattr(self, key, state[key])
+        self.loss = torch.tensor(state["loss"])
+        set_rng_state(state["rng_state"])
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that numbers depend on."""
+    modules = {"torch": torch, "torchvision": torchvision, "numpy": numpy, "pillow": PIL}
+    return {name: str(module.__version__) for name, module in modules.items()}
+
+
+class CompiledOrPlain(nn.Module):
+    """`torch.compile` that goes on with the plain model, saying so, where compiling fails (no compiler, say)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._plain = [model]  # in a list, so that the weights are not registered twice
+        self._compiled: Any = torch.compile(model)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self._compiled is None:
+            return self._plain[0](*args, **kwargs)
+        try:
+            return self._compiled(*args, **kwargs)
+        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError, RuntimeError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            log.warning("--compile: going on without compiling (%s: %s)", type(error).__name__, first)
+            self._compiled = None
+            return self._plain[0](*args, **kwargs)

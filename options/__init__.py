@@ -1,0 +1,1 @@
+"""Typed command-line options."""

@@ -1,0 +1,168 @@
+"""Options shared by all scripts, and how a command line becomes typed options that never change afterwards."""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, Self
+
+from options.flags import add_to_parser, comma_list, flag, gpu_list, names, one_of, scale, shown_value, whole
+
+RETIRED_ANYWHERE = ("mode", "arch", "resize_or_crop", "last_epoch", "eval")
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+MODEL_TYPES = ("single_scale", "multiscale_attention")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseOptions:
+    """Options as typed fields; `parse` makes them from a command line, `dataclasses.replace` makes a variant."""
+
+    isTrain: ClassVar[bool] = False
+    examples: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE
+
+    dataroot: str | None = flag(None, "folder of images")
+    batch_size: int = flag(64, "images per forward pass, over all processes together", parse=whole(1))
+    num_threads: int = flag(8, "worker processes that load images; never more than there are cores", parse=whole(0))
+    gpu_ids: tuple[int, ...] = flag((0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU", parse=gpu_list)
+    precision: str = flag("fp32", "number format; auto = bf16 where the hardware has it, else fp32", choices=PRECISIONS)
+    seed: int = flag(100, "seed of every random number", parse=whole(0, 2**32 - 1))
+    loadSize: int | None = flag(None, "resize images to this many pixels, both sides (training: 256; testing: by protocol)", parse=whole(1))
+    cropSize: int | None = flag(None, "then crop a square of this many pixels (training: 224; testing: by protocol)", parse=whole(1))
+    no_resize: bool = flag(False, "keep the images' own size")
+    no_crop: bool = flag(False, "do not crop")
+    rz_interp: tuple[str, ...] = flag(
+        ("bilinear",),
+        f"interpolation of the resize, of {', '.join(INTERPOLATIONS)}; of several, training draws one per image",
+        parse=comma_list(one_of(*INTERPOLATIONS)),
+    )
+    classes: tuple[str, ...] = flag((), "class folders to use, such as car,cat; all when left out", parse=names)
+    checkpoints_dir: str = flag("./checkpoints", "folder of run folders")
+
+    @classmethod
+    def parser(cls) -> argparse.ArgumentParser:
+        """The argument parser of these options (what --help shows)."""
+        parser = OneLineParser(
+            description=cls.description,
+            epilog=cls.examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for field in dataclasses.fields(cls):
+            add_to_parser(parser, field)
+        for name in cls.retired:
+            parser.add_argument(f"--{name}", nargs="?", const=True, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        return parser
+
+    def parse(self, argv: Sequence[str] | None = None, print_options: bool = True) -> Self:
+        """Parse and check a command line; options of `self` are the defaults.
+
+        Args:
+            argv: words after the script's name; None = those of the running program.
+            print_options: print every option and mark those that differ from the default.
+
+        Returns:
+            New options. Nothing is written, no folder made, no GPU chosen.
+
+        Raises:
+            SystemExit: status 2 after one line that names the flag, the value and what would be right.
+        """
+        parser = self.parser()
+        words, unknown = parser.parse_known_args(argv)
+        if unknown:
+            parser.error(self._unknown_flag(parser, unknown))
+        given = vars(words)
+        retired = [f"--{name}" for name in self.retired if given.pop(name, None) is not None]
+        if retired:
+            print(f"warning: {', '.join(retired)}: accepted for old command lines, without effect", file=sys.stderr)
+        opt = dataclasses.replace(self, **given)
+        problem = opt.problem()
+        if problem:
+            parser.error(problem)
+        for line in opt.warnings():
+            print(f"warning: {line}", file=sys.stderr)
+        if print_options:
+            print(opt.dump())
+        return opt
+
+    @staticmethod
+    def _unknown_flag(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
+        word = next((word for word in unknown if word.startswith("--")), unknown[0])
+        known = [name for action in parser._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
+        close = difflib.get_close_matches(word.split("=")[0], known, n=1)
+        return f"unknown argument {word}" + (f"; did you mean {close[0]}?" if close else "")
+
+    def problem(self) -> str | None:
+        """What is wrong with a combination of values, as 'flag value: what would be right'; None if nothing is."""
+        if self.no_resize and self.loadSize is not None:
+            return f"argument --loadSize {self.loadSize}: contradicts --no_resize; give one of them"
+        if self.no_crop and self.cropSize is not None:
+            return f"argument --cropSize {self.cropSize}: contradicts --no_crop; give one of them"
+        if self.loadSize is not None and self.cropSize is not None and self.cropSize > self.loadSize:
+            return f"argument --cropSize {self.cropSize}: must not exceed --loadSize {self.loadSize}"
+        if self.dataroot is not None and not Path(self.dataroot).is_dir():
+            return f"argument --dataroot {self.dataroot}: no such folder; give the folder that holds the images"
+        return None
+
+    def warnings(self) -> list[str]:
+        """Combinations that run, but not as one might think."""
+        return []
+
+    def dump(self) -> str:
+        """All options, one a line, with the default beside those that differ from it."""
+        lines = ["----------------- Options ---------------"]
+        for field in sorted(dataclasses.fields(self), key=lambda field: field.name.lower()):
+            value = getattr(self, field.name)
+            note = "" if value == field.default else f"\t[default: {shown_value(field.default)}]"
+            lines.append(f"{field.name:>30}: {shown_value(value):<30}{note}".rstrip(" "))
+        return "\n".join([*lines, "----------------- End -------------------"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values, for a checkpoint."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointOptions(BaseOptions):
+    """What scripts share that read a checkpoint. It knows its architecture; the flags here may only agree with it."""
+
+    model_path: tuple[str, ...] | None = flag(
+        None, "checkpoint, several of them, or a quoted glob pattern", nargs="+", metavar="PATH"
+    )
+    name: str | None = flag(None, "instead of --model_path: the newest run of this --name in --checkpoints_dir")
+    epoch: str = flag("last", "with --name: which checkpoint, last, best or a number ('latest' is 'last')")
+    protocol: str | None = flag(None, "preprocessing protocol; left out: the suite's published one, else native size")
+    model_type: str | None = flag(None, "refuse checkpoints of another type", choices=MODEL_TYPES)
+    npr_scales: tuple[float, ...] | None = flag(
+        None,
+        "NPR scales; needed only for checkpoints of the earlier code, which do not hold them",
+        parse=comma_list(scale),
+        aliases=("--scales",),
+    )
+    feature_dim: int | None = flag(None, "refuse checkpoints of another feature dimension", parse=whole(1))
+    attention_reduction: int | None = flag(None, "refuse checkpoints of another attention reduction", parse=whole(1))
+    attention_residual: bool | None = flag(None, "refuse checkpoints without the residual fusion", switch=True)
+    backbone: str | None = flag(None, "refuse checkpoints of another backbone")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model_path, list):  # argparse collects several values into a list
+            object.__setattr__(self, "model_path", tuple(self.model_path))
+
+    def problem(self) -> str | None:
+        if not self.model_path and not self.name:
+            return "argument --model_path: missing; give the checkpoint to load, such as checkpoints/RUN/model_epoch_last.pth"
+        return super().problem()
+

@@ -1,0 +1,142 @@
+"""How a flag is declared: once, as a typed dataclass field that carries its help text and its check."""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+
+def flag(
+    default: Any,
+    help: str,
+    *,
+    parse: Callable[[str], Any] | None = None,
+    choices: tuple[str, ...] | None = None,
+    aliases: tuple[str, ...] = (),
+    nargs: str | None = None,
+    metavar: str | None = None,
+    switch: bool = False,
+) -> Any:
+    """A dataclass field that is also the command-line flag of the same name.
+
+    Args:
+        default: value without the flag; False makes a switch, and so does `switch` for one whose absence is None.
+        help: what the flag does; the default is added to it.
+        parse: text -> value, raising argparse.ArgumentTypeError that says what would be right.
+        choices: allowed texts. aliases: further spellings ('--scales'). nargs: as in argparse. metavar: name of the value.
+    """
+    cli = {"help": help, "parse": parse, "choices": choices, "aliases": aliases, "nargs": nargs, "metavar": metavar}
+    cli["switch"] = switch or default is False
+    return dataclasses.field(default=default, metadata={"cli": cli})
+
+
+def add_to_parser(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+    """Declare one field to argparse. Defaults stay out, so that what was given can be told from what was not."""
+    cli = field.metadata["cli"]
+    names = [f"--{field.name}", *cli["aliases"]]
+    shown = "" if field.default in (None, False, "", ()) else f" (default: {shown_value(field.default)})"
+    text = (cli["help"] + shown).replace("%", "%%")
+    if cli["switch"]:
+        parser.add_argument(*names, dest=field.name, action="store_true", default=argparse.SUPPRESS, help=text)
+        return
+    keywords: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
+    for key, value in (("type", cli["parse"]), ("choices", cli["choices"]), ("nargs", cli["nargs"])):
+        if value is not None:
+            keywords[key] = value
+    if cli["choices"] is None:
+        keywords["metavar"] = cli["metavar"] or (field.name.upper() if cli["parse"] is None else "VALUE")
+    parser.add_argument(*names, **keywords)
+
+
+def shown_value(value: Any) -> str:
+    """A value as one would type it: (0.25, 0.5) -> '0.25,0.5'."""
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Parser of whole numbers from minimum to maximum."""
+    wanted = f"a whole number from {minimum}" + (f" to {maximum}" if maximum is not None else " up")
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
+        if value < minimum or (maximum is not None and value > maximum):
+            raise argparse.ArgumentTypeError(f"{value} is not {wanted}")
+        return value
+
+    return parse
+
+
+def number(above: float = -math.inf, minimum: float = -math.inf, maximum: float = math.inf) -> Callable[[str], float]:
+    """Parser of finite numbers with above < x, minimum <= x <= maximum."""
+    limits = [
+        f"{sign} {limit:g}" for sign, limit in ((">", above), (">=", minimum), ("<=", maximum)) if math.isfinite(limit)
+    ]
+    wanted = "a number" + (" " + " and ".join(limits) if limits else "")
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
+        if not (math.isfinite(value) and above < value and minimum <= value <= maximum):
+            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+        return value
+
+    return parse
+
+
+def comma_list(item: Callable[[str], Any], at_most: int | None = None) -> Callable[[str], tuple]:
+    """Parser of a comma-separated list of items."""
+
+    def parse(text: str) -> tuple:
+        values = tuple(item(part.strip()) for part in text.split(",") if part.strip())
+        if not values or (at_most is not None and len(values) > at_most):
+            limit = "" if at_most is None else f" of at most {at_most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a comma-separated list{limit}")
+        return values
+
+    return parse
+
+
+def one_of(*known: str) -> Callable[[str], str]:
+    """Parser of one of the known words, for lists of words."""
+
+    def parse(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(known)}")
+        return text
+
+    return parse
+
+
+def scale(text: str) -> float:
+    """Parser of one NPR scale."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a scale: give numbers between 0 and 1, such as 0.25,0.5,0.75")
+    return value
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Parser of folder names, 'car,cat'; empty means all."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def gpu_list(text: str) -> tuple[int, ...]:
+    """Parser of GPU numbers: '0' or '0,1'; '-1' is the CPU, an empty tuple."""
+    try:
+        ids = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        ids = ()
+        text = text or "''"
+        raise argparse.ArgumentTypeError(f"{text} is not a list of GPU numbers such as 0 or 0,1 (-1 = CPU)") from None
+    if min(ids) < -1:
+        raise argparse.ArgumentTypeError(f"{text} is not a list of GPU numbers such as 0 or 0,1 (-1 = CPU)")
+    return tuple(i for i in ids if i >= 0)

@@ -1,0 +1,39 @@
+"""Options of test.py."""
+
+import dataclasses
+from typing import ClassVar
+
+from options.base_options import RETIRED_ANYWHERE, CheckpointOptions
+from options.flags import flag
+
+TRAINING_ONLY = ("lr", "niter", "earlystop_epoch", "delr_freq", "init_type", "init_gain", "suffix", "class_bal",
+                 "serial_batches", "no_flip", "blur_prob", "blur_sig", "jpg_prob", "jpg_method", "jpg_qual")  # fmt: skip
+"""Flags that the published test script parsed although they only mean something in training."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TestOptions(CheckpointOptions):
+    """Options of a test run; `TestOptions().parse()` reads the command line."""
+
+    __test__: ClassVar[bool] = False  # not a pytest class
+    description: ClassVar[str] = "Test checkpoints on one generator, a suite of generators, or a folder of suites."
+    retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE + TRAINING_ONLY
+    examples: ClassVar[str] = """examples:
+  everything in ./datasets/Generalization_Test:
+    python test.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth
+  one suite, or one generator:
+    python test.py --model_path M.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test
+    python test.py --model_path M.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test/stylegan
+  a checkpoint of the earlier multi-scale code, which does not hold its scales:
+    python test.py --model_path old.pth --npr_scales 0.25,0.5 --dataroot DIR
+"""
+
+    dataroot: str | None = flag(
+        None, "one set (0_real/, 1_fake/), a generator, a suite or a folder of suites; "
+        "left out: ./datasets/Generalization_Test, then ./datasets"
+    )  # fmt: skip
+    results_dir: str = flag("./results", "folder for tables, metrics and scores")
+    list_protocols: bool = flag(False, "print the preprocessing protocols and stop")
+
+    def problem(self) -> str | None:
+        return None if self.list_protocols else super().problem()

@@ -1,0 +1,145 @@
+"""Options of train.py."""
+
+import dataclasses
+import string
+from pathlib import Path
+from typing import ClassVar
+
+from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
+from options.flags import comma_list, flag, number, one_of, scale, whole
+
+INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions(BaseOptions):
+    """Options of a training run; `TrainOptions().parse()` reads the command line."""
+
+    isTrain: ClassVar[bool] = True
+    description: ClassVar[str] = "Train a detector of generated images by their NPR residual."
+    retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE
+    examples: ClassVar[str] = """examples:
+  the published single-scale detector:
+    python train.py --name baseline --dataroot ./datasets/ForenSynths_train_val --classes car,cat,chair,horse \\
+        --batch_size 32 --lr 0.0002 --niter 50
+  three scales fused by attention:
+    python train.py --name three --model_type multiscale_attention --npr_scales 0.25,0.5,0.75 --dataroot DIR --niter 50
+  go on with the newest run of that name:
+    python train.py --name three --model_type multiscale_attention --dataroot DIR --niter 50 --continue_train
+"""
+
+    dataroot: str = flag("./dataset/", "folder that holds the train and val splits, <split>/<class>/{0_real,1_fake}/")
+    name: str = flag("experiment_name", "name of the run; its folder is CHECKPOINTS_DIR/NAME_<time stamp>/")
+    suffix: str = flag("", "added to the name; {flag} is replaced by that flag's value, as in b{batch_size}")
+    # model
+    model_type: str = flag("single_scale", "the published detector, or several scales fused by attention", choices=MODEL_TYPES)
+    npr_scales: tuple[float, ...] | None = flag(
+        None,
+        "scales of the multi-scale model, numbers in (0,1) that may repeat; left out: 0.25,0.5,0.75",
+        parse=comma_list(scale),
+        aliases=("--scales",),
+    )
+    feature_dim: int = flag(128, "features per branch", parse=whole(1))
+    attention_reduction: int = flag(4, "attention's hidden width is feature_dim / this; smaller = more capacity", parse=whole(1))
+    attention_residual: bool = flag(False, "add the branches' plain mean to their attention-weighted sum")
+    backbone: str = flag("light", "branch network: light, or a torchvision or timm classifier by name")
+    init_type: str | None = flag(None, "redraw all weights this way; left out: each layer's own", choices=INIT_TYPES)
+    init_gain: float | None = flag(None, "gain of --init_type (0.02 when left out)", parse=number(above=0))
+    # loss
+    attention_entropy_weight: float = flag(
+        0.0, "w of loss - w * mean attention entropy; w > 0 rewards *uniform* attention", parse=number()
+    )
+    attention_diversity_weight: float = flag(
+        0.0,
+        "w of loss + w * (mean entropy per image - entropy of the batch mean); w > 0 rewards attention "
+        "that is decided per image and uses all scales",
+        parse=number(minimum=0),
+    )
+    # optimisation
+    optim: str = flag("adam", "optimizer", choices=("adam", "sgd"))
+    lr: float = flag(0.0001, "learning rate at the start", parse=number(above=0))
+    beta1: float = flag(0.9, "Adam's first momentum", parse=number(minimum=0, maximum=0.999999))
+    niter: int = flag(1000, "epochs", parse=whole(1))
+    delr_freq: int = flag(20, "multiply the learning rate by 0.9 every this many epochs, down to 1e-6", parse=whole(1))
+    accumulation_steps: int = flag(1, "batches per optimizer step", parse=whole(1))
+    epoch_count: int = flag(1, "number of the first epoch; epochs before it are left out", parse=whole(1))
+    earlystop_epoch: int | None = flag(
+        None, "stop after this many epochs without a better validation AP; left out: never", parse=whole(1)
+    )
+    # data
+    train_split: str = flag("train", "folder of training images in the dataroot")
+    val_split: str = flag("val", "folder of validation images in the dataroot")
+    test_dataroot: str | None = flag(None, "also test the finished model on this folder of generators; left out: no test")
+    class_bal: bool = flag(False, "draw real and fake images equally often")
+    serial_batches: bool = flag(False, "take the images in order instead of shuffled")
+    no_flip: bool = flag(False, "no random horizontal flip")
+    data_aug: bool = flag(False, "random blur and JPEG, each with probability 0.5 unless the flags below say otherwise")
+    blur_prob: float | None = flag(None, "probability of a Gaussian blur", parse=number(minimum=0, maximum=1))
+    blur_sig: tuple[float, ...] | None = flag(
+        None, "its standard deviation in pixels, or a range such as 0.0,3.0 (0.5 when left out)",
+        parse=comma_list(number(minimum=0), at_most=2),
+    )  # fmt: skip
+    jpg_prob: float | None = flag(None, "probability of a JPEG compression", parse=number(minimum=0, maximum=1))
+    jpg_method: tuple[str, ...] = flag(
+        ("pil",), "who compresses: pil, or cv2 where it is installed, or both", parse=comma_list(one_of("pil", "cv2"))
+    )
+    jpg_qual: tuple[int, ...] | None = flag(
+        None, "its quality, or a range such as 30,100 (75 when left out)", parse=comma_list(whole(1, 100), at_most=2)
+    )
+    # run
+    continue_train: bool = flag(False, "go on with the newest run folder of this name")
+    epoch: str = flag("last", "with --continue_train: which checkpoint, last, best or a number ('latest' is 'last')")
+    new_optim: bool = flag(False, "with --continue_train: start with a fresh optimizer")
+    loss_freq: int = flag(400, "log the training loss every this many steps", parse=whole(1))
+    save_latest_freq: int = flag(2000, "save the last checkpoint every this many steps, besides every epoch", parse=whole(1))
+    save_epoch_freq: int = flag(20, "keep a checkpoint every this many epochs", parse=whole(1))
+    attention_log_freq: int = flag(
+        5, "log attention on a fixed validation batch every this many epochs; 0 = never", parse=whole(0)
+    )
+    compile: bool = flag(False, "compile the model with torch.compile; goes on without where that fails")
+    fast: bool = flag(False, "channels-last memory, compilation and the fastest algorithms, repeatable or not")
+
+    def problem(self) -> str | None:
+        root = Path(self.dataroot)
+        if (problem := super().problem()) is not None:
+            return problem
+        for split, flag_name in ((self.train_split, "train_split"), (self.val_split, "val_split")):
+            if not (root / split).is_dir():
+                return (
+                    f"argument --dataroot {self.dataroot}: has no folder {split}/ (--{flag_name}); "
+                    f"expected {root / split}/<class>/0_real and 1_fake"
+                )
+        if self.test_dataroot is not None and not Path(self.test_dataroot).is_dir():
+            return f"argument --test_dataroot {self.test_dataroot}: no such folder; give a folder of generators"
+        if (self.cropSize or 224) > (self.loadSize or 256) and not (self.no_resize or self.no_crop):
+            return f"argument --cropSize {self.cropSize or 224}: must not exceed --loadSize {self.loadSize or 256}"
+        if self.attention_reduction > self.feature_dim:
+            return f"argument --attention_reduction {self.attention_reduction}: must not exceed --feature_dim {self.feature_dim}"
+        if not self.name or "/" in self.name:
+            return f"argument --name {self.name!r}: give a plain name without slashes"
+        return self._suffix_problem()
+
+    def _suffix_problem(self) -> str | None:
+        known = {field.name for field in dataclasses.fields(self)}
+        try:
+            used = {name for _, name, _, _ in string.Formatter().parse(self.suffix) if name is not None}
+        except ValueError:
+            used = {self.suffix}
+        wrong = used - known
+        return f"argument --suffix {self.suffix}: {', '.join(sorted(wrong))} is no flag; use as in b{{batch_size}}" if wrong else None
+
+    def warnings(self) -> list[str]:
+        multi_only = ("npr_scales", "feature_dim", "attention_reduction", "attention_residual", "backbone",
+                      "attention_entropy_weight", "attention_diversity_weight")  # fmt: skip
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        set_here = [name for name in multi_only if getattr(self, name) != defaults[name]]
+        if self.model_type != "single_scale" or not set_here:
+            return []
+        return [f"--{', --'.join(set_here)}: ignored beside --model_type single_scale"]
+
+    def run_name(self) -> str:
+        """Name of the run without its time stamp: --name, and --suffix with its {flags} filled in."""
+        if not self.suffix:
+            return self.name
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return f"{self.name}_{self.suffix.format(**values)}"

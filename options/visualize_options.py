@@ -1,0 +1,35 @@
+"""Options of visualize_attention.py."""
+
+import dataclasses
+from typing import ClassVar
+
+from options.base_options import CheckpointOptions
+from options.flags import flag, gpu_list, whole
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisualizeOptions(CheckpointOptions):
+    """Options of the attention pictures; `VisualizeOptions().parse()` reads the command line."""
+
+    description: ClassVar[str] = "Show which scales a multi-scale model attends to, and what they see."
+    examples: ClassVar[str] = """examples:
+  one generator, with residual maps:
+    python visualize_attention.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth \\
+        --dataroot ./datasets/test/stylegan --output_dir ./visualizations/stylegan --num_samples 100 --save_npr_maps
+  a suite: one folder per generator and a heat map over all of them:
+    python visualize_attention.py --model_path M.pth --dataroot ./datasets/test --output_dir ./visualizations/all
+"""
+
+    dataroot: str | None = flag(None, "one set, a generator, a suite or a folder of suites")
+    output_dir: str = flag("./visualizations", "folder for statistics and pictures")
+    num_samples: int = flag(100, "images per generator, drawn evenly from real and fake", parse=whole(1))
+    save_npr_maps: bool = flag(False, "also draw the residual maps of up to --num_maps images per generator")
+    num_maps: int = flag(10, "with --save_npr_maps: images per generator", parse=whole(1))
+    gpu_ids: tuple[int, ...] = flag(
+        (0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU", parse=gpu_list, aliases=("--gpu_id",)
+    )
+
+    def problem(self) -> str | None:
+        if self.dataroot is None:
+            return "argument --dataroot: missing; give a folder of test images, such as ./datasets/test/stylegan"
+        return super().problem()

@@ -1,0 +1,155 @@
+"""Train a single-scale or a multi-scale NPR detector.
+
+    python train.py --name my_model --model_type multiscale_attention --npr_scales 0.25,0.5,0.75 \
+        --dataroot ./datasets/ForenSynths_train_val --classes car,cat,chair,horse --batch_size 32 --lr 0.0002 --niter 50
+
+Everything a run writes lies in its folder, {checkpoints_dir}/{name}_{time stamp}/.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from data import create_dataloader
+from data.datasets import ImageLoader
+from data.layouts import find_test_sets
+from data.protocols import training_protocol
+from evaluation.evaluate import evaluate_sets
+from evaluation.monitor import Monitor, ValidationResult
+from evaluation.reports import text_report, write_results
+from networks.checkpoint import load_model, read_checkpoint, save_checkpoint
+from networks.run_folder import checkpoint_path, make_run_folder, newest_run_folder
+from networks.trainer import Trainer
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from util import log, run_script, seed_everything, start_logging
+
+
+class Run:
+    """One training run: its folder, its trainer, and the checkpoints it writes."""
+
+    def __init__(self, opt: TrainOptions, folder: Path) -> None:
+        self.opt, self.folder = opt, folder
+        seed_everything(opt.seed, deterministic=not opt.fast)
+        self.trainer = Trainer(opt)
+        if opt.continue_train:
+            self._resume()
+        purge = {"purge_step": self.trainer.step + 1} if self.trainer.step else {}
+        self.train_writer = SummaryWriter(str(folder / "train"), **purge)
+        self.val_writer = SummaryWriter(str(folder / "val"), **purge)
+        self.train_writer.add_text("options", f"```\n{opt.dump()}\n```", self.trainer.step)
+        self.loader = create_dataloader(opt)
+        self.monitor = Monitor(opt, self.val_writer)
+        self.validated: ValidationResult | None = None
+        self.saved_at = self.trainer.step
+
+    def _resume(self) -> None:
+        path = checkpoint_path(self.folder, self.opt.epoch)
+        if not path.is_file():
+            log.info("--continue_train: no %s yet, starting over in that folder", path)
+            return
+        self.trainer.load_state_dict(read_checkpoint(path))
+        log.info("continuing %s after epoch %d, step %d", path, self.trainer.epoch, self.trainer.step)
+
+    def save(self, epoch: str | int) -> None:
+        """Write model_epoch_{epoch}.pth."""
+        extra: dict[str, Any] = {"protocol": training_protocol(self.opt).to_dict(), "val_threshold": None, "val_metrics": None}
+        if self.validated is not None:
+            extra["val_threshold"] = self.validated.threshold
+            extra["val_metrics"] = self.validated.metrics.to_dict()
+        save_checkpoint(checkpoint_path(self.folder, epoch), self.trainer.state_dict() | extra)
+
+    def train(self) -> None:
+        """All epochs that are left; validation, checkpoints and attention after each."""
+        first = max(self.opt.epoch_count - 1, self.trainer.epoch)
+        for epoch in range(first, self.opt.niter):
+            self._train_epoch(epoch)
+            self.validated = self.monitor.validate(self.trainer.model, self.trainer.step)
+            if self.opt.attention_log_freq and epoch % self.opt.attention_log_freq == 0:
+                self.monitor.log_attention(self.trainer.model, self.trainer.step)
+            m = self.validated.metrics
+            log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s", epoch + 1, self.opt.niter,
+                     self.trainer.loss, self.trainer.lr, _percent(m.acc), _percent(m.ap))  # fmt: skip
+            if self.trainer.record_validation(m.ap):
+                self.save("best")
+            if (epoch + 1) % self.opt.save_epoch_freq == 0:
+                self.save(epoch + 1)
+            self.save("last")
+            if self.opt.earlystop_epoch and self.trainer.epochs_since_best >= self.opt.earlystop_epoch:
+                log.info("stopping: %d epochs without a better validation AP", self.trainer.epochs_since_best)
+                break
+        for path, why in (self.loader.left_out | self.monitor.loader.left_out).items():
+            log.warning("was left out: %s (%s)", path, why)
+        log.info("left out %d files", len(self.loader.left_out | self.monitor.loader.left_out))
+
+    def _train_epoch(self, epoch: int) -> None:
+        trainer, loader, opt = self.trainer, self.loader, self.opt
+        trainer.start_epoch(epoch)
+        loader.sampler.set_epoch(epoch, start=trainer.batch * opt.batch_size)
+        bar = tqdm(loader.steps(), total=len(loader), desc=f"epoch {epoch + 1}/{opt.niter}", leave=False, unit="batch")
+        for step in bar:
+            for batch in step:
+                trainer.set_input((batch.images, batch.labels))
+                trainer.optimize_parameters()
+                if trainer.step % opt.loss_freq == 0:
+                    self.train_writer.add_scalar("loss", trainer.loss, trainer.step)
+                    log.info("step %d: training loss %.4f, lr %.3g", trainer.step, trainer.loss, trainer.lr)
+            trainer.batch += 1
+            if trainer.step // opt.save_latest_freq > self.saved_at // opt.save_latest_freq and trainer.at_window_end:
+                self.save("last")
+                self.saved_at = trainer.step
+        trainer.finish_window()
+        trainer.epoch, trainer.batch = epoch + 1, 0
+        self.train_writer.add_scalar("loss", trainer.loss, trainer.step)
+        self.train_writer.add_scalar("lr", trainer.lr, trainer.step)
+
+
+def _percent(value: float | None) -> str:
+    return "undefined" if value is None else f"{100 * value:.1f} %"
+
+
+def test_finished(opt: TrainOptions, folder: Path) -> None:
+    """Test the last checkpoint on --test_dataroot; the results lie in the run folder."""
+    loaded = load_model(checkpoint_path(folder, "last"))
+    dataroot, sets = find_test_sets(opt.test_dataroot)
+    shared = {name: getattr(opt, name) for name in ("batch_size", "num_threads", "gpu_ids", "precision")}
+    results = list(evaluate_sets(loaded, sets, TestOptions(**shared)))
+    log.info("\n%s", text_report(loaded, dataroot, results))
+    log.info("written: %s", write_results(folder / "results", loaded, dataroot, results))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train; returns 0."""
+    opt = TrainOptions().parse(argv)
+    if opt.continue_train:
+        folder = newest_run_folder(opt.checkpoints_dir, opt.run_name(), f"--continue_train --name {opt.run_name()}")
+    else:
+        folder = make_run_folder(opt.checkpoints_dir, opt.run_name())
+    start_logging(folder / "log.log")
+    log.info("run folder: %s", folder)
+    with open(folder / "opt.txt", "a", encoding="utf-8") as file:
+        file.write(shlex.join(sys.argv) + "\n" + opt.dump() + "\n")
+    run = Run(opt, folder)
+    try:
+        with logging_redirect_tqdm([log]):
+            run.train()
+    except KeyboardInterrupt:
+        log.info("interrupted; the same command with --continue_train goes on from the last checkpoint")
+        raise
+    finally:
+        run.train_writer.close()
+        run.val_writer.close()
+    log.info("checkpoints: %s", folder)
+    if opt.test_dataroot:
+        test_finished(opt, folder)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,100 @@
+"""Seeds, device, precision, logging and the one kind of error that is the user's to mend."""
+
+import logging
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+log = logging.getLogger("npr")
+
+
+class UserError(Exception):
+    """Something that the person at the shell can mend; scripts print it on one line and exit with status 2."""
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Run a script's main function; a UserError ends it with one line and status 2, Ctrl-C with status 130."""
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def start_logging(log_file: Path | None = None) -> None:
+    """Send the project's messages to standard output and, with their time, to `log_file` (appended)."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)
+        handler.close()
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(console)
+    if log_file is not None:
+        to_file = logging.FileHandler(log_file, encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(to_file)
+
+
+def seed_everything(seed: int, deterministic: bool = True) -> None:
+    """Seed Python, NumPy and PyTorch; with `deterministic`, choose repeatable algorithms (cuDNN stays on)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # every CUDA device too
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it to be deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+
+
+def rng_state() -> dict[str, Any]:
+    """State of the generators that training draws from, as tensors and plain Python values."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what `rng_state` returned; CUDA states only where as many devices are present."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
+    """The first listed GPU; the CPU when the list is empty (--gpu_ids -1) or, saying so, when there is no such GPU."""
+    if not gpu_ids:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        log.warning("GPU %d was asked for, but PyTorch sees no CUDA device: going on on the CPU", gpu_ids[0])
+        return torch.device("cpu")
+    if gpu_ids[0] >= torch.cuda.device_count():
+        raise UserError(f"--gpu_ids {gpu_ids[0]}: only {torch.cuda.device_count()} CUDA device(s) are visible, from 0")
+    if len(gpu_ids) > 1:
+        log.warning("one process uses one GPU: using GPU %d of %s", gpu_ids[0], gpu_ids)
+    return torch.device("cuda", gpu_ids[0])
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type of --precision, None for plain fp32; 'auto' is bf16 where the hardware computes it natively.
+
+    'fp32' also turns TensorFloat-32 off, so that fp32 means fp32 on every GPU.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    if precision == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.get_device_capability(device) >= (8, 0)
+        else:
+            native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        precision = "bf16" if native else "fp32"
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
