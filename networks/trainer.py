@@ -51,7 +51,7 @@ class Trainer:
         self.loss = torch.zeros(())
         self._window_images = self._window_batches = 0
         self._forward: nn.Module = self.model
-        if opt.fast:
+        if opt.fast or self.dtype is not None:  # what reduced-precision convolutions are fast in
             self.model.to(memory_format=torch.channels_last)
         if opt.fast or opt.compile:
             self._forward = CompiledOrPlain(self.model)
@@ -75,8 +75,7 @@ class Trainer:
     def set_input(self, data: tuple[Tensor, Tensor] | list[Tensor]) -> None:
         """Take a batch: images [B, 3, H, W] normalised, labels [B] (0 real, 1 generated); further items are ignored."""
         images, labels = data[0], data[1]
-        layout = torch.channels_last if self.opt.fast else torch.preserve_format
-        self.images = images.to(self.device, non_blocking=True, memory_format=layout)
+        self.images = images.to(self.device, non_blocking=True)
         self.labels = labels.to(self.device, non_blocking=True).float()
 
     def get_loss(self) -> Tensor:
