@@ -1,7 +1,7 @@
 """Test detectors on one generator, a suite, or a folder of suites, and write tables and scores.
 
-    python test.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth
-    python test.py --model_path A.pth B.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test
+python test.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth
+python test.py --model_path A.pth B.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for loaded in models:
         results = list(evaluate_sets(loaded, sets, opt))
         log.info("\n%s", text_report(loaded, dataroot, results))
-        log.info("written: %s and .csv, .json beside it", write_results(Path(opt.results_dir), loaded, dataroot, results))
+        log.info(
+            "written: %s and .csv, .json beside it", write_results(Path(opt.results_dir), loaded, dataroot, results)
+        )
     return 0
 
 

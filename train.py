@@ -17,7 +17,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from data import create_dataloader
-from data.datasets import ImageLoader
 from data.layouts import find_test_sets
 from data.protocols import training_protocol
 from evaluation.evaluate import evaluate_sets
@@ -59,7 +58,11 @@ class Run:
 
     def save(self, epoch: str | int) -> None:
         """Write model_epoch_{epoch}.pth."""
-        extra: dict[str, Any] = {"protocol": training_protocol(self.opt).to_dict(), "val_threshold": None, "val_metrics": None}
+        extra: dict[str, Any] = {
+            "protocol": training_protocol(self.opt).to_dict(),
+            "val_threshold": None,
+            "val_metrics": None,
+        }
         if self.validated is not None:
             extra["val_threshold"] = self.validated.threshold
             extra["val_metrics"] = self.validated.metrics.to_dict()

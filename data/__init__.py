@@ -55,7 +55,9 @@ def require_both_classes(images: ImageSet, opt: Any) -> None:
     """Raises UserError when a training set has only one class."""
     for label, name in ((REAL, "real (0_real/)"), (FAKE, "fake (1_fake/)")):
         if label not in images.labels:
-            raise UserError(f"--dataroot {opt.dataroot}: {opt.train_split}/ has no {name} images; training needs both classes")
+            raise UserError(
+                f"--dataroot {opt.dataroot}: {opt.train_split}/ has no {name} images; training needs both classes"
+            )
 
 
 def evaluation_loader(images: ImageSet, protocol: Protocol, batch_size: int, num_threads: int = 0) -> ImageLoader:

@@ -1,6 +1,7 @@
 """From a list of files to batches of tensors; files that cannot be read are left out and reported, never scored."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from data.transforms import Protocol
 from util import log
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sample:
     """One image as a worker hands it over; `problem` says why there is no image."""
 
     index: int
@@ -108,7 +110,12 @@ class ImageLoader:
     """
 
     def __init__(
-        self, dataset: ImageDataset, sampler: EpochSampler, batch_size: int, num_workers: int = 0, pin_memory: bool = False
+        self,
+        dataset: ImageDataset,
+        sampler: EpochSampler,
+        batch_size: int,
+        num_workers: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.left_out: dict[str, str] = {}  # path -> reason

@@ -36,14 +36,13 @@ def training_protocol(opt: Any) -> Protocol:
     """The protocol that TrainOptions describe. By default the published one: resize 256, random crop 224, random flip."""
     augment = training_augmentation(opt)
     plain = replace(augment, flip=False) == Augmentation(flip=False)
-    protocol = Protocol(
+    return Protocol(
         name="published-train" if plain else "published-train+augmentation",
         resize=None if opt.no_resize else opt.loadSize or TRAIN_RESIZE,
         crop=None if opt.no_crop else opt.cropSize or TRAIN_CROP,
         interpolation=opt.rz_interp,
         augment=augment,
     )
-    return protocol
 
 
 def training_augmentation(opt: Any) -> Augmentation:
@@ -53,7 +52,9 @@ def training_augmentation(opt: Any) -> Augmentation:
     chosen = {name: defaults[name] if value is None else value for name, value in given.items()}
     methods = available_jpeg_methods(opt.jpg_method)
     if methods != opt.jpg_method and chosen["jpg_prob"] > 0:
-        log.warning("--jpg_method %s: OpenCV is not installed, compressing with %s", ",".join(opt.jpg_method), methods[0])
+        log.warning(
+            "--jpg_method %s: OpenCV is not installed, compressing with %s", ",".join(opt.jpg_method), methods[0]
+        )
     return Augmentation(
         flip=not opt.no_flip,
         blur_prob=chosen["blur_prob"],

@@ -1,13 +1,14 @@
 """The order of images as a function of (seed, epoch) alone, so that workers, prefetching and resuming change nothing."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch.utils.data import Sampler
 
 
-class SampleKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SampleKey:
     """What a dataset is asked for: the epoch decides, with the seed and the index, every random augmentation."""
 
     epoch: int
@@ -24,9 +25,7 @@ class EpochSampler(Sampler[SampleKey]):
         weights: one per image; draw `size` images with replacement in proportion to them (then `shuffle` has no effect).
     """
 
-    def __init__(
-        self, size: int, seed: int = 0, shuffle: bool = False, weights: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, size: int, seed: int = 0, shuffle: bool = False, weights: Sequence[float] | None = None) -> None:
         self.size, self.seed, self.shuffle, self.weights = size, seed, shuffle, weights
         self.epoch = self.start = 0
 

@@ -79,10 +79,9 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Protocol":
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        fields = _tuples(values)
         if fields["augment"] is not None:
-            augment = {key: tuple(v) if isinstance(v, list) else v for key, v in fields["augment"].items()}
-            fields["augment"] = Augmentation(**augment)
+            fields["augment"] = Augmentation(**fields["augment"])
         return cls(**fields)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
@@ -144,6 +143,13 @@ def _lists(value: Any) -> Any:
     return [_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+def _tuples(value: Any) -> Any:
+    """The inverse of `_lists`."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
 def tiled(image: Image.Image, size: int) -> Image.Image:
     """Repeat a picture whose smaller side is below `size` pixels until both sides reach it (GenImage's way)."""
     width, height = image.size
@@ -159,7 +165,8 @@ def augmented(image: Image.Image, augment: Augmentation, rng: np.random.Generato
     if blur_draw < augment.blur_prob:
         low, high = augment.blur_sigma[0], augment.blur_sigma[-1]
         sigma = low + sigma_draw * (high - low)
-        image = Image.fromarray(gaussian_filter(np.asarray(image), sigma=(sigma, sigma, 0)))
+        blurred = gaussian_filter(np.asarray(image, np.float32), sigma=(sigma, sigma, 0))
+        image = Image.fromarray(blurred.round().astype(np.uint8))
     if jpeg_draw < augment.jpeg_prob:
         qualities = range(augment.jpeg_quality[0], augment.jpeg_quality[-1] + 1)
         method = augment.jpeg_methods[int(method_draw * len(augment.jpeg_methods))]

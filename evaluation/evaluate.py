@@ -55,9 +55,7 @@ class Validation(NamedTuple):
 
 
 @torch.inference_mode()
-def predict(
-    model: nn.Module, loader: ImageLoader, precision: str = "fp32", progress: str | None = None
-) -> Predictions:
+def predict(model: nn.Module, loader: ImageLoader, precision: str = "fp32", progress: str | None = None) -> Predictions:
     """Run a model in evaluation mode (its mode is put back) over a loader, on the device where the model is.
 
     Args:
@@ -68,7 +66,9 @@ def predict(
     was_training = model.training
     model.eval()
     indices, labels, logits, attention = [], [], [], []
-    for step in tqdm(loader.steps(), total=len(loader), desc=progress, disable=progress is None, leave=False, unit="batch"):
+    for step in tqdm(
+        loader.steps(), total=len(loader), desc=progress, disable=progress is None, leave=False, unit="batch"
+    ):
         for batch in step:
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 images = batch.images.to(device, non_blocking=True)

@@ -52,5 +52,7 @@ def _timm_factory(name: str) -> BackboneFactory:
             "for timm's models run: pip install -r requirements-timm.txt"
         ) from None
     if not timm.is_model(name):
-        raise UserError(f"--backbone {name}: neither torchvision nor timm has a model of that name; the default is {LIGHT}")
+        raise UserError(
+            f"--backbone {name}: neither torchvision nor timm has a model of that name; the default is {LIGHT}"
+        )
     return lambda feature_dim: timm.create_model(name, pretrained=False, num_classes=feature_dim)

@@ -75,4 +75,3 @@ def scale_keys(scales: list[float] | tuple[float, ...]) -> list[str]:
 def residual_maps(images: Tensor, scales: list[float] | tuple[float, ...]) -> dict[str, Tensor]:
     """The residuals of [B, C, H, W] images at every scale, as {'npr_0.5': [B, C, H, W], ...}, without gain."""
     return {f"npr_{key}": npr_residual(images, scale) for key, scale in zip(scale_keys(scales), scales, strict=True)}
-

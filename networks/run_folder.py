@@ -20,7 +20,9 @@ def make_run_folder(checkpoints_dir: str | Path, name: str) -> Path:
         except FileExistsError:
             time.sleep(0.2)
         except OSError as error:
-            raise UserError(f"--checkpoints_dir {checkpoints_dir}: cannot make a run folder ({error.strerror})") from None
+            raise UserError(
+                f"--checkpoints_dir {checkpoints_dir}: cannot make a run folder ({error.strerror})"
+            ) from None
 
 
 def newest_run_folder(checkpoints_dir: str | Path, name: str, flag: str) -> Path:
@@ -42,7 +44,9 @@ def checkpoint_path(folder: Path, epoch: str | int) -> Path:
     return folder / f"model_epoch_{'last' if epoch == 'latest' else epoch}.pth"
 
 
-def find_checkpoints(model_path: tuple[str, ...] | None, name: str | None, epoch: str, checkpoints_dir: str) -> list[Path]:
+def find_checkpoints(
+    model_path: tuple[str, ...] | None, name: str | None, epoch: str, checkpoints_dir: str
+) -> list[Path]:
     """The checkpoints that --model_path (paths and glob patterns) or --name and --epoch stand for, none twice.
 
     Raises:

@@ -166,7 +166,9 @@ class Trainer:
         """
         missing = [key for key in ("model_config", "optimizer_state_dict", "rng_state") if key not in state]
         if missing:
-            raise UserError(f"--continue_train: the checkpoint has no {', '.join(missing)}; it was not written by train.py")
+            raise UserError(
+                f"--continue_train: the checkpoint has no {', '.join(missing)}; it was not written by train.py"
+            )
         stored = ModelConfig.from_dict(state["model_config"])
         if stored != self.config:
             raise UserError(f"--continue_train: the checkpoint is a {stored}, but the flags ask for a {self.config}")

@@ -39,8 +39,12 @@ class BaseOptions:
     gpu_ids: tuple[int, ...] = flag((0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU", parse=gpu_list)
     precision: str = flag("fp32", "number format; auto = bf16 where the hardware has it, else fp32", choices=PRECISIONS)
     seed: int = flag(100, "seed of every random number", parse=whole(0, 2**32 - 1))
-    loadSize: int | None = flag(None, "resize images to this many pixels, both sides (training: 256; testing: by protocol)", parse=whole(1))
-    cropSize: int | None = flag(None, "then crop a square of this many pixels (training: 224; testing: by protocol)", parse=whole(1))
+    loadSize: int | None = flag(
+        None, "resize images to this many pixels, both sides (training: 256; testing: by protocol)", parse=whole(1)
+    )
+    cropSize: int | None = flag(
+        None, "then crop a square of this many pixels (training: 224; testing: by protocol)", parse=whole(1)
+    )
     no_resize: bool = flag(False, "keep the images' own size")
     no_crop: bool = flag(False, "do not crop")
     rz_interp: tuple[str, ...] = flag(
@@ -100,7 +104,9 @@ class BaseOptions:
     @staticmethod
     def _unknown_flag(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
         word = next((word for word in unknown if word.startswith("--")), unknown[0])
-        known = [name for action in parser._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
+        known = [
+            name for action in parser._actions if action.help != argparse.SUPPRESS for name in action.option_strings
+        ]
         close = difflib.get_close_matches(word.split("=")[0], known, n=1)
         return f"unknown argument {word}" + (f"; did you mean {close[0]}?" if close else "")
 
@@ -165,4 +171,3 @@ class CheckpointOptions(BaseOptions):
         if not self.model_path and not self.name:
             return "argument --model_path: missing; give the checkpoint to load, such as checkpoints/RUN/model_epoch_last.pth"
         return super().problem()
-

@@ -26,7 +26,14 @@ def flag(
         parse: text -> value, raising argparse.ArgumentTypeError that says what would be right.
         choices: allowed texts. aliases: further spellings ('--scales'). nargs: as in argparse. metavar: name of the value.
     """
-    cli = {"help": help, "parse": parse, "choices": choices, "aliases": aliases, "nargs": nargs, "metavar": metavar}
+    cli: dict[str, Any] = {
+        "help": help,
+        "parse": parse,
+        "choices": choices,
+        "aliases": aliases,
+        "nargs": nargs,
+        "metavar": metavar,
+    }
     cli["switch"] = switch or default is False
     return dataclasses.field(default=default, metadata={"cli": cli})
 
@@ -120,7 +127,9 @@ def scale(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a scale: give numbers between 0 and 1, such as 0.25,0.5,0.75")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a scale: give numbers between 0 and 1, such as 0.25,0.5,0.75"
+        )
     return value
 
 

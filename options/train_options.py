@@ -32,7 +32,9 @@ class TrainOptions(BaseOptions):
     name: str = flag("experiment_name", "name of the run; its folder is CHECKPOINTS_DIR/NAME_<time stamp>/")
     suffix: str = flag("", "added to the name; {flag} is replaced by that flag's value, as in b{batch_size}")
     # model
-    model_type: str = flag("single_scale", "the published detector, or several scales fused by attention", choices=MODEL_TYPES)
+    model_type: str = flag(
+        "single_scale", "the published detector, or several scales fused by attention", choices=MODEL_TYPES
+    )
     npr_scales: tuple[float, ...] | None = flag(
         None,
         "scales of the multi-scale model, numbers in (0,1) that may repeat; left out: 0.25,0.5,0.75",
@@ -40,7 +42,9 @@ class TrainOptions(BaseOptions):
         aliases=("--scales",),
     )
     feature_dim: int = flag(128, "features per branch", parse=whole(1))
-    attention_reduction: int = flag(4, "attention's hidden width is feature_dim / this; smaller = more capacity", parse=whole(1))
+    attention_reduction: int = flag(
+        4, "attention's hidden width is feature_dim / this; smaller = more capacity", parse=whole(1)
+    )
     attention_residual: bool = flag(False, "add the branches' plain mean to their attention-weighted sum")
     backbone: str = flag("light", "branch network: light, or a torchvision or timm classifier by name")
     init_type: str | None = flag(None, "redraw all weights this way; left out: each layer's own", choices=INIT_TYPES)
@@ -69,7 +73,9 @@ class TrainOptions(BaseOptions):
     # data
     train_split: str = flag("train", "folder of training images in the dataroot")
     val_split: str = flag("val", "folder of validation images in the dataroot")
-    test_dataroot: str | None = flag(None, "also test the finished model on this folder of generators; left out: no test")
+    test_dataroot: str | None = flag(
+        None, "also test the finished model on this folder of generators; left out: no test"
+    )
     class_bal: bool = flag(False, "draw real and fake images equally often")
     serial_batches: bool = flag(False, "take the images in order instead of shuffled")
     no_flip: bool = flag(False, "no random horizontal flip")
@@ -91,7 +97,9 @@ class TrainOptions(BaseOptions):
     epoch: str = flag("last", "with --continue_train: which checkpoint, last, best or a number ('latest' is 'last')")
     new_optim: bool = flag(False, "with --continue_train: start with a fresh optimizer")
     loss_freq: int = flag(400, "log the training loss every this many steps", parse=whole(1))
-    save_latest_freq: int = flag(2000, "save the last checkpoint every this many steps, besides every epoch", parse=whole(1))
+    save_latest_freq: int = flag(
+        2000, "save the last checkpoint every this many steps, besides every epoch", parse=whole(1)
+    )
     save_epoch_freq: int = flag(20, "keep a checkpoint every this many epochs", parse=whole(1))
     attention_log_freq: int = flag(
         5, "log attention on a fixed validation batch every this many epochs; 0 = never", parse=whole(0)
@@ -126,7 +134,11 @@ class TrainOptions(BaseOptions):
         except ValueError:
             used = {self.suffix}
         wrong = used - known
-        return f"argument --suffix {self.suffix}: {', '.join(sorted(wrong))} is no flag; use as in b{{batch_size}}" if wrong else None
+        return (
+            f"argument --suffix {self.suffix}: {', '.join(sorted(wrong))} is no flag; use as in b{{batch_size}}"
+            if wrong
+            else None
+        )
 
     def warnings(self) -> list[str]:
         multi_only = ("npr_scales", "feature_dim", "attention_reduction", "attention_residual", "backbone",

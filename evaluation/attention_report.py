@@ -1,0 +1,135 @@
+"""The files of visualize_attention.py: statistics, weights and pictures for one generator or a suite of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from data import evaluation_loader
+from data.layouts import ImageSet, unique_names
+from data.protocols import evaluation_protocol
+from data.transforms import Protocol
+from evaluation.attention import sample_evenly, statistics_text, write_attention_csv
+from evaluation.evaluate import Predictions, predict, trained_protocol
+from evaluation.plots import (
+    plot_attention_distribution,
+    plot_attention_heatmap,
+    plot_attention_per_image,
+    plot_npr_maps,
+)
+from networks.checkpoint import LoadedModel
+from networks.multiscale_npr import AttentionMultiScaleNPR
+from options.visualize_options import VisualizeOptions
+from util import UserError, choose_device, log
+
+
+@dataclass(frozen=True)
+class SetAttention:
+    """Attention on the sampled images of one set."""
+
+    images: ImageSet
+    protocol: Protocol
+    predictions: Predictions
+
+    @property
+    def weights(self) -> NDArray:
+        """[N, S]"""
+        assert self.predictions.attention_weights is not None
+        return self.predictions.attention_weights
+
+
+class AttentionReport:
+    """Draws and writes what one model attends to, below one folder.
+
+    Args:
+        loaded: a model with attention. opt: preprocessing, sampling and device. root: data root that paths are relative to.
+        folder: where everything goes, made when needed.
+
+    Raises:
+        UserError: the model has no attention.
+    """
+
+    def __init__(self, loaded: LoadedModel, opt: VisualizeOptions, root: Path, folder: Path) -> None:
+        if not isinstance(loaded.model, AttentionMultiScaleNPR):
+            raise UserError(f"--model_path {loaded.path}: a {loaded.config.model_type} model has no attention to show")
+        self.loaded, self.opt, self.root, self.folder = loaded, opt, root, folder
+        self.model = loaded.model.to(choose_device(opt.gpu_ids))
+        self.scales = loaded.config.scales
+
+    def write(self, sets: list[ImageSet]) -> None:
+        """One set: everything in the folder. Several: a folder per generator, and the whole with a heat map above them."""
+        names = unique_names(sets)
+        several = len(sets) > 1
+        found: dict[str, SetAttention] = {}
+        for images in sets:
+            name = names[images.key]
+            found[name] = self._attend(images)
+            self._write_set(found[name], name, self.folder / name if several else self.folder)
+        if several:
+            self._write_whole(found)
+
+    def _attend(self, images: ImageSet) -> SetAttention:
+        sampled = sample_evenly(images, self.opt.num_samples, self.opt.seed)
+        protocol = evaluation_protocol(trained_protocol(self.loaded), images.suite, self.opt)
+        loader = evaluation_loader(sampled, protocol, self.opt.batch_size, self.opt.num_threads)
+        return SetAttention(
+            sampled, protocol, predict(self.model, loader, self.opt.precision, progress=images.generator)
+        )
+
+    def _write_set(self, found: SetAttention, name: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        said = found.predictions
+        self._write_statistics(folder, name, found.weights, said.labels, said.left_out)
+        write_attention_csv(folder / "attention_weights.csv", found.images, said, self.scales, self.root)
+        picture = folder / "attention_per_image.png"
+        plot_attention_per_image(found.weights, said.labels, said.scores, self.scales, picture, title=name)
+        if self.opt.save_npr_maps:
+            self._write_npr_maps(found, folder / "npr_artifacts")
+
+    def _write_statistics(
+        self, folder: Path, title: str, weights: NDArray, labels: NDArray, left_out: dict[str, str]
+    ) -> None:
+        text = f"model: {self.loaded.name}\n" + statistics_text(title, weights, labels, self.scales)
+        text += f"\nleft out: {len(left_out)} files\n" + "".join(f"  {path}: {why}\n" for path, why in left_out.items())
+        path = folder / "attention_statistics.txt"
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        log.info("\n%s", text)
+        plot_attention_distribution(weights, labels, self.scales, folder / "attention_distribution.png", title=title)
+
+    def _write_npr_maps(self, found: SetAttention, folder: Path) -> None:
+        """Residual maps of up to --num_maps of the sampled images, half of them generated."""
+        readable = [found.images.paths[index] for index in found.predictions.indices]
+        kept = ImageSet(
+            found.images.suite, found.images.generator, tuple(readable), tuple(found.predictions.labels.tolist())
+        )
+        chosen = sample_evenly(kept, self.opt.num_maps, self.opt.seed)
+        device = next(self.model.parameters()).device
+        folder.mkdir(parents=True, exist_ok=True)
+        loader = evaluation_loader(chosen, found.protocol, batch_size=1)
+        for batch in tqdm(loader.batches(), total=len(loader), desc="residual maps", leave=False, unit="image"):
+            seen = self.model.get_scale_contributions(batch.images.to(device))
+            maps, weights, logits = seen["npr_maps"], seen["attention_weights"], seen["prediction"]
+            assert isinstance(maps, dict) and isinstance(weights, torch.Tensor) and isinstance(logits, torch.Tensor)
+            index = int(batch.indices[0])
+            kind = "fake" if int(batch.labels[0]) else "real"
+            stem = Path(chosen.paths[index]).stem
+            plot_npr_maps(
+                found.protocol.denormalise(batch.images[0]),
+                {key: residual[0] for key, residual in maps.items()},
+                weights[0],
+                self.scales,
+                folder / f"{index:03d}_{kind}_{stem}.png",
+                title=f"{kind}: {stem}, score {float(logits.sigmoid()):.3f}",
+            )
+
+    def _write_whole(self, found: dict[str, SetAttention]) -> None:
+        """Statistics over all generators, and the heat map of their means."""
+        weights = np.concatenate([one.weights for one in found.values()])
+        labels = np.concatenate([one.predictions.labels for one in found.values()])
+        left_out = {path: why for one in found.values() for path, why in one.predictions.left_out.items()}
+        self._write_statistics(self.folder, f"all {len(found)} generators", weights, labels, left_out)
+        means = {name: one.weights.mean(axis=0) for name, one in found.items()}
+        plot_attention_heatmap(means, self.scales, self.folder / "attention_heatmap.png")

@@ -1,0 +1,75 @@
+"""Small data sets and models that the tests share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+def draw_image(rng: np.random.Generator, fake: bool, size: int = 32) -> Image.Image:
+    """White noise; the generated kind is nearest up-sampled by 2, which NPR at 0.5 sees as exactly zero."""
+    side = size // 2 if fake else size
+    pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Image.fromarray(pixels.repeat(2, 0).repeat(2, 1) if fake else pixels)
+
+
+def make_set(
+    folder: Path, count: int, size: int = 32, seed: int = 0, real: str = "0_real", fake: str = "1_fake"
+) -> Path:
+    """`count` images per class in folder/0_real and folder/1_fake."""
+    rng = np.random.default_rng(seed)
+    for name in (real, fake):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            draw_image(rng, name == fake, size).save(folder / name / f"{index:03d}.png")
+    return folder
+
+
+def make_dataroot(root: Path, classes: tuple[str, ...] = ("car", "cat"), count: int = 4, size: int = 32) -> Path:
+    """ForenSynths layout with train, val and a test suite of two generators."""
+    for number, name in enumerate(classes):
+        make_set(root / "train" / name, count, size, seed=number)
+        make_set(root / "val" / name, count, size, seed=100 + number)
+    for number, name in enumerate(("gan", "diffusion")):
+        make_set(root / "test" / name, count, size, seed=200 + number)
+    return root
+
+
+@pytest.fixture(scope="session")
+def dataroot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root of 32x32 images that tests only read."""
+    return make_dataroot(tmp_path_factory.mktemp("data"))
+
+
+TINY = ["--loadSize", "32", "--cropSize", "32", "--batch_size", "8", "--num_threads", "0", "--gpu_ids", "-1"]
+"""Flags for training on the tiny data root."""
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, dataroot: Path) -> Path:
+    """Run folder of a multi-scale model trained for two epochs, 'tiny_<stamp>'."""
+    import train
+
+    checkpoints = tmp_path_factory.mktemp("checkpoints")
+    argv = ["--name", "tiny", "--model_type", "multiscale_attention", "--dataroot", str(dataroot), "--niter", "2"]
+    assert train.main([*argv, *TINY, "--lr", "0.002", "--checkpoints_dir", str(checkpoints)]) == 0
+    return next(checkpoints.glob("tiny_*"))
+
+
+@pytest.fixture(scope="session")
+def minibench() -> Path:
+    """The folder of real images that NPR_MINIBENCH names."""
+    place = os.environ.get("NPR_MINIBENCH")
+    if not place:
+        pytest.skip("set NPR_MINIBENCH to a folder of real and generated images to run this test")
+    return Path(place)

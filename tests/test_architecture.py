@@ -1,0 +1,71 @@
+"""Imports point down, packages stay small, and pictures are imported only where they are drawn."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+LAYERS = {  # what each layer may import of the project
+    "util": set(),
+    "options": {"options", "util"},
+    "data": {"data", "util"},
+    "networks": {"networks", "util"},
+    "evaluation": {"evaluation", "networks", "data", "options", "util"},
+    "tools": {"tools", "evaluation", "networks", "data", "options", "util"},
+}
+WITHIN_NETWORKS = ["npr", "resnet", "backbones", "multiscale_npr", "factory", "losses", "checkpoint", "trainer"]
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def files(layer: str) -> list[Path]:
+    return [REPOSITORY / "util.py"] if layer == "util" else sorted((REPOSITORY / layer).rglob("*.py"))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_point_down(layer: str) -> None:
+    for path in files(layer):
+        project = {name.split(".")[0] for name in imports(path)} & {*LAYERS, "train", "test", "visualize_attention"}
+        assert project <= LAYERS[layer], f"{path.name} imports {project - LAYERS[layer]}"
+
+
+def test_imports_within_networks_point_down() -> None:
+    for position, name in enumerate(WITHIN_NETWORKS):
+        of_networks = {
+            i.removeprefix("networks.")
+            for i in imports(REPOSITORY / "networks" / f"{name}.py")
+            if i.startswith("networks.")
+        }
+        assert of_networks <= set(WITHIN_NETWORKS[:position]), name
+
+
+@pytest.mark.parametrize("script", ("train", "test"))
+def test_training_and_testing_need_no_plotting(script: str) -> None:
+    code = f"import sys, {script}; print([m for m in ('matplotlib', 'seaborn', 'timm', 'cv2') if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_nothing_needs_the_machine_it_was_written_on() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split()
+    forbidden = ["/".join(("", "work", "")), "py" + "pi.org", "/home" + "/"]
+    for name in tracked:
+        path = REPOSITORY / name
+        if path.suffix in (".py", ".md", ".sh", ".txt", ".toml") or name in ("Makefile", ".ci/run"):
+            text = path.read_text(encoding="utf-8")
+            assert not [word for word in forbidden if word in text], name

@@ -1,0 +1,342 @@
+"""Layouts, preprocessing, order of images, and files that cannot be read."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms as T
+
+from data import create_dataloader, evaluation_loader
+from data.layouts import find_sets, find_test_sets, load_set, unique_names
+from data.protocols import EVALUATION_PROTOCOLS, evaluation_protocol, training_protocol
+from data.samplers import EpochSampler, balancing_weights
+from data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Protocol, pil_jpeg, tiled
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from tests.conftest import draw_image, make_set
+from util import UserError
+
+PUBLISHED_TEST = T.Compose(
+    [T.Resize((64, 64)), T.CenterCrop(48), T.ToTensor(), T.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+)
+
+
+def picture(width: int = 90, height: int = 70, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def train_options(root: Path, **values: object) -> TrainOptions:
+    values = {"loadSize": 32, "cropSize": 32, "batch_size": 4, "num_threads": 0, "gpu_ids": ()} | values
+    return TrainOptions(dataroot=str(root), **values)
+
+
+def test_evaluation_equals_torchvisions_composition() -> None:
+    ours = Protocol("x", resize=64, crop=48)(picture())
+    assert torch.equal(ours, PUBLISHED_TEST(picture()))
+
+
+def test_training_equals_one_of_the_published_outcomes() -> None:
+    """Resize 256, random crop 224, random flip: our tensor is some window of the resized picture, mirrored or not."""
+    protocol = training_protocol(TrainOptions())
+    resized = T.Compose([T.Resize((256, 256)), T.ToTensor(), T.Normalize(IMAGENET_MEAN, IMAGENET_STD)])(picture())
+    seen = set()
+    for seed in range(8):
+        ours = protocol(picture(), np.random.default_rng(seed))
+        windows = resized.unfold(1, 224, 1).unfold(2, 224, 1)  # [3, 33, 33, 224, 224]
+        for flipped, candidate in ((False, ours), (True, ours.flip(2))):
+            hits = (windows[:, :, :, 0, :2] == candidate[:, None, None, 0, :2]).all(0).all(-1).nonzero()
+            for top, left in hits.tolist():
+                if torch.equal(windows[:, top, left], candidate):
+                    seen.add((flipped, top, left))
+    assert len(seen) == 8
+    assert {flipped for flipped, _, _ in seen} == {False, True}
+
+
+def test_protocol_survives_a_checkpoint() -> None:
+    protocol = training_protocol(TrainOptions(data_aug=True, rz_interp=("bilinear", "nearest")))
+    assert Protocol.from_dict(protocol.to_dict()) == protocol
+    assert Protocol.from_dict(Protocol("native").to_dict()) == Protocol("native")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
+def test_tiling_reaches_the_crop_and_repeats(width: int, height: int, size: int) -> None:
+    small = picture(width, height)
+    big = np.asarray(tiled(small, size))
+    assert min(big.shape[:2]) >= size
+    rows, columns = np.arange(big.shape[0]) % height, np.arange(big.shape[1]) % width
+    assert np.array_equal(big, np.asarray(small)[rows][:, columns])
+
+
+def test_picture_smaller_than_its_crop_is_refused_unless_tiled() -> None:
+    with pytest.raises(ValueError, match="90x70.*224x224"):
+        Protocol("x", crop=224)(picture())
+    assert Protocol("x", crop=224, tile=True)(picture()).shape == (3, 224, 224)
+
+
+def test_blur_and_jpeg_run_when_asked_and_only_then() -> None:
+    def pixels(**values: object) -> np.ndarray:
+        protocol = Protocol("x", augment=Augmentation(flip=False, **values))
+        return protocol.pixels(picture(), np.random.default_rng(0)).numpy().transpose(1, 2, 0)
+
+    original = np.asarray(picture())
+    assert np.array_equal(pixels(), original)
+    assert np.array_equal(pixels(jpeg_prob=1.0, jpeg_quality=(60,)), np.asarray(pil_jpeg(picture(), 60)))
+    blurred = pixels(blur_prob=1.0, blur_sigma=(2.0,)).astype(float)
+    assert blurred.std() < 0.3 * original.std()
+    channel = T.GaussianBlur(17, 2.0)(T.ToTensor()(picture()) * 255).numpy().transpose(1, 2, 0)
+    inner = (slice(10, -10), slice(10, -10))
+    assert np.abs(blurred[inner] - channel[inner]).max() <= 0.6
+
+
+def test_augmentation_flags_act_only_when_given(caplog: pytest.LogCaptureFixture) -> None:
+    assert training_protocol(TrainOptions()).augment == Augmentation()
+    wang = training_protocol(TrainOptions(data_aug=True)).augment
+    assert wang == Augmentation(True, 0.5, (0.0, 3.0), 0.5, (30, 100))
+    mixed = training_protocol(TrainOptions(data_aug=True, jpg_prob=0.1, no_flip=True)).augment
+    assert mixed == Augmentation(False, 0.5, (0.0, 3.0), 0.1, (30, 100))
+    assert training_protocol(TrainOptions(jpg_prob=1.0)).augment == Augmentation(jpeg_prob=1.0)
+
+
+def test_resize_interpolation_is_drawn_of_several() -> None:
+    protocol = training_protocol(TrainOptions(loadSize=64, cropSize=64, no_flip=True, rz_interp=("nearest", "bicubic")))
+    results = {protocol(picture(), np.random.default_rng(seed)).numpy().tobytes() for seed in range(10)}
+    assert len(results) == 2
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_index(dataroot: Path) -> None:
+    def first_images(workers: int, epoch: int, seed: int = 7, batch_size: int = 4) -> torch.Tensor:
+        opt = train_options(dataroot, loadSize=40, num_threads=workers, seed=seed, batch_size=batch_size)
+        loader = create_dataloader(opt)
+        loader.sampler.set_epoch(epoch)
+        return torch.cat([images for images, _ in loader])
+
+    alone = first_images(0, epoch=3)
+    assert torch.equal(alone, first_images(2, epoch=3))
+    assert torch.equal(alone, first_images(0, epoch=3, batch_size=5))
+    assert not torch.equal(alone, first_images(0, epoch=4))
+    assert not torch.equal(alone, first_images(0, epoch=3, seed=8))
+
+
+@given(st.integers(1, 50), st.integers(0, 5), st.integers(0, 60))
+def test_sampler_goes_on_where_it_stopped(size: int, epoch: int, start: int) -> None:
+    whole, rest = EpochSampler(size, 3, shuffle=True), EpochSampler(size, 3, shuffle=True)
+    whole.set_epoch(epoch)
+    rest.set_epoch(epoch, start)
+    keys = list(whole)
+    assert sorted(key.index for key in keys) == list(range(size))
+    assert list(rest) == keys[start:]
+    assert len(rest) == len(keys[start:])
+
+
+def test_sampler_order() -> None:
+    assert [key.index for key in EpochSampler(5)] == [0, 1, 2, 3, 4]
+    shuffled = EpochSampler(100, seed=1, shuffle=True)
+    first = [key.index for key in shuffled]
+    shuffled.set_epoch(1)
+    assert [key.index for key in shuffled] != first
+
+
+def test_class_balance() -> None:
+    labels = [0] * 9000 + [1] * 1000
+    drawn = [labels[key.index] for key in EpochSampler(10_000, 0, weights=balancing_weights(labels))]
+    assert 0.47 < np.mean(drawn) < 0.53
+
+
+def test_loader_gives_normalised_floats_and_labels(dataroot: Path) -> None:
+    images, labels = next(iter(create_dataloader(train_options(dataroot))))
+    assert images.shape == (4, 3, 32, 32)
+    assert images.dtype == torch.float32
+    assert labels.shape == (4,)
+    lowest, highest = (-max(np.divide(IMAGENET_MEAN, IMAGENET_STD)), max((1 - np.array(IMAGENET_MEAN)) / IMAGENET_STD))
+    assert lowest - 1e-4 <= images.min() < 0 < images.max() <= highest + 1e-4
+
+
+def test_classes_choose_folders(dataroot: Path) -> None:
+    assert len(create_dataloader(train_options(dataroot)).dataset) == 16
+    assert len(create_dataloader(train_options(dataroot, classes=("cat",))).dataset) == 8
+    with pytest.raises(UserError, match="--classes dog.*car, cat"):
+        create_dataloader(train_options(dataroot, classes=("dog",)))
+
+
+def test_labels_follow_the_folders(dataroot: Path) -> None:
+    images = load_set(dataroot / "train")
+    assert all(label == ("1_fake" in path) for path, label in zip(images.paths, images.labels, strict=True))
+
+
+def build(root: Path, *folders: str) -> Path:
+    for folder in folders:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        draw_image(np.random.default_rng(0), False, 8).save(root / folder / "a.png")
+    return root
+
+
+def pair(folder: str, real: str = "0_real", fake: str = "1_fake") -> tuple[str, str]:
+    return f"{folder}/{real}", f"{folder}/{fake}"
+
+
+@pytest.mark.parametrize(
+    ("folders", "start", "expected"),
+    [
+        (pair("x"), "x", ["/x"]),
+        ((*pair("progan/car"), *pair("progan/cat")), "progan", ["/progan"]),
+        ((*pair("mine/gan"), *pair("mine/sd")), "mine", ["mine/gan", "mine/sd"]),
+        (("one/gan/0_real",), "one", ["one/gan"]),
+        (
+            (*pair("ForenSynths_test/progan/car"), *pair("ForenSynths_test/biggan")),
+            "ForenSynths_test",
+            ["ForenSynths/biggan", "ForenSynths/progan"],
+        ),
+        (
+            (*pair("root/DiffusionForensics/ddpm"), *pair("root/Diffusion1kStep/ddpm")),
+            "root",
+            ["Diffusion1kStep/ddpm", "DiffusionForensics/ddpm"],
+        ),
+        ((*pair("root/A/gan"), *pair("root/B/sd")), "root", ["A/gan", "B/sd"]),
+        (pair("GenImage/ADM/val", "nature", "ai"), "GenImage", ["GenImage/ADM"]),
+        (pair("UniversalFakeDetect/dalle"), "UniversalFakeDetect/dalle", ["UniversalFakeDetect/dalle"]),
+        (pair("plain", "real", "fake"), "plain", ["/plain"]),
+        (("deep/0_real/sub", "deep/1_fake/sub"), "deep", ["/deep"]),
+    ],
+)
+def test_layouts(folders: tuple[str, ...], start: str, expected: list[str], tmp_path: Path) -> None:
+    sets = find_sets(build(tmp_path, *folders) / start)
+    assert sorted(found.key for found in sets) == sorted(expected)
+
+
+def test_tables_of_suites(tmp_path: Path) -> None:
+    suites = (
+        "ForenSynths_test",
+        "GANGen-Detection",
+        "DiffusionForensics",
+        "UniversalFakeDetect",
+        "Diffusion1kStep_test",
+    )
+    build(tmp_path, *(folder for suite in suites for folder in pair(f"{suite}/g")))
+    tables = {found.suite: found.table for found in find_sets(tmp_path)}
+    assert tables == {
+        "ForenSynths": "Table 1", "GANGen-Detection": "Table 2", "DiffusionForensics": "Table 3",
+        "UniversalFakeDetect": "Table 4", "Diffusion1kStep": "Table 5",
+    }  # fmt: skip
+
+
+def test_generator_of_two_suites_gets_its_suite_as_prefix(tmp_path: Path) -> None:
+    folders = ("DiffusionForensics/ddpm", "Diffusion1kStep/ddpm", "Diffusion1kStep/midjourney")
+    build(tmp_path, *(folder for name in folders for folder in pair(name)))
+    names = unique_names(find_sets(tmp_path))
+    assert sorted(names.values()) == ["Diffusion1kStep_ddpm", "DiffusionForensics_ddpm", "midjourney"]
+
+
+def test_default_test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--dataroot"):
+        find_test_sets(None)
+    build(tmp_path, *pair("datasets/my_training/train/car"), *pair("datasets/test/stylegan"))
+    root, sets = find_test_sets(None)
+    assert (str(root), [found.key for found in sets]) == ("datasets", ["test/stylegan"])
+    build(tmp_path, *pair("datasets/Generalization_Test/GANGen-Detection/AttGAN"))
+    root, sets = find_test_sets(None)
+    assert (root.name, [found.key for found in sets]) == ("Generalization_Test", ["GANGen-Detection/AttGAN"])
+
+
+def test_training_folder_is_no_test_folder(dataroot: Path) -> None:
+    with pytest.raises(UserError, match="is a training folder.*test"):
+        find_test_sets(str(dataroot))
+
+
+def test_folders_without_images_or_classes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no class folders"):
+        find_sets(tmp_path)
+    (tmp_path / "0_real").mkdir()
+    with pytest.raises(UserError, match="no images"):
+        find_sets(tmp_path)
+
+
+def test_training_needs_both_classes(tmp_path: Path) -> None:
+    build(tmp_path, "train/car/0_real", "val/car/0_real")
+    with pytest.raises(UserError, match="no fake"):
+        create_dataloader(train_options(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("suite", "flags", "resize", "crop", "tile"),
+    [
+        ("ForenSynths", {}, 256, None, False),
+        ("DiffusionForensics", {}, 256, None, False),
+        ("UniversalFakeDetect", {}, 256, None, False),
+        ("Diffusion1kStep", {}, 256, None, False),
+        ("GANGen-Detection", {}, None, None, False),
+        ("AIGCDetectBenchmark", {}, None, None, False),
+        ("GenImage", {}, None, 224, True),
+        ("GenImage", {"cropSize": 128}, None, 128, True),
+        ("unknown", {}, None, None, False),
+        ("ForenSynths", {"protocol": "native"}, None, None, False),
+        ("ForenSynths", {"protocol": "crop224"}, 256, 224, False),
+        ("ForenSynths", {"no_resize": True}, None, None, False),
+        ("unknown", {"loadSize": 128, "cropSize": 96}, 128, 96, False),
+        ("ForenSynths", {"protocol": "crop224", "no_crop": True}, 256, None, False),
+    ],
+)
+def test_geometry_of_evaluation(suite: str, flags: dict, resize: int | None, crop: int | None, tile: bool) -> None:
+    trained = Protocol("mine", resize=99, mean=(0.5, 0.5, 0.5))
+    chosen = evaluation_protocol(trained, suite, TestOptions(model_path=("x",), **flags))
+    assert (chosen.resize, chosen.crop, chosen.tile, chosen.mean) == (resize, crop, tile, (0.5, 0.5, 0.5))
+    assert chosen.augment is None
+
+
+def test_unknown_protocol_is_named() -> None:
+    with pytest.raises(UserError, match="--protocol nothing.*native"):
+        evaluation_protocol(Protocol("x"), "", TestOptions(model_path=("x",), protocol="nothing"))
+    assert set(EVALUATION_PROTOCOLS) >= {"published", "native", "crop224", "genimage-tile"}
+
+
+def test_bad_files_are_left_out_and_named(tmp_path: Path) -> None:
+    make_set(tmp_path, 3)
+    whole = (tmp_path / "0_real" / "000.png").read_bytes()
+    (tmp_path / "0_real" / "empty.png").write_bytes(b"")
+    (tmp_path / "0_real" / "text.jpg").write_text("not an image")
+    (tmp_path / "1_fake" / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "1_fake" / "notes.txt").write_text("no image, and not called one")
+    loader = evaluation_loader(load_set(tmp_path), Protocol("native"), batch_size=2)
+    batches = list(loader.batches())
+    assert sum(len(batch.labels) for batch in batches) == 6
+    assert {Path(path).name for path in loader.left_out} == {"empty.png", "text.jpg", "truncated.png"}
+    assert all("\n" not in why and why for why in loader.left_out.values())
+
+
+@pytest.mark.parametrize("mode", ("L", "LA", "P", "RGBA", "CMYK", "I;16", "1"))
+def test_other_colour_modes_become_rgb(mode: str, tmp_path: Path) -> None:
+    base = picture(20, 10)
+    image = base.convert("L").convert("I").convert("I;16") if mode == "I;16" else base.convert(mode)
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "I;16") else "a.png")
+    image.save(path)
+    from data.datasets import read_image
+
+    assert read_image(str(path)).mode == "RGB"
+    assert read_image(str(path)).size == (20, 10)
+
+
+def test_native_sizes_in_one_batch_are_grouped(tmp_path: Path) -> None:
+    for name, size in (("a", (30, 20)), ("b", (16, 16)), ("c", (30, 20))):
+        (tmp_path / "0_real").mkdir(exist_ok=True)
+        picture(*size).save(tmp_path / "0_real" / f"{name}.png")
+    loader = evaluation_loader(load_set(tmp_path), Protocol("native"), batch_size=3)
+    shapes = [(tuple(batch.images.shape), batch.indices.tolist()) for batch in loader.batches()]
+    assert shapes == [((2, 3, 20, 30), [0, 2]), ((1, 3, 16, 16), [1])]
+
+
+def test_options_variant_is_a_copy(dataroot: Path) -> None:
+    opt = train_options(dataroot)
+    assert dataclasses.replace(opt, batch_size=2).batch_size == 2
+    assert opt.batch_size == 4
+
+
+def test_test_options_load_all_of_the_dataroot(dataroot: Path) -> None:
+    opt = TestOptions(model_path=("x",), dataroot=str(dataroot / "test" / "gan"), batch_size=3, num_threads=0)
+    labels = torch.cat([labels for _, labels in create_dataloader(opt)])
+    assert labels.tolist() == [0] * 4 + [1] * 4

@@ -1,0 +1,161 @@
+"""Command lines: old ones parse, wrong ones say what would be right, and every flag that is shown has a reader."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from options.base_options import BaseOptions
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from options.visualize_options import VisualizeOptions
+from tests.conftest import REPOSITORY
+
+ALL = (TrainOptions, TestOptions, VisualizeOptions)
+
+
+def error_line(capsys: pytest.CaptureFixture, options: type[BaseOptions], argv: list[str]) -> str:
+    """The one line that a wrong command line ends with; checks status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        options().parse(argv)
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def attributes_read() -> set[str]:
+    """Names read as attributes (or by getattr with a literal) anywhere outside options/ and tests/."""
+    names: set[str] = set()
+    for path in REPOSITORY.rglob("*.py"):
+        if not {"options", "tests", ".venv"} & set(path.relative_to(REPOSITORY).parts):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                    names.add(node.attr)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    names.add(node.value)
+    return names
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_every_shown_flag_has_a_reader(options: type[BaseOptions]) -> None:
+    read = attributes_read() | {"run_name"}
+    read |= {"name", "suffix"} if "run_name" in attributes_read() else set()  # read by TrainOptions.run_name
+    unread = {field.name for field in dataclasses.fields(options)} - read
+    assert not unread
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_help_shows_every_flag_and_an_example(options: type[BaseOptions]) -> None:
+    text = options.parser().format_help()
+    assert all(f"--{field.name}" in text for field in dataclasses.fields(options))
+    assert "examples:" in text
+    assert not any(f"--{name} " in text for name in options.retired)
+
+
+def test_published_training_command(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
+    argv = (
+        f"--name 4class --dataroot {dataroot} --classes car,cat --batch_size 32 --delr_freq 10 --lr 0.0002 --niter 50 "
+        "--mode binary --arch res50 --rz_interp bilinear --blur_prob 0.1 --blur_sig 0.0,3.0 --jpg_prob 0.1 "
+        "--jpg_method cv2,pil --jpg_qual 30,100 --class_bal --loadSize 256 --cropSize 224 --gpu_ids 0 --epoch latest "
+        "--num_threads 8 --checkpoints_dir ./checkpoints --serial_batches --resize_or_crop scale_and_crop --no_flip "
+        "--init_type normal --init_gain 0.02 --suffix x --earlystop_epoch 15 --data_aug --optim adam --new_optim "
+        "--loss_freq 400 --save_latest_freq 2000 --save_epoch_freq 20 --epoch_count 1 --last_epoch -1 "
+        "--train_split train --val_split val --beta1 0.9"
+    )
+    opt = TrainOptions().parse(argv.split())
+    assert (opt.batch_size, opt.delr_freq, opt.lr, opt.niter, opt.classes) == (32, 10, 0.0002, 50, ("car", "cat"))
+    assert (opt.blur_sig, opt.jpg_qual, opt.jpg_method) == ((0.0, 3.0), (30, 100), ("cv2", "pil"))
+    warned = capsys.readouterr().err.strip().splitlines()
+    assert warned == [
+        "warning: --mode, --arch, --resize_or_crop, --last_epoch: accepted for old command lines, without effect"
+    ]
+
+
+def test_published_testing_command(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
+    argv = "--model_path NPR.pth --batch_size 16 --no_resize --no_crop --eval --earlystop_epoch 15 --lr 1e-5 --niter 0"
+    opt = TestOptions().parse([*argv.split(), "--dataroot", str(dataroot)])
+    assert (opt.model_path, opt.no_resize, opt.no_crop) == (("NPR.pth",), True, True)
+    assert "--eval, --lr, --niter, --earlystop_epoch" in capsys.readouterr().err
+
+
+def test_published_defaults() -> None:
+    opt = TrainOptions()
+    published = {"batch_size": 64, "num_threads": 8, "lr": 0.0001, "beta1": 0.9, "niter": 1000, "delr_freq": 20,
+                 "loss_freq": 400, "save_latest_freq": 2000, "save_epoch_freq": 20, "optim": "adam", "seed": 100,
+                 "train_split": "train", "val_split": "val", "name": "experiment_name", "gpu_ids": (0,)}  # fmt: skip
+    assert {name: getattr(opt, name) for name in published} == published
+    inactive = ("init_type", "init_gain", "earlystop_epoch", "blur_prob", "jpg_prob", "data_aug")
+    assert not any(getattr(opt, name) for name in inactive)
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        ("--batchsize 4", ["--batchsize", "--batch_size"]),
+        ("--npr_scale 0.5", ["--npr_scale", "--npr_scales"]),
+        ("--nonsense 4", ["--nonsense"]),
+        ("--batch_size 0", ["--batch_size", "0", "from 1 up"]),
+        ("--batch_size four", ["--batch_size", "'four'", "whole number"]),
+        ("--lr -1", ["--lr", "-1", "> 0"]),
+        ("--lr nan", ["--lr", "nan"]),
+        ("--npr_scales 0.5,1.5", ["--npr_scales", "'1.5'", "between 0 and 1"]),
+        ("--scales ,", ["--npr_scales", "comma-separated"]),
+        ("--jpg_qual 30,60,90", ["--jpg_qual", "at most 2"]),
+        ("--blur_prob 1.5", ["--blur_prob", "1.5", "<= 1"]),
+        ("--optim lion", ["--optim", "lion", "adam"]),
+        ("--model_type two_scale", ["--model_type", "single_scale"]),
+        ("--gpu_ids x", ["--gpu_ids", "x", "-1 = CPU"]),
+        ("--dataroot /no/such/place", ["--dataroot", "/no/such/place", "no such folder"]),
+        ("--loadSize 64 --cropSize 96", ["--cropSize", "96", "64"]),
+        ("--cropSize 300", ["--cropSize", "300", "256"]),
+        ("--loadSize 64 --no_resize", ["--loadSize", "--no_resize"]),
+        ("--train_split training", ["--train_split", "training"]),
+        ("--suffix {nothing}", ["--suffix", "nothing"]),
+        ("--feature_dim 2", ["--attention_reduction", "--feature_dim"]),
+        ("--name a/b", ["--name", "a/b"]),
+    ],
+)
+def test_wrong_training_flags_end_with_one_line(
+    argv: str, parts: list[str], dataroot: Path, capsys: pytest.CaptureFixture
+) -> None:
+    line = error_line(capsys, TrainOptions, ["--dataroot", str(dataroot), *argv.split()])
+    assert all(part in line for part in parts), line
+
+
+def test_missing_model_and_data_are_named(capsys: pytest.CaptureFixture) -> None:
+    assert "--model_path" in error_line(capsys, TestOptions, [])
+    assert "--dataroot" in error_line(capsys, VisualizeOptions, ["--model_path", "m.pth"])
+
+
+def test_options_do_not_change_and_parsing_makes_nothing(
+    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    opt = TrainOptions().parse(["--dataroot", str(dataroot)])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        opt.lr = 1.0  # type: ignore[misc]
+    assert not list(tmp_path.iterdir())
+
+
+def test_dump_marks_what_is_not_default(dataroot: Path) -> None:
+    dump = TrainOptions().parse(["--dataroot", str(dataroot), "--lr", "0.5"], print_options=False).dump().splitlines()
+    marked = [line.split(":")[0].strip() for line in dump if "[default" in line]
+    assert marked == ["dataroot", "lr"]
+
+
+def test_scales_beside_single_scale_are_ignored_with_a_warning(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
+    TrainOptions().parse(["--dataroot", str(dataroot), "--npr_scales", "0.5"])
+    assert "--npr_scales: ignored beside --model_type single_scale" in capsys.readouterr().err
+
+
+def test_spellings_of_scales_and_gpu() -> None:
+    visualize = ["--model_path", "m.pth", "--dataroot", ".", "--scales", "0.25,0.5", "--gpu_id", "-1"]
+    opt = VisualizeOptions().parse(visualize)
+    assert (opt.npr_scales, opt.gpu_ids) == ((0.25, 0.5), ())
+
+
+def test_suffix_is_filled_in(dataroot: Path) -> None:
+    argv = ["--dataroot", str(dataroot), "--name", "n", "--suffix", "b{batch_size}_{model_type}"]
+    assert TrainOptions().parse(argv).run_name() == "n_b64_single_scale"

@@ -1,0 +1,346 @@
+"""Pictures: what their axes show, that every text is readable, and that bad input is refused."""
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from matplotlib.backend_bases import RendererBase
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, StepPatch
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from PIL import Image
+
+from evaluation import plots
+
+SCALES = {
+    1: [0.5],
+    3: [0.25, 0.5, 0.75],
+    4: [0.1, 0.25, 0.5, 0.75],
+    6: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+    8: [0.125, 0.25, 0.375, 0.5, 0.5, 0.5, 0.75, 0.875],
+}
+Draw = Callable[..., Figure]
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> dict[Text, Bbox]:
+    """Every text that matplotlib has drawn and the box, in inches, where it was drawn last."""
+    drawn: dict[Text, Bbox] = {}
+    text_draw = Text.draw
+
+    def record(text: Text, renderer: RendererBase) -> None:
+        if text.get_visible() and text.get_text().strip():
+            drawn[text] = Bbox(text.get_window_extent(renderer).get_points() / text.get_figure(True).dpi)
+        text_draw(text, renderer)
+
+    monkeypatch.setattr(Text, "draw", record)
+    return drawn
+
+
+@pytest.fixture
+def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: dict[Text, Bbox]) -> Iterator[Draw]:
+    """Call a plot function with a `save_path`, check the file and the texts, and return the saved figure."""
+    figures: list[Figure] = []
+    savefig = Figure.savefig
+
+    def record(figure: Figure, *args: object, **kwargs: object) -> None:
+        figures.append(figure)
+        savefig(figure, *args, **kwargs)
+
+    def call(plot: Callable[..., Path], *args: object, **kwargs: object) -> Figure:
+        path = tmp_path / "new" / "folder" / "picture.png"
+        texts.clear()
+        assert plot(*args, save_path=path, **kwargs) == path
+        with Image.open(path) as picture:
+            picture.load()
+            assert picture.format == "PNG"
+            assert 200 <= picture.height <= 4000 and 400 <= picture.width <= 3000
+        assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing unfinished beside it
+        assert_readable(figures[-1], texts)
+        return figures[-1]
+
+    monkeypatch.setattr(Figure, "savefig", record)
+    yield call
+    assert pyplot.get_fignums() == []
+
+
+def assert_readable(figure: Figure, texts: dict[Text, Bbox]) -> None:
+    """Every text is inside the figure, at least 8 points tall, and over no other text and no other panel."""
+    width, height = figure.get_size_inches()
+    panels = {axes: Bbox(axes.get_position().get_points() * [width, height]) for axes in figure.axes}
+    assert len(texts) > 3
+    for text, box in texts.items():
+        assert text.get_fontsize() >= 8
+        inside = box.x0 > -0.01 and box.y0 > -0.01 and box.x1 < width + 0.01 and box.y1 < height + 0.01
+        assert inside, f"{text.get_text()!r} is cut at the edge of the figure"
+        for axes, panel in panels.items():
+            assert text.axes is axes or not overlap(box, panel), f"{text.get_text()!r} runs into a panel"
+    for (one, a), (other, b) in itertools.combinations(texts.items(), 2):
+        assert not overlap(a, b), f"{one.get_text()!r} runs into {other.get_text()!r}"
+
+
+def overlap(a: Bbox, b: Bbox) -> bool:
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > 0.01 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.01
+
+
+def dirichlet(count: int, scales: int) -> np.ndarray:
+    return np.random.default_rng(0).dirichlet(np.ones(scales) * 3, size=count)
+
+
+def legend_texts(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_scale_labels_number_repeated_scales() -> None:
+    assert plots.scale_labels([0.5, 0.5, 0.5]) == ["0.5x", "0.5x #2", "0.5x #3"]
+    assert plots.scale_labels([0.25, 0.5, 0.25]) == ["0.25x", "0.5x", "0.25x #2"]
+
+
+@pytest.mark.parametrize(("generators", "scales"), [(1, 1), (1, 3), (8, 3), (38, 8)])
+def test_heatmap_shows_each_weight_on_a_range_from_0_to_1(draw: Draw, generators: int, scales: int) -> None:
+    names = [f"UniversalFakeDetect/glide_{i}" if i % 3 else f"gan_{i}" for i in range(generators)]
+    weights = dirichlet(generators, scales)
+    attention = {name: torch.tensor(w, requires_grad=True) for name, w in zip(names, weights, strict=True)}
+    figure = draw(plots.plot_attention_heatmap, attention, SCALES[scales])
+    heat, bar = figure.axes
+    mesh = heat.collections[0]
+    assert mesh.get_clim() == (0, 1)
+    np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(weights.shape), weights)
+    assert [text.get_text() for text in heat.texts] == [f"{w:.3f}" for w in weights.ravel()]
+    assert [text.get_text() for text in heat.get_yticklabels()] == names
+    assert [text.get_text() for text in heat.get_xticklabels()] == plots.scale_labels(SCALES[scales])
+    assert bar.get_ylabel() == "attention weight"
+
+
+@pytest.mark.parametrize(("count", "scales", "classes"), [(1, 1, 1), (1, 3, 1), (40, 3, 2), (60, 8, 2)])
+def test_distribution_has_a_box_and_a_violin_per_scale_and_class(
+    draw: Draw, count: int, scales: int, classes: int
+) -> None:
+    weights, labels = dirichlet(count, scales), np.arange(count) % 2
+    figure = draw(plots.plot_attention_distribution, weights, labels, SCALES[scales], title="progan/car")
+    box, violin = figure.axes
+    boxes = [patch for patch in box.patches if isinstance(patch, PathPatch)]
+    violins = [body for body in violin.collections if isinstance(body, PolyCollection)]
+    assert len(boxes) == len(violins) == scales * classes
+    assert legend_texts(figure) == ["real", "fake"][:classes] + ["uniform"]
+    # matplotlib draws the boxes of one class after the other: these are the quartiles of the real images
+    for patch, column in zip(boxes, weights[labels == 0].T, strict=False):
+        heights = patch.get_path().vertices[:, 1]
+        np.testing.assert_allclose([heights.min(), heights.max()], np.percentile(column, [25, 75]), atol=2e-6, rtol=0)
+    for axes in (box, violin):
+        line = next(line for line in axes.lines if line.get_label() == "uniform")
+        assert set(line.get_ydata()) == {1 / scales}
+        assert axes.get_ylim()[0] <= 0 and axes.get_ylim()[1] >= 1
+        assert [text.get_text() for text in axes.get_xticklabels()] == plots.scale_labels(SCALES[scales])
+
+
+@pytest.mark.parametrize("spread", [0, 1e-12, 1e-200], ids=["constant", "rounding noise", "underflow"])
+def test_violins_of_constant_weights_are_drawn(draw: Draw, spread: float) -> None:
+    noise = np.random.default_rng(0).random((30, 2)) * spread
+    figure = draw(plots.plot_attention_distribution, noise + [0, 0.5], np.zeros(30), [0.25, 0.5])
+    medians = [body.get_paths()[0].vertices[:, 1].mean() for body in figure.axes[1].collections[:2]]
+    np.testing.assert_allclose(medians, [0, 0.5], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "scales"),
+    [*itertools.product([(64, 64)], [1, 3, 4, 6, 8]), *itertools.product([(30, 400), (400, 30)], [1, 4, 8])],
+)
+def test_npr_maps_share_one_colour_range(draw: Draw, scales: int, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    image = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    maps = {f"npr_{i}": rng.normal(size=(3, *shape)) * (i + 1) for i in range(scales)}
+    weights = dirichlet(1, scales)[0]
+    figure = draw(plots.plot_npr_maps, image, maps, weights, SCALES[scales], title="car/1_fake/7.png")
+    shown, *panels = [axes for axes in figure.axes if axes.images]
+    np.testing.assert_allclose(shown.images[0].get_array(), image.float().permute(1, 2, 0))
+    residuals = [np.abs(residual).mean(axis=0) for residual in maps.values()]
+    for axes, residual, name, weight in zip(
+        panels, residuals, plots.scale_labels(SCALES[scales]), weights, strict=True
+    ):
+        np.testing.assert_allclose(axes.images[0].get_array(), residual)
+        assert axes.images[0].get_clim() == pytest.approx((0, np.percentile(residuals, 99.5)))
+        assert axes.get_title() == f"NPR {name}, attention {weight:.3f}"
+    chart = next(axes for axes in figure.axes if axes.get_xlabel() == "attention weight")
+    np.testing.assert_allclose([bar.get_width() for bar in chart.patches], weights)
+    assert set(chart.lines[0].get_xdata()) == {1 / scales}
+    assert [axes.get_ylabel() for axes in figure.axes].count("mean |residual|") == 1
+    assert len(figure.axes) == scales + 3
+
+
+def test_npr_maps_of_a_flat_image(draw: Draw) -> None:
+    flat = np.full((3, 8, 8), 0.5)
+    figure = draw(plots.plot_npr_maps, flat, {"npr_0.5": flat * 0}, [1.0], [0.5])
+    assert figure.axes[1].images[0].get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize(("count", "scales"), [(1, 1), (2, 3), (60, 3), (300, 8)])
+def test_attention_per_image_stacks_sorted_weights(draw: Draw, count: int, scales: int) -> None:
+    weights, rng = dirichlet(count, scales), np.random.default_rng(2)
+    labels, scores = np.arange(count) % 2, rng.random(count)
+    figure = draw(plots.plot_attention_per_image, weights, labels, scores, SCALES[scales], title="progan")
+    bars, strip, colour_bar = figure.axes
+    stairs = [patch for patch in bars.patches if isinstance(patch, StepPatch)]
+    drawn = np.array([patch.get_data().values - patch.get_data().baseline for patch in stairs]).T
+
+    def rank(i: int) -> tuple[int, int, float]:
+        return labels[i], int(np.argmax(weights[i])), -max(weights[i])
+
+    order = sorted(range(count), key=rank)
+    np.testing.assert_allclose(drawn, weights[order], atol=1e-12)
+    np.testing.assert_allclose(strip.images[0].get_array()[0], scores[order])
+    assert strip.images[0].get_clim() == (0, 1)
+    assert "score" in colour_bar.get_ylabel()
+    assert legend_texts(figure) == plots.scale_labels(SCALES[scales])
+    if count > 1:
+        real = int((labels == 0).sum())
+        assert {x for line in bars.lines for x in line.get_xdata()} == {real}
+        assert [text.get_text() for text in bars.texts] == [
+            f"← real (n={real})",
+            f"fake (n={count - real}) →",
+        ]
+
+
+@pytest.mark.parametrize(("labels", "text"), [([0, 0], "real (n=2)"), ([1, 1], "fake (n=2)")])
+def test_attention_per_image_of_one_class_has_no_divider(draw: Draw, labels: list[int], text: str) -> None:
+    figure = draw(plots.plot_attention_per_image, dirichlet(2, 3), labels, [0.1, 0.9], SCALES[3])
+    assert not figure.axes[0].lines
+    assert [shown.get_text() for shown in figure.axes[0].texts] == [text]
+
+
+@pytest.mark.parametrize("real", [1, 99])
+def test_divider_near_an_edge_stays_readable(draw: Draw, real: int) -> None:
+    labels = np.arange(100) >= real
+    draw(plots.plot_attention_per_image, dirichlet(100, 3), labels, np.full(100, 0.5), SCALES[3])
+
+
+@pytest.mark.parametrize(("models", "generators"), [(1, 1), (7, 8), (7, 38)])
+def test_comparison_has_a_dot_per_measured_value(draw: Draw, models: int, generators: int) -> None:
+    values = np.random.default_rng(3).random((models, generators))
+    rows: dict[str, dict[str, float | None]] = {
+        f"multiscale_{m}_2025_01_02_03_04_05": {f"generator_{g}": values[m, g] for g in range(generators)}
+        for m in range(models)
+    }
+    first = next(iter(rows))
+    if models > 1:
+        rows[first]["generator_0"] = None
+        del rows[first]["generator_1"]
+    figure = draw(plots.plot_comparison, rows, metric="AP")
+    (axes,) = figure.axes
+    *dots, chance = axes.lines
+    assert set(chance.get_xdata()) == {0.5}
+    for line, (name, row) in zip(dots, rows.items(), strict=True):
+        assert line.get_label() == name
+        positions = {round(float(y)): x for x, y in line.get_xydata() if not np.isnan(x)}
+        names = [text.get_text() for text in axes.get_yticklabels()]
+        assert {names[y]: x for y, x in positions.items()} == {k: v for k, v in row.items() if v is not None}
+    assert axes.get_xlabel() == ("AP (no dot: not measured)" if models > 1 else "AP")
+    assert axes.get_xlim()[0] < values.min() and legend_texts(figure) == [*rows, "chance"]
+
+
+def heatmap(**changed: object) -> dict[str, object]:
+    return {"mean_attentions": {"progan": [0.5, 0.5]}, "scales": [0.25, 0.5]} | changed
+
+
+def maps(**changed: object) -> dict[str, object]:
+    flat = np.zeros((3, 4, 4))
+    return {"image": flat, "npr_maps": {"npr_0.5": flat}, "weights": [1.0], "scales": [0.5]} | changed
+
+
+def images(**changed: object) -> dict[str, object]:
+    return {"weights": [[0.5, 0.5]], "labels": [0], "scores": [0.1], "scales": [0.25, 0.5]} | changed
+
+
+@pytest.mark.parametrize(
+    ("plot", "arguments", "message"),
+    [
+        (plots.plot_attention_heatmap, heatmap(mean_attentions={}), "mean_attentions is empty"),
+        (plots.plot_attention_heatmap, heatmap(scales=[0.5]), r"'progan'.* shape \[2\], expected \[1\]"),
+        (plots.plot_attention_heatmap, heatmap(mean_attentions={"a": [np.nan, 1]}), "NaN"),
+        (plots.plot_npr_maps, maps(npr_maps={}), "npr_maps has 0 maps"),
+        (plots.plot_npr_maps, maps(image=np.full((3, 4, 4), -2.1)), "image spans -2.1"),
+        (plots.plot_npr_maps, maps(npr_maps={"npr_0.5": np.zeros((3, 4, 5))}), r"npr_maps\['npr_0.5'\]"),
+        (plots.plot_attention_per_image, images(labels=[2]), "labels must be 0"),
+        (plots.plot_attention_per_image, images(labels=[0, 1]), "labels has shape"),
+        (plots.plot_attention_per_image, images(scores=[3.7]), "scores spans 3.7"),
+        (plots.plot_attention_per_image, images(weights=np.zeros((0, 2)), labels=[]), "not empty"),
+        (plots.plot_comparison, {"rows": {}}, "no AUC to draw"),
+        (plots.plot_comparison, {"rows": {"model": {"progan": None}}}, "no AUC to draw"),
+        (plots.plot_comparison, {"rows": {"model": {"progan": 97.0}}}, "expected values in 0..1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(
+    plot: Callable[..., Path], arguments: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        plot(**arguments, save_path=tmp_path / "picture.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_title_is_wrapped(draw: Draw, texts: dict[Text, Bbox]) -> None:
+    title = "GANGen-Detection/StarGAN/" + "a_very_long_file_name_" * 10
+    draw(plots.plot_attention_per_image, dirichlet(4, 3), [0, 0, 1, 1], np.zeros(4), SCALES[3], title=title)
+    assert title in [text.get_text().replace("\n", "") for text in texts]
+
+
+def test_names_that_are_not_utf8_are_drawn(draw: Draw, texts: dict[Text, Bbox]) -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    draw(plots.plot_attention_heatmap, {name: [1.0]}, [0.5])
+    assert "caf?" in [text.get_text() for text in texts]
+    draw(plots.plot_comparison, {name: {name: 0.9}})
+    assert [text.get_text() for text in texts].count("caf?") == 2
+    draw(plots.plot_attention_distribution, [[1.0]], [0], [0.5], title=name)
+    assert "caf?" in [text.get_text() for text in texts]
+
+
+def test_dollar_signs_in_names_are_no_formulas(draw: Draw, texts: dict[Text, Bbox]) -> None:
+    draw(plots.plot_attention_heatmap, {"a$\\frac{$": [1.0]}, [0.5])  # as a formula it could not be parsed
+    assert "a$\\frac{$" in [text.get_text() for text in texts]
+
+
+def test_suffix_chooses_the_format(tmp_path: Path) -> None:
+    attention = {"progan": [0.4, 0.6]}
+    assert plots.plot_attention_heatmap(attention, [0.25, 0.5], tmp_path / "bare") == tmp_path / "bare.png"
+    pdf = plots.plot_attention_heatmap(attention, [0.25, 0.5], str(tmp_path / "figure.pdf"))
+    assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_a_failed_write_keeps_the_earlier_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = plots.plot_attention_heatmap({"progan": [1.0]}, [0.5], tmp_path / "heat.png")
+    before = path.read_bytes()
+
+    write_bytes = Path.write_bytes
+
+    def full_disk(target: Path, data: bytes) -> None:
+        write_bytes(target, data[:100])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        plots.plot_attention_heatmap({"stylegan": [0.5, 0.5]}, [0.25, 0.5], path)
+    assert path.read_bytes() == before
+
+
+def test_missing_library_and_missing_display(tmp_path: Path) -> None:
+    root = Path(plots.__file__).parents[1]
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        environment = {"MPLBACKEND": "tkagg", "PATH": "", "HOME": str(tmp_path)}  # and no DISPLAY
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+
+    missing = run("import sys; sys.modules['seaborn'] = None; import evaluation.plots")
+    message = "drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt"
+    assert missing.stderr.splitlines()[-1] == f"ImportError: {message}"
+    path = tmp_path / "heat.png"
+    drawn = run(f"from evaluation import plots; plots.plot_attention_heatmap({{'a': [1.0]}}, [0.5], {str(path)!r})")
+    assert drawn.returncode == 0, drawn.stderr
+    assert path.is_file()

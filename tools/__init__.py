@@ -1,0 +1,1 @@
+"""Command-line tools around the detector, one job each; run them as `python -m tools.NAME`."""
