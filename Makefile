@@ -21,9 +21,11 @@ $(VENV)/.installed-dev: requirements.txt requirements-timm.txt requirements-dev.
 
 install: $(VENV)/.installed ## make the virtual environment and install the requirements
 
-demo: $(VENV)/.installed ## make demo data, then train, test, visualise and compare the seven models (about 10 minutes)
+demo: $(VENV)/.installed ## make demo data, then train, test, visualise and compare seven models (about 10 minutes)
 	$(RUN) -m tools.make_demo_data --output datasets/demo
-	PYTHON="$(abspath $(RUN))" ./run_demo.sh
+	PYTHON="$(abspath $(RUN))" DATAROOT=datasets/demo TESTROOT=datasets/demo/test OUTPUT_DIR=demo CLASSES= \
+	BATCH_SIZE=16 LR=0.001 EPOCHS=8 DELR_FREQ=2 NUM_SAMPLES=40 EXTRA_TRAIN_ARGS="--no_resize --cropSize 64" \
+	./run_multiscale_experiments.sh
 
 test: $(VENV)/.installed-dev ## run the tests (a few minutes)
 	$(RUN) -m pytest

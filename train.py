@@ -71,6 +71,10 @@ class Run:
     def train(self) -> None:
         """All epochs that are left; validation, checkpoints and attention after each."""
         first = max(self.opt.epoch_count - 1, self.trainer.epoch)
+        if first > self.trainer.epoch:
+            self.trainer.batch = 0
+        if first >= self.opt.niter:
+            log.info("nothing to train: %d epochs are finished, --niter is %d", first, self.opt.niter)
         for epoch in range(first, self.opt.niter):
             self._train_epoch(epoch)
             self.validated = self.monitor.validate(self.trainer.model, self.trainer.step)
@@ -95,7 +99,14 @@ class Run:
         trainer, loader, opt = self.trainer, self.loader, self.opt
         trainer.start_epoch(epoch)
         loader.sampler.set_epoch(epoch, start=trainer.batch * opt.batch_size)
-        bar = tqdm(loader.steps(), total=len(loader), desc=f"epoch {epoch + 1}/{opt.niter}", leave=False, unit="batch")
+        bar = tqdm(
+            loader.steps(),
+            total=len(loader),
+            desc=f"epoch {epoch + 1}/{opt.niter}",
+            leave=False,
+            unit="batch",
+            disable=None,
+        )
         for step in bar:
             for batch in step:
                 trainer.set_input((batch.images, batch.labels))

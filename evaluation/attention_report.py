@@ -109,7 +109,9 @@ class AttentionReport:
         device = next(self.model.parameters()).device
         folder.mkdir(parents=True, exist_ok=True)
         loader = evaluation_loader(chosen, found.protocol, batch_size=1)
-        for batch in tqdm(loader.batches(), total=len(loader), desc="residual maps", leave=False, unit="image"):
+        for batch in tqdm(
+            loader.batches(), total=len(loader), desc="residual maps", leave=False, unit="image", disable=None
+        ):
             seen = self.model.get_scale_contributions(batch.images.to(device))
             maps, weights, logits = seen["npr_maps"], seen["attention_weights"], seen["prediction"]
             assert isinstance(maps, dict) and isinstance(weights, torch.Tensor) and isinstance(logits, torch.Tensor)

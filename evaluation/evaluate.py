@@ -59,7 +59,7 @@ def predict(model: nn.Module, loader: ImageLoader, precision: str = "fp32", prog
     """Run a model in evaluation mode (its mode is put back) over a loader, on the device where the model is.
 
     Args:
-        precision: see --precision. progress: label of a progress bar, None for none.
+        precision: see --precision. progress: label of a progress bar (shown on terminals only), None for none.
     """
     device = next(model.parameters()).device
     dtype = autocast_dtype(precision, device)
@@ -67,7 +67,7 @@ def predict(model: nn.Module, loader: ImageLoader, precision: str = "fp32", prog
     model.eval()
     indices, labels, logits, attention = [], [], [], []
     for step in tqdm(
-        loader.steps(), total=len(loader), desc=progress, disable=progress is None, leave=False, unit="batch"
+        loader.steps(), total=len(loader), desc=progress, disable=None if progress else True, leave=False, unit="batch"
     ):
         for batch in step:
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):

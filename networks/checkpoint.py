@@ -170,16 +170,14 @@ def load_model(path: str | Path, flags: ModelFlags | None = None) -> LoadedModel
     path = Path(path)
     values = read_checkpoint(path)
     weights = state_dict_of(values, path)
-    if "model_config" in values:
-        config = ModelConfig.from_dict(values["model_config"])
-    else:
-        config = infer_config(weights, flags, path)
+    stored = values.get("model_config")
+    config = ModelConfig.from_dict(stored) if stored else infer_config(weights, flags, path)
     if flags is not None:
         check_flags(config, flags, path)
     model = build_model(config)
     load_weights(model, weights, path)
     meta = {key: value for key, value in values.items() if not key.endswith("state_dict")}
-    if "model_config" not in values:
+    if not stored:  # other programs' keys may mean something else
         meta = {key: value for key, value in meta.items() if key in ("epoch", "loss")}
     return LoadedModel(model.eval(), config, path, hashlib.sha256(path.read_bytes()).hexdigest(), meta)
 

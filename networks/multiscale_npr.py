@@ -43,8 +43,9 @@ class AttentionFusionModule(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """S tensors [B, D] -> (fused [B, D], attention_weights [B, S], rows that sum to 1)."""
-        attention_weights = self.attention_net(torch.cat(list(features), dim=1))
-        stacked = torch.stack(list(features), dim=1)  # [B, S, D]
+        stacked = torch.stack(list(features), dim=1).float()  # [B, S, D]
+        with torch.autocast(stacked.device.type, enabled=False):  # in bf16 the weights would not sum to 1
+            attention_weights = self.attention_net(stacked.flatten(1))
         fused = (attention_weights.unsqueeze(2) * stacked).sum(dim=1)
         if self.residual:
             fused = fused + stacked.mean(dim=1)

@@ -144,6 +144,13 @@ def test_any_scales_at_any_size(scales: tuple[float, ...], size: tuple[int, int]
     assert (attention >= 0).all()
 
 
+def test_attention_sums_to_one_under_autocast() -> None:
+    model = attention_multiscale_npr18(feature_dim=16).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, attention = model(torch.randn(4, 3, 32, 32), return_attention=True)
+    assert torch.allclose(attention.sum(1), torch.ones(4), atol=1e-6)
+
+
 def test_residual_fusion_is_not_zero_where_the_weights_sum_to_one() -> None:
     torch.manual_seed(0)
     plain, with_residual = AttentionFusionModule(8, 3), AttentionFusionModule(8, 3, residual=True)

@@ -3,6 +3,9 @@
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from evaluation.evaluate import validate
 from networks.checkpoint import load_model
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from tests.conftest import TINY, make_dataroot, make_set
+from tests.conftest import REPOSITORY, TINY, make_dataroot, make_set
 from util import UserError
 
 CPU = ["--gpu_ids", "-1", "--num_threads", "0"]
@@ -359,3 +362,46 @@ def test_training_at_any_scales_on_odd_sizes(tmp_path: Path) -> None:
     with open(only(tmp_path / "out", "*.csv"), newline="") as file:
         header = next(csv.reader(file))
     assert header[6:] == ["attention_0.2", "attention_0.4", "attention_0.4_2", "attention_0.9"]
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("test.py --model_path missing.pth --dataroot DATA/test", ["--model_path", "missing.pth", "no such file"]),
+        ("test.py --model_path MODEL --dataroot DATA", ["--dataroot", "training folder"]),
+        ("test.py --model_path MODEL --dataroot DATA/test --protocol x", ["--protocol x", "native"]),
+        ("test.py --model_path MODEL --dataroot DATA/test --scales 0.5", ["--npr_scales 0.5", "0.25,0.5,0.75"]),
+        ("test.py --model_path MODEL --dataroot nowhere", ["--dataroot", "nowhere"]),
+        ("train.py --dataroot DATA --continue_train --name none", ["--continue_train", "none"]),
+        ("train.py --dataroot DATA --backbone x --model_type multiscale_attention", ["--backbone x"]),
+        ("visualize_attention.py --model_path MODEL --dataroot DATA/test --num_samples 0", ["--num_samples", "0"]),
+    ],
+)
+def test_mistakes_end_with_status_2_and_one_line(
+    command: str, parts: list[str], trained: Path, dataroot: Path, tmp_path: Path
+) -> None:
+    words = command.replace("DATA", str(dataroot)).replace("MODEL", str(trained / "model_epoch_last.pth")).split()
+    ran = subprocess.run(
+        [sys.executable, REPOSITORY / words[0], *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 2
+    lines = [line for line in ran.stderr.splitlines() if "error" in line]
+    assert len(lines) == 1 and "Traceback" not in ran.stderr
+    assert all(part in lines[0] for part in parts), lines[0]
+
+
+def test_ctrl_c_says_how_to_go_on(dataroot: Path, tmp_path: Path) -> None:
+    argv = train_argv(dataroot, tmp_path, "stopped", "--niter", "1000")
+    with subprocess.Popen(
+        [sys.executable, REPOSITORY / "train.py", *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("epoch 2/"):
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert any("--continue_train goes on" in line for line in lines)
+    assert "Traceback" not in "".join(lines)
+    assert torch.load(only(tmp_path, "stopped_*") / "model_epoch_last.pth")["epoch"] >= 2

@@ -3,7 +3,8 @@
 A generator of images ends in up-sampling layers, and what they leave between neighbouring pixels is what NPR looks for
 (Tan et al., CVPR 2024, arXiv 2312.10461). Here such layers stand alone: an encoder (a strided convolution whose kernels
 are principal components of image patches) halves the resolution, a decoder (an up-sampling operator and a convolution)
-goes back, with the kernel that minimises the squared error. Everything is linear and in double precision.
+goes back, with the kernel that minimises the squared error. Everything is linear; kernels are fitted in double precision
+and applied in that of the images.
 """
 
 from collections.abc import Callable
@@ -28,10 +29,10 @@ class Encoder:
     mean: Tensor  # [C], subtracted first
 
     def __call__(self, images: Tensor) -> Tensor:
-        centred = images - self.mean[:, None, None]
+        centred = images - self.mean.to(images)[:, None, None]
         padding = (PATCH - STRIDE) // 2
         padded = F.pad(centred, 4 * (padding,), mode="reflect")
-        return F.conv2d(padded, self.kernel, stride=STRIDE)
+        return F.conv2d(padded, self.kernel.to(images), stride=STRIDE)
 
 
 def fit_encoder(images: Tensor, latent_channels: int) -> Encoder:
@@ -68,7 +69,6 @@ class Operator:
 OPERATORS = {
     "nearest": Operator(_interpolate("nearest"), 3),
     "bilinear": Operator(_interpolate("bilinear"), 3),
-    "bicubic": Operator(_interpolate("bicubic"), 3),
     "transposed": Operator(insert_zeros, 4),
     "pixel_shuffle": Operator(lambda latents: latents, 3, shuffle=True),
 }
@@ -84,7 +84,8 @@ class Decoder:
 
     def __call__(self, latents: Tensor) -> Tensor:
         padded = F.pad(latents, 4 * (MARGIN,), mode="replicate")
-        outputs = F.conv2d(_pad(self.operator.expand(padded), self.operator.kernel_size), self.kernel, self.bias)
+        expanded = _pad(self.operator.expand(padded), self.operator.kernel_size)
+        outputs = F.conv2d(expanded, self.kernel.to(latents), self.bias.to(latents))
         images = F.pixel_shuffle(outputs, STRIDE) if self.operator.shuffle else outputs
         return images[..., STRIDE * MARGIN : -STRIDE * MARGIN, STRIDE * MARGIN : -STRIDE * MARGIN]
 
@@ -110,7 +111,9 @@ def fit_decoder(operator: Operator, latents: Tensor, images: Tensor) -> Decoder:
     """The decoder with the least squared error between its output for latents [N, D, h, w] and images [N, C, 2h, 2w]."""
     wanted = F.pixel_unshuffle(images, STRIDE) if operator.shuffle else images
     targets = wanted.permute(0, 2, 3, 1).flatten(0, 2)
-    solution = torch.linalg.lstsq(design_matrix(operator, latents), targets).solution  # [D * k * k + 1, C or 4C]
+    solution = torch.linalg.lstsq(
+        design_matrix(operator, latents), targets
+    ).solution  # [D * k * k + 1, C or 4C]
     k = operator.kernel_size
     kernel = solution[:-1].T.reshape(targets.shape[1], latents.shape[1], k, k)
     return Decoder(operator, kernel.contiguous(), solution[-1])
@@ -145,7 +148,9 @@ def fit_autoencoder(operator: Operator, images: Tensor, latent_channels: tuple[i
 def laplacian_covariance(images: Tensor) -> Tensor:
     """Covariance [N, C, C] between colours of the 4-neighbour Laplacian of images [N, C, H, W], borders left out."""
     centre = images[..., 1:-1, 1:-1]
-    neighbours = images[..., 2:, 1:-1] + images[..., :-2, 1:-1] + images[..., 1:-1, 2:] + images[..., 1:-1, :-2]
+    neighbours = (
+        images[..., 2:, 1:-1] + images[..., :-2, 1:-1] + images[..., 1:-1, 2:] + images[..., 1:-1, :-2]
+    )
     laplacian = (neighbours - 4 * centre).flatten(2)
     laplacian = laplacian - laplacian.mean(2, keepdim=True)
     return laplacian @ laplacian.transpose(1, 2) / laplacian.shape[2]
