@@ -33,6 +33,7 @@ OUTPUT_DIR=${OUTPUT_DIR:-.}
 PYTHON=${PYTHON:-python}
 read -r -d '' -a EXTRA_TRAIN <<<"${EXTRA_TRAIN_ARGS:-}"
 read -r -d '' -a EXTRA_TEST <<<"${EXTRA_TEST_ARGS:-}"
+read -r -d '' -a EXTRA_VISUALIZE <<<"${EXTRA_VISUALIZE_ARGS:-}"
 
 usage() {
     cat <<END
@@ -52,7 +53,8 @@ Variables, with their values here:
   NUM_SAMPLES=$NUM_SAMPLES (images per generator to visualise)
   OUTPUT_DIR=$OUTPUT_DIR (gets checkpoints/, results/, visualizations/ and .experiments/: logs, and what is finished)
   PYTHON=$PYTHON (the interpreter)
-  EXTRA_TRAIN_ARGS=${EXTRA_TRAIN_ARGS:-} EXTRA_TEST_ARGS=${EXTRA_TEST_ARGS:-} (further flags, split at spaces)
+  EXTRA_TRAIN_ARGS=${EXTRA_TRAIN_ARGS:-} EXTRA_TEST_ARGS=${EXTRA_TEST_ARGS:-} EXTRA_VISUALIZE_ARGS=${EXTRA_VISUALIZE_ARGS:-}
+    (further flags of the three scripts, split at spaces)
   EXPERIMENTS=${EXPERIMENTS:-} (some of these, separated by spaces; empty = all)
 $(printf '    %s\n' "${NAMES[@]}")
 
@@ -178,7 +180,8 @@ run_experiment() { # NAME MODEL_TYPE SCALES
         --batch_size "$BATCH_SIZE" --results_dir "$RESULTS" --gpu_ids "$DEVICE" "${EXTRA_TEST[@]}" && TESTED+=("$OUTPUT")
     [[ $2 == single_scale ]] && return
     stage "$name" visualise "$PICTURES/$name" "$PYTHON" "$HERE/visualize_attention.py" --model_path "$checkpoint" \
-        --dataroot "$TESTROOT" --output_dir "$PICTURES/$name" --num_samples "$NUM_SAMPLES" --save_npr_maps --gpu_id "$DEVICE"
+        --dataroot "$TESTROOT" --output_dir "$PICTURES/$name" --num_samples "$NUM_SAMPLES" --save_npr_maps \
+        --gpu_id "$DEVICE" "${EXTRA_VISUALIZE[@]}"
 }
 
 NAMES=()
@@ -204,6 +207,7 @@ CHECKPOINTS=$OUTPUT_DIR/checkpoints RESULTS=$OUTPUT_DIR/results PICTURES=$OUTPUT
 STATE=$OUTPUT_DIR/.experiments COMPARISON=$RESULTS/comparison
 TESTED=() FAILED=() DEVICE=0 # the one card that CUDA_VISIBLE_DEVICES leaves is always number 0
 [[ $GPU_ID == -1 ]] && DEVICE=-1
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # spinning threads slow each other down on a CPU that is not idle
 export CUDA_VISIBLE_DEVICES=$GPU_ID PYTHONPATH="$HERE${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 if [[ $MODE == plan ]]; then
     printf 'export CUDA_VISIBLE_DEVICES=%q PYTHONPATH=%q\n' "$CUDA_VISIBLE_DEVICES" "$PYTHONPATH"

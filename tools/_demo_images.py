@@ -37,11 +37,11 @@ SCENES = (
     Scene("leaves", "ellipse", hue=0.24, hue_spread=0.08),
     Scene("stones", "polygon", hue=0.08, hue_spread=0.08, smallest_radius=3.5, texture_contrast=0.26),
 )
-LENS_BLUR = (0.8, 1.1)
-"""Standard deviation in pixels. Outlines stay sharper below 0.8, and decoding at half resolution then loses so much of
+LENS_BLUR = (0.9, 1.2)
+"""Standard deviation in pixels. Outlines stay sharper below that, and decoding at half resolution then loses so much of
 them that file sizes tell decoded images apart, whatever noise is added."""
-COVERAGE = 4.0
-"""Summed leaf area over picture area; a share exp(-4) of the background stays visible."""
+COVERAGE = 3.0
+"""Summed leaf area over picture area; a share exp(-3) of the background stays visible."""
 
 
 def power_law_radii(rng: np.random.Generator, count: int, smallest: float, largest: float) -> Array:
@@ -72,34 +72,33 @@ def signed_distance(shape: str, dx: Array, dy: Array, radius: float, rng: np.ran
         )  # level / slope: first-order distance of an implicit curve
         return (1 - level) * level / np.maximum(slope, 1e-9)
     sides = int(rng.integers(5, 9))
-    angles = (np.arange(sides) + rng.uniform(-0.3, 0.3, sides)) * (2 * np.pi / sides) + rng.uniform(
-        0, 2 * np.pi
-    )
+    angles = (np.arange(sides) + rng.uniform(-0.3, 0.3, sides)) * (2 * np.pi / sides) + rng.uniform(0, 2 * np.pi)
     faces = radius * rng.uniform(0.65, 0.95, sides)
-    planes = (face - dx * np.cos(a) - dy * np.sin(a) for face, a in zip(faces, angles, strict=True))
-    return np.minimum.reduce(list(planes))
+    toward = dx * np.cos(angles)[:, None, None] + dy * np.sin(angles)[:, None, None]  # [sides, H, W]
+    return np.min(faces[:, None, None] - toward, axis=0)
 
 
-def _colour(rng: np.random.Generator, scene: Scene, hue: float) -> Array:
-    """One leaf's reflectance [3, 1, 1] in linear light: random tone, a hue near the picture's."""
-    turn = 2 * np.pi * (hue + scene.hue_spread * rng.standard_normal())
-    chroma = rng.uniform(0.1, 0.45)
-    tint = chroma * np.cos(turn - 2 * np.pi * np.array([0.0, 1 / 3, 2 / 3]))
-    return np.exp(scene.tone_contrast * rng.standard_normal() + tint)[:, None, None]
+def leaf_colours(rng: np.random.Generator, count: int, scene: Scene) -> Array:
+    """Reflectances [count, 3, 1, 1] in linear light: random tones, and hues around one that the picture has."""
+    hue = scene.hue + 0.06 * rng.standard_normal()
+    turns = hue + scene.hue_spread * rng.standard_normal((count, 1)) - np.array([0.0, 1 / 3, 2 / 3])
+    tint = rng.uniform(0.1, 0.45, (count, 1)) * np.cos(2 * np.pi * turns)
+    tone = scene.tone_contrast * rng.standard_normal((count, 1))
+    return np.exp(tone + tint)[:, :, None, None]
 
 
 def dead_leaves(rng: np.random.Generator, size: int, scene: Scene) -> Array:
     """Light [3, size, size] that reaches the lens, linear, with mean 1; outlines are anti-aliased by area."""
     tile = texture_tile(2 * size)
-    hue = scene.hue + 0.06 * rng.standard_normal()
     light_x, light_y = np.array([np.cos(t := rng.uniform(0, 2 * np.pi)), np.sin(t)])
     mean_area = 2 * np.pi * scene.smallest_radius**2 * np.log(scene.largest_radius / scene.smallest_radius)
     reach = min(scene.largest_radius, size / 2)
     count = int(COVERAGE * (size + reach) ** 2 / mean_area)
     radii = power_law_radii(rng, count, scene.smallest_radius, scene.largest_radius)
     centres = rng.uniform(-reach / 2, size + reach / 2, (count, 2))
-    canvas = _colour(rng, scene, hue) * np.exp(scene.texture_contrast * tile[:size, :size])
-    for radius, (cx, cy) in zip(radii, centres, strict=True):
+    background, *colours = leaf_colours(rng, count + 1, scene)
+    canvas = background * np.exp(scene.texture_contrast * tile[:size, :size])
+    for radius, (cx, cy), colour in zip(radii, centres, colours, strict=True):
         x0, x1 = max(int(cx - radius) - 1, 0), min(int(cx + radius) + 2, size)
         y0, y1 = max(int(cy - radius) - 1, 0), min(int(cy + radius) + 2, size)
         if x0 >= x1 or y0 >= y1:
@@ -107,32 +106,26 @@ def dead_leaves(rng: np.random.Generator, size: int, scene: Scene) -> Array:
         dx, dy = np.arange(x0, x1)[None, :] - cx, np.arange(y0, y1)[:, None] - cy
         cover = np.clip(signed_distance(scene.shape, dx, dy, radius, rng) + 0.5, 0, 1)
         left, top = rng.integers(0, 2 * size - (x1 - x0)), rng.integers(0, 2 * size - (y1 - y0))
-        texture = (
-            scene.texture_contrast * rng.uniform(0.2, 1.6) * tile[top : top + y1 - y0, left : left + x1 - x0]
-        )
+        texture = scene.texture_contrast * rng.uniform(0.2, 1.6) * tile[top : top + y1 - y0, left : left + x1 - x0]
         shading = rng.uniform(0.0, 0.5) / radius * (light_x * dx + light_y * dy)
         patch = canvas[:, y0:y1, x0:x1]
-        patch += cover * (_colour(rng, scene, hue) * np.exp(texture + shading) - patch)
+        patch += cover * (colour * np.exp(texture + shading) - patch)
     return canvas / canvas.mean()
 
 
 def srgb_encode(linear: Array) -> Array:
     """Linear light in [0, 1] to display values in [0, 1] (IEC 61966-2-1)."""
-    return np.where(
-        linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
-    )
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
 
 
 def photograph(seed: tuple[int, ...], size: int, scene: Scene) -> Array:
     """One photograph [3, size, size] of display values in [0, 1], before quantisation; `seed` decides everything.
 
-    Lens: Gaussian blur of 0.8 to 1.1 px, a well-sampled picture, and vignetting. Sensor: noise of variance gain * light + read_noise^2 in linear
-    light (Foi et al., IEEE TIP 2008), independent per colour, then sRGB encoding.
+    Lens: Gaussian blur of `LENS_BLUR` and vignetting. Sensor: noise of variance gain * light + read_noise^2 in
+    linear light (Foi et al., IEEE TIP 2008), independent per colour, then sRGB encoding.
     """
     rng = np.random.default_rng(seed)
-    light = gaussian_filter(
-        dead_leaves(rng, size, scene), (0, *2 * (rng.uniform(*LENS_BLUR),)), mode="nearest"
-    )
+    light = gaussian_filter(dead_leaves(rng, size, scene), (0, *2 * (rng.uniform(*LENS_BLUR),)), mode="nearest")
     position = np.linspace(-1, 1, size)
     light *= 1 - rng.uniform(0, 0.15) * (position[None, :, None] ** 2 + position[None, None, :] ** 2)
     light *= 0.2 * np.exp(0.25 * rng.standard_normal())
