@@ -27,8 +27,8 @@ install: $(VENV)/.installed ## make the virtual environment and install the requ
 demo: $(VENV)/.installed ## make demo data, then train, test, visualise and compare seven models (about 10 minutes)
 	$(RUN) -m tools.make_demo_data --output datasets/demo
 	PYTHON="$(abspath $(RUN))" DATAROOT=datasets/demo TESTROOT=datasets/demo/test OUTPUT_DIR=demo CLASSES= \
-	BATCH_SIZE=16 LR=0.001 EPOCHS=7 DELR_FREQ=2 NUM_SAMPLES=40 EXTRA_TRAIN_ARGS="--no_resize --cropSize 64" \
-	EXTRA_VISUALIZE_ARGS="--num_maps 2" \
+	BATCH_SIZE=16 LR=0.002 EPOCHS=8 DELR_FREQ=1 NUM_SAMPLES=20 EXTRA_TRAIN_ARGS="--no_resize --cropSize 64" \
+	EXTRA_VISUALIZE_ARGS="--num_maps 1" \
 	./run_multiscale_experiments.sh
 
 test: $(VENV)/.installed-dev ## run the tests (a few minutes)

@@ -37,11 +37,11 @@ SCENES = (
     Scene("leaves", "ellipse", hue=0.24, hue_spread=0.08),
     Scene("stones", "polygon", hue=0.08, hue_spread=0.08, smallest_radius=3.5, texture_contrast=0.26),
 )
-LENS_BLUR = (0.9, 1.2)
+LENS_BLUR = (0.85, 1.15)
 """Standard deviation in pixels. Outlines stay sharper below that, and decoding at half resolution then loses so much of
 them that file sizes tell decoded images apart, whatever noise is added."""
-COVERAGE = 3.0
-"""Summed leaf area over picture area; a share exp(-3) of the background stays visible."""
+COVERAGE = 4.0
+"""Summed leaf area over picture area; a share exp(-4) of the background stays visible."""
 
 
 def power_law_radii(rng: np.random.Generator, count: int, smallest: float, largest: float) -> Array:

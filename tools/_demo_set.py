@@ -25,7 +25,7 @@ GENERATORS: dict[str, tuple[str, tuple[int, ...]]] = {
     "bilinear_conv": ("bilinear", (10,)),
     "transposed_conv": ("transposed", (10,)),
     "pixel_shuffle": ("pixel_shuffle", (10,)),
-    "nearest_conv_x4": ("nearest", (16, 64)),
+    "nearest_conv_x4": ("nearest", (12, 48)),
 }
 """Test folder: up-sampling operator, and latent channels of each stage."""
 FIT_IMAGES, FIT_SIZE = 12, 64
