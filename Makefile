@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check format clean
+.PHONY: help install demo demo-first demo-second test test-all check format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,12 +24,23 @@ $(VENV)/.installed-dev: requirements.txt requirements-timm.txt requirements-dev.
 
 install: $(VENV)/.installed ## make the virtual environment and install the requirements
 
+DEMO = PYTHON="$(abspath $(RUN))" DATAROOT=datasets/demo TESTROOT=datasets/demo/test OUTPUT_DIR=demo CLASSES= \
+	BATCH_SIZE=16 LR=0.001 EPOCHS=9 DELR_FREQ=1 NUM_SAMPLES=20 EXTRA_TRAIN_ARGS="--no_resize --cropSize 64" \
+	EXTRA_TEST_ARGS="--precision auto" EXTRA_VISUALIZE_ARGS="--precision auto --num_maps 1"
+
 demo: $(VENV)/.installed ## make demo data, then train, test, visualise and compare seven models (about 10 minutes)
 	$(RUN) -m tools.make_demo_data --output datasets/demo
-	PYTHON="$(abspath $(RUN))" DATAROOT=datasets/demo TESTROOT=datasets/demo/test OUTPUT_DIR=demo CLASSES= \
-	BATCH_SIZE=16 LR=0.002 EPOCHS=8 DELR_FREQ=1 NUM_SAMPLES=20 EXTRA_TRAIN_ARGS="--no_resize --cropSize 64" \
-	EXTRA_VISUALIZE_ARGS="--num_maps 1" \
-	./run_multiscale_experiments.sh
+	@# two experiments at a time on one thread each are faster than one after the other on two threads
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 demo-first demo-second
+	$(DEMO) ./run_multiscale_experiments.sh # runs what is not finished, and compares
+
+demo-first:
+	@OMP_NUM_THREADS=1 EXPERIMENTS="baseline_single_scale ablation_4scales control_equal_capacity" \
+	$(DEMO) ./run_multiscale_experiments.sh 2>&1 | sed 's/^/[1] /'
+
+demo-second:
+	@OMP_NUM_THREADS=1 EXPERIMENTS="multiscale_3scales ablation_2scales_coarse ablation_2scales_fine control_1branch" \
+	$(DEMO) ./run_multiscale_experiments.sh 2>&1 | sed 's/^/[2] /'
 
 test: $(VENV)/.installed-dev ## run the tests (a few minutes)
 	$(RUN) -m pytest
