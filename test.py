@@ -14,7 +14,7 @@ from evaluation.reports import text_report, write_results
 from networks.checkpoint import load_model
 from networks.run_folder import find_checkpoints
 from options.test_options import TestOptions
-from util import log, run_script, seed_everything, start_logging
+from util import UserError, log, run_script, seed_everything, start_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataroot, sets = find_test_sets(opt.dataroot, opt.classes)
     for loaded in models:
         results = list(evaluate_sets(loaded, sets, opt))
+        if not any(len(result.predictions.labels) for result in results):
+            raise UserError(f"--dataroot {dataroot}: none of its images could be read")
         log.info("\n%s", text_report(loaded, dataroot, results))
         log.info(
-            "written: %s and .csv, .json beside it", write_results(Path(opt.results_dir), loaded, dataroot, results)
+            "written: %s and .csv, .json beside it",
+            write_results(Path(opt.results_dir), loaded, dataroot, results, opt),
         )
     return 0
 

@@ -7,6 +7,7 @@ Everything a run writes lies in its folder, {checkpoints_dir}/{name}_{time stamp
 """
 
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +21,14 @@ from data import create_dataloader
 from data.layouts import find_test_sets
 from data.protocols import training_protocol
 from evaluation.evaluate import evaluate_sets
-from evaluation.monitor import Monitor, ValidationResult
+from evaluation.monitor import Monitor
 from evaluation.reports import text_report, write_results
 from networks.checkpoint import load_model, read_checkpoint, save_checkpoint
 from networks.run_folder import checkpoint_path, make_run_folder, newest_run_folder
 from networks.trainer import Trainer
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from util import log, run_script, seed_everything, start_logging
+from util import UserError, log, run_script, seed_everything, start_logging
 
 
 class Run:
@@ -37,6 +38,7 @@ class Run:
         self.opt, self.folder = opt, folder
         seed_everything(opt.seed, deterministic=not opt.fast)
         self.trainer = Trainer(opt)
+        self.validated: dict[str, Any] = {"val_threshold": None, "val_metrics": None}
         if opt.continue_train:
             self._resume()
         purge = {"purge_step": self.trainer.step + 1} if self.trainer.step else {}
@@ -45,28 +47,26 @@ class Run:
         self.train_writer.add_text("options", f"```\n{opt.dump()}\n```", self.trainer.step)
         self.loader = create_dataloader(opt)
         self.monitor = Monitor(opt, self.val_writer)
-        self.validated: ValidationResult | None = None
         self.saved_at = self.trainer.step
 
     def _resume(self) -> None:
         path = checkpoint_path(self.folder, self.opt.epoch)
-        if not path.is_file():
-            log.info("--continue_train: no %s yet, starting over in that folder", path)
+        there = sorted(p.stem.removeprefix("model_epoch_") for p in self.folder.glob("model_epoch_*.pth"))
+        if not there:
+            log.info("--continue_train: no checkpoint in %s yet, starting over there", self.folder)
             return
-        self.trainer.load_state_dict(read_checkpoint(path))
+        if not path.is_file():
+            raise UserError(f"--epoch {self.opt.epoch}: not in {self.folder}, which has {', '.join(there)}")
+        values = read_checkpoint(path)
+        self.trainer.load_state_dict(values)
+        self.validated = {key: values.get(key) for key in self.validated}
         log.info("continuing %s after epoch %d, step %d", path, self.trainer.epoch, self.trainer.step)
 
     def save(self, epoch: str | int) -> None:
         """Write model_epoch_{epoch}.pth."""
-        extra: dict[str, Any] = {
-            "protocol": training_protocol(self.opt).to_dict(),
-            "val_threshold": None,
-            "val_metrics": None,
-        }
-        if self.validated is not None:
-            extra["val_threshold"] = self.validated.threshold
-            extra["val_metrics"] = self.validated.metrics.to_dict()
-        save_checkpoint(checkpoint_path(self.folder, epoch), self.trainer.state_dict() | extra)
+        protocol = training_protocol(self.opt).to_dict()
+        values = self.trainer.state_dict() | self.validated | {"protocol": protocol}
+        save_checkpoint(checkpoint_path(self.folder, epoch), values)
 
     def train(self) -> None:
         """All epochs that are left; validation, checkpoints and attention after each."""
@@ -77,10 +77,12 @@ class Run:
             log.info("nothing to train: %d epochs are finished, --niter is %d", first, self.opt.niter)
         for epoch in range(first, self.opt.niter):
             self._train_epoch(epoch)
-            self.validated = self.monitor.validate(self.trainer.model, self.trainer.step)
+            self.save("last")  # before anything else can fail
+            found = self.monitor.validate(self.trainer.model, self.trainer.step)
+            self.validated = {"val_threshold": found.threshold, "val_metrics": found.metrics.to_dict()}
             if self.opt.attention_log_freq and epoch % self.opt.attention_log_freq == 0:
                 self.monitor.log_attention(self.trainer.model, self.trainer.step)
-            m = self.validated.metrics
+            m = found.metrics
             log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s", epoch + 1, self.opt.niter,
                      self.trainer.loss, self.trainer.lr, _percent(m.acc), _percent(m.ap))  # fmt: skip
             if self.trainer.record_validation(m.ap):
@@ -133,9 +135,10 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
     loaded = load_model(checkpoint_path(folder, "last"))
     dataroot, sets = find_test_sets(opt.test_dataroot)
     shared = {name: getattr(opt, name) for name in ("batch_size", "num_threads", "gpu_ids", "precision")}
-    results = list(evaluate_sets(loaded, sets, TestOptions(**shared)))
+    test_options = TestOptions(**shared)
+    results = list(evaluate_sets(loaded, sets, test_options))
     log.info("\n%s", text_report(loaded, dataroot, results))
-    log.info("written: %s", write_results(folder / "results", loaded, dataroot, results))
+    log.info("written: %s", write_results(folder / "results", loaded, dataroot, results, test_options))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,7 +152,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.info("run folder: %s", folder)
     with open(folder / "opt.txt", "a", encoding="utf-8") as file:
         file.write(shlex.join(sys.argv) + "\n" + opt.dump() + "\n")
-    run = Run(opt, folder)
+    try:
+        run = Run(opt, folder)
+    except UserError:
+        if not opt.continue_train:
+            shutil.rmtree(folder)  # nothing was trained in it
+        raise
     try:
         with logging_redirect_tqdm([log]):
             run.train()

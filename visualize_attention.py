@@ -9,30 +9,43 @@ with --save_npr_maps, npr_artifacts/*.png; for several generators also attention
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from data.layouts import find_test_sets
-from evaluation.attention_report import AttentionReport
-from evaluation.plots import plot_attention_heatmap
+from data.layouts import find_test_sets, folder_name
 from networks.checkpoint import load_model
 from networks.run_folder import find_checkpoints
 from options.visualize_options import VisualizeOptions
-from util import log, run_script, seed_everything, start_logging
+from util import UserError, log, run_script, seed_everything, start_logging
 
-__all__ = ["main", "plot_attention_heatmap"]
+
+def plot_attention_heatmap(mean_attentions: dict[str, Any], scales: Sequence[float], save_path: str | Path) -> Path:
+    """See `evaluation.plots.plot_attention_heatmap`: {name: weights [S]}, S scales, where to; returns the path."""
+    from evaluation.plots import plot_attention_heatmap as plot  # here, so that --help needs no plotting library
+
+    return plot(mean_attentions, scales, save_path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write statistics and pictures; returns 0."""
     opt = VisualizeOptions().parse(argv)
+    try:
+        from evaluation.attention_report import AttentionReport
+    except ImportError as error:
+        raise UserError(str(error)) from None
     start_logging()
     seed_everything(opt.seed)
     checkpoints = find_checkpoints(opt.model_path, opt.name, opt.epoch, opt.checkpoints_dir)
     models = [load_model(path, opt) for path in checkpoints]
     root, sets = find_test_sets(opt.dataroot, opt.classes)
-    for loaded in models:
-        folder = Path(opt.output_dir) / loaded.name if len(models) > 1 else Path(opt.output_dir)
-        AttentionReport(loaded, opt, root, folder).write(sets)
-        log.info("written: %s", folder)
+    out = Path(opt.output_dir or Path("visualizations") / folder_name(root))
+    names = [loaded.name for loaded in models]
+    if len(set(names)) < len(names):
+        raise UserError(f"--model_path: two models are called {max(names, key=names.count)}; show them one at a time")
+    folders = [out / name for name in names] if len(models) > 1 else [out]
+    reports = [AttentionReport(loaded, opt, root, folder) for loaded, folder in zip(models, folders, strict=True)]
+    for report in reports:
+        report.write(sets)
+        log.info("written: %s", report.folder)
     return 0
 
 

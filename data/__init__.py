@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from data.datasets import ImageDataset, ImageLoader
-from data.layouts import FAKE, REAL, ImageSet, load_set
+from data.layouts import FAKE, REAL, ImageSet, find_test_sets, load_set
 from data.protocols import evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, balancing_weights
 from data.transforms import Protocol
@@ -32,11 +32,14 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
         UserError: no class folders or no images there, or a class is missing where training needs both.
     """
     if not opt.isTrain:
-        images = load_set(Path(opt.dataroot), classes=opt.classes)
+        root, sets = find_test_sets(opt.dataroot, opt.classes)
+        if len(sets) > 1:
+            raise UserError(f"--dataroot {root}: has {len(sets)} sets; a loader takes one, such as {sets[0].generator}")
+        images = sets[0]
         protocol = evaluation_protocol(Protocol("published"), images.suite, opt)
         return evaluation_loader(images, protocol, opt.batch_size, opt.num_threads)
     protocol = training_protocol(opt)
-    if split is not None and split != opt.train_split:
+    if split is not None:
         images = load_set(Path(opt.dataroot) / split, classes=opt.classes)
         return evaluation_loader(images, protocol.for_evaluation(), opt.batch_size, opt.num_threads)
     images = load_set(Path(opt.dataroot) / opt.train_split, classes=opt.classes)

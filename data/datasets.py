@@ -147,10 +147,11 @@ class ImageLoader:
         """What each group of `batch_size` files became: usually one batch; several when sizes differ; none when all are bad."""
         for loaded in self._loader:
             for index, why in loaded.left_out:
-                self._leave_out(self.dataset.paths[index], why)
+                self.leave_out(self.dataset.paths[index], why)
             yield [Batch(*group) for group in loaded.groups]
 
-    def _leave_out(self, path: str, why: str) -> None:
+    def leave_out(self, path: str, why: str) -> None:
+        """Note, once, that a file has no score, and why."""
         if path not in self.left_out:
             self.left_out[path] = why
             log.warning("left out %s (%s)", path, why)

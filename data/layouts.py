@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from util import UserError
+from util import UserError, log
 
 REAL, FAKE = 0, 1
 CLASS_FOLDERS = {"0_real": REAL, "1_fake": FAKE, "nature": REAL, "ai": FAKE, "real": REAL, "fake": FAKE}
@@ -94,7 +94,10 @@ def find_class_pairs(root: Path, classes: tuple[str, ...] = ()) -> list[Path]:
     if not classes and (root / "val").is_dir() and class_folders(root / "val"):
         return [root / "val"]
     contents = [root / name for name in classes] if classes else subfolders(root)
-    pairs = [folder for folder in contents if class_folders(folder)]
+    inner = (
+        folder / "val" if not class_folders(folder) and (folder / "val").is_dir() else folder for folder in contents
+    )
+    pairs = [folder for folder in inner if class_folders(folder)]
     if not pairs:
         raise UserError(f"no class folders in {root}: expected {EXPECTED} in it or in each of its folders")
     return pairs
@@ -109,12 +112,17 @@ def load_set(root: Path, suite: str = "", generator: str = "", classes: tuple[st
     paths, labels = labelled_images(find_class_pairs(root, classes))
     if not paths:
         raise UserError(f"no images in {root}: expected {', '.join(SUFFIXES)} files in {EXPECTED}")
-    return ImageSet(suite, generator or root.name, paths, labels)
+    return ImageSet(suite, generator or folder_name(root), paths, labels)
+
+
+def folder_name(folder: Path) -> str:
+    """A folder's own name, also when it is given as '.' or '..'."""
+    return Path(os.path.abspath(folder)).name
 
 
 def suite_name(folder: Path) -> str | None:
     """The published suite that a folder is named after ('_test' at the end allowed), or None."""
-    plain = folder.name.lower().removesuffix("_test").replace("-", "").replace("_", "")
+    plain = folder_name(folder).lower().removesuffix("_test").replace("-", "").replace("_", "")
     return next((suite for suite in SUITE_TABLES if suite.lower().replace("-", "") == plain), None)
 
 
@@ -142,17 +150,24 @@ def find_sets(root: Path, classes: tuple[str, ...] = ()) -> list[ImageSet]:
     if height is None:
         raise UserError(f"no class folders below {root}: expected {EXPECTED}")
     known = suite_name(root)
-    parent_suite = suite_name(root.resolve().parent) or ""
+    above = (suite_name(folder) for folder in Path(os.path.abspath(root)).parents)
+    parent_suite = next((suite for suite in above if suite), "")
     if known is None and (height == 0 or (height == 1 and (classes or _holds_contents(root)))):
-        return [load_set(root, parent_suite, root.name, classes)]
+        return [load_set(root, parent_suite, classes=classes if height else ())]
+    suites = [root]
     if known is None and height >= 2 and _is_folder_of_suites(root):
         suites = [sub for sub in subfolders(root) if _height(sub) is not None]
-        return [found for suite in suites for found in _suite_sets(suite, classes)]
-    return _suite_sets(root, classes)
+    sets = [found for suite in suites for found in _suite_sets(suite, classes)]
+    keys = [found.key for found in sets]
+    if not sets:
+        raise UserError(f"no images below {root}")
+    if twice := {key for key in keys if keys.count(key) > 1}:
+        raise UserError(f"{root}: {', '.join(sorted(twice))} occurs twice; test the folders one at a time")
+    return sets
 
 
 def _holds_contents(folder: Path) -> bool:
-    return folder.name.lower() in MULTI_CLASS_GENERATORS
+    return folder_name(folder).lower() in MULTI_CLASS_GENERATORS
 
 
 def _is_folder_of_suites(root: Path) -> bool:
@@ -164,11 +179,17 @@ def _is_folder_of_suites(root: Path) -> bool:
 
 def _suite_sets(folder: Path, classes: tuple[str, ...]) -> list[ImageSet]:
     """The sets of one suite, by generator name; a folder of class folders directly below counts as a suite of one."""
-    suite = suite_name(folder) or folder.name
-    if _height(folder) == 0:
-        return [load_set(folder, suite, folder.name)]
-    generators = [sub for sub in subfolders(folder) if _height(sub) is not None]
-    return [load_set(generator, suite, generator.name) for generator in generators]
+    suite = suite_name(folder) or folder_name(folder)
+    height = _height(folder)
+    generators = [folder] if height == 0 else [sub for sub in subfolders(folder) if _height(sub) is not None]
+    sets = []
+    for generator in generators:
+        contents = tuple(name for name in classes if (generator / name).is_dir())
+        try:
+            sets.append(load_set(generator, suite, classes=contents))
+        except UserError as error:  # one empty folder must not keep the others from being tested
+            log.warning("left out %s: %s", generator, error)
+    return sets
 
 
 def unique_names(sets: list[ImageSet]) -> dict[str, str]:
@@ -203,8 +224,8 @@ def find_test_sets(dataroot: str | None, classes: tuple[str, ...] = ()) -> tuple
         candidates = [sub for sub in subfolders(root) if not _is_training_root(sub) and _height(sub) is not None]
         if not candidates:
             raise UserError("--dataroot: missing, and ./datasets holds no test images; give the folder to test on")
-        return root, [found for folder in candidates for found in find_sets(folder)]
-    if _is_training_root(root) and not class_folders(root / "val"):
+        return root, [found for folder in candidates for found in find_sets(folder, classes)]
+    if _is_training_root(root) and _height(root) != 0:
         advice = f"give {root / 'test'}" if (root / "test").is_dir() else "give a folder of generators"
         raise UserError(f"--dataroot {root}: is a training folder (train/, val/); {advice}")
     return root, find_sets(root, classes)

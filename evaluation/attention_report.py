@@ -66,8 +66,14 @@ class AttentionReport:
         found: dict[str, SetAttention] = {}
         for images in sets:
             name = names[images.key]
-            found[name] = self._attend(images)
+            attended = self._attend(images)
+            if not len(attended.predictions.labels):
+                log.warning("left out %s: none of its sampled images could be read", name)
+                continue
+            found[name] = attended
             self._write_set(found[name], name, self.folder / name if several else self.folder)
+        if not found:
+            raise UserError(f"--dataroot {self.root}: none of its images could be read")
         if several:
             self._write_whole(found)
 

@@ -19,7 +19,9 @@ from data.transforms import Protocol
 from evaluation.metrics import Metrics, binary_metrics
 from networks.checkpoint import LoadedModel
 from networks.multiscale_npr import AttentionMultiScaleNPR
-from util import UserError, autocast_dtype, choose_device
+from networks.npr import reduced_size
+from networks.resnet import NPRResNet
+from util import autocast_dtype, choose_device
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ def predict(model: nn.Module, loader: ImageLoader, precision: str = "fp32", prog
         loader.steps(), total=len(loader), desc=progress, disable=None if progress else True, leave=False, unit="batch"
     ):
         for batch in step:
+            if (why := too_small(model, batch.images)) is not None:
+                for index in batch.indices.tolist():
+                    loader.leave_out(loader.dataset.paths[index], why)
+                continue
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 images = batch.images.to(device, non_blocking=True)
                 if isinstance(model, AttentionMultiScaleNPR):
@@ -82,7 +88,8 @@ def predict(model: nn.Module, loader: ImageLoader, precision: str = "fp32", prog
             indices.append(batch.indices)
     model.train(was_training)
     if not logits:
-        raise UserError(f"none of the {len(loader.dataset)} images could be read: {_first_reasons(loader.left_out)}")
+        nothing = np.zeros(0, dtype=np.int64)
+        return Predictions(nothing, nothing, np.zeros(0, dtype=np.float32), None, dict(loader.left_out))
     order = torch.cat(indices).argsort()
     return Predictions(
         indices=torch.cat(indices)[order].numpy(),
@@ -93,8 +100,15 @@ def predict(model: nn.Module, loader: ImageLoader, precision: str = "fp32", prog
     )
 
 
-def _first_reasons(left_out: dict[str, str]) -> str:
-    return "; ".join(f"{path} ({why})" for path, why in list(left_out.items())[:3])
+def too_small(model: nn.Module, images: torch.Tensor) -> str | None:
+    """Why images [B, 3, H, W] leave no pixel at the model's smallest NPR scale; None if they do."""
+    height, width = images.shape[-2:]
+    smallest = min(getattr(model, "scales", (NPRResNet.scale,)))
+    return (
+        f"{width}x{height} pixels leave none at scale {smallest:g}"
+        if reduced_size(min(height, width), smallest) < 1
+        else None
+    )
 
 
 def validate(model: nn.Module, opt: Any) -> Validation:

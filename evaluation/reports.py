@@ -8,12 +8,14 @@ from typing import Any
 
 from tabulate import tabulate
 
-from data.layouts import SUITE_TABLES, unique_names
+from data.layouts import SUITE_TABLES, folder_name, unique_names
 from evaluation.evaluate import SetResult, pooled_metrics, relative_path
 from evaluation.metrics import mean_metrics
 from networks.checkpoint import LoadedModel
+from networks.factory import MULTISCALE
 from networks.npr import scale_keys
 from networks.trainer import versions
+from options.base_options import CheckpointOptions
 from util import UserError, log
 
 SCHEMA = "npr-results/1"
@@ -47,7 +49,7 @@ def text_report(loaded: LoadedModel, dataroot: Path, results: Sequence[SetResult
     names = unique_names([result.images for result in results])
     parts = [f"model: {loaded.name} ({loaded.path})", f"data: {dataroot}"]
     for suite, of_suite in by_suite(results).items():
-        title = " - ".join(part for part in (SUITE_TABLES.get(suite), suite or dataroot.name) if part)
+        title = " - ".join(part for part in (SUITE_TABLES.get(suite), suite or folder_name(dataroot)) if part)
         protocols = ", ".join(sorted({result.protocol.name for result in of_suite}))
         parts += ["", f"{title} (protocol {protocols}; figures in %)", suite_table(of_suite, names)]
     one_class = [names[r.images.key] for r in results if r.metrics.auc is None]
@@ -90,7 +92,7 @@ def metrics_document(loaded: LoadedModel, dataroot: Path, results: Sequence[SetR
 
 def write_scores(path: Path, loaded: LoadedModel, dataroot: Path, results: Sequence[SetResult]) -> None:
     """CSV, one line per image: path, suite, generator, label, logit, score, and attention_<scale> where there is attention."""
-    has_attention = results[0].predictions.attention_weights is not None
+    has_attention = loaded.config.model_type == MULTISCALE
     attention = [f"attention_{key}" for key in scale_keys(loaded.config.scales)] if has_attention else []
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
@@ -110,17 +112,20 @@ def write_scores(path: Path, loaded: LoadedModel, dataroot: Path, results: Seque
                 )
 
 
-def write_results(results_dir: Path, loaded: LoadedModel, dataroot: Path, results: Sequence[SetResult]) -> Path:
+def write_results(
+    results_dir: Path, loaded: LoadedModel, dataroot: Path, results: Sequence[SetResult], opt: CheckpointOptions
+) -> Path:
     """Write `<model_name>_<dataset>.txt`, `.csv` and `.json`; another run's results of that name are not overwritten.
 
     Returns:
-        Path of the .txt file. The same checkpoint, data and protocol write to the same place again; otherwise the suite
+        Path of the .txt file. The same checkpoint, data, protocol and precision write to the same place again; otherwise the suite
         goes into the name, and if that is taken too, a number.
 
     Raises:
         UserError: the folder cannot be made or written.
     """
     document = metrics_document(loaded, dataroot, results)
+    document |= {"classes": list(opt.classes), "precision": opt.precision}
     try:
         results_dir.mkdir(parents=True, exist_ok=True)
         base = _free_name(results_dir, loaded.name, dataroot, results, document)
@@ -136,7 +141,7 @@ def write_results(results_dir: Path, loaded: LoadedModel, dataroot: Path, result
 def _free_name(
     results_dir: Path, model: str, dataroot: Path, results: Sequence[SetResult], document: dict[str, Any]
 ) -> Path:
-    dataset = dataroot.resolve().name
+    dataset = folder_name(dataroot)
     suite = results[0].images.suite
     candidates = [f"{model}_{dataset}"]
     if suite and suite != dataset and len(results) == 1:
@@ -158,4 +163,5 @@ def _same_run(path: Path, document: dict[str, Any]) -> bool:
         old = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all(old.get(key) == document[key] for key in ("checkpoint_sha256", "dataroot", "protocol"))
+    what = ("checkpoint_sha256", "dataroot", "protocol", "classes", "precision")
+    return all(old.get(key) == document[key] for key in what)

@@ -39,7 +39,11 @@ def branch_factory(backbone: str | BackboneFactory) -> BackboneFactory:
     if backbone == LIGHT:
         return LightBranch
     if backbone in torchvision.models.list_models(module=torchvision.models):
-        return lambda feature_dim: torchvision.models.get_model(backbone, weights=None, num_classes=feature_dim)
+        # these two have auxiliary outputs in training, which a branch has no use for
+        extra = {"aux_logits": False, "init_weights": True} if backbone in ("googlenet", "inception_v3") else {}
+        return lambda feature_dim: torchvision.models.get_model(
+            backbone, weights=None, num_classes=feature_dim, **extra
+        )
     return _timm_factory(backbone)
 
 

@@ -153,10 +153,23 @@ class Trainer:
             "epochs_since_best": self.epochs_since_best,
             "model_config": self.config.to_dict(),
             "rng_state": rng_state(),
-            "sampler_state": {"seed": self.opt.seed, "epoch": self.epoch, "batch": self.batch},
+            "sampler_state": {"seed": self.opt.seed, "batch_size": self.opt.batch_size},
             "options": self.opt.to_dict(),
             "versions": versions(),
         }
+
+    def _check_resumable(self, state: dict[str, Any]) -> None:
+        """Raises UserError where going on with other flags would go wrong without a word."""
+        optim = state["options"]["optim"]
+        if optim != self.opt.optim and not self.opt.new_optim:
+            raise UserError(
+                f"--optim {self.opt.optim}: the checkpoint's is {optim}; add --new_optim to start a fresh one"
+            )
+        now = {"seed": self.opt.seed, "batch_size": self.opt.batch_size}
+        if state["batch"] and state["sampler_state"] != now:
+            raise UserError(
+                f"--seed, --batch_size {now}: the checkpoint stopped within an epoch of {state['sampler_state']}"
+            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned (with --new_optim: without the optimizer's state).
@@ -172,6 +185,7 @@ class Trainer:
         stored = ModelConfig.from_dict(state["model_config"])
         if stored != self.config:
             raise UserError(f"--continue_train: the checkpoint is a {stored}, but the flags ask for a {self.config}")
+        self._check_resumable(state)
         self.model.load_state_dict(state["model_state_dict"])
         if not self.opt.new_optim:
             self.optimizer.load_state_dict(state["optimizer_state_dict"])

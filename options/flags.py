@@ -109,6 +109,19 @@ def comma_list(item: Callable[[str], Any], at_most: int | None = None) -> Callab
     return parse
 
 
+def ends_of_range(item: Callable[[str], Any]) -> Callable[[str], tuple]:
+    """Parser of one value, or of the lower and upper end of a range."""
+    several = comma_list(item, at_most=2)
+
+    def parse(text: str) -> tuple:
+        values = several(text)
+        if values[0] > values[-1]:
+            raise argparse.ArgumentTypeError(f"{text!r}: the lower end comes first, as in {values[1]},{values[0]}")
+        return values
+
+    return parse
+
+
 def one_of(*known: str) -> Callable[[str], str]:
     """Parser of one of the known words, for lists of words."""
 

@@ -1,12 +1,11 @@
 """Options of train.py."""
 
 import dataclasses
-import string
 from pathlib import Path
 from typing import ClassVar
 
 from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
-from options.flags import comma_list, flag, number, one_of, scale, whole
+from options.flags import comma_list, ends_of_range, flag, number, one_of, scale, whole
 
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
@@ -83,14 +82,14 @@ class TrainOptions(BaseOptions):
     blur_prob: float | None = flag(None, "probability of a Gaussian blur", parse=number(minimum=0, maximum=1))
     blur_sig: tuple[float, ...] | None = flag(
         None, "its standard deviation in pixels, or a range such as 0.0,3.0 (0.5 when left out)",
-        parse=comma_list(number(minimum=0), at_most=2),
+        parse=ends_of_range(number(minimum=0)),
     )  # fmt: skip
     jpg_prob: float | None = flag(None, "probability of a JPEG compression", parse=number(minimum=0, maximum=1))
     jpg_method: tuple[str, ...] = flag(
         ("pil",), "who compresses: pil, or cv2 where it is installed, or both", parse=comma_list(one_of("pil", "cv2"))
     )
     jpg_qual: tuple[int, ...] | None = flag(
-        None, "its quality, or a range such as 30,100 (75 when left out)", parse=comma_list(whole(1, 100), at_most=2)
+        None, "its quality, or a range such as 30,100 (75 when left out)", parse=ends_of_range(whole(1, 100))
     )
     # run
     continue_train: bool = flag(False, "go on with the newest run folder of this name")
@@ -121,6 +120,9 @@ class TrainOptions(BaseOptions):
             return f"argument --test_dataroot {self.test_dataroot}: no such folder; give a folder of generators"
         if (self.cropSize or 224) > (self.loadSize or 256) and not (self.no_resize or self.no_crop):
             return f"argument --cropSize {self.cropSize or 224}: must not exceed --loadSize {self.loadSize or 256}"
+        side, smallest = self.cropSize or 224, min(self.npr_scales or (0.5,))
+        if not self.no_crop and side * smallest < 1:
+            return f"argument --npr_scales {smallest:g}: leaves no pixel of a crop of {side}"
         if self.attention_reduction > self.feature_dim:
             return f"argument --attention_reduction {self.attention_reduction}: must not exceed --feature_dim {self.feature_dim}"
         if not self.name or "/" in self.name:
@@ -128,17 +130,11 @@ class TrainOptions(BaseOptions):
         return self._suffix_problem()
 
     def _suffix_problem(self) -> str | None:
-        known = {field.name for field in dataclasses.fields(self)}
         try:
-            used = {name for _, name, _, _ in string.Formatter().parse(self.suffix) if name is not None}
-        except ValueError:
-            used = {self.suffix}
-        wrong = used - known
-        return (
-            f"argument --suffix {self.suffix}: {', '.join(sorted(wrong))} is no flag; use as in b{{batch_size}}"
-            if wrong
-            else None
-        )
+            name = self.run_name()
+        except (KeyError, ValueError, IndexError, AttributeError):
+            return f"argument --suffix {self.suffix}: write flags in braces, as in b{{batch_size}}"
+        return f"argument --suffix {self.suffix}: makes a name with slashes, {name}" if "/" in name else None
 
     def warnings(self) -> list[str]:
         multi_only = ("npr_scales", "feature_dim", "attention_reduction", "attention_residual", "backbone",

@@ -21,7 +21,9 @@ class VisualizeOptions(CheckpointOptions):
 """
 
     dataroot: str | None = flag(None, "one set, a generator, a suite or a folder of suites")
-    output_dir: str = flag("./visualizations", "folder for statistics and pictures")
+    output_dir: str | None = flag(
+        None, "folder for statistics and pictures; left out: ./visualizations/<name of dataroot>"
+    )
     num_samples: int = flag(100, "images per generator, drawn evenly from real and fake", parse=whole(1))
     save_npr_maps: bool = flag(False, "also draw the residual maps of up to --num_maps images per generator")
     num_maps: int = flag(10, "with --save_npr_maps: images per generator", parse=whole(1))

@@ -340,3 +340,66 @@ def test_test_options_load_all_of_the_dataroot(dataroot: Path) -> None:
     opt = TestOptions(model_path=("x",), dataroot=str(dataroot / "test" / "gan"), batch_size=3, num_threads=0)
     labels = torch.cat([labels for _, labels in create_dataloader(opt)])
     assert labels.tolist() == [0] * 4 + [1] * 4
+
+
+def test_suite_is_recognised_from_inside_and_from_deep_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = build(tmp_path, *pair("ForenSynths_test/progan/car"), *pair("ForenSynths_test/biggan")) / "ForenSynths_test"
+    monkeypatch.chdir(root)
+    assert [found.key for found in find_sets(Path("."))] == ["ForenSynths/biggan", "ForenSynths/progan"]
+    assert [found.key for found in find_sets(root / "progan" / "car")] == ["ForenSynths/car"]
+
+
+def test_loader_of_test_options_uses_the_suites_protocol(tmp_path: Path) -> None:
+    build(tmp_path, *pair("DiffusionForensics/ddpm"), *pair("DiffusionForensics/ldm"))
+    common = {"model_path": ("x",), "num_threads": 0}
+    one = TestOptions(dataroot=str(tmp_path / "DiffusionForensics" / "ddpm"), **common)
+    assert next(iter(create_dataloader(one)))[0].shape == (2, 3, 256, 256)
+    with pytest.raises(UserError, match="has 2 sets"):
+        create_dataloader(TestOptions(dataroot=str(tmp_path / "DiffusionForensics"), **common))
+
+
+def test_classes_choose_contents_of_a_suites_generators(tmp_path: Path) -> None:
+    root = build(
+        tmp_path, *pair("ForenSynths/progan/car"), *pair("ForenSynths/progan/cat"), *pair("ForenSynths/biggan")
+    )
+    counts = {found.generator: len(found.paths) for found in find_sets(root / "ForenSynths", ("car",))}
+    assert counts == {"biggan": 2, "progan": 2}
+
+
+def test_same_set_under_two_spellings_is_refused(tmp_path: Path) -> None:
+    root = build(tmp_path, *pair("ForenSynths/g"), *pair("ForenSynths_test/g"))
+    with pytest.raises(UserError, match="occurs twice"):
+        find_sets(root)
+
+
+def test_an_empty_generator_does_not_keep_a_suite_from_being_tested(tmp_path: Path) -> None:
+    root = build(tmp_path, *pair("suite/good"))
+    (root / "suite" / "empty" / "0_real").mkdir(parents=True)
+    assert [found.generator for found in find_sets(root / "suite")] == ["good"]
+
+
+def test_genimage_with_its_inner_folder(tmp_path: Path) -> None:
+    root = build(tmp_path, *pair("GenImage/Midjourney/imagenet_midjourney/val", "nature", "ai"))
+    (found,) = find_sets(root / "GenImage")
+    assert (found.key, found.labels) == ("GenImage/Midjourney", (1, 0))
+
+
+def test_training_root_without_val_is_refused(tmp_path: Path) -> None:
+    build(tmp_path, *pair("train/car"))
+    with pytest.raises(UserError, match="is a training folder"):
+        find_test_sets(str(tmp_path))
+
+
+def test_validation_on_the_training_split_is_not_augmented(dataroot: Path) -> None:
+    loader = create_dataloader(train_options(dataroot), split="train")
+    assert loader.dataset.protocol.augment is None
+    assert [key.index for key in loader.sampler] == list(range(16))
+
+
+def test_minibench_is_found_and_readable(minibench: Path) -> None:
+    _, sets = find_test_sets(str(minibench / "test"))
+    found = {s.generator: (s.labels.count(0), s.labels.count(1)) for s in sets}
+    assert found == {"bsds_real_only": (100, 0), "cyclegan": (50, 50), "sd1": (67, 67)}
+    loader = evaluation_loader(sets[0], Protocol("native"), batch_size=32)
+    assert sum(len(batch.labels) for batch in loader.batches()) == 100
+    assert not loader.left_out

@@ -405,3 +405,45 @@ def test_ctrl_c_says_how_to_go_on(dataroot: Path, tmp_path: Path) -> None:
     assert any("--continue_train goes on" in line for line in lines)
     assert "Traceback" not in "".join(lines)
     assert torch.load(only(tmp_path, "stopped_*") / "model_epoch_last.pth")["epoch"] >= 2
+
+
+def test_continuing_with_a_misspelt_epoch_does_not_start_over(trained: Path, dataroot: Path) -> None:
+    before = (trained / "model_epoch_last.pth").read_bytes()
+    argv = train_argv(dataroot, trained.parent, "tiny", "--model_type", "multiscale_attention", "--continue_train")
+    with pytest.raises(UserError, match="--epoch lasst.*best, last"):
+        train.main([*argv, "--epoch", "lasst"])
+    with pytest.raises(UserError, match="--optim sgd.*--new_optim"):
+        train.main([*argv, "--optim", "sgd"])
+    assert (trained / "model_epoch_last.pth").read_bytes() == before
+
+
+def test_a_start_that_fails_leaves_no_run_folder(dataroot: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--classes dog"):
+        train.main(train_argv(dataroot, tmp_path, "none", "--classes", "dog"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_too_small_for_the_scales_are_left_out(trained: Path, tmp_path: Path) -> None:
+    make_set(tmp_path / "set", 2)
+    Image.new("RGB", (3, 40)).save(tmp_path / "set" / "0_real" / "thin.png")
+    run_test(trained / "model_epoch_last.pth", tmp_path / "set", tmp_path / "out")
+    document = json.loads(only(tmp_path / "out", "*.json").read_text())
+    assert document["skipped"] == [{"path": "0_real/thin.png", "reason": "3x40 pixels leave none at scale 0.25"}]
+    assert document["pooled"]["n_real"] == 2
+
+
+def test_results_of_other_classes_or_precision_are_not_overwritten(
+    trained: Path, dataroot: Path, tmp_path: Path
+) -> None:
+    root = dataroot / "val"
+    for extra in (["--classes", "car"], ["--classes", "cat"], ["--classes", "cat", "--precision", "bf16"]):
+        run_test(trained / "model_epoch_last.pth", root, tmp_path, *extra)
+    assert len(list(tmp_path.glob("*.json"))) == 3
+
+
+def test_visualize_refuses_two_models_of_one_name(trained: Path, dataroot: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(trained / "model_epoch_last.pth", tmp_path / folder / "same.pth")
+    with pytest.raises(UserError, match="two models are called same"):
+        visualize(tmp_path / "*" / "same.pth", dataroot / "test" / "gan", tmp_path / "out")

@@ -1,0 +1,40 @@
+"""The README's links and promises."""
+
+import re
+import subprocess
+
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from options.visualize_options import VisualizeOptions
+from tests.conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_linked_files_are_in_the_repository() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert links
+    assert set(links) <= set(tracked)
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    assert not re.findall(r"@[A-Z]+@", README)
+
+
+def test_every_flag_that_is_named_exists() -> None:
+    known = {
+        name
+        for options in (TrainOptions, TestOptions, VisualizeOptions)
+        for name in options.parser()._option_string_actions
+    }
+    named = set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", README))
+    assert named - known <= {"--dry", "--help"}  # --dry-run and --help of the shell script
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z-]+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
