@@ -26,7 +26,7 @@ install: $(VENV)/.installed ## make the virtual environment and install the requ
 
 DEMO = PYTHON="$(abspath $(RUN))" DATAROOT=datasets/demo TESTROOT=datasets/demo/test OUTPUT_DIR=demo CLASSES= \
 	BATCH_SIZE=16 LR=0.001 EPOCHS=9 DELR_FREQ=1 NUM_SAMPLES=20 EXTRA_TRAIN_ARGS="--no_resize --cropSize 64" \
-	EXTRA_TEST_ARGS="--precision auto" EXTRA_VISUALIZE_ARGS="--precision auto --num_maps 1"
+	EXTRA_TEST_ARGS="--precision auto" EXTRA_VISUALIZE_ARGS="--precision auto --num_maps 2"
 
 demo: $(VENV)/.installed ## make demo data, then train, test, visualise and compare seven models (about 10 minutes)
 	$(RUN) -m tools.make_demo_data --output datasets/demo

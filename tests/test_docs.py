@@ -36,5 +36,5 @@ def test_every_flag_that_is_named_exists() -> None:
 
 def test_make_targets_that_are_named_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
-    for target in re.findall(r"`?make ([a-z-]+)", README):
+    for target in re.findall(r"(?:`|^)make ([a-z-]+)", README, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
