@@ -116,6 +116,7 @@ class Payload:
         return (Path.touch, (self.target,))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_pickled_code_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "owned"
     torch.save({"model_state_dict": Payload(target)}, tmp_path / "bad.pth")

@@ -270,7 +270,7 @@ def test_one_class_and_bad_files(trained: Path, tmp_path: Path) -> None:
 def test_nothing_readable_is_an_error(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "0_real").mkdir()
     (tmp_path / "0_real" / "bad.png").write_bytes(b"no")
-    with pytest.raises(UserError, match="none of the 1 images could be read"):
+    with pytest.raises(UserError, match="none of its images could be read"):
         run_test(trained / "model_epoch_last.pth", tmp_path, tmp_path / "out")
 
 
