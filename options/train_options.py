@@ -140,10 +140,21 @@ class TrainOptions(BaseOptions):
         multi_only = ("npr_scales", "feature_dim", "attention_reduction", "attention_residual", "backbone",
                       "attention_entropy_weight", "attention_diversity_weight")  # fmt: skip
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        set_here = [name for name in multi_only if getattr(self, name) != defaults[name]]
-        if self.model_type != "single_scale" or not set_here:
-            return []
-        return [f"--{', --'.join(set_here)}: ignored beside --model_type single_scale"]
+        found = []
+        for names, idle, why in (
+            (multi_only, self.model_type == "single_scale", "ignored beside --model_type single_scale"),
+            (("blur_sig",), not (self.data_aug or self.blur_prob), "without effect; add --blur_prob or --data_aug"),
+            (
+                ("jpg_qual", "jpg_method"),
+                not (self.data_aug or self.jpg_prob),
+                "without effect; add --jpg_prob or --data_aug",
+            ),
+            (("epoch", "new_optim"), not self.continue_train, "without effect; add --continue_train"),
+        ):
+            given = [name for name in names if getattr(self, name) != defaults[name]]
+            if idle and given:
+                found.append(f"--{', --'.join(given)}: {why}")
+        return found
 
     def run_name(self) -> str:
         """Name of the run without its time stamp: --name, and --suffix with its {flags} filled in."""

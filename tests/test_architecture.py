@@ -17,7 +17,17 @@ LAYERS = {  # what each layer may import of the project
     "evaluation": {"evaluation", "networks", "data", "options", "util"},
     "tools": {"tools", "evaluation", "networks", "data", "options", "util"},
 }
-WITHIN_NETWORKS = ["npr", "resnet", "backbones", "multiscale_npr", "factory", "losses", "checkpoint", "trainer"]
+WITHIN_NETWORKS = [
+    "run_folder",
+    "npr",
+    "resnet",
+    "backbones",
+    "multiscale_npr",
+    "factory",
+    "losses",
+    "checkpoint",
+    "trainer",
+]
 
 
 def imports(path: Path) -> set[str]:

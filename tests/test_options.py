@@ -68,6 +68,7 @@ def test_published_training_command(dataroot: Path, capsys: pytest.CaptureFixtur
     assert (opt.batch_size, opt.delr_freq, opt.lr, opt.niter, opt.classes) == (32, 10, 0.0002, 50, ("car", "cat"))
     assert (opt.blur_sig, opt.jpg_qual, opt.jpg_method) == ((0.0, 3.0), (30, 100), ("cv2", "pil"))
     warned = capsys.readouterr().err.strip().splitlines()
+    assert "without effect; add --continue_train" in warned.pop()  # --epoch latest, --new_optim
     assert warned == [
         "warning: --mode, --arch, --resize_or_crop, --last_epoch: accepted for old command lines, without effect"
     ]
@@ -152,6 +153,16 @@ def test_dump_marks_what_is_not_default(dataroot: Path) -> None:
 def test_scales_beside_single_scale_are_ignored_with_a_warning(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
     TrainOptions().parse(["--dataroot", str(dataroot), "--npr_scales", "0.5"])
     assert "--npr_scales: ignored beside --model_type single_scale" in capsys.readouterr().err
+
+
+def test_augmentation_settings_without_augmentation_are_warned_about(
+    dataroot: Path, capsys: pytest.CaptureFixture
+) -> None:
+    TrainOptions().parse(["--dataroot", str(dataroot), "--jpg_qual", "50", "--blur_sig", "1"])
+    printed = capsys.readouterr().err
+    assert "--jpg_qual: without effect" in printed and "--blur_sig: without effect" in printed
+    TrainOptions().parse(["--dataroot", str(dataroot), "--jpg_qual", "50", "--data_aug"])
+    assert "without effect" not in capsys.readouterr().err
 
 
 def test_spellings_of_scales_and_gpu() -> None:

@@ -97,7 +97,7 @@ def make_demo_data(
     under its name only when it is complete.
 
     Args:
-        size: width and height in pixels, a multiple of 4, at least 16.
+        size: width and height in pixels, a multiple of 4, at least 32.
         train, val, test: images per class folder (0_real or 1_fake), at least 1.
         workers: processes that make photographs; None: one per core, at most 8.
         force: where `output` holds something else, rename that to `output`.old1 and go on.
