@@ -163,6 +163,9 @@ def find_sets(root: Path, classes: tuple[str, ...] = ()) -> list[ImageSet]:
         raise UserError(f"no images below {root}")
     if twice := {key for key in keys if keys.count(key) > 1}:
         raise UserError(f"{root}: {', '.join(sorted(twice))} occurs twice; test the folders one at a time")
+    for name in classes:
+        if not any(f"{os.sep}{name}{os.sep}" in path for found in sets for path in found.paths):
+            raise UserError(f"--classes {name}: no generator below {root} has a folder of that name")
     return sets
 
 

@@ -62,8 +62,8 @@ def test_imports_within_networks_point_down() -> None:
         assert of_networks <= set(WITHIN_NETWORKS[:position]), name
 
 
-@pytest.mark.parametrize("script", ("train", "test"))
-def test_training_and_testing_need_no_plotting(script: str) -> None:
+@pytest.mark.parametrize("script", ("train", "test", "visualize_attention"))
+def test_starting_a_script_needs_no_plotting(script: str) -> None:
     code = f"import sys, {script}; print([m for m in ('matplotlib', 'seaborn', 'timm', 'cv2') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -364,6 +364,8 @@ def test_classes_choose_contents_of_a_suites_generators(tmp_path: Path) -> None:
     )
     counts = {found.generator: len(found.paths) for found in find_sets(root / "ForenSynths", ("car",))}
     assert counts == {"biggan": 2, "progan": 2}
+    with pytest.raises(UserError, match="--classes dog: no generator"):
+        find_sets(root / "ForenSynths", ("dog",))
 
 
 def test_same_set_under_two_spellings_is_refused(tmp_path: Path) -> None:

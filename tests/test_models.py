@@ -204,6 +204,11 @@ def test_backbone_by_torchvision_name(backbone: str) -> None:
     assert build_model(config).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 1)
 
 
+def test_auxiliary_outputs_are_left_out_in_training() -> None:
+    config = ModelConfig("multiscale_attention", (0.5,), 16, backbone="googlenet")
+    assert build_model(config).train()(torch.randn(2, 3, 64, 64)).shape == (2, 1)
+
+
 def test_backbone_by_timm_name() -> None:
     pytest.importorskip("timm")
     config = ModelConfig("multiscale_attention", (0.5,), 32, backbone="resnet10t")
