@@ -1,27 +1,22 @@
 """Where a data set's images are: class folders, generators, suites, found by what is in the folders.
 
-A *set* is what one pair of figures is reported for: the real and generated images of one generator. A *suite* is a
+A *set* is what one line of figures is reported for: the real and generated images of one generator. A *suite* is a
 benchmark of several sets, of which some are published as tables of the NPR paper (Tan et al., CVPR 2024).
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data.benchmarks import SUITES, is_generator_of, suite_called, suite_of_generators
 from util import UserError, log
 
 REAL, FAKE = 0, 1
 CLASS_FOLDERS = {"0_real": REAL, "1_fake": FAKE, "nature": REAL, "ai": FAKE, "real": REAL, "fake": FAKE}
+"""Names of class folders, in lower case."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-SUITE_TABLES = {
-    "ForenSynths": "Table 1",
-    "GANGen-Detection": "Table 2",
-    "DiffusionForensics": "Table 3",
-    "UniversalFakeDetect": "Table 4",
-    "Diffusion1kStep": "Table 5",
-    "AIGCDetectBenchmark": None,
-    "GenImage": None,
-}
+SPLITS = ("train", "val", "test")
 MULTI_CLASS_GENERATORS = ("progan", "stylegan", "stylegan2", "cyclegan")
 """Generators of ForenSynths whose images lie in content folders; the published evaluation lists them by name."""
 EXPECTED = "0_real/ and 1_fake/ (or nature/ and ai/, real/ and fake/)"
@@ -29,7 +24,7 @@ EXPECTED = "0_real/ and 1_fake/ (or nature/ and ai/, real/ and fake/)"
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Real and generated images under one name; paths are sorted, real before fake within a folder."""
+    """Real and generated images under one name; paths are sorted within each class folder."""
 
     suite: str
     generator: str
@@ -42,7 +37,63 @@ class ImageSet:
 
     @property
     def table(self) -> str | None:
-        return SUITE_TABLES.get(self.suite)
+        return SUITES[self.suite].table if self.suite in SUITES else None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of a data set: with class folders, or with such folders below.
+
+    Args:
+        name: what a set of it is called. classes: (folder, label) of the class folders that make up a set.
+        below: the folders that have class folders in them or below, by name; empty where there are `classes`.
+    """
+
+    path: Path
+    name: str
+    classes: tuple[tuple[Path, int], ...] = ()
+    below: tuple["Folder", ...] = ()
+
+    @property
+    def height(self) -> int:
+        """0 for a folder with class folders, else one more than the highest below."""
+        return max((folder.height + 1 for folder in self.below), default=0)
+
+    @property
+    def suite(self) -> str | None:
+        """The published suite that this is, by its name, its class folders or its generators."""
+        found = suite_called(self.name) or suite_of_generators([folder.name for folder in self.below])
+        if not found and any(folder.is_its_own_class for folder in self.below):
+            found = "DiffusionForensics"
+        return found or ("GenImage" if self._has_nature else None)
+
+    @property
+    def is_its_own_class(self) -> bool:
+        """True for a folder of generated images whose real ones lie beside it (see `_generators_beside_real`)."""
+        return any(path == self.path for path, _ in self.classes)
+
+    @property
+    def _has_nature(self) -> bool:
+        """True where all that is below lies in GenImage's class folders."""
+        if self.below:
+            return all(folder._has_nature for folder in self.below)
+        return {path.name.lower() for path, _ in self.classes} <= {"nature", "ai"}
+
+    def images(self, suite: str, generator: str = "") -> ImageSet:
+        """All images of the class folders here, or in the folders directly below, as one set.
+
+        Raises:
+            UserError: there is none.
+        """
+        paths: list[str] = []
+        labels: list[int] = []
+        for path, label in [pair for folder in (self.below or (self,)) for pair in folder.classes]:
+            found = list_images(path)
+            paths += found
+            labels += [label] * len(found)
+        if not paths:
+            raise UserError(f"no images in {self.path}: expected {', '.join(SUFFIXES)} files in {EXPECTED}")
+        return ImageSet(suite, generator or self.name, tuple(paths), tuple(labels))
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -50,9 +101,10 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(Path(e.path) for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
 
 
-def class_folders(folder: Path) -> dict[Path, int]:
+def class_folders(folder: Path) -> tuple[tuple[Path, int], ...]:
     """The folders directly below that hold one class each, with their labels."""
-    return {sub: CLASS_FOLDERS[sub.name] for sub in subfolders(folder) if sub.name in CLASS_FOLDERS}
+    below = subfolders(folder) if folder.is_dir() else []
+    return tuple((sub, CLASS_FOLDERS[sub.name.lower()]) for sub in below if sub.name.lower() in CLASS_FOLDERS)
 
 
 def list_images(folder: Path) -> list[str]:
@@ -65,102 +117,117 @@ def list_images(folder: Path) -> list[str]:
     return found
 
 
-def labelled_images(folders: list[Path]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Paths and labels of all images in the class folders that lie directly below the given folders."""
-    paths: list[str] = []
-    labels: list[int] = []
-    for folder in folders:
-        for class_folder, label in class_folders(folder).items():
-            images = list_images(class_folder)
-            paths += images
-            labels += [label] * len(images)
-    return tuple(paths), tuple(labels)
+def folder_name(folder: Path) -> str:
+    """A folder's own name, also when it is given as '.' or '..'; that of its parent where it is a split's."""
+    path = Path(os.path.abspath(folder))
+    return path.parent.name if path.name in SPLITS and suite_called(path.parent.name) else path.name
 
 
-def find_class_pairs(root: Path, classes: tuple[str, ...] = ()) -> list[Path]:
-    """The folders with class folders that make up one set: `root` itself, or its content folders (root/car, root/cat).
+def scan(path: Path, splits: Sequence[str] = ("test", "val"), limit: int = 5) -> Folder | None:
+    """The class folders in and below a folder; None if there is none.
 
-    GenImage's split folder is passed through: of <generator>/{train,val}/{nature,ai}, `val` is the one to test on.
+    Args:
+        splits: of <folder>/{train,val,test}/<class folders>, as in GenImage and Chameleon, the first of these is taken.
+        limit: how many folders deep to look.
+    """
+    name = folder_name(path)
+    for place in (path, *(path / split for split in splits)):
+        if classes := class_folders(place):
+            return Folder(path, name, classes, _generators_beside_real(place, classes))
+    if limit == 0:
+        return None
+    below = [folder for sub in subfolders(path) if (folder := scan(sub, splits, limit - 1)) is not None]
+    if not below:
+        return None
+    if (suite_called(name) or name == "images") and {folder.path.name for folder in below} <= {*SPLITS, "images"}:
+        inner = {folder.path.name: folder for folder in below}  # what an archive adds: <suite>/images/test/<generators>
+        chosen = next((inner[wanted] for wanted in (*splits, "images") if wanted in inner), None)
+        return chosen and replace(chosen, path=path, name=name)
+    below = [one for folder in below for one in (folder.below if folder.classes and folder.below else (folder,))]
+    return Folder(path, name, below=_with_shared_real(below))
+
+
+def _generators_beside_real(folder: Path, classes: tuple[tuple[Path, int], ...]) -> tuple[Folder, ...]:
+    """DiffusionForensics as distributed (DIRE): <content>/real/ and, beside it, a folder of images for each generator."""
+    if [label for _, label in classes] != [REAL]:
+        return ()
+    (real, _), *_ = classes
+    found, unknown = [], []
+    for sub in subfolders(folder):
+        if is_generator_of("DiffusionForensics", sub.name):
+            found.append(Folder(sub, f"{folder.name}_{sub.name}", ((real, REAL), (sub, FAKE))))
+        elif sub != real:
+            unknown.append(sub.name)
+    if found and unknown:
+        log.warning("left out of %s: %s (no generator of DiffusionForensics)", folder, ", ".join(unknown))
+    return tuple(found)
+
+
+def _with_shared_real(below: list[Folder]) -> tuple[Folder, ...]:
+    """UniversalFakeDetect as distributed: generators with fakes only get the images of its folders of real ones."""
+    shared = SUITES["UniversalFakeDetect"].shared_real
+    one_class = {folder.name: folder for folder in below if len({label for _, label in folder.classes}) == 1}
+    real = {name: one_class[name] for name in set(shared.values()) if name in one_class}
+    fake = [folder for name, folder in one_class.items() if is_generator_of("UniversalFakeDetect", name)]
+    if not fake or not real:
+        return tuple(below)
+    paired = []
+    for folder in below:
+        if folder.name in real:
+            continue
+        origin = real.get(shared.get(folder.name, shared["default"])) if folder in fake else None
+        paired.append(replace(folder, classes=(*origin.classes, *folder.classes)) if origin else folder)
+    return tuple(paired)
+
+
+def load_set(root: Path, suite: str = "", generator: str = "", classes: tuple[str, ...] = ()) -> ImageSet:
+    """All images of one set: of the class folders in `root`, or in each of its folders (root/car, root/cat).
+
+    Args:
+        classes: names of the folders to take; empty for all.
 
     Raises:
-        UserError: one of `classes` is missing, or there is no class folder.
+        UserError: one of `classes` is missing, there are no class folders, or no image in them.
     """
     missing = [name for name in classes if not (root / name).is_dir()]
     if missing:
         there = ", ".join(sub.name for sub in subfolders(root)) or "no folders"
         raise UserError(f"--classes {','.join(missing)}: not in {root}, which has {there}")
-    if class_folders(root):
-        return [root]
-    if not classes and (root / "val").is_dir() and class_folders(root / "val"):
-        return [root / "val"]
-    contents = [root / name for name in classes] if classes else subfolders(root)
-    inner = (
-        folder / "val" if not class_folders(folder) and (folder / "val").is_dir() else folder for folder in contents
-    )
-    pairs = [folder for folder in inner if class_folders(folder)]
-    if not pairs:
+    found = scan(root)
+    contents = [folder for folder in found.below if not classes or folder.path.name in classes] if found else []
+    if found is None or (found.below and not any(folder.classes for folder in contents)):
         raise UserError(f"no class folders in {root}: expected {EXPECTED} in it or in each of its folders")
-    return pairs
+    return replace(found, below=tuple(contents)).images(suite, generator)
 
 
-def load_set(root: Path, suite: str = "", generator: str = "", classes: tuple[str, ...] = ()) -> ImageSet:
-    """All images of one set.
-
-    Raises:
-        UserError: no class folders, or no image in them.
-    """
-    paths, labels = labelled_images(find_class_pairs(root, classes))
-    if not paths:
-        raise UserError(f"no images in {root}: expected {', '.join(SUFFIXES)} files in {EXPECTED}")
-    return ImageSet(suite, generator or folder_name(root), paths, labels)
-
-
-def folder_name(folder: Path) -> str:
-    """A folder's own name, also when it is given as '.' or '..'."""
-    return Path(os.path.abspath(folder)).name
-
-
-def suite_name(folder: Path) -> str | None:
-    """The published suite that a folder is named after ('_test' at the end allowed), or None."""
-    plain = folder_name(folder).lower().removesuffix("_test").replace("-", "").replace("_", "")
-    return next((suite for suite in SUITE_TABLES if suite.lower().replace("-", "") == plain), None)
-
-
-def _height(folder: Path, limit: int = 4) -> int | None:
-    """0 for a folder with class folders, else one more than the highest folder below; None without any class folder."""
-    if class_folders(folder) or ((folder / "val").is_dir() and class_folders(folder / "val")):
-        return 0
-    if limit == 0:
-        return None
-    heights = [height for sub in subfolders(folder) if (height := _height(sub, limit - 1)) is not None]
-    return max(heights) + 1 if heights else None
-
-
-def find_sets(root: Path, classes: tuple[str, ...] = ()) -> list[ImageSet]:
+def find_sets(root: Path, classes: tuple[str, ...] = (), splits: Sequence[str] = ("test", "val")) -> list[ImageSet]:
     """All sets below a folder: one set, a generator with content folders, a suite, or a folder of suites.
 
-    A folder named after a published suite is that suite. Otherwise the structure decides; where two readings fit (a
-    folder of folders with class folders is a generator with contents, or a suite of generators), it is a generator if it
-    bears the name of one that is published that way, and a suite if not.
+    A folder that is named like a published suite, or has its generators, is that suite. Otherwise the structure decides;
+    where two readings fit (a folder of folders with class folders is a generator with contents, or a suite of generators),
+    it is a generator if it bears the name of one that is published that way, and a suite if not.
+
+    Args:
+        classes: content folders to take; empty for all. splits: see `scan`.
 
     Raises:
         UserError: no class folders below, or no images in one of them.
     """
-    height = _height(root)
-    if height is None:
+    folder = scan(root, splits)
+    if folder is None:
         raise UserError(f"no class folders below {root}: expected {EXPECTED}")
-    known = suite_name(root)
-    above = (suite_name(folder) for folder in Path(os.path.abspath(root)).parents)
-    parent_suite = next((suite for suite in above if suite), "")
-    if known is None and (height == 0 or (height == 1 and (classes or _holds_contents(root)))):
-        return [load_set(root, parent_suite, classes=classes if height else ())]
-    suites = [root]
-    if known is None and height >= 2 and _is_folder_of_suites(root):
-        suites = [sub for sub in subfolders(root) if _height(sub) is not None]
+    names = (suite_called(above.name) for above in Path(os.path.abspath(root)).parents)
+    above = next((suite for suite in names if suite), "")
+    if suite_called(folder.name) is None:
+        if folder.height == 0:
+            return [folder.images(above or folder.suite or "")]
+        if folder.height == 1 and (classes or (_holds_contents(folder) and not folder.suite)):
+            return [load_set(root, above, classes=classes)]
+    suites = folder.below if not folder.suite and _is_folder_of_suites(folder) else (folder,)
     sets = [found for suite in suites for found in _suite_sets(suite, classes)]
-    keys = [found.key for found in sets]
     if not sets:
         raise UserError(f"no images below {root}")
+    keys = [found.key for found in sets]
     if twice := {key for key in keys if keys.count(key) > 1}:
         raise UserError(f"{root}: {', '.join(sorted(twice))} occurs twice; test the folders one at a time")
     for name in classes:
@@ -169,29 +236,34 @@ def find_sets(root: Path, classes: tuple[str, ...] = ()) -> list[ImageSet]:
     return sets
 
 
-def _holds_contents(folder: Path) -> bool:
-    return folder_name(folder).lower() in MULTI_CLASS_GENERATORS
+def _holds_contents(folder: Folder) -> bool:
+    return folder.name.lower() in MULTI_CLASS_GENERATORS
 
 
-def _is_folder_of_suites(root: Path) -> bool:
-    below = [sub for sub in subfolders(root) if _height(sub) is not None]
-    if any(suite_name(sub) for sub in below):
+def _is_folder_of_suites(folder: Folder) -> bool:
+    if folder.height < 2:
+        return False
+    if any(sub.suite for sub in folder.below if sub.below):
         return True
-    return not any(_height(sub) == 0 or _holds_contents(sub) for sub in below)
+    return not any(sub.height == 0 or _holds_contents(sub) for sub in folder.below)
 
 
-def _suite_sets(folder: Path, classes: tuple[str, ...]) -> list[ImageSet]:
-    """The sets of one suite, by generator name; a folder of class folders directly below counts as a suite of one."""
-    suite = suite_name(folder) or folder_name(folder)
-    height = _height(folder)
-    generators = [folder] if height == 0 else [sub for sub in subfolders(folder) if _height(sub) is not None]
+def _suite_sets(folder: Folder, classes: tuple[str, ...]) -> list[ImageSet]:
+    """The sets of one suite; a folder of class folders directly below counts as a suite of one."""
+    suite = folder.suite or folder.name
+    if folder.suite and suite_called(folder.name) is None:
+        log.info("%s is taken for %s by what is in it", folder.path, suite)
     sets = []
-    for generator in generators:
-        contents = tuple(name for name in classes if (generator / name).is_dir())
+    for generator in folder.below or (folder,):
+        contents = tuple(sub for sub in generator.below if sub.path.name in classes)
         try:
-            sets.append(load_set(generator, suite, classes=contents))
+            if generator.height > 1:  # the contents of a suite within a suite: no set of one generator
+                raise UserError(
+                    f"no class folders in {generator.path}: expected {EXPECTED} in it or in each of its folders"
+                )
+            sets.append(replace(generator, below=contents or generator.below).images(suite))
         except UserError as error:  # one empty folder must not keep the others from being tested
-            log.warning("left out %s: %s", generator, error)
+            log.warning("left out %s: %s", generator.path, error)
     return sets
 
 
@@ -224,15 +296,20 @@ def find_test_sets(dataroot: str | None, classes: tuple[str, ...] = ()) -> tuple
     """
     root = Path(dataroot) if dataroot is not None else default_test_root()
     if dataroot is None and root.name == "datasets":
-        candidates = [sub for sub in subfolders(root) if not _is_training_root(sub) and _height(sub) is not None]
+        candidates = [sub for sub in subfolders(root) if not is_training_root(sub) and scan(sub) is not None]
         if not candidates:
             raise UserError("--dataroot: missing, and ./datasets holds no test images; give the folder to test on")
         return root, [found for folder in candidates for found in find_sets(folder, classes)]
-    if _is_training_root(root) and _height(root) != 0:
+    if is_training_root(root) and not _is_one_set(root):
         advice = f"give {root / 'test'}" if (root / "test").is_dir() else "give a folder of generators"
         raise UserError(f"--dataroot {root}: is a training folder (train/, val/); {advice}")
     return root, find_sets(root, classes)
 
 
-def _is_training_root(folder: Path) -> bool:
+def is_training_root(folder: Path) -> bool:
+    """True if the folder has train/ or val/."""
     return any((folder / split).is_dir() for split in ("train", "val"))
+
+
+def _is_one_set(root: Path) -> bool:
+    return any(class_folders(place) for place in (root, root / "test", root / "val"))

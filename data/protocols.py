@@ -3,29 +3,25 @@
 from dataclasses import replace
 from typing import Any
 
+from tabulate import tabulate
+
+from data.benchmarks import DATA, SUITES
 from data.transforms import Augmentation, Protocol, available_jpeg_methods
 from util import UserError, log
 
 TRAIN_RESIZE = 256
 TRAIN_CROP = 224
 
-EVALUATION_PROTOCOLS = {
-    "published": None,  # by suite, see SUITE_PROTOCOLS; native size for an unknown suite
-    "native": Protocol("native"),
-    "resize256": Protocol("resize256", resize=256),
-    "crop224": Protocol("crop224", resize=256, crop=224),
-    "genimage-tile": Protocol("genimage-tile", crop=224, tile=True),
-}
-SUITE_PROTOCOLS = {
-    "ForenSynths": "resize256",
-    "GANGen-Detection": "native",
-    "DiffusionForensics": "resize256",
-    "UniversalFakeDetect": "resize256",
-    "Diffusion1kStep": "resize256",
-    "AIGCDetectBenchmark": "native",
-    "GenImage": "genimage-tile",
-}
-"""Published geometry of each suite: test.py of the NPR code, and its README for AIGCDetectBenchmark and GenImage."""
+PUBLISHED = "published"
+"""The name that stands for each suite's own protocol, and native size for an unknown suite."""
+
+
+def _protocol(name: str, values: dict[str, Any]) -> Protocol:
+    return Protocol(name, **{key: value for key, value in values.items() if key != "about"})
+
+
+EVALUATION_PROTOCOLS = {name: _protocol(name, values) for name, values in DATA["protocols"].items()}
+"""By name, from benchmarks.toml."""
 
 NO_AUGMENTATION: dict[str, Any] = {"blur_prob": 0.0, "blur_sig": (0.5,), "jpg_prob": 0.0, "jpg_qual": (75,)}
 DATA_AUGMENTATION: dict[str, Any] = {"blur_prob": 0.5, "blur_sig": (0.0, 3.0), "jpg_prob": 0.5, "jpg_qual": (30, 100)}
@@ -74,11 +70,12 @@ def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
     Raises:
         UserError: --protocol is unknown.
     """
-    name = opt.protocol or "published"
+    name = opt.protocol or PUBLISHED
+    if name == PUBLISHED:
+        name = SUITES[suite].protocol if suite in SUITES else "native"
     if name not in EVALUATION_PROTOCOLS:
-        raise UserError(f"--protocol {name}: unknown; one of {', '.join(EVALUATION_PROTOCOLS)}")
-    protocol = EVALUATION_PROTOCOLS[name] or EVALUATION_PROTOCOLS[SUITE_PROTOCOLS.get(suite, "native")]
-    assert protocol is not None
+        raise UserError(f"--protocol {name}: unknown; one of {PUBLISHED}, {', '.join(EVALUATION_PROTOCOLS)}")
+    protocol = EVALUATION_PROTOCOLS[name]
     changes: dict[str, Any] = {}
     if opt.loadSize is not None or opt.no_resize:
         changes["resize"] = opt.loadSize
@@ -90,14 +87,8 @@ def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
 
 
 def describe_protocols() -> str:
-    """The table of --list_protocols."""
-    lines = []
-    for name, protocol in EVALUATION_PROTOCOLS.items():
-        if protocol is None:
-            by_suite = "; ".join(f"{suite}: {chosen}" for suite, chosen in SUITE_PROTOCOLS.items())
-            lines.append(f"{name:14} by suite ({by_suite}; others: native)")
-            continue
-        resize = f"resize to {protocol.resize}x{protocol.resize}" if protocol.resize else "native size"
-        crop = f"centre crop {protocol.crop}" if protocol.crop else "no crop"
-        lines.append(f"{name:14} {resize}, {'tile small pictures, ' if protocol.tile else ''}{crop}")
-    return "\n".join(lines)
+    """The table of --list_protocols: name, version, geometry."""
+    by_suite = "; ".join(f"{suite.name}: {suite.protocol}" for suite in SUITES.values())
+    rows = [[PUBLISHED, "", f"by suite ({by_suite}; others: native)"]]
+    rows += [[name, f"v{values['version']}", values["about"]] for name, values in DATA["protocols"].items()]
+    return tabulate(rows, ["protocol", "version", "geometry"], maxcolwidths=[None, None, 80])

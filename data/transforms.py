@@ -55,6 +55,7 @@ class Protocol:
         interpolation: of the resize; of several, training draws one per image and evaluation takes the first.
         mean, std: per RGB channel, of values in [0, 1].
         augment: random changes; None in evaluation.
+        version: rises whenever a named protocol changes what it does.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Protocol:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     augment: Augmentation | None = None
+    version: int = 1
 
     def for_evaluation(self) -> "Protocol":
         """The same without anything random."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from data.layouts import SUITE_TABLES, folder_name, unique_names
+from data.benchmarks import SUITES
+from data.layouts import folder_name, unique_names
 from evaluation.evaluate import SetResult, pooled_metrics, relative_path
 from evaluation.metrics import mean_metrics
 from networks.checkpoint import LoadedModel
@@ -24,7 +25,7 @@ COLUMNS = {"acc": "acc", "real_acc": "real acc", "fake_acc": "fake acc", "ap": "
 
 def by_suite(results: Sequence[SetResult]) -> dict[str, list[SetResult]]:
     """Results of each suite, the published tables first and in their order."""
-    order = list(SUITE_TABLES)
+    order = list(SUITES)
     suites = sorted({r.images.suite for r in results}, key=lambda s: (order.index(s) if s in order else len(order), s))
     return {suite: [result for result in results if result.images.suite == suite] for suite in suites}
 
@@ -49,7 +50,7 @@ def text_report(loaded: LoadedModel, dataroot: Path, results: Sequence[SetResult
     names = unique_names([result.images for result in results])
     parts = [f"model: {loaded.name} ({loaded.path})", f"data: {dataroot}"]
     for suite, of_suite in by_suite(results).items():
-        title = " - ".join(part for part in (SUITE_TABLES.get(suite), suite or folder_name(dataroot)) if part)
+        title = " - ".join(part for part in (of_suite[0].images.table, suite or folder_name(dataroot)) if part)
         protocols = ", ".join(sorted({result.protocol.name for result in of_suite}))
         parts += ["", f"{title} (protocol {protocols}; figures in %)", suite_table(of_suite, names)]
     one_class = [names[r.images.key] for r in results if r.metrics.auc is None]

@@ -202,11 +202,97 @@ def pair(folder: str, real: str = "0_real", fake: str = "1_fake") -> tuple[str, 
         (pair("UniversalFakeDetect/dalle"), "UniversalFakeDetect/dalle", ["UniversalFakeDetect/dalle"]),
         (pair("plain", "real", "fake"), "plain", ["/plain"]),
         (("deep/0_real/sub", "deep/1_fake/sub"), "deep", ["/deep"]),
+        (pair("CIFAKE/test", "REAL", "FAKE"), "CIFAKE", ["/CIFAKE"]),
+        # as their archives unpack, under whatever name
+        (
+            tuple(c for g in ("progan/car", "biggan", "crn", "san", "gaugan") for c in pair(f"CNN_synth_testset/{g}")),
+            "CNN_synth_testset",
+            [f"ForenSynths/{g}" for g in ("progan", "biggan", "crn", "san", "gaugan")],
+        ),
+        (
+            tuple(c for g in ("AttGAN", "BEGAN", "S3GAN", "SNGAN") for c in pair(f"data2/{g}")),
+            "data2",
+            [f"GANGen-Detection/{g}" for g in ("AttGAN", "BEGAN", "S3GAN", "SNGAN")],
+        ),
+        (
+            (
+                *(f"diffusion_datasets/{g}/0_real" for g in ("imagenet", "laion")),
+                *(f"diffusion_datasets/{g}/1_fake" for g in ("guided", "dalle", "ldm_100")),
+            ),
+            "diffusion_datasets",
+            [f"UniversalFakeDetect/{g}" for g in ("guided", "dalle", "ldm_100")],
+        ),
+        (
+            tuple(
+                f"DiffusionForensics/images/test/{f}"
+                for f in ("lsun/real", "lsun/adm/1", "lsun/if", "in/real", "in/adm")
+            ),
+            "DiffusionForensics",
+            [f"DiffusionForensics/{g}" for g in ("lsun_adm", "lsun_if", "in_adm")],
+        ),
+        (
+            ("x/lsun/real", "x/lsun/adm", "x/lsun/ldm"),
+            "x/lsun",
+            [f"DiffusionForensics/lsun_{g}" for g in ("adm", "ldm")],
+        ),
+        (
+            tuple(c for g in ("DALLE", "ddpm", "midjourney", "guided-diffusion") for c in pair(f"step/{g}")),
+            "step",
+            [f"Diffusion1kStep/{g}" for g in ("DALLE", "ddpm", "midjourney", "guided-diffusion")],
+        ),
+        (
+            tuple(c for g in ("progan/car", "ADM", "VQDM", "wukong") for c in pair(f"AIGCDetect_testset/test/{g}")),
+            "AIGCDetect_testset",
+            [f"AIGCDetectBenchmark/{g}" for g in ("progan", "ADM", "VQDM", "wukong")],
+        ),
+        (
+            (
+                *pair("d/SD/imagenet_ai_0419_sdv4/val", "nature", "ai"),
+                *pair("d/SD/imagenet_ai_0419_sdv4/train", "nature", "ai"),
+            ),
+            "d/SD/imagenet_ai_0419_sdv4",
+            ["GenImage/imagenet_ai_0419_sdv4"],
+        ),
+        (pair("Chameleon/test"), "Chameleon", ["Chameleon/Chameleon"]),
+        (pair("Chameleon/test"), "Chameleon/test", ["Chameleon/Chameleon"]),
+        # a few of the names, or one that no suite has, are not enough to be taken for a suite
+        ((*pair("own/progan"), *pair("own/biggan")), "own", ["own/progan", "own/biggan"]),
+        (
+            tuple(c for g in ("ddpm", "ldm", "adm", "pndm", "mine") for c in pair(f"own/{g}")),
+            "own",
+            [f"own/{g}" for g in ("ddpm", "ldm", "adm", "pndm", "mine")],
+        ),
+        (("own/reals/0_real", "own/fakes/1_fake"), "own", ["own/reals", "own/fakes"]),
     ],
 )
 def test_layouts(folders: tuple[str, ...], start: str, expected: list[str], tmp_path: Path) -> None:
     sets = find_sets(build(tmp_path, *folders) / start)
     assert sorted(found.key for found in sets) == sorted(expected)
+
+
+def test_shared_real_images_are_those_of_each_generators_origin(tmp_path: Path) -> None:
+    folders = ("imagenet/0_real", "laion/0_real", "guided/1_fake", "dalle/1_fake")
+    sets = find_sets(build(tmp_path / "UniversalFakeDetect", *folders))
+    origins = {
+        found.generator: {Path(p).parts[-3]: label for p, label in zip(found.paths, found.labels, strict=True)}
+        for found in sets
+    }
+    assert origins == {"guided": {"imagenet": 0, "guided": 1}, "dalle": {"laion": 0, "dalle": 1}}
+
+
+def test_generators_beside_real_share_its_images(tmp_path: Path) -> None:
+    root = build(tmp_path, "lsun/real", "lsun/adm/sub", "lsun/notes")
+    (found,) = find_sets(root / "lsun")
+    assert [(Path(p).relative_to(root).as_posix(), n) for p, n in zip(found.paths, found.labels, strict=True)] == [
+        ("lsun/real/a.png", 0),
+        ("lsun/adm/sub/a.png", 1),
+    ]
+
+
+def test_a_suite_known_by_its_generators_gets_its_protocol(tmp_path: Path) -> None:
+    root = build(tmp_path, *(c for g in ("adm", "ldm", "pndm", "sdv2") for c in pair(g)))
+    opt = TestOptions(model_path=("x",))
+    assert {evaluation_protocol(Protocol("x"), s.suite, opt).name for s in find_sets(root)} == {"resize256"}
 
 
 def test_tables_of_suites(tmp_path: Path) -> None:
@@ -292,7 +378,7 @@ def test_geometry_of_evaluation(suite: str, flags: dict, resize: int | None, cro
 def test_unknown_protocol_is_named() -> None:
     with pytest.raises(UserError, match="--protocol nothing.*native"):
         evaluation_protocol(Protocol("x"), "", TestOptions(model_path=("x",), protocol="nothing"))
-    assert set(EVALUATION_PROTOCOLS) >= {"published", "native", "crop224", "genimage-tile"}
+    assert {"native", "crop224", "genimage-tile"} <= set(EVALUATION_PROTOCOLS)
 
 
 def test_bad_files_are_left_out_and_named(tmp_path: Path) -> None:
