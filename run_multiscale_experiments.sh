@@ -27,6 +27,7 @@ LR=${LR:-0.0002}
 EPOCHS=${EPOCHS:-50}
 DELR_FREQ=${DELR_FREQ:-10}
 SEED=${SEED:-100}
+SEEDS=${SEEDS:-1}
 PRECISION=${PRECISION:-auto}
 NUM_SAMPLES=${NUM_SAMPLES:-100}
 OUTPUT_DIR=${OUTPUT_DIR:-.}
@@ -50,6 +51,9 @@ Variables, with their values here:
   TESTROOT=$TESTROOT (one generator, a suite, or a folder of suites)
   CLASSES=$CLASSES (to train on; empty = all)
   BATCH_SIZE=$BATCH_SIZE LR=$LR EPOCHS=$EPOCHS DELR_FREQ=$DELR_FREQ SEED=$SEED PRECISION=$PRECISION (see train.py --help)
+  SEEDS=$SEEDS (runs of each experiment, with the seeds SEED, SEED+1 and so on; of several, the comparison gives mean +- std.
+    The first has the experiment's name, the others are called NAME_seed101 and so on; what is finished stays when SEEDS
+    is raised)
   NUM_SAMPLES=$NUM_SAMPLES (images per generator to visualise)
   OUTPUT_DIR=$OUTPUT_DIR (gets checkpoints/, results/, visualizations/ and .experiments/: logs, and what is finished)
   PYTHON=$PYTHON (the interpreter)
@@ -58,9 +62,10 @@ Variables, with their values here:
   EXPERIMENTS=${EXPERIMENTS:-} (some of these, separated by spaces; empty = all)
 $(printf '    %s\n' "${NAMES[@]}")
 
-Example:
+Examples:
   GPU_ID=1 DATAROOT=/data/train_val TESTROOT=/data/test EXPERIMENTS="baseline_single_scale multiscale_3scales" \\
       ./run_multiscale_experiments.sh
+  SEEDS=3 ./run_multiscale_experiments.sh --dry-run
 END
 }
 
@@ -96,10 +101,10 @@ newest_run() { # NAME
     printf '%s\n' "$newest"
 }
 
-newest_result() { # RUN_FOLDER BEGUN: what test.py wrote since; it may take another name rather than overwrite a file
+newest_result() { # RUN_FOLDER BEGUN: what test.py wrote since; it may take another name rather than overwrite results
     local file newest=''
-    for file in "$RESULTS/${1##*/}"_*.json; do
-        [[ -f $file && ! $2 -nt $file && ! $newest -nt $file ]] && grep -q '"npr-results/' -- "$file" && newest=$file
+    for file in "$RESULTS/${1##*/}"_*/metrics.json; do
+        [[ -f $file && ! $2 -nt $file && ! $newest -nt $file ]] && grep -q '"npr-results/2"' -- "$file" && newest=$file
     done
     printf '%s\n' "$newest"
 }
@@ -139,7 +144,7 @@ stage() { # NAME KIND FOLDER COMMAND...
     printf '\n# %s: %s\n%s\n' "$name" "$kind" "$(quoted "$@")"
     case $kind in
         train) OUTPUT=$folder/model_epoch_last.pth ;;
-        test) OUTPUT=$RESULTS/${folder##*/}_$(basename -- "$TESTROOT").json ;;
+        test) OUTPUT=$RESULTS/${folder##*/}_$(basename -- "$TESTROOT")/metrics.json ;;
     esac
 }
 
@@ -167,12 +172,12 @@ run_stage() { # COMMAND...; the rest are variables of stage
     return 1
 }
 
-run_experiment() { # NAME MODEL_TYPE SCALES
+run_experiment() { # NAME MODEL_TYPE SCALES SEED: one run
     local name=$1 checkpoint train=("$PYTHON" "$HERE/train.py" --name "$1" --model_type "$2")
     [[ -n $3 ]] && train+=(--npr_scales "$3")
     train+=(--dataroot "$DATAROOT")
     [[ -n $CLASSES ]] && train+=(--classes "$CLASSES")
-    train+=(--batch_size "$BATCH_SIZE" --lr "$LR" --niter "$EPOCHS" --delr_freq "$DELR_FREQ" --seed "$SEED"
+    train+=(--batch_size "$BATCH_SIZE" --lr "$LR" --niter "$EPOCHS" --delr_freq "$DELR_FREQ" --seed "$4"
         --precision "$PRECISION" --checkpoints_dir "$CHECKPOINTS" --gpu_ids "$DEVICE" "${EXTRA_TRAIN[@]}")
     stage "$name" train "" "${train[@]}" || return
     checkpoint=$OUTPUT
@@ -202,6 +207,8 @@ read -r -d '' -a SELECTED <<<"${EXPERIMENTS:-${NAMES[*]}}"
 for name in "${SELECTED[@]}"; do
     [[ " ${NAMES[*]} " == *" $name "* ]] || refuse "EXPERIMENTS: no experiment is called $name; there are ${NAMES[*]}"
 done
+[[ $SEED =~ ^[0-9]{1,10}$ ]] || refuse "SEED=$SEED: no such seed; give a whole number from 0 up"
+[[ $SEEDS =~ ^[1-9][0-9]{0,2}$ ]] || refuse "SEEDS=$SEEDS: no such number of runs; give a whole number from 1 to 999"
 
 CHECKPOINTS=$OUTPUT_DIR/checkpoints RESULTS=$OUTPUT_DIR/results PICTURES=$OUTPUT_DIR/visualizations
 STATE=$OUTPUT_DIR/.experiments COMPARISON=$RESULTS/comparison
@@ -224,7 +231,11 @@ for row in "${EXPERIMENT_TABLE[@]}"; do
     IFS='| ' read -r name model_type scales <<<"$row"
     MODE=look # an experiment that is left out this time is still compared if it is finished
     [[ " ${SELECTED[*]} " == *" $name "* ]] && MODE=$mode
-    run_experiment "$name" "$model_type" "$scales"
+    for ((i = 0; i < SEEDS; i++)); do
+        run=$name seed=$SEED # the first keeps the plain name: more SEEDS later must not train it anew
+        ((i > 0)) && seed=$((10#$SEED + i)) && run=${name}_seed$seed
+        run_experiment "$run" "$model_type" "$scales" "$seed"
+    done
 done
 
 MODE=$mode
@@ -233,7 +244,7 @@ if ((${#TESTED[@]} > 1)); then
     # -P: a folder called tools in the caller's directory must not be taken for this one
     stage comparison compare "$COMPARISON" "$PYTHON" -P -m tools.compare_results "${TESTED[@]}" --output "$COMPARISON"
 else
-    printf '\n# no comparison: it takes the results of two experiments\n'
+    printf '\n# no comparison: it takes the results of two runs\n'
 fi
 printf '\n# results:    %s\n# pictures:   %s\n# comparison: %s\n# logs:       %s\n' "$RESULTS" "$PICTURES" "$COMPARISON" "$STATE"
 ((${#FAILED[@]} == 0)) && exit 0

@@ -1,7 +1,7 @@
-"""Test detectors on one generator, a suite, or a folder of suites, and write tables and scores.
+"""Test detectors on one generator, a suite, or a folder of suites; a folder of figures, scores and tables for each.
 
 python test.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth
-python test.py --model_path A.pth B.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test
+python test.py --model_path A.pth B.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test --robustness
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ from pathlib import Path
 
 from data.layouts import find_test_sets
 from data.protocols import describe_protocols
-from evaluation.evaluate import evaluate_sets
-from evaluation.reports import text_report, write_results
+from evaluation.artefacts import write_artefacts
+from evaluation.tables import text_report
+from evaluation.testing import equalization, format_leaks, run_test
 from networks.checkpoint import load_model
 from networks.run_folder import find_checkpoints
 from options.test_options import TestOptions
-from util import UserError, log, run_script, seed_everything, start_logging
+from util import log, run_script, seed_everything, start_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,18 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     start_logging()
     seed_everything(opt.seed)
+    equalization(opt.equalize)  # before anything takes long
     checkpoints = find_checkpoints(opt.model_path, opt.name, opt.epoch, opt.checkpoints_dir)
     models = [load_model(path, opt) for path in checkpoints]
     dataroot, sets = find_test_sets(opt.dataroot, opt.classes)
+    leaks = format_leaks(sets, equalized=opt.equalize is not None)
     for loaded in models:
-        results = list(evaluate_sets(loaded, sets, opt))
-        if not any(len(result.predictions.labels) for result in results):
-            raise UserError(f"--dataroot {dataroot}: none of its images could be read")
-        log.info("\n%s", text_report(loaded, dataroot, results))
-        log.info(
-            "written: %s and .csv, .json beside it",
-            write_results(Path(opt.results_dir), loaded, dataroot, results, opt),
-        )
+        run = run_test(loaded, dataroot, sets, opt, leaks)
+        log.info("\n%s", text_report(run))
+        log.info("written: %s", write_artefacts(run, Path(opt.results_dir), dataroot) / "report.html")
     return 0
 
 

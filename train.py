@@ -20,9 +20,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data import create_dataloader
 from data.layouts import find_test_sets
 from data.protocols import training_protocol
-from evaluation.evaluate import evaluate_sets
+from evaluation.artefacts import write_artefacts
 from evaluation.monitor import Monitor
-from evaluation.reports import text_report, write_results
+from evaluation.tables import text_report
+from evaluation.testing import format_leaks, run_test
 from networks.checkpoint import load_model, read_checkpoint, save_checkpoint
 from networks.run_folder import checkpoint_path, make_run_folder, newest_run_folder
 from networks.trainer import Trainer
@@ -136,9 +137,9 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
     dataroot, sets = find_test_sets(opt.test_dataroot)
     shared = {name: getattr(opt, name) for name in ("batch_size", "num_threads", "gpu_ids", "precision")}
     test_options = TestOptions(**shared)
-    results = list(evaluate_sets(loaded, sets, test_options))
-    log.info("\n%s", text_report(loaded, dataroot, results))
-    log.info("written: %s", write_results(folder / "results", loaded, dataroot, results, test_options))
+    run = run_test(loaded, dataroot, sets, test_options, format_leaks(sets))
+    log.info("\n%s", text_report(run))
+    log.info("written: %s", write_artefacts(run, folder / "results", dataroot) / "report.html")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

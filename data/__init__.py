@@ -1,13 +1,16 @@
 """Images on disk to batches of tensors."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.datasets import ImageDataset, ImageLoader
-from data.layouts import FAKE, REAL, ImageSet, find_test_sets, load_set
+from data.degradations import NOTHING, Degradation
+from data.image_sets import FAKE, REAL, ImageSet
+from data.layouts import find_test_sets, load_set
 from data.protocols import evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, balancing_weights
 from data.transforms import Protocol
@@ -63,8 +66,14 @@ def require_both_classes(images: ImageSet, opt: Any) -> None:
             )
 
 
-def evaluation_loader(images: ImageSet, protocol: Protocol, batch_size: int, num_threads: int = 0) -> ImageLoader:
-    """A loader of one set in order, under a protocol without anything random."""
-    dataset = ImageDataset(images.paths, images.labels, protocol.for_evaluation())
+def evaluation_loader(
+    images: ImageSet,
+    protocol: Protocol,
+    batch_size: int,
+    num_threads: int = 0,
+    variants: Sequence[Degradation] = (NOTHING,),
+) -> ImageLoader:
+    """A loader of one set in order, under a protocol without anything random, once per variant of each picture."""
+    dataset = ImageDataset(images.paths, images.labels, protocol.for_evaluation(), variants=variants)
     workers = worker_count(num_threads) if len(images.paths) > batch_size else 0
     return ImageLoader(dataset, EpochSampler(len(dataset)), batch_size, workers, torch.cuda.is_available())

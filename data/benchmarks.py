@@ -30,7 +30,8 @@ class Suite:
 
 
 def _suite(name: str, values: dict[str, Any]) -> Suite:
-    return Suite(name, **{key: tuple(item) if isinstance(item, list) else item for key, item in values.items()})
+    fields: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in values.items()}
+    return Suite(name, **fields)
 
 
 SUITES = {name: _suite(name, values) for name, values in DATA["suites"].items()}

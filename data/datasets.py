@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.degradations import NOTHING, Degradation
 from data.samplers import EpochSampler, SampleKey
 from data.transforms import Protocol
 from util import log
@@ -20,24 +21,27 @@ class Sample:
     """One image as a worker hands it over; `problem` says why there is no image."""
 
     index: int
+    variant: int
     label: int
     image: Tensor | None  # normalised float32 [3, H, W]
     problem: str
 
 
 class Batch(NamedTuple):
-    """Images of one size: images [B, 3, H, W] normalised float32, labels [B] (0 real, 1 fake), indices [B] into the data set."""
+    """Images of one size: images [B, 3, H, W] normalised float32, labels [B] (0 real, 1 fake), indices [B] into the data set,
+    variants [B] into its variants."""
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    variants: Tensor
 
 
 class LoadedBatch(NamedTuple):
     """What one step of a loader brings: batches grouped by image size, and what was left out."""
 
     groups: list[Batch]
-    left_out: list[tuple[int, str]]  # (index, reason)
+    left_out: list[tuple[int, int, str]]  # (index, variant, reason)
 
 
 def read_image(path: str) -> Image.Image:
@@ -54,24 +58,44 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBom
 """What Pillow raises for files that are damaged, truncated, no images, or unreasonably large."""
 
 
-class ImageDataset(Dataset[Sample]):
-    """Files with labels under a protocol; asked for a `SampleKey`, so that augmentation depends on (seed, epoch, index) only."""
+class ImageDataset(Dataset[list[Sample]]):
+    """Files with labels under a protocol; asked for a `SampleKey`, so that augmentation depends on (seed, epoch, index) only.
 
-    def __init__(self, paths: Sequence[str], labels: Sequence[int], protocol: Protocol, seed: int = 0) -> None:
+    Args:
+        variants: what is done to each picture before the protocol; every file is decoded once and comes once per variant.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        protocol: Protocol,
+        seed: int = 0,
+        variants: Sequence[Degradation] = (NOTHING,),
+    ) -> None:
         self.paths, self.labels = list(paths), list(labels)
-        self.protocol, self.seed = protocol, seed
+        self.protocol, self.seed, self.variants = protocol, seed, list(variants)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: SampleKey) -> Sample:
-        label = self.labels[key.index]
+    def __getitem__(self, key: SampleKey) -> list[Sample]:
         try:
             image = read_image(self.paths[key.index])
-            rng = np.random.default_rng((self.seed, key.epoch, key.index))
-            return Sample(key.index, label, self.protocol(image, rng), "")
         except UNREADABLE as error:
-            return Sample(key.index, label, None, reason(error, self.paths[key.index]))
+            why = reason(error, self.paths[key.index])
+            return [self._sample(key, variant, None, why) for variant in range(len(self.variants))]
+        return [self._of_variant(key, variant, image) for variant in range(len(self.variants))]
+
+    def _of_variant(self, key: SampleKey, variant: int, image: Image.Image) -> Sample:
+        rng = np.random.default_rng((self.seed, key.epoch, key.index))
+        try:
+            return self._sample(key, variant, self.protocol(self.variants[variant](image, rng), rng), "")
+        except UNREADABLE as error:
+            return self._sample(key, variant, None, reason(error, self.paths[key.index]))
+
+    def _sample(self, key: SampleKey, variant: int, image: Tensor | None, problem: str) -> Sample:
+        return Sample(key.index, variant, self.labels[key.index], image, problem)
 
 
 def reason(error: BaseException, path: str) -> str:
@@ -82,8 +106,9 @@ def reason(error: BaseException, path: str) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def collate(samples: list[Sample]) -> LoadedBatch:
+def collate(files: list[list[Sample]]) -> LoadedBatch:
     """Stack samples of the same size, in order of first appearance; list those without an image."""
+    samples = [sample for file in files for sample in file]
     by_size: dict[tuple[int, ...], list[Sample]] = {}
     for sample in samples:
         if sample.image is not None:
@@ -93,19 +118,21 @@ def collate(samples: list[Sample]) -> LoadedBatch:
             torch.stack([sample.image for sample in group if sample.image is not None]),
             torch.tensor([sample.label for sample in group]),
             torch.tensor([sample.index for sample in group]),
+            torch.tensor([sample.variant for sample in group]),
         )
         for group in by_size.values()
     ]
-    return LoadedBatch(groups, [(sample.index, sample.problem) for sample in samples if sample.image is None])
+    return LoadedBatch(groups, [(s.index, s.variant, s.problem) for s in samples if s.image is None])
 
 
 class ImageLoader:
     """Iterates over (images [B, 3, H, W], labels [B]) pairs; `batches()` adds the indices, `left_out` the files without a score.
 
-    Pictures of different native sizes come as separate batches, so that B is at most the batch size.
+    Pictures of different native sizes come as separate batches, so that B is at most the batch size (or the number of
+    variants of one file, where that is more).
 
     Args:
-        dataset: the files. sampler: their order. batch_size: B at most.
+        dataset: the files. sampler: their order. batch_size: images per batch.
         num_workers: processes that decode; does not change what comes out. pin_memory: for copies to a GPU.
     """
 
@@ -118,10 +145,10 @@ class ImageLoader:
         pin_memory: bool = False,
     ) -> None:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
-        self.left_out: dict[str, str] = {}  # path -> reason
-        self._loader: DataLoader[Sample] = DataLoader(
+        self.left_out_of: list[dict[str, str]] = [{} for _ in dataset.variants]  # per variant: path -> reason
+        self._loader: DataLoader[list[Sample]] = DataLoader(
             dataset,
-            batch_size=batch_size,
+            batch_size=max(1, batch_size // len(dataset.variants)),
             sampler=sampler,
             num_workers=num_workers,
             collate_fn=collate,
@@ -129,6 +156,11 @@ class ImageLoader:
             persistent_workers=num_workers > 0,
             generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global one
         )
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Files without a score in the first variant: path -> reason."""
+        return self.left_out_of[0]
 
     def __len__(self) -> int:
         """Steps per epoch."""
@@ -144,14 +176,15 @@ class ImageLoader:
             yield from step
 
     def steps(self) -> Iterator[list[Batch]]:
-        """What each group of `batch_size` files became: usually one batch; several when sizes differ; none when all are bad."""
+        """What each group of files became: usually one batch; several when sizes differ; none when all are bad."""
         for loaded in self._loader:
-            for index, why in loaded.left_out:
-                self.leave_out(self.dataset.paths[index], why)
+            for index, variant, why in loaded.left_out:
+                self.leave_out(self.dataset.paths[index], why, variant)
             yield [Batch(*group) for group in loaded.groups]
 
-    def leave_out(self, path: str, why: str) -> None:
-        """Note, once, that a file has no score, and why."""
-        if path not in self.left_out:
-            self.left_out[path] = why
+    def leave_out(self, path: str, why: str, variant: int = 0) -> None:
+        """Note, once, that a file has no score in a variant, and why."""
+        seen = any(path in left_out for left_out in self.left_out_of)
+        self.left_out_of[variant].setdefault(path, why)
+        if not seen:
             log.warning("left out %s (%s)", path, why)

@@ -1,8 +1,4 @@
-"""Where a data set's images are: class folders, generators, suites, found by what is in the folders.
-
-A *set* is what one line of figures is reported for: the real and generated images of one generator. A *suite* is a
-benchmark of several sets, of which some are published as tables of the NPR paper (Tan et al., CVPR 2024).
-"""
+"""Where a data set's images are: class folders, generators, suites, found by what is in the folders."""
 
 import os
 from collections.abc import Sequence
@@ -10,34 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.benchmarks import SUITES, is_generator_of, suite_called, suite_of_generators
+from data.image_sets import FAKE, REAL, SUFFIXES, ImageSet, list_images, subfolders
 from util import UserError, log
 
-REAL, FAKE = 0, 1
 CLASS_FOLDERS = {"0_real": REAL, "1_fake": FAKE, "nature": REAL, "ai": FAKE, "real": REAL, "fake": FAKE}
 """Names of class folders, in lower case."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SPLITS = ("train", "val", "test")
 MULTI_CLASS_GENERATORS = ("progan", "stylegan", "stylegan2", "cyclegan")
 """Generators of ForenSynths whose images lie in content folders; the published evaluation lists them by name."""
 EXPECTED = "0_real/ and 1_fake/ (or nature/ and ai/, real/ and fake/)"
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Real and generated images under one name; paths are sorted within each class folder."""
-
-    suite: str
-    generator: str
-    paths: tuple[str, ...]
-    labels: tuple[int, ...]  # 0 real, 1 fake
-
-    @property
-    def key(self) -> str:
-        return f"{self.suite}/{self.generator}"
-
-    @property
-    def table(self) -> str | None:
-        return SUITES[self.suite].table if self.suite in SUITES else None
 
 
 @dataclass(frozen=True)
@@ -96,25 +73,10 @@ class Folder:
         return ImageSet(suite, generator or self.name, tuple(paths), tuple(labels))
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """Folders directly below, sorted by name; hidden ones are left out."""
-    return sorted(Path(e.path) for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
-
-
 def class_folders(folder: Path) -> tuple[tuple[Path, int], ...]:
     """The folders directly below that hold one class each, with their labels."""
     below = subfolders(folder) if folder.is_dir() else []
     return tuple((sub, CLASS_FOLDERS[sub.name.lower()]) for sub in below if sub.name.lower() in CLASS_FOLDERS)
-
-
-def list_images(folder: Path) -> list[str]:
-    """Paths of all image files below a folder (by their suffix), sorted; hidden files are left out."""
-    found = []
-    for directory, subdirs, files in os.walk(folder):
-        subdirs[:] = sorted(name for name in subdirs if not name.startswith("."))
-        names = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
-        found += [os.path.join(directory, name) for name in sorted(names)]
-    return found
 
 
 def folder_name(folder: Path) -> str:
@@ -265,15 +227,6 @@ def _suite_sets(folder: Folder, classes: tuple[str, ...]) -> list[ImageSet]:
         except UserError as error:  # one empty folder must not keep the others from being tested
             log.warning("left out %s: %s", generator.path, error)
     return sets
-
-
-def unique_names(sets: list[ImageSet]) -> dict[str, str]:
-    """A name for each set's key: its generator, with the suite in front where two suites have it: {'A/ddpm': 'A_ddpm'}."""
-    generators = [found.generator for found in sets]
-    return {
-        found.key: found.generator if generators.count(found.generator) == 1 else f"{found.suite}_{found.generator}"
-        for found in sets
-    }
 
 
 def default_test_root() -> Path:

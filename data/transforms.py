@@ -167,13 +167,18 @@ def augmented(image: Image.Image, augment: Augmentation, rng: np.random.Generato
     if blur_draw < augment.blur_prob:
         low, high = augment.blur_sigma[0], augment.blur_sigma[-1]
         sigma = low + sigma_draw * (high - low)
-        blurred = gaussian_filter(np.asarray(image, np.float32), sigma=(sigma, sigma, 0))
-        image = Image.fromarray(blurred.round().astype(np.uint8))
+        image = gaussian_blur(image, sigma)
     if jpeg_draw < augment.jpeg_prob:
         qualities = range(augment.jpeg_quality[0], augment.jpeg_quality[-1] + 1)
         method = augment.jpeg_methods[int(method_draw * len(augment.jpeg_methods))]
         image = JPEG_ROUND_TRIP[method](image, qualities[int(quality_draw * len(qualities))])
     return image
+
+
+def gaussian_blur(image: Image.Image, sigma: float) -> Image.Image:
+    """Gaussian blur of an RGB picture, standard deviation in pixels."""
+    blurred = gaussian_filter(np.asarray(image, np.float32), sigma=(sigma, sigma, 0))
+    return Image.fromarray(blurred.round().astype(np.uint8))
 
 
 def pil_jpeg(image: Image.Image, quality: int) -> Image.Image:

@@ -1,36 +1,18 @@
-"""Which images to look at for attention, and what their attention weights say."""
+"""What attention weights say."""
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.layouts import ImageSet
-from evaluation.evaluate import Predictions, relative_path
+from data.image_sets import ImageSet
+from evaluation.evaluate import Predictions
+from evaluation.names import relative_name
 from networks.losses import attention_entropy
 from networks.npr import scale_keys
-
-
-def sample_evenly(images: ImageSet, count: int, seed: int) -> ImageSet:
-    """`count` images of a set, half real and half generated, drawn repeatably and kept in order.
-
-    A class with fewer images than its half gives all it has, and the other class fills up.
-    """
-    rng = np.random.default_rng(seed)
-    labels = np.asarray(images.labels)
-    shuffled = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
-    half = count // 2
-    from_real = min(len(shuffled[0]), max(count - half, count - len(shuffled[1])))
-    from_fake = min(len(shuffled[1]), count - from_real)
-    chosen = np.sort(np.concatenate([shuffled[0][:from_real], shuffled[1][:from_fake]]))
-    return replace(
-        images,
-        paths=tuple(images.paths[index] for index in chosen),
-        labels=tuple(images.labels[index] for index in chosen),
-    )
 
 
 @dataclass(frozen=True)
@@ -69,10 +51,10 @@ def write_attention_csv(
 ) -> None:
     """One line per image: path, label, score, and the attention weight of each scale."""
     assert predictions.attention_weights is not None
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "score", *(f"attention_{key}" for key in scale_keys(scales))])
         scores = predictions.scores
         for row, index in enumerate(predictions.indices):
             values = (repr(float(value)) for value in (scores[row], *predictions.attention_weights[row]))
-            writer.writerow([relative_path(images.paths[index], root), predictions.labels[row], *values])
+            writer.writerow([relative_name(images.paths[index], root), predictions.labels[row], *values])

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data import evaluation_loader
-from data.layouts import ImageSet, unique_names
+from data.image_sets import ImageSet, sample_evenly, unique_names
 from data.protocols import evaluation_protocol
 from data.transforms import Protocol
-from evaluation.attention import sample_evenly, statistics_text, write_attention_csv
+from evaluation.attention import statistics_text, write_attention_csv
 from evaluation.evaluate import Predictions, predict, trained_protocol
 from evaluation.plots import (
     plot_attention_distribution,

@@ -1,27 +1,24 @@
-"""Scores of a model on images, and the figures that follow from them."""
+"""Scores of a model on images."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import nn
 from tqdm import tqdm
 
-from data import create_dataloader, evaluation_loader
+from data import create_dataloader
 from data.datasets import ImageLoader
-from data.layouts import ImageSet
-from data.protocols import evaluation_protocol
 from data.transforms import Protocol
-from evaluation.metrics import Metrics, binary_metrics
+from evaluation.metrics import binary_metrics
 from networks.checkpoint import LoadedModel
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import reduced_size
 from networks.resnet import NPRResNet
-from util import autocast_dtype, choose_device
+from util import autocast_dtype
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Predictions:
     @property
     def scores(self) -> NDArray:
         """Sigmoid of the logits: [N] in [0, 1], the score for generated."""
-        return torch.from_numpy(self.logits).sigmoid().numpy()
+        return expit(self.logits.astype(np.float64))
 
 
 class Validation(NamedTuple):
@@ -56,48 +53,62 @@ class Validation(NamedTuple):
     scores: NDArray
 
 
-@torch.inference_mode()
 def predict(model: nn.Module, loader: ImageLoader, precision: str = "fp32", progress: str | None = None) -> Predictions:
+    """What a model says about the pictures of a loader (the first of its variants); see `predict_variants`."""
+    return predict_variants(model, loader, precision, progress)[0]
+
+
+@torch.inference_mode()
+def predict_variants(
+    model: nn.Module, loader: ImageLoader, precision: str = "fp32", progress: str | None = None
+) -> list[Predictions]:
     """Run a model in evaluation mode (its mode is put back) over a loader, on the device where the model is.
 
     Args:
         precision: see --precision. progress: label of a progress bar (shown on terminals only), None for none.
+
+    Returns:
+        One `Predictions` per variant of the loader's pictures.
     """
     device = next(model.parameters()).device
     dtype = autocast_dtype(precision, device)
     was_training = model.training
     model.eval()
-    indices, labels, logits, attention = [], [], [], []
+    said: list[tuple[NDArray, ...]] = []
     for step in tqdm(
         loader.steps(), total=len(loader), desc=progress, disable=None if progress else True, leave=False, unit="batch"
     ):
         for batch in step:
             if (why := too_small(model, batch.images)) is not None:
-                for index in batch.indices.tolist():
-                    loader.leave_out(loader.dataset.paths[index], why)
+                for index, variant in zip(batch.indices.tolist(), batch.variants.tolist(), strict=True):
+                    loader.leave_out(loader.dataset.paths[index], why, variant)
                 continue
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 images = batch.images.to(device, non_blocking=True)
                 if isinstance(model, AttentionMultiScaleNPR):
                     output, weights = model(images, return_attention=True)
-                    attention.append(weights.float().cpu())
                 else:
-                    output = model(images)
-            logits.append(output.float().flatten().cpu())
-            labels.append(batch.labels)
-            indices.append(batch.indices)
+                    output, weights = model(images), None
+            said.append(_arrays(batch.variants, batch.indices, batch.labels, output.flatten(), weights))
     model.train(was_training)
-    if not logits:
+    return [_collect(said, variant, dict(left_out)) for variant, left_out in enumerate(loader.left_out_of)]
+
+
+def _arrays(*tensors: torch.Tensor | None) -> tuple[NDArray, ...]:
+    """Copies: a tensor from a worker keeps a file of shared memory open for as long as it lives."""
+    return tuple((t.float() if t.is_floating_point() else t).cpu().numpy().copy() for t in tensors if t is not None)
+
+
+def _collect(said: list[tuple[NDArray, ...]], variant: int, left_out: dict[str, str]) -> Predictions:
+    """What was said about one variant, in the order of the files."""
+    if not said:
         nothing = np.zeros(0, dtype=np.int64)
-        return Predictions(nothing, nothing, np.zeros(0, dtype=np.float32), None, dict(loader.left_out))
-    order = torch.cat(indices).argsort()
-    return Predictions(
-        indices=torch.cat(indices)[order].numpy(),
-        labels=torch.cat(labels)[order].numpy(),
-        logits=torch.cat(logits)[order].numpy(),
-        attention_weights=torch.cat(attention)[order].numpy() if attention else None,
-        left_out=dict(loader.left_out),
-    )
+        return Predictions(nothing, nothing, np.zeros(0, dtype=np.float32), None, left_out)
+    variants, indices, *rest = (np.concatenate(column) for column in zip(*said, strict=True))
+    chosen = np.flatnonzero(variants == variant)
+    chosen = chosen[indices[chosen].argsort()]
+    labels, logits, *attention = (column[chosen] for column in rest)
+    return Predictions(indices[chosen], labels, logits, attention[0] if attention else None, left_out)
 
 
 def too_small(model: nn.Module, images: torch.Tensor) -> str | None:
@@ -125,44 +136,7 @@ def validate(model: nn.Module, opt: Any) -> Validation:
     )
 
 
-@dataclass(frozen=True)
-class SetResult:
-    """One set's figures and scores under the protocol that was used."""
-
-    images: ImageSet
-    protocol: Protocol
-    predictions: Predictions
-    metrics: Metrics
-
-
 def trained_protocol(loaded: LoadedModel) -> Protocol:
     """The preprocessing that a checkpoint was trained with; the published normalisation where it does not say."""
     stored = loaded.meta.get("protocol")
     return Protocol.from_dict(stored) if stored else Protocol("published")
-
-
-def evaluate_sets(loaded: LoadedModel, sets: list[ImageSet], opt: Any) -> Iterator[SetResult]:
-    """Figures of one checkpoint on each set in turn, under the set's protocol (see `evaluation_protocol`).
-
-    Args:
-        opt: CheckpointOptions: protocol and geometry flags, batch size, precision, device.
-    """
-    loaded.model.to(choose_device(opt.gpu_ids))
-    for images in sets:
-        protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
-        loader = evaluation_loader(images, protocol, opt.batch_size, opt.num_threads)
-        predictions = predict(loaded.model, loader, opt.precision, progress=images.generator)
-        figures = binary_metrics(predictions.labels, predictions.scores, loaded.meta.get("val_threshold"))
-        yield SetResult(images, protocol, predictions, figures)
-
-
-def relative_path(path: str, root: Path) -> str:
-    """A file's path below the data root, with forward slashes."""
-    return Path(path).relative_to(root).as_posix()
-
-
-def pooled_metrics(results: list[SetResult]) -> Metrics:
-    """Figures over the images of all sets together."""
-    labels = np.concatenate([result.predictions.labels for result in results])
-    scores = np.concatenate([result.predictions.scores for result in results])
-    return binary_metrics(labels, scores, results[0].metrics.threshold)

@@ -1,20 +1,51 @@
-"""Figures of a binary detector; scikit-learn computes them, here they meet the cases where they are undefined."""
+"""Figures of a binary detector; scikit-learn and SciPy compute them, here they meet the cases where they are undefined."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score, roc_curve
+from scipy.stats import binned_statistic
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    roc_auc_score,
+    roc_curve,
+)
+
+ECE_BINS = 15
+LABELS = {
+    "acc": "acc",
+    "real_acc": "real acc",
+    "fake_acc": "fake acc",
+    "balanced_acc": "balanced acc",
+    "ap": "AP",
+    "auc": "AUC",
+    "eer": "EER",
+    "tpr_at_fpr1": "TPR@1%",
+    "tpr_at_fpr5": "TPR@5%",
+    "ece": "ECE",
+    "brier": "Brier",
+    "acc_at_threshold": "acc@val",
+}
+"""The figures, in the order of every table, with their headings."""
+LOWER_IS_BETTER = ("eer", "ece", "brier")
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures in [0, 1]; None where a class is missing. A score above the threshold counts as generated.
+    """Figures in [0, 1]; None where they are undefined. A score above the threshold counts as generated.
 
     Args:
         n_real, n_fake: images. acc, real_acc, fake_acc: accuracy at 0.5 over all, real, generated images.
-        ap: average precision for generated; auc: area under the ROC curve.
+        balanced_acc: mean of the latter two. ap: average precision for generated; auc: area under the ROC curve.
+        eer: equal error rate, where the false-positive rate is the false-negative rate, between two thresholds interpolated.
+        tpr_at_fpr1, tpr_at_fpr5: share of generated images found when at most 1 %, 5 % of the real ones are called generated.
+        ece: expected calibration error, 15 bins of equal width (Guo et al., ICML 2017), of the score as probability.
+        brier: mean squared difference of score and label (Brier, 1950).
         threshold: chosen on validation data, None without; acc_at_threshold: accuracy there.
     """
 
@@ -23,35 +54,73 @@ class Metrics:
     acc: float | None
     real_acc: float | None
     fake_acc: float | None
+    balanced_acc: float | None
     ap: float | None
     auc: float | None
+    eer: float | None
+    tpr_at_fpr1: float | None
+    tpr_at_fpr5: float | None
+    ece: float | None
+    brier: float | None
     threshold: float | None = None
     acc_at_threshold: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Metrics":
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+    def values(self) -> dict[str, float | None]:
+        """{name: figure} of all `LABELS`."""
+        return {name: getattr(self, name) for name in LABELS}
+
 
 def binary_metrics(labels: NDArray, scores: NDArray, threshold: float | None = None) -> Metrics:
-    """Metrics of scores [N] in [0, 1] against labels [N] (0 real, 1 generated); see `Metrics`."""
-    labels, scores = np.asarray(labels), np.asarray(scores)
+    """Metrics of scores [N] in [0, 1] against labels [N] (0 real, 1 generated); see `Metrics`.
+
+    With one class, what compares the classes is None; without images, everything is.
+    """
+    labels, scores = np.asarray(labels, dtype=int), np.asarray(scores, dtype=float)
     real, fake = labels == 0, labels == 1
-    both = bool(real.any() and fake.any())
-    return Metrics(
-        n_real=int(real.sum()),
-        n_fake=int(fake.sum()),
-        acc=_accuracy(labels, scores, 0.5),
-        real_acc=_accuracy(labels[real], scores[real], 0.5),
-        fake_acc=_accuracy(labels[fake], scores[fake], 0.5),
-        ap=float(average_precision_score(labels, scores)) if both else None,
-        auc=float(roc_auc_score(labels, scores)) if both else None,
-        threshold=threshold,
-        acc_at_threshold=None if threshold is None else _accuracy(labels, scores, threshold),
-    )
+    found: dict[str, float | None] = dict.fromkeys(LABELS)
+    if len(labels):
+        found |= {"acc": accuracy_score(labels, scores > 0.5), "ece": calibration_error(labels, scores)}
+        found["brier"] = brier_score_loss(labels, scores, pos_label=1)
+        found["acc_at_threshold"] = None if threshold is None else accuracy_score(labels, scores > threshold)
+    if real.any():
+        found["real_acc"] = np.mean(scores[real] <= 0.5)
+    if fake.any():
+        found["fake_acc"] = np.mean(scores[fake] > 0.5)
+    if real.any() and fake.any():
+        fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+        found |= {
+            "balanced_acc": balanced_accuracy_score(labels, scores > 0.5),
+            "ap": average_precision_score(labels, scores),
+            "auc": roc_auc_score(labels, scores),
+            "eer": equal_error_rate(fpr, tpr),
+            "tpr_at_fpr1": tpr[fpr <= 0.01].max(),
+            "tpr_at_fpr5": tpr[fpr <= 0.05].max(),
+        }
+    plain = {name: None if value is None else float(value) for name, value in found.items()}
+    return Metrics(int(real.sum()), int(fake.sum()), threshold=threshold, **plain)
 
 
-def _accuracy(labels: NDArray, scores: NDArray, threshold: float) -> float | None:
-    return float(accuracy_score(labels, scores > threshold)) if len(labels) else None
+def equal_error_rate(fpr: NDArray, tpr: NDArray) -> float:
+    """Where the piecewise linear ROC curve through (fpr, tpr) [K], from (0, 0) to (1, 1), meets fpr = 1 - tpr."""
+    excess = fpr + tpr - 1  # from -1 to 1, never falling
+    after = int(np.argmax(excess >= 0))
+    if after == 0:
+        return float(fpr[0])
+    part = -excess[after - 1] / (excess[after] - excess[after - 1])
+    return float(fpr[after - 1] + part * (fpr[after] - fpr[after - 1]))
+
+
+def calibration_error(labels: NDArray, scores: NDArray, bins: int = ECE_BINS) -> float:
+    """Expected calibration error of scores [N] in [0, 1], N >= 1: mean over images of |mean score - share of generated| per bin."""
+    sums, _, _ = binned_statistic(scores, [scores, labels], statistic="sum", bins=bins, range=(0, 1))
+    return float(np.abs(sums[0] - sums[1]).sum() / len(scores))
 
 
 def best_threshold(labels: NDArray, scores: NDArray) -> float | None:
@@ -67,11 +136,11 @@ def best_threshold(labels: NDArray, scores: NDArray) -> float | None:
     return float((best + lower.max()) / 2 if len(lower) else best / 2)
 
 
-def mean_metrics(rows: list[Metrics]) -> dict[str, float | None]:
+def mean_metrics(rows: Sequence[Metrics]) -> dict[str, float | None]:
     """Macro mean over sets of each figure, over the sets where it is defined."""
 
     def mean(name: str) -> float | None:
         values = [value for row in rows if (value := getattr(row, name)) is not None]
         return float(np.mean(values)) if values else None
 
-    return {name: mean(name) for name in ("acc", "real_acc", "fake_acc", "ap", "auc", "acc_at_threshold")}
+    return {name: mean(name) for name in LABELS}

@@ -9,9 +9,10 @@ from tensorboardX import SummaryWriter
 from torch import nn
 
 from data import create_dataloader, evaluation_loader
+from data.image_sets import sample_evenly
 from data.layouts import load_set
 from data.protocols import training_protocol
-from evaluation.attention import sample_evenly, summarize
+from evaluation.attention import summarize
 from evaluation.evaluate import predict
 from evaluation.metrics import Metrics, best_threshold, binary_metrics
 from networks.multiscale_npr import AttentionMultiScaleNPR

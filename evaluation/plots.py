@@ -1,40 +1,35 @@
-"""Every picture of the project: attention weights, NPR residuals and comparisons of models.
+"""Pictures of attention weights and of NPR residuals; what all pictures share is in `evaluation.plotting`.
 
 Each `plot_*` function takes NumPy arrays, sequences or torch tensors (any device), makes the parent folder,
-replaces `save_path` in one step and returns it; its suffix chooses the format, PNG without one. Figures are
-made without pyplot: no display is needed, none stays open. ValueError names the argument that does not fit.
-Colours are safe for colour-blind readers (seaborn's "colorblind", cividis); no text is below 8 points.
+replaces `save_path` in one step and returns it. ValueError names the argument that does not fit.
 """
 
-import io
 import math
-import os
-import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-try:
-    import matplotlib
-    import seaborn
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-except ImportError as error:
-    raise ImportError("drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt") from error
-
-Target = str | os.PathLike[str]
-CLASSES = ("real", "fake")  # by label
-CHANCE_LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
-# parse_math off: a "$" in a folder or run name is a character, not the start of a formula
-RC: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 10, "text.parse_math": False}
-STYLE = matplotlib.rc_context(RC | {"axes.spines.top": False, "axes.spines.right": False})
+from evaluation.plotting import (
+    CHANCE_LINE,
+    CLASSES,
+    STYLE,
+    Axes,
+    Figure,
+    Normalize,
+    Patch,
+    ScalarMappable,
+    Target,
+    array,
+    label_array,
+    palette,
+    printable,
+    save,
+    seaborn,
+    text_inches,
+)
 
 
 def scale_labels(scales: Sequence[float]) -> list[str]:
@@ -56,9 +51,9 @@ def plot_attention_heatmap(mean_attentions: Mapping[str, Any], scales: Sequence[
     """
     if not mean_attentions:
         raise ValueError("mean_attentions is empty: expected at least one {generator: weights}")
-    names, weights = [_printable(name) for name in mean_attentions], mean_attentions.items()
-    table = np.stack([_array(w, f"mean_attentions[{k!r}]", (len(scales),), unit=True) for k, w in weights])
-    size = (2.2 + _text_inches(names) + 0.75 * len(scales), max(2.2, 1.0 + 0.3 * len(names)))
+    names, weights = [printable(name) for name in mean_attentions], mean_attentions.items()
+    table = np.stack([array(w, f"mean_attentions[{k!r}]", (len(scales),), unit=True) for k, w in weights])
+    size = (2.2 + text_inches(names) + 0.75 * len(scales), max(2.2, 1.0 + 0.3 * len(names)))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     colour_bar = {"label": "attention weight", "aspect": max(8, 3.5 * size[1]), "pad": 0.02}
@@ -68,7 +63,7 @@ def plot_attention_heatmap(mean_attentions: Mapping[str, Any], scales: Sequence[
     )
     axes.tick_params(axis="both", rotation=0)
     axes.set_xlabel("scale")
-    return _save(figure, save_path)
+    return save(figure, save_path)
 
 
 @STYLE
@@ -87,7 +82,7 @@ def plot_attention_distribution(
     box, violin = figure.subplots(1, 2)
     width = 0.7 / len(present)
     for i, label in enumerate(present):
-        columns, colour = weights[labels == label], _colours(2)[label]
+        columns, colour = weights[labels == label], palette(2)[label]
         at: dict[str, Any] = {"positions": places + (i - (len(present) - 1) / 2) * (width + 0.04)}
         at["widths"] = width
         face = {"facecolor": (*colour, 0.5), "edgecolor": colour, "linewidth": 1.5}
@@ -105,9 +100,9 @@ def plot_attention_distribution(
         axes.set(ylim=(-0.02, 1.02), xlabel="scale", ylabel="attention weight", title=name)
         axes.set_xlim(-0.6, len(scales) - 0.4)
         axes.set_xticks(places, scale_labels(scales))
-    patches = [Patch(color=_colours(2)[label], label=CLASSES[label]) for label in present]
+    patches = [Patch(color=palette(2)[label], label=CLASSES[label]) for label in present]
     figure.legend(handles=[*patches, uniform], loc="outside lower center", ncols=3)
-    return _save(figure, save_path, title)
+    return save(figure, save_path, title)
 
 
 @STYLE
@@ -124,11 +119,11 @@ def plot_npr_maps(
     image [3, H, W] in [0, 1]; npr_maps {any key: residual [3, H, W]} in the order of `scales`; weights [S] in
     [0, 1]. All scales share one colour range, from 0 to the 99.5th percentile, and so can be compared.
     """
-    image = _array(image, "image", (3, None, None), unit=True).clip(0, 1)
-    weights = _array(weights, "weights", (len(scales),), unit=True)
+    image = array(image, "image", (3, None, None), unit=True).clip(0, 1)
+    weights = array(weights, "weights", (len(scales),), unit=True)
     if len(npr_maps) != len(scales):
         raise ValueError(f"npr_maps has {len(npr_maps)} maps, expected one for each of {len(scales)} scales")
-    maps = [np.abs(_array(m, f"npr_maps[{k!r}]", image.shape)).mean(axis=0) for k, m in npr_maps.items()]
+    maps = [np.abs(array(m, f"npr_maps[{k!r}]", image.shape)).mean(axis=0) for k, m in npr_maps.items()]
     # a residual that is zero nearly everywhere, or everywhere, still needs a range
     colours = Normalize(0, float(np.percentile(maps, 99.5)) or float(np.max(maps)) or 1.0)
     figure, panels, chart = _npr_layout(image.shape[1], image.shape[2], len(scales))
@@ -144,12 +139,12 @@ def plot_npr_maps(
         "panchor": False,
     }  # False: panels stay centred in their cells
     figure.colorbar(ScalarMappable(colours, "cividis"), ax=panels, **bar)
-    chart.barh(names, weights, color=_colours(1)[0])
+    chart.barh(names, weights, color=palette(1)[0])
     chart.invert_yaxis()
     chart.axvline(1 / len(scales), label="uniform", **CHANCE_LINE)
     chart.set(xlim=(0, 1), xlabel="attention weight")
     chart.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderpad=0)
-    return _save(figure, save_path, title)
+    return save(figure, save_path, title)
 
 
 def _npr_layout(height: int, width: int, scales: int) -> tuple[Figure, list[Axes], Axes]:
@@ -181,13 +176,13 @@ def plot_attention_per_image(
     """
     weights, labels = _check_images(weights, labels, scales)
     count = len(labels)
-    scores = _array(scores, "scores", (count,), unit=True)
+    scores = array(scores, "scores", (count,), unit=True)
     order = np.lexsort((-weights.max(axis=1), weights.argmax(axis=1), labels))
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     bars, strip = figure.subplots(2, 1, sharex=True, height_ratios=[10, 1])
     bottom = np.zeros(count)
     tops = weights[order].cumsum(axis=1).T
-    for name, top, colour in zip(scale_labels(scales), tops, _colours(len(scales)), strict=True):
+    for name, top, colour in zip(scale_labels(scales), tops, palette(len(scales)), strict=True):
         bars.stairs(top, np.arange(count + 1), baseline=bottom, fill=True, color=colour, label=name)
         bottom = top
     colours: dict[str, Any] = {"cmap": "cividis", "vmin": 0, "vmax": 1}
@@ -197,7 +192,7 @@ def plot_attention_per_image(
     figure.colorbar(shown, ax=[bars, strip], label="score (0 real, 1 fake)", aspect=30, pad=0.02)
     _mark_classes(bars, strip, int((labels == 0).sum()), count)
     figure.legend(loc="outside lower center", ncols=8, title="scale")
-    return _save(figure, save_path, title)
+    return save(figure, save_path, title)
 
 
 def _mark_classes(bars: Axes, strip: Axes, real: int, count: int) -> None:
@@ -218,90 +213,6 @@ def _mark_classes(bars: Axes, strip: Axes, real: int, count: int) -> None:
     bars.annotate(texts[1] + " →", (real, 1), (4, 4), ha="left", **above)
 
 
-@STYLE
-def plot_comparison(rows: Mapping[str, Mapping[str, float | None]], save_path: Target, metric: str = "AUC") -> Path:
-    """Dot plot of a metric in [0, 1], a line per generator and a dot per model, with a line at chance (0.5).
-
-    rows: {model: {generator: value}}; a value that is None, NaN or left out gets no dot.
-    """
-    generators = list(dict.fromkeys(name for values in rows.values() for name in values))
-    table = np.array([[values.get(name) for name in generators] for values in rows.values()], dtype=float)
-    measured = table[~np.isnan(table)]
-    if measured.size == 0:
-        raise ValueError(f"rows holds no {metric} to draw: expected {{model: {{generator: value}}}}")
-    _array(measured, f"{metric} in rows", (None,), unit=True)
-    entry, pitch = _text_inches(rows) + 0.8, 0.12 + 0.065 * len(rows)  # inches: legend entry, generator
-    width = max(6.5 + _text_inches(generators), entry)
-    columns = min(int(width / entry), len(rows) + 1)
-    height = 0.8 + 0.2 * math.ceil((len(rows) + 1) / columns) + max(0.5, pitch * len(generators))
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    offsets = (np.arange(len(rows)) - (len(rows) - 1) / 2) * 0.065 / pitch
-    for name, values, offset, colour, marker in zip(
-        rows, table, offsets, cycle(_colours(10)), cycle("osD^vPX"), strict=False
-    ):
-        look: dict[str, Any] = {"color": colour, "markeredgecolor": "0.2", "markeredgewidth": 0.5}
-        axes.plot(values, np.arange(len(generators)) + offset, marker, label=_printable(name), markersize=5, **look)
-    for row in range(0, len(generators), 2):
-        axes.axhspan(row - 0.5, row + 0.5, color="0.94", zorder=0)
-    axes.axvline(0.5, label="chance", zorder=1, **CHANCE_LINE)
-    axes.set_yticks(range(len(generators)), [_printable(name) for name in generators])
-    left = max(-0.01, min(0.45, math.floor(measured.min() * 20) / 20 - 0.05))
-    axes.set(xlim=(left, 1.01), ylim=(len(generators) - 0.5, -0.5))
-    axes.set_xlabel(metric if measured.size == table.size else f"{metric} (no dot: not measured)")
-    figure.legend(loc="outside upper center", ncols=columns)
-    return _save(figure, save_path)
-
-
 def _check_images(weights: Any, labels: Any, scales: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    weights = _array(weights, "weights", (None, len(scales)), unit=True)
-    labels = _array(labels, "labels", (len(weights),))
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError("labels must be 0 (real) or 1 (fake)")
-    return weights, labels.astype(int)
-
-
-def _array(values: Any, name: str, shape: tuple[int | None, ...], unit: bool = False) -> np.ndarray:
-    """`values` as float64 of `shape` (None: any positive length), finite and, with `unit`, in [0, 1]."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().double()  # NumPy knows no bfloat16
-    array = np.asarray(values, dtype=float)
-    fits = array.ndim == len(shape) and all(
-        n in (want, None) if want else n > 0 for n, want in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        expected = ", ".join("any" if want is None else str(want) for want in shape)
-        raise ValueError(f"{name} has shape {list(array.shape)}, expected [{expected}] and not empty")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds values that are NaN or infinite")
-    if unit and (array.min() < -1e-3 or array.max() > 1 + 1e-3):
-        raise ValueError(f"{name} spans {array.min():.3g} to {array.max():.3g}, expected values in 0..1")
-    return array
-
-
-def _colours(count: int) -> list[Any]:
-    return list(seaborn.color_palette("colorblind" if count <= 10 else "viridis", count))
-
-
-def _text_inches(texts: Iterable[str]) -> float:
-    """About the width of the longest text at 10 points."""
-    return 0.085 * max(len(text) for text in texts)
-
-
-def _printable(text: str) -> str:
-    """`text` with "?" for what no font can draw: file names hold lone surrogates where they are not UTF-8."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _save(figure: Figure, save_path: Target, title: str = "") -> Path:
-    if title:
-        figure.suptitle(textwrap.fill(_printable(" ".join(title.split())), int(figure.get_figwidth() * 9)), fontsize=12)
-    path = Path(save_path)
-    path = path if path.suffix else path.with_suffix(".png")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_bytes(picture.getvalue())
-    os.replace(unfinished, path)
-    return path
+    weights = array(weights, "weights", (None, len(scales)), unit=True)
+    return weights, label_array(labels, "labels", len(weights))

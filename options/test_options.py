@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from options.base_options import RETIRED_ANYWHERE, CheckpointOptions
-from options.flags import flag
+from options.flags import flag, whole
 
 TRAINING_ONLY = ("lr", "niter", "earlystop_epoch", "delr_freq", "init_type", "init_gain", "suffix", "class_bal",
                  "serial_batches", "no_flip", "blur_prob", "blur_sig", "jpg_prob", "jpg_method", "jpg_qual")  # fmt: skip
@@ -24,6 +24,9 @@ class TestOptions(CheckpointOptions):
   one suite, or one generator:
     python test.py --model_path M.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test
     python test.py --model_path M.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test/stylegan
+  how much do file formats explain, and what survives compression, resizing and blur:
+    python test.py --model_path M.pth --dataroot DIR --equalize jpeg:90
+    python test.py --model_path M.pth --dataroot DIR --robustness
   a checkpoint of the earlier multi-scale code, which does not hold its scales:
     python test.py --model_path old.pth --npr_scales 0.25,0.5 --dataroot DIR
 """
@@ -32,7 +35,15 @@ class TestOptions(CheckpointOptions):
         None, "one set (0_real/, 1_fake/), a generator, a suite or a folder of suites; "
         "left out: ./datasets/Generalization_Test, then ./datasets"
     )  # fmt: skip
-    results_dir: str = flag("./results", "folder for tables, metrics and scores")
+    equalize: str | None = flag(
+        None, "re-encode real and fake alike in memory before scoring, such as jpeg:90, so that file formats tell nothing",
+        metavar="jpeg:Q",
+    )  # fmt: skip
+    robustness: bool = flag(
+        False, "also score every picture after JPEG, WebP, resizing, blur, noise, cropping and chains of them"
+    )
+    bootstrap: int = flag(1000, "resamples behind the 95 % intervals; 0 = no intervals", parse=whole(0, 100_000))
+    results_dir: str = flag("./results", "gets a folder per model and data set: figures, scores, tables, report.html")
     list_protocols: bool = flag(False, "print the preprocessing protocols and stop")
 
     def problem(self) -> str | None:

@@ -12,7 +12,8 @@ from PIL import Image
 from torchvision import transforms as T
 
 from data import create_dataloader, evaluation_loader
-from data.layouts import find_sets, find_test_sets, load_set, unique_names
+from data.image_sets import unique_names
+from data.layouts import find_sets, find_test_sets, load_set
 from data.protocols import EVALUATION_PROTOCOLS, evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, balancing_weights
 from data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Protocol, pil_jpeg, tiled

@@ -60,8 +60,12 @@ if stopped("FAKE_FAIL"): sys.exit(3)
 if script == "test.py":
     run = os.path.basename(os.path.dirname(value("--model_path")))
     assert os.path.isfile(value("--model_path"))
-    name = run + "_" + os.path.basename(value("--dataroot")) + ".json"
-    write(value("--results_dir") + "/" + name, '{{"schema": "npr-results/1"}}')
+    folder = value("--results_dir") + "/" + run + "_" + os.path.basename(value("--dataroot"))
+    if os.path.exists(folder + "/metrics.json"): # another run's results are not overwritten
+        with open(folder + "/metrics.json") as file: folder += "_2" * ("another run" in file.read())
+    write(folder + "/metrics.json", '{{"schema": "npr-results/2"}}')
+    write(folder + "/predictions.csv")
+    write(folder + ".txt")
 if script == "visualize_attention.py": write(value("--output_dir") + "/attention_statistics.txt")
 if "tools.compare_results" in argv: write(value("--output") + "/comparison.md")
 """
@@ -132,6 +136,13 @@ def kinds(calls: list[list[str]]) -> list[str]:
     return [script(call) for call in calls]
 
 
+def compared(call: list[str]) -> list[str]:
+    """The runs that a comparison is given, without their time stamps."""
+    files = [Path(word) for word in call[call.index("tools.compare_results") + 1 : call.index("--output")]]
+    assert {file.name for file in files} == {"metrics.json"} and len(set(files)) == len(files)
+    return [re.sub("_2026.*", "", file.parent.name) for file in files]
+
+
 ONE = ["train.py", "test.py", "visualize_attention.py"]
 TWO_NAMES = "baseline_single_scale multiscale_3scales"
 ALL_KINDS = sorted(["train.py"] * 7 + ["test.py"] * 7 + ["visualize_attention.py"] * 6 + ["compare"])
@@ -150,16 +161,18 @@ def test_dry_run_shows_everything_and_does_nothing(pipeline):
     assert sorted(kinds(planned(done.stdout))) == ALL_KINDS
 
 
-def test_the_plan_is_what_a_run_does(pipeline):
-    plan = planned(pipeline.run("--dry-run", EXPERIMENTS=TWO_NAMES)[0].stdout)
-    _, calls = pipeline.run(EXPERIMENTS=TWO_NAMES)
+@pytest.mark.parametrize("seeds", ["1", "3"])
+def test_the_plan_is_what_a_run_does(pipeline, seeds):
+    plan = planned(pipeline.run("--dry-run", EXPERIMENTS=TWO_NAMES, SEEDS=seeds)[0].stdout)
+    _, calls = pipeline.run(EXPERIMENTS=TWO_NAMES, SEEDS=seeds)
     stamped = re.compile(r"2026_01_01_00_00_\d\d")
     calls = [[stamped.sub("20??_??_??_??_??_??", word) for word in call] for call in calls]
-    assert plan == calls
+    assert plan == calls and kinds(calls).count("train.py") == 2 * int(seeds)
 
 
-def test_the_plan_runs_when_pasted_into_a_shell(pipeline):
-    plan = pipeline.run("--dry-run")[0].stdout
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_plan_runs_when_pasted_into_a_shell(pipeline, seeds):
+    plan = pipeline.run("--dry-run", SEEDS=str(seeds))[0].stdout
     subprocess.run(
         ["bash", "-euc", plan],
         cwd=pipeline.folder,
@@ -168,7 +181,8 @@ def test_the_plan_runs_when_pasted_into_a_shell(pipeline):
         capture_output=True,
     )
     calls = pipeline.calls()
-    assert sorted(kinds(calls)) == ALL_KINDS
+    assert sorted(kinds(calls)) == [ALL_KINDS[0], *sorted(ALL_KINDS[1:] * seeds)]
+    assert len(calls[-1][3:-2]) == 7 * seeds
     assert all((pipeline.folder / path).is_file() for path in calls[-1][3:-2]), "a time stamp was not filled in"
 
 
@@ -206,8 +220,7 @@ def test_every_command_line_is_one_that_the_scripts_accept(pipeline, capsys):
 def test_full_run_then_only_the_comparison_again(pipeline):
     done, calls = pipeline.run(GPU_ID="2")
     assert sorted(kinds(calls)) == ALL_KINDS
-    results = [Path(word).name for word in calls[-1][3:-2]]
-    assert [re.sub("_2026.*", "", name) for name in results] == list(SCALES), "baseline first, each once"
+    assert compared(calls[-1]) == list(SCALES), "baseline first, each once"
     assert value(calls[-1], "--output") == "my output/results/comparison"
     for path in ("my output/results", "my output/visualizations", "my output/results/comparison"):
         assert path in done.stdout
@@ -310,7 +323,7 @@ def test_changed_settings_run_anew_what_they_touch(pipeline):
 
 def test_a_lost_output_is_made_again(pipeline):
     _, calls = pipeline.run(EXPERIMENTS="baseline_single_scale")
-    next((pipeline.folder / "my output/results").glob("*.json")).unlink()
+    next((pipeline.folder / "my output/results").glob("*/metrics.json")).unlink()
     assert kinds(pipeline.run(EXPERIMENTS="baseline_single_scale")[1]) == ["test.py"]
 
 
@@ -324,12 +337,24 @@ def test_names_that_begin_alike_are_not_confused(pipeline):
     for decoy in decoys:
         (checkpoints / decoy).mkdir(parents=True)
         (checkpoints / decoy / "model_epoch_last.pth").touch()
-        (results := pipeline.folder / "my output/results").mkdir(exist_ok=True)
-        (results / f"{decoy}_my test.json").write_text('{"schema": "npr-results/1"}')
+        (results := pipeline.folder / f"my output/results/{decoy}_my test").mkdir(parents=True)
+        (results / "metrics.json").write_text('{"schema": "npr-results/2"}')
     done, calls = pipeline.run(EXPERIMENTS="control_1branch")
     assert re.fullmatch(r"control_1branch_2026_01_01_00_00_01", Path(value(calls[1], "--model_path")).parent.name)
     marker = (pipeline.folder / "my output/.experiments/control_1branch.test").read_text().splitlines()
-    assert marker[1] == "my output/results/control_1branch_2026_01_01_00_00_01_my test.json"
+    assert marker[1] == "my output/results/control_1branch_2026_01_01_00_00_01_my test/metrics.json"
+
+
+def test_results_under_another_name_are_found(pipeline):
+    run = "my output/results/control_1branch_2026_01_01_00_00_01_my test"
+    texts = {"": '{"schema": "npr-results/2", "of": "another run"}', "_3": '{"schema": "npr-results/1"}'}
+    for suffix, text in texts.items():
+        (pipeline.folder / (run + suffix)).mkdir(parents=True)
+        (pipeline.folder / (run + suffix) / "metrics.json").write_text(text)
+    os.utime(pipeline.folder / f"{run}_3/metrics.json", (time.time() + 60,) * 2)
+    pipeline.run(EXPERIMENTS="control_1branch")
+    marker = (pipeline.folder / "my output/.experiments/control_1branch.test").read_text().splitlines()
+    assert marker[1] == f"{run}_2/metrics.json"
 
 
 def test_finished_experiments_that_are_left_out_are_compared_too(pipeline):
@@ -340,6 +365,66 @@ def test_finished_experiments_that_are_left_out_are_compared_too(pipeline):
         EXPERIMENTS="control_1branch", EPOCHS="2"
     )  # the baseline's other settings: not comparable
     assert kinds(calls) == ONE and "no comparison" in done.stdout
+
+
+def test_seeds_are_runs_of_their_own(pipeline):
+    _, calls = pipeline.run(EXPERIMENTS=TWO_NAMES, SEEDS="3", SEED="8")
+    runs = [name + suffix for name in TWO_NAMES.split() for suffix in ("", "_seed9", "_seed10")]
+    train = [call for call in calls if script(call) == "train.py"]
+    assert [value(call, "--name") for call in train] == runs
+    assert [value(call, "--seed") for call in train] == ["8", "9", "10"] * 2
+    for of_one in (train[:3], train[3:]):  # nothing else differs between the runs of an experiment
+        rest = [[word for word in call if word not in {*runs, "8", "9", "10"}] for call in of_one]
+        assert rest[0] == rest[1] == rest[2]
+    shown = [call for call in calls if script(call) == "visualize_attention.py"]
+    assert [Path(value(call, "--output_dir")).name for call in shown] == runs[3:]
+    assert kinds(calls).count("compare") == 1 and compared(calls[-1]) == runs
+    for run in runs:
+        (folder,) = (pipeline.folder / "my output/results").glob(f"{run}_2026*/")
+        marker = (pipeline.folder / f"my output/.experiments/{run}.test").read_text().splitlines()
+        assert marker[1] == f"my output/results/{folder.name}/metrics.json"
+
+
+def test_more_seeds_later_keep_what_is_finished(pipeline):
+    pipeline.run(EXPERIMENTS=TWO_NAMES)
+    done, calls = pipeline.run(EXPERIMENTS=TWO_NAMES, SEEDS="2")
+    assert kinds(calls) == ["train.py", "test.py", *ONE, "compare"] and done.stdout.count("finished, skipped") == 5
+    assert [value(call, "--seed") for call in calls if script(call) == "train.py"] == ["101", "101"]
+    assert not any("--continue_train" in call for call in calls)
+    first, second = TWO_NAMES.split()
+    assert compared(calls[-1]) == [first, f"{first}_seed101", second, f"{second}_seed101"]
+    _, calls = pipeline.run(EXPERIMENTS=TWO_NAMES, SEEDS="2")
+    assert kinds(calls) == ["compare"]
+    _, calls = pipeline.run(EXPERIMENTS=TWO_NAMES)
+    assert kinds(calls) == ["compare"] and compared(calls[0]) == [first, second]
+
+
+def test_the_seeds_of_one_experiment_are_compared(pipeline):
+    _, calls = pipeline.run(EXPERIMENTS="control_1branch", SEEDS="2")
+    assert kinds(calls) == [*ONE * 2, "compare"]
+    assert compared(calls[-1]) == ["control_1branch", "control_1branch_seed101"]
+
+
+def test_finished_seeds_of_experiments_that_are_left_out_are_compared_too(pipeline):
+    failing = {"FAKE_FAIL": "train.py baseline_single_scale_seed102"}
+    pipeline.run(status=1, EXPERIMENTS="baseline_single_scale", SEEDS="3", **failing)
+    _, calls = pipeline.run(EXPERIMENTS="control_1branch", SEEDS="3")
+    baseline = ["baseline_single_scale", "baseline_single_scale_seed101"]
+    controls = ["control_1branch", "control_1branch_seed101", "control_1branch_seed102"]
+    assert kinds(calls) == [*ONE * 3, "compare"] and compared(calls[-1]) == baseline + controls
+
+
+@pytest.mark.parametrize("failing", ["baseline_single_scale", "baseline_single_scale_seed101"])
+def test_a_failing_seed_does_not_stop_the_others(pipeline, failing):
+    runs = [name + suffix for name in TWO_NAMES.split() for suffix in ("", "_seed101")]
+    done, calls = pipeline.run(status=1, EXPERIMENTS=TWO_NAMES, SEEDS="2", FAKE_FAIL=f"train.py {failing}")
+    assert [value(call, "--name") for call in calls if script(call) == "train.py"] == runs
+    assert compared(calls[-1]) == [run for run in runs if run != failing]
+    assert "is the baseline" not in done.stdout, "the other seed is still the baseline's"
+    assert f"  {failing}: train, exit status 3" in done.stderr.split("1 stage(s) failed")[1]
+    _, calls = pipeline.run(EXPERIMENTS=TWO_NAMES, SEEDS="2")
+    assert kinds(calls) == ["train.py", "test.py", "compare"] and compared(calls[-1]) == runs
+    assert value(calls[0], "--name") == failing and calls[0][-1] == "--continue_train"
 
 
 def test_a_folder_called_tools_where_the_caller_is_does_not_shadow_ours(pipeline):
@@ -356,13 +441,19 @@ def test_a_folder_called_tools_where_the_caller_is_does_not_shadow_ours(pipeline
 @pytest.mark.parametrize("settings, variable", [
     ({"DATAROOT": "./missing"}, "DATAROOT=./missing"), ({"TESTROOT": "./missing"}, "TESTROOT=./missing"),
     ({"EXPERIMENTS": "multiscale"}, "EXPERIMENTS"), ({"PYTHON": "no-python-here"}, "PYTHON=no-python-here"),
-    ({"OUTPUT_DIR": "calls/x"}, "OUTPUT_DIR=calls/x"),
+    ({"OUTPUT_DIR": "calls/x"}, "OUTPUT_DIR=calls/x"), ({"SEED": "x", "SEEDS": "2"}, "SEED=x"),
+    *(({"SEEDS": seeds}, f"SEEDS={seeds}") for seeds in ("0", "-1", "abc", "1.5", "2 3", "99999999999999999999")),
 ])  # fmt: skip
 def test_wrong_settings_are_one_line_that_names_the_variable(pipeline, settings, variable):
     before = pipeline.files()
     done, calls = pipeline.run(status=2, **settings)
     assert variable in done.stderr and done.stderr.count("\n") == 1
     assert calls == [] and pipeline.files() == before
+
+
+def test_a_plan_refuses_wrong_seeds_too(pipeline):
+    done, _ = pipeline.run("--dry-run", status=2, SEEDS="0")
+    assert "SEEDS=0" in done.stderr and done.stdout == ""
 
 
 def test_unknown_argument_and_help(pipeline):
@@ -377,6 +468,8 @@ def test_unknown_argument_and_help(pipeline):
         "EXTRA_TRAIN_ARGS",
         "EXTRA_TEST_ARGS",
         "EPOCHS=17",
+        "SEEDS=1 ",
+        "SEEDS=3 ./run_multiscale_experiments.sh",
         "--dry-run",
         *SCALES,
     ]:
@@ -402,6 +495,9 @@ def test_the_real_thing_from_training_to_comparison(tmp_path):
     comparison = (tmp_path / "out/results/comparison/comparison.md").read_text()
     assert "baseline: baseline_single_scale" in comparison and "ForenSynths/progan" in comparison
     assert (tmp_path / "out/results/comparison/comparison.png").is_file()
+    for name in TWO_NAMES.split():
+        (metrics,) = (tmp_path / "out/results").glob(f"{name}_*_tests/metrics.json")
+        assert (metrics.parent / "predictions.csv").is_file() and Path(f"{metrics.parent}.txt").is_file()
     assert list((tmp_path / "out/visualizations/multiscale_3scales").rglob("attention_statistics.txt"))
     again = subprocess.run(run, cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True)
     assert again.returncode == 0 and again.stdout.count("finished, skipped") == 5, again.stdout

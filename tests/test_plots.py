@@ -1,24 +1,22 @@
-"""Pictures: what their axes show, that every text is readable, and that bad input is refused."""
+"""Pictures of attention: what their axes show, that every text is readable, and that bad input is refused."""
 
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot
-from matplotlib.backend_bases import RendererBase
 from matplotlib.collections import PolyCollection
-from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, StepPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
-from PIL import Image
 
 from evaluation import plots
+from tests import plot_checks
+from tests.plot_checks import Draw, legend_texts
 
 SCALES = {
     1: [0.5],
@@ -27,76 +25,11 @@ SCALES = {
     6: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
     8: [0.125, 0.25, 0.375, 0.5, 0.5, 0.5, 0.75, 0.875],
 }
-Draw = Callable[..., Figure]
-
-
-@pytest.fixture
-def texts(monkeypatch: pytest.MonkeyPatch) -> dict[Text, Bbox]:
-    """Every text that matplotlib has drawn and the box, in inches, where it was drawn last."""
-    drawn: dict[Text, Bbox] = {}
-    text_draw = Text.draw
-
-    def record(text: Text, renderer: RendererBase) -> None:
-        if text.get_visible() and text.get_text().strip():
-            drawn[text] = Bbox(text.get_window_extent(renderer).get_points() / text.get_figure(True).dpi)
-        text_draw(text, renderer)
-
-    monkeypatch.setattr(Text, "draw", record)
-    return drawn
-
-
-@pytest.fixture
-def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: dict[Text, Bbox]) -> Iterator[Draw]:
-    """Call a plot function with a `save_path`, check the file and the texts, and return the saved figure."""
-    figures: list[Figure] = []
-    savefig = Figure.savefig
-
-    def record(figure: Figure, *args: object, **kwargs: object) -> None:
-        figures.append(figure)
-        savefig(figure, *args, **kwargs)
-
-    def call(plot: Callable[..., Path], *args: object, **kwargs: object) -> Figure:
-        path = tmp_path / "new" / "folder" / "picture.png"
-        texts.clear()
-        assert plot(*args, save_path=path, **kwargs) == path
-        with Image.open(path) as picture:
-            picture.load()
-            assert picture.format == "PNG"
-            assert 200 <= picture.height <= 4000 and 400 <= picture.width <= 3000
-        assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing unfinished beside it
-        assert_readable(figures[-1], texts)
-        return figures[-1]
-
-    monkeypatch.setattr(Figure, "savefig", record)
-    yield call
-    assert pyplot.get_fignums() == []
-
-
-def assert_readable(figure: Figure, texts: dict[Text, Bbox]) -> None:
-    """Every text is inside the figure, at least 8 points tall, and over no other text and no other panel."""
-    width, height = figure.get_size_inches()
-    panels = {axes: Bbox(axes.get_position().get_points() * [width, height]) for axes in figure.axes}
-    assert len(texts) > 3
-    for text, box in texts.items():
-        assert text.get_fontsize() >= 8
-        inside = box.x0 > -0.01 and box.y0 > -0.01 and box.x1 < width + 0.01 and box.y1 < height + 0.01
-        assert inside, f"{text.get_text()!r} is cut at the edge of the figure"
-        for axes, panel in panels.items():
-            assert text.axes is axes or not overlap(box, panel), f"{text.get_text()!r} runs into a panel"
-    for (one, a), (other, b) in itertools.combinations(texts.items(), 2):
-        assert not overlap(a, b), f"{one.get_text()!r} runs into {other.get_text()!r}"
-
-
-def overlap(a: Bbox, b: Bbox) -> bool:
-    return min(a.x1, b.x1) - max(a.x0, b.x0) > 0.01 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.01
+texts, draw = plot_checks.texts, plot_checks.draw  # fixtures
 
 
 def dirichlet(count: int, scales: int) -> np.ndarray:
     return np.random.default_rng(0).dirichlet(np.ones(scales) * 3, size=count)
-
-
-def legend_texts(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 def test_scale_labels_number_repeated_scales() -> None:
@@ -222,30 +155,6 @@ def test_divider_near_an_edge_stays_readable(draw: Draw, real: int) -> None:
     draw(plots.plot_attention_per_image, dirichlet(100, 3), labels, np.full(100, 0.5), SCALES[3])
 
 
-@pytest.mark.parametrize(("models", "generators"), [(1, 1), (7, 8), (7, 38)])
-def test_comparison_has_a_dot_per_measured_value(draw: Draw, models: int, generators: int) -> None:
-    values = np.random.default_rng(3).random((models, generators))
-    rows: dict[str, dict[str, float | None]] = {
-        f"multiscale_{m}_2025_01_02_03_04_05": {f"generator_{g}": values[m, g] for g in range(generators)}
-        for m in range(models)
-    }
-    first = next(iter(rows))
-    if models > 1:
-        rows[first]["generator_0"] = None
-        del rows[first]["generator_1"]
-    figure = draw(plots.plot_comparison, rows, metric="AP")
-    (axes,) = figure.axes
-    *dots, chance = axes.lines
-    assert set(chance.get_xdata()) == {0.5}
-    for line, (name, row) in zip(dots, rows.items(), strict=True):
-        assert line.get_label() == name
-        positions = {round(float(y)): x for x, y in line.get_xydata() if not np.isnan(x)}
-        names = [text.get_text() for text in axes.get_yticklabels()]
-        assert {names[y]: x for y, x in positions.items()} == {k: v for k, v in row.items() if v is not None}
-    assert axes.get_xlabel() == ("AP (no dot: not measured)" if models > 1 else "AP")
-    assert axes.get_xlim()[0] < values.min() and legend_texts(figure) == [*rows, "chance"]
-
-
 def heatmap(**changed: object) -> dict[str, object]:
     return {"mean_attentions": {"progan": [0.5, 0.5]}, "scales": [0.25, 0.5]} | changed
 
@@ -272,9 +181,6 @@ def images(**changed: object) -> dict[str, object]:
         (plots.plot_attention_per_image, images(labels=[0, 1]), "labels has shape"),
         (plots.plot_attention_per_image, images(scores=[3.7]), "scores spans 3.7"),
         (plots.plot_attention_per_image, images(weights=np.zeros((0, 2)), labels=[]), "not empty"),
-        (plots.plot_comparison, {"rows": {}}, "no AUC to draw"),
-        (plots.plot_comparison, {"rows": {"model": {"progan": None}}}, "no AUC to draw"),
-        (plots.plot_comparison, {"rows": {"model": {"progan": 97.0}}}, "expected values in 0..1"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(
@@ -295,8 +201,6 @@ def test_names_that_are_not_utf8_are_drawn(draw: Draw, texts: dict[Text, Bbox]) 
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
     draw(plots.plot_attention_heatmap, {name: [1.0]}, [0.5])
     assert "caf?" in [text.get_text() for text in texts]
-    draw(plots.plot_comparison, {name: {name: 0.9}})
-    assert [text.get_text() for text in texts].count("caf?") == 2
     draw(plots.plot_attention_distribution, [[1.0]], [0], [0.5], title=name)
     assert "caf?" in [text.get_text() for text in texts]
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,12 +166,20 @@ def run_test(model: Path, dataroot: Path, results: Path, *extra: str) -> None:
     assert test_script.main(argv) == 0
 
 
+def metrics(results: Path) -> dict[str, Any]:
+    return json.loads(only(results, "*/metrics.json").read_text())
+
+
+def predictions(results: Path) -> list[dict[str, str]]:
+    with open(only(results, "*/predictions.csv"), newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def test_results_agree_with_each_other(trained: Path, dataroot: Path, tmp_path: Path) -> None:
     run_test(trained / "model_epoch_last.pth", dataroot / "test", tmp_path)
-    base = tmp_path / f"{trained.name}_test"
-    document = json.loads(base.with_name(base.name + ".json").read_text())
-    with open(base.with_name(base.name + ".csv"), newline="") as file:
-        rows = list(csv.DictReader(file))
+    folder = tmp_path / f"{trained.name}_test"
+    document = json.loads((folder / "metrics.json").read_text())
+    rows = predictions(tmp_path)
     assert set(document["sets"]) == {"test/gan", "test/diffusion"}
     assert len(rows) == 16
     for key, figures in document["sets"].items():
@@ -184,9 +193,10 @@ def test_results_agree_with_each_other(trained: Path, dataroot: Path, tmp_path: 
     assert row["path"] == "diffusion/0_real/000.png"
     assert float(row["score"]) == pytest.approx(1 / (1 + np.exp(-float(row["logit"]))), abs=1e-6)
     assert sum(float(row[f"attention_{s}"]) for s in ("0.25", "0.5", "0.75")) == pytest.approx(1, abs=1e-5)
-    text = base.with_name(base.name + ".txt").read_text()
+    text = (tmp_path / f"{folder.name}.txt").read_text()
+    assert text == (folder / f"{folder.name}.txt").read_text()
     assert "Mean" in text and "gan" in text and "left out: 0 files" in text
-    assert document["schema"] == "npr-results/1"
+    assert document["schema"] == "npr-results/2"
     assert document["model"]["scales"] == [0.25, 0.5, 0.75]
     assert len(document["checkpoint_sha256"]) == 64
 
@@ -201,8 +211,7 @@ def test_scores_do_not_depend_on_the_batch_size(trained: Path, tmp_path: Path) -
     scores = []
     for batch_size in ("1", "4", "64"):
         run_test(trained / "model_epoch_last.pth", root / "a" / "x", tmp_path / batch_size, "--batch_size", batch_size)
-        with open(only(tmp_path / batch_size, "*.csv"), newline="") as file:
-            scores.append({row["path"]: float(row["score"]) for row in csv.DictReader(file)})
+        scores.append({row["path"]: float(row["score"]) for row in predictions(tmp_path / batch_size)})
     assert len(scores[0]) == 12
     for other in scores[1:]:
         assert other == pytest.approx(scores[0], abs=1e-5)
@@ -214,8 +223,7 @@ def test_test_scores_equal_the_model_called_by_hand(trained: Path, dataroot: Pat
     image = np.asarray(Image.open(dataroot / "test/gan/1_fake/002.png"), dtype=np.float32) / 255
     x = (image - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     logit = model(torch.tensor(x.transpose(2, 0, 1)[None], dtype=torch.float32)).item()
-    with open(only(tmp_path, "*.csv"), newline="") as file:
-        rows = {row["path"]: float(row["logit"]) for row in csv.DictReader(file)}
+    rows = {row["path"]: float(row["logit"]) for row in predictions(tmp_path)}
     assert rows["1_fake/002.png"] == pytest.approx(logit, abs=1e-5)
 
 
@@ -257,13 +265,13 @@ def test_one_class_and_bad_files(trained: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "set" / "1_fake")
     (tmp_path / "set" / "0_real" / "bad.png").write_bytes(b"no")
     run_test(trained / "model_epoch_last.pth", tmp_path / "set", tmp_path / "out")
-    document = json.loads(only(tmp_path / "out", "*.json").read_text())
+    document = metrics(tmp_path / "out")
     (figures,) = document["sets"].values()
     assert figures["n_real"] == 3 and figures["acc"] is not None
     assert figures["ap"] is None and figures["auc"] is None and figures["fake_acc"] is None
     assert document["skipped"] == [{"path": "0_real/bad.png", "reason": "not an image that Pillow knows"}]
     text = only(tmp_path / "out", "*.txt").read_text()
-    assert "AP and AUC are undefined with one class: set" in text
+    assert "are undefined with one class: set" in text
     assert "left out: 1 files" in text
 
 
@@ -318,7 +326,7 @@ def test_visualize_preprocesses_as_test_does(trained: Path, dataroot: Path, tmp_
     run_test(trained / "model_epoch_last.pth", dataroot / "test" / "gan", tmp_path / "results")
     visualize(trained / "model_epoch_last.pth", dataroot / "test" / "gan", tmp_path / "pictures")
     tables = []
-    for path in (only(tmp_path / "results", "*.csv"), tmp_path / "pictures" / "attention_weights.csv"):
+    for path in (only(tmp_path / "results", "*/predictions.csv"), tmp_path / "pictures" / "attention_weights.csv"):
         with open(path, newline="") as file:
             tables.append({row["path"]: (row["score"], row["attention_0.5"]) for row in csv.DictReader(file)})
     assert tables[0] == tables[1]
@@ -359,8 +367,7 @@ def test_training_at_any_scales_on_odd_sizes(tmp_path: Path) -> None:
     train.main([*argv, "--niter", "1", "--loadSize", "33", "--cropSize", "31"])
     model = only(tmp_path, "odd_*") / "model_epoch_last.pth"
     run_test(model, root / "test", tmp_path / "out")
-    with open(only(tmp_path / "out", "*.csv"), newline="") as file:
-        header = next(csv.reader(file))
+    header = list(predictions(tmp_path / "out")[0])
     assert header[6:] == ["attention_0.2", "attention_0.4", "attention_0.4_2", "attention_0.9"]
 
 
@@ -427,7 +434,7 @@ def test_images_too_small_for_the_scales_are_left_out(trained: Path, tmp_path: P
     make_set(tmp_path / "set", 2)
     Image.new("RGB", (3, 40)).save(tmp_path / "set" / "0_real" / "thin.png")
     run_test(trained / "model_epoch_last.pth", tmp_path / "set", tmp_path / "out")
-    document = json.loads(only(tmp_path / "out", "*.json").read_text())
+    document = metrics(tmp_path / "out")
     assert document["skipped"] == [{"path": "0_real/thin.png", "reason": "3x40 pixels leave none at scale 0.25"}]
     assert document["pooled"]["n_real"] == 2
 
@@ -438,7 +445,7 @@ def test_results_of_other_classes_or_precision_are_not_overwritten(
     root = dataroot / "val"
     for extra in (["--classes", "car"], ["--classes", "cat"], ["--classes", "cat", "--precision", "bf16"]):
         run_test(trained / "model_epoch_last.pth", root, tmp_path, *extra)
-    assert len(list(tmp_path.glob("*.json"))) == 3
+    assert len(list(tmp_path.glob("*/metrics.json"))) == 3
 
 
 def test_visualize_refuses_two_models_of_one_name(trained: Path, dataroot: Path, tmp_path: Path) -> None:

@@ -1,170 +1,138 @@
-"""Result files of test.py beside each other: read, checked, and compared with a baseline."""
+"""Recipes beside each other: each with the spread over its runs, and against a baseline on the same pictures."""
 
 import dataclasses
-import json
-import math
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from evaluation.reports import SCHEMA
-from util import UserError
+import numpy as np
+from scipy.stats import wilcoxon
 
-METRICS = {"acc": "accuracy", "ap": "AP", "auc": "AUC"}
-TIME_STAMP = re.compile(r"_\d{4}(_\d\d){5}(?=_|$)")
+from evaluation.bootstrap import Distribution, Interval, ResampledScores, interval, mean_distribution, resample
+from evaluation.metrics import LOWER_IS_BETTER
+from evaluation.runs import PREDICTIONS_FILE
+from evaluation.summary import ScoredSet, set_seed
+from tools._results import Recipe, shown
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelResults:
-    """One result file.
+class Gain:
+    """Differences of a recipe to the baseline, in percent points.
 
     Args:
-        name: unique among the compared models. label: the same, without the run's time stamp where that stays unique.
-        sets: {"suite/generator": {"acc", "ap", "auc": in [0, 1] or None; "n_real", "n_fake": images}}.
-        protocol: {"suite/generator": how its images were preprocessed}.
+        points: by set, where both have the figure. intervals: by set, 95 %, paired bootstrap over the pictures.
+        mean, mean_interval: over the sets. improved: sets that are better (for EER, ECE and Brier: lower).
+        p_value: Wilcoxon signed-rank test over the sets, two-sided; None with none that differs.
     """
 
-    name: str
-    label: str
-    path: Path
-    sets: dict[str, dict[str, Any]]
-    protocol: dict[str, Any]
-
-    def values(self, metric: str) -> dict[str, float | None]:
-        """{"suite/generator": value in [0, 1], None where it is undefined}."""
-        return {key: figures[metric] for key, figures in self.sets.items()}
+    points: dict[str, float]
+    intervals: dict[str, Interval]
+    mean: float | None
+    mean_interval: Interval | None
+    improved: int
+    p_value: float | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Improvement:
-    """Differences to the baseline in percent points, of the generators where both are defined."""
-
-    differences: dict[str, float]
-
-    @property
-    def mean(self) -> float | None:
-        """Mean difference in percent points; None without a common generator."""
-        return math.fsum(self.differences.values()) / len(self.differences) if self.differences else None
-
-    @property
-    def improved(self) -> int:
-        """Number of generators on which the model is better than the baseline."""
-        return sum(difference > 0 for difference in self.differences.values())
-
-
-def improvement(baseline: Mapping[str, float | None], other: Mapping[str, float | None]) -> Improvement:
-    """What `other` gains over `baseline`: {generator: value in [0, 1], or None where it is undefined} both."""
-    differences = {}
-    for key, reference in baseline.items():
-        value = other.get(key)
-        if reference is not None and value is not None:
-            differences[key] = 100 * value - 100 * reference
-    return Improvement(differences)
-
-
-def read_results(path: Path) -> ModelResults:
-    """Read a result file.
-
-    Raises:
-        UserError: it cannot be read, is not JSON, or does not hold what test.py writes; the message names the file.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the .json files of test.py") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error}); give the .json files of test.py") from None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise UserError(f"{path}: has the schema {schema!r}, expected {SCHEMA!r}; give the .json files of test.py")
-    try:
-        name, sets = document["model"]["name"], document["sets"]
-        problem = "it holds no test sets" if not sets else next(filter(None, map(_problem, sets.items())), None)
-        protocol = document.get("protocol") or {}
-        if not isinstance(name, str) or not isinstance(protocol, dict):
-            problem = "the model's name or the protocol is of the wrong type"
-    except (KeyError, TypeError, AttributeError) as error:
-        problem = f"{type(error).__name__} {error}"
-    if problem:
-        raise UserError(f"{path}: does not hold what {SCHEMA} promises: {problem}")
-    return ModelResults(name, name, path, sets, protocol)
-
-
-def _problem(item: tuple[str, dict[str, Any]]) -> str | None:
-    key, figures = item
-    if not isinstance(figures["suite"], str) or not isinstance(figures["generator"], str):
-        return f"suite or generator of {key} is no text"
-    for metric in METRICS:
-        value = figures[metric]
-        # not (...): so that NaN is refused too
-        if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
-            return f"{metric} of {key} is {value!r}, expected a number from 0 to 1, or null"
-    counts = figures["n_real"], figures["n_fake"]
-    return None if all(isinstance(n, int) for n in counts) else f"n_real and n_fake of {key} are {counts}"
-
-
-def read_models(paths: Sequence[Path], baseline: str | None = None) -> list[ModelResults]:
-    """Read the result files, the baseline first, with unique names and labels.
+class Comparison:
+    """Recipes, the baseline first.
 
     Args:
-        paths: at least two. baseline: name or label of the baseline; None = the first file's.
-
-    Raises:
-        UserError: a file that does not fit or is given twice, fewer than two, or no such baseline.
+        resamples: of the paired bootstrap, 0 for no intervals.
     """
-    if len(paths) < 2:
-        raise UserError(f"results {' '.join(map(str, paths))}: give at least two files, the baseline first")
-    twice = [str(path) for path, n in Counter(path.resolve() for path in paths).items() if n > 1]
-    if twice:
-        raise UserError(f"results {twice[0]}: given twice; give each file once")
-    models = [read_results(path) for path in paths]
-    names = _unique([model.name for model in models], [f"{model.name} ({model.path})" for model in models])
-    labels = _unique([TIME_STAMP.sub("", name) for name in names], names)
-    models = [
-        dataclasses.replace(model, name=name, label=label)
-        for model, name, label in zip(models, names, labels, strict=True)
-    ]
-    if baseline is None:
-        return models
-    chosen = [model for model in models if baseline in (model.name, model.label)]
-    if len(chosen) != 1:
-        raise UserError(f"--baseline {baseline}: no model of that name; there are {', '.join(labels)}")
-    return chosen + [model for model in models if model is not chosen[0]]
+
+    def __init__(self, recipes: Sequence[Recipe], resamples: int = 1000, seed: int = 0) -> None:
+        self.recipes, self.baseline = list(recipes), recipes[0]
+        self.results = [result for recipe in recipes for result in recipe.results]
+        self.keys = list(dict.fromkeys(key for result in self.results for key in result.sets))
+        self.paired: dict[str, list[str]] = {}  # set: labels of the recipes that scored the baseline's pictures
+        self._distributions = {key: self._resampled(key, resamples, seed) for key in self.keys} if resamples else {}
+
+    def _resampled(self, key: str, resamples: int, seed: int) -> list[Distribution]:
+        """Distribution of each recipe's mean over its runs, from the same resamples of the same pictures."""
+        scored = [[r.scored.get(key) for r in recipe.results if key in r.sets] for recipe in self.recipes]
+        pictures = [
+            {frozenset(zip(s.paths, s.labels.tolist(), strict=True)) if s else None for s in of} for of in scored
+        ]
+        self.paired[key] = [
+            recipe.label
+            for recipe, seen in zip(self.recipes, pictures, strict=True)
+            if len(seen) == 1 and None not in seen and seen == pictures[0]
+        ]
+        complete = [
+            [s for s in of if s] if len(seen) == 1 and None not in seen else []
+            for of, seen in zip(scored, pictures, strict=True)
+        ]
+        found: list[Distribution] = [{} for _ in self.recipes]
+        for of_pictures in {seen for of, group in zip(complete, pictures, strict=True) if of for seen in group}:
+            chosen = [i for i, of in enumerate(complete) if of and pictures[i] == {of_pictures}]
+            ready = [_in_order(s) for i in chosen for s in complete[i]]
+            drawn: Iterator[Distribution] = iter(resample(ready, resamples, set_seed(seed, key)))
+            for i in chosen:
+                found[i] = mean_distribution([next(drawn) for _ in complete[i]])
+        return found
+
+    def interval(self, recipe: Recipe, key: str, metric: str) -> Interval | None:
+        """95 % interval of a recipe's mean over its runs, over the pictures of a set."""
+        if key not in self._distributions:
+            return None
+        drawn = self._distributions[key][self.recipes.index(recipe)].get(metric)
+        return None if drawn is None else interval(drawn)
+
+    def gain(self, recipe: Recipe, metric: str) -> Gain:
+        """What a recipe gains over the baseline."""
+        points, drawn = {}, {}
+        for key in self.keys:
+            ours, theirs = recipe.mean(key, metric), self.baseline.mean(key, metric)
+            if ours is None or theirs is None:
+                continue
+            points[key] = 100 * ours - 100 * theirs
+            if recipe.label in self.paired.get(key, ()):
+                both = self._distributions[key][0], self._distributions[key][self.recipes.index(recipe)]
+                if all(metric in one for one in both):
+                    drawn[key] = 100 * (both[1][metric] - both[0][metric])
+        values = np.array(list(points.values()))
+        whole = interval(np.mean(list(drawn.values()), axis=0)) if drawn and len(drawn) == len(points) else None
+        return Gain(
+            points,
+            {key: interval(distribution) for key, distribution in drawn.items()},
+            float(values.mean()) if len(values) else None,
+            whole,
+            int((values * (-1 if metric in LOWER_IS_BETTER else 1) > 1e-9).sum()),
+            float(wilcoxon(values).pvalue) if np.any(np.abs(values) > 1e-9) else None,
+        )
 
 
-def _unique(names: Sequence[str], longer: Sequence[str]) -> list[str]:
-    count = Counter(names)
-    return [name if count[name] == 1 else long for name, long in zip(names, longer, strict=True)]
+def _in_order(scored: ScoredSet) -> ResampledScores:
+    """Scores in the order of the pictures' names, so that runs can be paired."""
+    order = sorted(range(len(scored.paths)), key=lambda index: scored.paths[index])
+    return ResampledScores(scored.labels[order], scored.scores[order])
 
 
-def all_sets(models: Sequence[ModelResults]) -> list[str]:
-    """Keys of the sets that any model was tested on, in the order of the files."""
-    return list(dict.fromkeys(key for model in models for key in model.sets))
-
-
-def remarks(models: Sequence[ModelResults]) -> list[str]:
-    """What limits the comparison: sets that a model lacks, sets of one class, other images, other preprocessing."""
-    found, keys = [], all_sets(models)
-    for model in models:
-        missing = [shown(key) for key in keys if key not in model.sets]
+def remarks(comparison: Comparison) -> list[str]:
+    """What limits the comparison: sets that a run lacks, sets of one class, other pictures, other preprocessing, no scores."""
+    found, results, keys = [], comparison.results, comparison.keys
+    for result in results:
+        missing = [shown(key) for key in keys if key not in result.sets]
         if missing:
-            found.append(f"not tested, so not compared: {shown(model.label)} lacks {', '.join(missing)}")
-    tested = {key: [model for model in models if key in model.sets] for key in keys}
-    counts = {key: {(m.sets[key]["n_real"], m.sets[key]["n_fake"]) for m in tested[key]} for key in keys}
-    one_class = [shown(key) for key in keys if any(0 in pair for pair in counts[key])]
-    if one_class:
-        found.append(f"AP and AUC are undefined with one class, only accuracy counts: {', '.join(one_class)}")
-    unequal = [shown(key) for key in keys if len(counts[key]) > 1]
-    if unequal:
-        found.append(f"the models saw different numbers of images: {', '.join(unequal)}")
-    other = [shown(k) for k in keys if any(m.protocol.get(k) != tested[k][0].protocol.get(k) for m in tested[k])]
-    if other:
-        found.append(f"the models saw differently preprocessed images: {', '.join(other)}")
+            found.append(f"not tested, so not compared: {result.name} lacks {', '.join(missing)}")
+    tested = {key: [result for result in results if key in result.sets] for key in keys}
+    counts = {key: {(r.sets[key]["n_real"], r.sets[key]["n_fake"]) for r in tested[key]} for key in keys}
+    protocols = {key: [result.document.get("protocol", {}).get(key) for result in tested[key]] for key in keys}
+    equalized = [shown(key) for key in keys if len({result.document.get("equalize") for result in tested[key]}) > 1]
+    for text, of in (
+        (
+            "AP and AUC are undefined with one class, only accuracy counts",
+            [k for k in keys if any(0 in n for n in counts[k])],
+        ),
+        ("the models saw different numbers of images", [key for key in keys if len(counts[key]) > 1]),
+        (
+            "the models saw differently preprocessed images",
+            [k for k in keys if any(p != protocols[k][0] for p in protocols[k])],
+        ),
+    ):
+        if of:
+            found.append(f"{text}: {', '.join(map(shown, of))}")
+    if equalized:
+        found.append(f"the pictures were re-encoded (--equalize) for some models only: {', '.join(equalized)}")
+    unscored = [result.name for result in results if not result.scored]
+    if unscored:
+        found.append(f"no {PREDICTIONS_FILE}, so no intervals: {', '.join(unscored)}")
     return found
-
-
-def shown(name: str) -> str:
-    """A name from a file for the terminal: control characters, which could steer it, become '?'."""
-    return "".join(c if c.isprintable() else "?" for c in name.removeprefix("/"))

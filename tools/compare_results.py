@@ -1,139 +1,79 @@
-"""Compare result files of test.py: models against a baseline, generator by generator.
+"""Compare test runs: recipes against a baseline, generator by generator, and beside them what others published.
 
-    python -m tools.compare_results results/baseline_*.json results/multiscale_3scales_*.json
-    python -m tools.compare_results results/*.json --baseline control_1branch --metric acc --output comparison
+    python -m tools.compare_results results/baseline_*/ results/multiscale_3scales_*/
+    python -m tools.compare_results results/*/ --baseline control_1branch --metric acc --published NPR,Ojha --output comparison
 
-Prints tables and writes comparison.md, comparison.csv (a line per model and generator) and comparison.png.
+Give the folders that test.py wrote. Runs that differ only in their seed count as one recipe: mean and standard deviation.
+Gains come with 95 % intervals (paired bootstrap over the same pictures) and a Wilcoxon test over the generators.
+Prints tables and writes comparison.md, comparison.tex, comparison.csv and comparison.png.
 """
 
 import argparse
-import csv
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
+from evaluation.metrics import LABELS
 from options.base_options import OneLineParser
-from tools._comparison import METRICS, ModelResults, all_sets, improvement, read_models, remarks, shown
+from options.flags import comma_list, one_of, whole
+from tools._comparison import Comparison
+from tools._comparison_tables import labels, latex, methods_with, report, write_csv
+from tools._published import methods, published
+from tools._results import read_recipes, shown
 from util import UserError, run_script
 
-
-def metric_rows(models: Sequence[ModelResults], metric: str) -> list[list[str]]:
-    """Rows of a table, generators down and models across: per cent, and the difference to the first model in points.
-
-    The last row is the mean over the generators that are defined for every model.
-    """
-    table = [model.values(metric) for model in models]
-    rows = [
-        [shown(key), *(_cell(v.get(key), table[0].get(key), v is table[0]) for v in table)] for key in all_sets(models)
-    ]
-    common = [key for key in all_sets(models) if all(v.get(key) is not None for v in table)]
-    means = [math.fsum(v[key] or 0.0 for key in common) / len(common) if common else None for v in table]
-    rows.append([f"mean of {len(common)}", *(_cell(mean, means[0], i == 0) for i, mean in enumerate(means))])
-    return rows
+METRICS = ("acc", "ap", "auc")
 
 
-def _cell(value: float | None, reference: float | None, is_baseline: bool) -> str:
-    if value is None:
-        return "-"
-    difference = "" if is_baseline or reference is None else f" ({100 * (value - reference):+z.1f})"
-    return f"{100 * value:.1f}{difference}"
-
-
-def summary_rows(models: Sequence[ModelResults], metrics: Sequence[str]) -> list[list[str]]:
-    """Rows [model, metric, mean improvement in percent points, "k/n generators"] of all models but the first."""
-    rows = []
-    for model in models[1:]:
-        for metric in metrics:
-            gain = improvement(models[0].values(metric), model.values(metric))
-            mean = "-" if gain.mean is None else f"{gain.mean:+z.2f}"
-            rows.append([shown(model.label), METRICS[metric], mean, f"{gain.improved}/{len(gain.differences)}"])
-    return rows
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a table cell too."""
-    return re.sub(r"([\\`*\[\]<>|~&#$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
-
-
-def _table(rows: Sequence[Sequence[str]], headers: Sequence[str], markdown: bool) -> str:
-    if markdown:
-        rows = [[escape_markdown(cell) for cell in row] for row in rows]
-        headers = [escape_markdown(cell) for cell in headers]
-    else:
-        headers = [header.replace("_", "_\n") for header in headers]  # run names are long, figures short
-    align = ["left"] + ["right"] * (len(headers) - 1)
-    # disable_numparse: a generator may be called 1e3
-    return tabulate(rows, headers, "pipe" if markdown else "simple", colalign=align, disable_numparse=True)
-
-
-def report(models: Sequence[ModelResults], metrics: Sequence[str], markdown: bool = False) -> str:
-    """The whole comparison as text: the models, a table per metric, the summary, the remarks."""
-    heading, item, clean = ("## ", "- ", escape_markdown) if markdown else ("", "  ", str)
-    parts = ["# Comparison of models\n"] if markdown else []
-    parts += [f"baseline: {clean(shown(models[0].label))}\n"]
-    parts += [f"{item}{clean(shown(f'{model.label}: {model.path}'))}" for model in models]
-    labels = [shown(model.label) for model in models]
-    for metric in metrics:
-        parts += [f"\n{heading}{METRICS[metric]} in % (difference in percent points)\n"]
-        parts += [_table(metric_rows(models, metric), ["generator", *labels], markdown)]
-    headers = ["model", "metric", "mean improvement (points)", "improved on (generators)"]
-    parts += [f"\n{heading}summary\n", _table(summary_rows(models, metrics), headers, markdown)]
-    parts += ["", *(f"{item}{clean(remark)}" for remark in remarks(models))]
-    return "\n".join(parts).rstrip() + "\n"
-
-
-def write_csv(models: Sequence[ModelResults], path: Path) -> None:
-    """One line per model and generator; metrics in [0, 1], differences to the first model in percent points."""
-    gains = [
-        {metric: improvement(models[0].values(metric), m.values(metric)) for metric in METRICS} for m in models[1:]
-    ]
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        differences = [f"{metric}_difference_points" for metric in METRICS]
-        writer.writerow(["model", "suite", "generator", "n_real", "n_fake", *METRICS, *differences])
-        for model, gain in zip(models, [None, *gains], strict=True):
-            for key, figures in model.sets.items():
-                values = [figures[column] for column in ("suite", "generator", "n_real", "n_fake", *METRICS)]
-                writer.writerow(
-                    [model.name, *values, *(gain[m].differences.get(key) if gain else None for m in METRICS)]
-                )
-
-
-def draw(models: Sequence[ModelResults], metric: str, path: Path) -> str | None:
-    """Draw the picture; returns why there is none, None if there is."""
+def draw(comparison: Comparison, metric: str, chosen: Sequence[str], path: Path) -> str | None:
+    """Draw the bars of a metric; returns why there are none, None if there are."""
     path.unlink(missing_ok=True)  # a picture of an earlier comparison must not pass for this one's
     try:
-        from evaluation.plots import plot_comparison
+        from evaluation.score_plots import plot_comparison
     except ImportError as error:
         return f"no picture: {error}"
-    rows = {shown(m.label): {shown(key): value for key, value in m.values(metric).items()} for m in models}
-    if all(value is None for values in rows.values() for value in values.values()):
-        return f"no picture: {METRICS[metric]} is undefined for every generator"
-    plot_comparison(rows, path, METRICS[metric])
+    rows: dict[str, dict[str, tuple[float, float | None, float | None] | None]] = {}
+    for recipe, label in zip(comparison.recipes, labels(comparison, (), metric), strict=True):
+        values = {key: recipe.mean(key, metric) for key in comparison.keys}
+        ends = {key: comparison.interval(recipe, key, metric) or (None, None) for key in comparison.keys}
+        rows[label] = {shown(key): None if value is None else (value, *ends[key]) for key, value in values.items()}
+    if all(bar is None for bars in rows.values() for bar in bars.values()):
+        return f"no picture: {LABELS[metric]} is undefined for every generator"
+    others = published(chosen[0], metric, comparison.keys) if chosen else {}
+    plot_comparison(rows, path, LABELS[metric], published={shown(key): value for key, value in others.items()} or None)
     return None
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    examples = (__doc__ or "").split("\n\n", 1)[1]
     made = OneLineParser(
         prog="python -m tools.compare_results",
-        description="Compare result files of test.py with a baseline, generator by generator.",
-        epilog=f"examples:\n{examples}",
+        description="Compare test runs with a baseline, generator by generator.",
+        epilog=f"examples:\n{(__doc__ or '').split(chr(10) * 2, 1)[1]}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("results", nargs="+", type=Path, help="result files (.json) of test.py, the baseline first")
-    made.add_argument("--baseline", metavar="NAME", help="model to compare with (default: that of the first file)")
-    made.add_argument("--metric", choices=tuple(METRICS), help="only this one (default: all, and AUC in the picture)")
     made.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder to write (default: comparison/ beside the first file)",
+        "results", nargs="+", type=Path, help="folders of test.py (or their metrics.json), the baseline first"
+    )
+    made.add_argument("--baseline", metavar="NAME", help="recipe to compare with (default: that of the first folder)")
+    made.add_argument(
+        "--metric", choices=tuple(LABELS), help=f"only this one (default: {', '.join(METRICS)}; AUC in the picture)"
+    )
+    made.add_argument(
+        "--no_groups", action="store_true", help="show every run, also those that differ only in their seed"
+    )
+    known = f"of {', '.join(methods())}"
+    made.add_argument("--published", type=comma_list(one_of("none", *methods())), default=("NPR",), metavar="METHODS",
+                      help=f"published acc and AP to show beside, {known}; none for none (default: NPR)")  # fmt: skip
+    made.add_argument(
+        "--bootstrap",
+        type=whole(0, 100_000),
+        default=1000,
+        metavar="N",
+        help="resamples behind the intervals (default: 1000; 0 = none)",
+    )
+    made.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder to write (default: comparison/ beside the first)"
     )
     return made
 
@@ -141,21 +81,26 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; returns 0."""
     opt = parser().parse_args(argv)
-    models = read_models(opt.results, opt.baseline)
+    comparison = Comparison(read_recipes(opt.results, opt.baseline, not opt.no_groups), opt.bootstrap)
     metrics = [opt.metric] if opt.metric else list(METRICS)
-    folder = opt.output or opt.results[0].parent / "comparison"
-    print(report(models, metrics))
+    chosen = [] if "none" in opt.published else list(opt.published)
+    print(report(comparison, metrics, chosen))
+    first = comparison.results[0].path.parent
+    folder = opt.output or first.parent / "comparison"
+    if folder.resolve() == first.resolve():
+        raise UserError(f"--output {folder}: is one of the compared folders; give another")
+    picture = opt.metric or "auc"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_csv(models, folder / "comparison.csv")
-        no_picture = draw(models, opt.metric or "auc", folder / "comparison.png")
-        link = "" if no_picture else f"\n![{METRICS[opt.metric or 'auc']} of each model](comparison.png)\n"
-        text = report(models, metrics, markdown=True) + link
-        (folder / "comparison.md").write_text(text, encoding="utf-8", errors="surrogateescape")
+        write_csv(comparison, metrics, chosen, folder / "comparison.csv")
+        (folder / "comparison.tex").write_text(latex(comparison, metrics, chosen), encoding="utf-8")
+        no_picture = draw(comparison, picture, methods_with(comparison, chosen, picture), folder / "comparison.png")
+        link = "" if no_picture else f"\n![{LABELS[picture]} of each model](comparison.png)\n"
+        (folder / "comparison.md").write_text(report(comparison, metrics, chosen, "pipe") + link, encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {folder}: cannot write there ({error.strerror})") from None
     print(no_picture or f"written: {folder / 'comparison.png'}")
-    print(f"written: {folder / 'comparison.md'}\nwritten: {folder / 'comparison.csv'}")
+    print("\n".join(f"written: {folder / f'comparison.{kind}'}" for kind in ("md", "tex", "csv")))
     return 0
 
 

@@ -35,9 +35,9 @@ made:
   OUTPUT/demo.json                                     settings, PSNR per up-sampler, trivial-feature AUC per set
 
 The trivial-feature AUC says how well a logistic regression tells the classes apart by file size, image size,
-brightness, colour and blur alone (5-fold cross-validation; 0.5 is chance). Measured with the default settings:
-  train 0.529, nearest_conv 0.581, bilinear_conv 0.434, transposed_conv 0.397, pixel_shuffle 0.515,
-  nearest_conv_x4 0.491. Figures below 0.5 are chance too: with 120 images per test set they scatter by about 0.1.
+brightness, colour and blur alone (mean of a 5-fold cross-validation; 0.5 is chance). Measured with the default settings:
+  train 0.529, nearest_conv 0.594, bilinear_conv 0.438, transposed_conv 0.410, pixel_shuffle 0.526,
+  nearest_conv_x4 0.503. Figures below 0.5 are chance too: with 120 images per test set they scatter by about 0.1.
 
 examples:
   python -m tools.make_demo_data

@@ -1,0 +1,161 @@
+"""What happens to pictures on their way: recompression, resizing, blur, noise, cropping; alone and in chains, in memory.
+
+A degradation is written as in 'jpeg:75' or, one after the other, 'resize:0.75:bilinear+jpeg:75'.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+from data.transforms import gaussian_blur, pil_jpeg
+
+Step = Callable[[Image.Image, np.random.Generator], Image.Image]
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A named chain of steps on RGB pictures; `steps` hold each step's kind and its numbers, as text."""
+
+    name: str
+    steps: tuple[tuple[str, ...], ...] = ()
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """RGB picture -> RGB picture; `rng` draws the noise."""
+        for kind, *arguments in self.steps:
+            image = KINDS[kind](*arguments)(image, rng)
+        return image
+
+    def then(self, other: "Degradation") -> "Degradation":
+        """This one, and the other after it; it keeps the other's name."""
+        return Degradation(other.name, self.steps + other.steps)
+
+
+NOTHING = Degradation(CLEAN)
+
+
+def parse_degradation(text: str) -> Degradation:
+    """The degradation that is written as `text`; 'clean' is none.
+
+    Raises:
+        ValueError: an unknown step or a number out of range; the message says what would be right.
+    """
+    if text == CLEAN:
+        return NOTHING
+    steps = []
+    for part in text.split("+"):
+        kind, *arguments = part.split(":")
+        if kind not in KINDS:
+            raise ValueError(f"{part!r} is no degradation; known are {', '.join(EXAMPLES)}, and chains such as {CHAIN}")
+        try:
+            KINDS[kind](*arguments)
+        except (TypeError, ValueError) as error:
+            right = next(example for example in EXAMPLES if example.startswith(kind))
+            detail = f" ({error})" if isinstance(error, ValueError) else ""
+            raise ValueError(f"{part!r} is no degradation; write it as {right}{detail}") from None
+        steps.append((kind, *arguments))
+    return Degradation(text, tuple(steps))
+
+
+def _number(text: str, low: float, high: float) -> float:
+    value = float(text)
+    if not low <= value <= high:
+        raise ValueError(f"{text} is not between {low:g} and {high:g}")
+    return value
+
+
+def _jpeg(quality: str) -> Step:
+    value = int(_number(quality, 1, 100))
+    return lambda image, rng: pil_jpeg(image, value)
+
+
+def _webp(quality: str) -> Step:
+    value = int(_number(quality, 1, 100))
+
+    def step(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        buffer = io.BytesIO()
+        image.save(buffer, format="WEBP", quality=value)
+        return Image.open(buffer).convert("RGB")
+
+    return step
+
+
+def _resize(factor: str, interpolation: str) -> Step:
+    scale, mode = _number(factor, 0.01, 16), InterpolationMode(interpolation)
+
+    def step(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        return TF.resize(image, [height, width], mode)
+
+    return step
+
+
+def _blur(sigma: str) -> Step:
+    value = _number(sigma, 0, 100)
+    return lambda image, rng: gaussian_blur(image, value)
+
+
+def _noise(sigma: str) -> Step:
+    value = _number(sigma, 0, 255)
+
+    def step(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        pixels = np.asarray(image, dtype=np.float32)
+        noisy = pixels + rng.normal(0, value, pixels.shape).astype(np.float32)
+        return Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8))
+
+    return step
+
+
+def _crop(share: str) -> Step:
+    value = _number(share, 0.01, 1)
+
+    def step(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        width, height = (max(1, round(side * value)) for side in image.size)
+        return TF.center_crop(image, [height, width])
+
+    return step
+
+
+KINDS: dict[str, Callable[..., Step]] = {
+    "jpeg": _jpeg,
+    "webp": _webp,
+    "resize": _resize,
+    "blur": _blur,
+    "noise": _noise,
+    "crop": _crop,
+}
+"""jpeg:Q and webp:Q (quality 1..100, Pillow), resize:F:I (both sides times F; bilinear, bicubic, ...; antialiased),
+blur:S (Gaussian, standard deviation in pixels), noise:S (Gaussian, standard deviation in grey levels of 0..255),
+crop:P (the centre, P of each side)."""
+EXAMPLES = ("jpeg:75", "webp:75", "resize:0.5:bilinear", "blur:1", "noise:5", "crop:0.75")
+CHAIN = "resize:0.75:bilinear+jpeg:75"
+
+ROBUSTNESS: dict[str, dict[str, str]] = {
+    "JPEG quality": {"none": CLEAN, **{quality: f"jpeg:{quality}" for quality in ("95", "90", "75", "50")}},
+    **{
+        f"resize, {mode}": {
+            "0.5": f"resize:0.5:{mode}",
+            "0.75": f"resize:0.75:{mode}",
+            "1": CLEAN,
+            "1.25": f"resize:1.25:{mode}",
+        }
+        for mode in ("bilinear", "bicubic")
+    },
+    "Gaussian blur": {"none": CLEAN, **{sigma: f"blur:{sigma}" for sigma in ("0.5", "1", "2")}},
+    "Gaussian noise": {"none": CLEAN, **{sigma: f"noise:{sigma}" for sigma in ("2", "5")}},
+    "centre crop": {"1": CLEAN, **{share: f"crop:{share}" for share in ("0.75", "0.5")}},
+    "WebP quality": {"none": CLEAN, **{quality: f"webp:{quality}" for quality in ("90", "75", "50")}},
+    "chains": {"none": CLEAN, "resize 0.75,\nJPEG 75": CHAIN, "JPEG 90,\nJPEG 75": "jpeg:90+jpeg:75"},
+}
+"""The grid of --robustness: {family: {label: degradation}}."""
+
+
+def robustness_grid() -> list[Degradation]:
+    """Every degradation of the grid once, the clean pictures first."""
+    names = dict.fromkeys(name for family in ROBUSTNESS.values() for name in family.values())
+    return [parse_degradation(name) for name in names]

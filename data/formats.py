@@ -1,0 +1,72 @@
+"""How image files are encoded, read from their headers alone: what could tell classes apart without any trace in the pixels."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from PIL import Image, JpegImagePlugin
+
+SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """Encoding of one image file.
+
+    Args:
+        kind: Pillow's name of the format, 'JPEG'. width, height: pixels. size: bytes.
+        quality: of the libjpeg scale 1..100 that has the nearest luminance table, None for other formats.
+        subsampling: of the chroma, '4:2:0' and the like, 'grey' or 'other' for a JPEG, '' for other formats.
+    """
+
+    kind: str
+    width: int
+    height: int
+    size: int
+    quality: int | None = None
+    subsampling: str = ""
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        return self.size / (self.width * self.height)
+
+
+def read_format(path: str) -> FileFormat:
+    """The encoding of a file, by its content and not by its name.
+
+    Raises:
+        what `data.datasets.UNREADABLE` lists: no image that Pillow knows.
+    """
+    with Image.open(path) as image:
+        kind, (width, height), size = image.format or "unknown", image.size, os.path.getsize(path)
+        if not isinstance(image, JpegImagePlugin.JpegImageFile):
+            return FileFormat(kind, width, height, size)
+        subsampling = "grey" if image.mode == "L" else SUBSAMPLINGS.get(JpegImagePlugin.get_sampling(image), "other")
+        return FileFormat("JPEG", width, height, size, jpeg_quality(image.quantization), subsampling)
+
+
+def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
+    """Quality 1..100 whose standard luminance table (ITU-T T.81, annex K, scaled as libjpeg does) is nearest to table 0."""
+    if 0 not in tables:
+        return None
+    table = tables[0]
+    distances = {
+        quality: sum(abs(ours - theirs) for ours, theirs in zip(standard, table, strict=False))
+        for quality, standard in _standard_tables().items()
+    }
+    return min(distances, key=lambda quality: (distances[quality], -quality))
+
+
+@cache
+def _standard_tables() -> dict[int, list[int]]:
+    """Luminance table of each quality, as Pillow's own encoder writes it."""
+    tables = {}
+    for quality in range(1, 101):
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8)).save(buffer, format="JPEG", quality=quality)
+        with Image.open(buffer) as image:
+            assert isinstance(image, JpegImagePlugin.JpegImageFile)
+            tables[quality] = list(image.quantization[0])
+    return tables

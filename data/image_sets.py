@@ -1,0 +1,90 @@
+"""Sets of labelled image files.
+
+A *set* is what one line of figures is reported for: the real and generated images of one generator. A *suite* is a
+benchmark of several sets, of which some are published as tables of the NPR paper (Tan et al., CVPR 2024).
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from data.benchmarks import SUITES
+
+REAL, FAKE = 0, 1
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Real and generated images under one name; paths are sorted within each class folder."""
+
+    suite: str
+    generator: str
+    paths: tuple[str, ...]
+    labels: tuple[int, ...]  # 0 real, 1 fake
+
+    @property
+    def key(self) -> str:
+        return f"{self.suite}/{self.generator}"
+
+    @property
+    def table(self) -> str | None:
+        return SUITES[self.suite].table if self.suite in SUITES else None
+
+
+class Named(Protocol):
+    """What belongs to a generator of a suite."""
+
+    @property
+    def suite(self) -> str: ...
+    @property
+    def generator(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+
+def unique_names(sets: Sequence[Named]) -> dict[str, str]:
+    """A name for each set's key: its generator, with the suite in front where two suites have it: {'A/ddpm': 'A_ddpm'}."""
+    generators = [found.generator for found in sets]
+    return {
+        found.key: found.generator if generators.count(found.generator) == 1 else f"{found.suite}_{found.generator}"
+        for found in sets
+    }
+
+
+def sample_evenly(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """`count` images of a set, half real and half generated, drawn repeatably and kept in order.
+
+    A class with fewer images than its half gives all it has, and the other class fills up.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.asarray(images.labels)
+    shuffled = [rng.permutation(np.flatnonzero(labels == label)) for label in (REAL, FAKE)]
+    half = count // 2
+    from_real = min(len(shuffled[0]), max(count - half, count - len(shuffled[1])))
+    from_fake = min(len(shuffled[1]), count - from_real)
+    chosen = np.sort(np.concatenate([shuffled[0][:from_real], shuffled[1][:from_fake]]))
+    return replace(
+        images,
+        paths=tuple(images.paths[index] for index in chosen),
+        labels=tuple(images.labels[index] for index in chosen),
+    )
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders directly below, sorted by name; hidden ones are left out."""
+    return sorted(Path(e.path) for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+
+
+def list_images(folder: Path) -> list[str]:
+    """Paths of all image files below a folder (by their suffix), sorted; hidden files are left out."""
+    found = []
+    for directory, subdirs, files in os.walk(folder):
+        subdirs[:] = sorted(name for name in subdirs if not name.startswith("."))
+        names = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        found += [os.path.join(directory, name) for name in sorted(names)]
+    return found

@@ -1,0 +1,219 @@
+"""The folder that a test run leaves: scores, figures, tables, pictures, and one page that shows all of it."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from data.degradations import ROBUSTNESS
+from data.image_sets import unique_names
+from data.layouts import folder_name
+from evaluation.html import Card, Cell, Page, Picture, Section, Table, TableRow, plain_rows
+from evaluation.metrics import LABELS
+from evaluation.names import escaped
+from evaluation.runs import METRICS_FILE, TestRun, read_document
+from evaluation.tables import (
+    LEGEND,
+    ROBUSTNESS_TITLE,
+    Row,
+    defined,
+    latex_tables,
+    markdown_tables,
+    pooled_row,
+    remarks,
+    robustness_table,
+    shown,
+    suite_tables,
+    text_report,
+    write_csv,
+)
+from util import UserError, log
+
+SAME_RUN = ("checkpoint_sha256", "dataroot", "protocol", "classes", "precision", "equalize", "grid", "bootstrap")
+"""Parts of the head that agree between two runs of one test, which may then overwrite each other."""
+
+
+def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
+    """Write `<model>_<dataset>/` and, beside it, `<model>_<dataset>.txt`; another run's results are not overwritten.
+
+    Returns:
+        The folder. The same checkpoint, data, protocol and precision write to the same place again; otherwise the suite goes
+        into the name, and if that is taken too, a number.
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+        folder = _free_folder(run, results_dir, dataroot)
+        folder.mkdir(exist_ok=True)
+        report = text_report(run)
+        for text in (folder / f"{folder.name}.txt", results_dir / f"{folder.name}.txt"):
+            text.write_text(report, encoding="utf-8")
+        write_derived(run, folder)
+        run.write_data(folder)  # last: a folder with metrics.json is complete
+    except OSError as error:
+        raise UserError(f"--results_dir {results_dir}: cannot write there ({error.strerror})") from None
+    return folder
+
+
+def write_derived(run: TestRun, folder: Path) -> None:
+    """What follows from the scores: tables.md, tables.tex, tables.csv, pictures and report.html."""
+    (folder / "tables.md").write_text(markdown_tables(run), encoding="utf-8")
+    (folder / "tables.tex").write_text(latex_tables(run), encoding="utf-8")
+    write_csv(run, folder / "tables.csv")
+    page = report_page(run, draw(run, folder))
+    (folder / "report.html").write_text(page.render(), encoding="utf-8")
+
+
+def draw(run: TestRun, folder: Path) -> list[Picture]:
+    """ROC curves, score histograms and, if there is one, the robustness grid; none, saying so, without matplotlib."""
+    try:
+        from evaluation.score_plots import plot_robustness, plot_roc, plot_score_histograms
+    except ImportError as error:
+        log.warning("no pictures: %s", error)
+        return []
+    names = unique_names(run.sets)
+    sets = {names[scored.key]: (scored.labels, scored.scores) for scored in run.sets}
+    both = [scored.key for scored in run.sets if run.summary.metrics[scored.key].auc is not None]
+    pictures = []
+    if both:
+        roc = plot_roc(sets, folder / "roc.png")
+        pictures.append(Picture(roc, "ROC curve of each set, with linear and with logarithmic false-positive rate"))
+    histograms = plot_score_histograms(sets, folder / "scores.png", threshold=run.head["threshold"])
+    pictures.append(Picture(histograms, "histograms of the scores of real and generated images of each set"))
+    if run.robustness and both:
+        values = {
+            names[key]: {
+                condition: summary.metrics[key].auc if key in summary.metrics else None
+                for condition, summary in run.robustness_summaries.items()
+            }
+            for key in both
+        }
+        families = {family: list(conditions.items()) for family, conditions in ROBUSTNESS.items()}
+        curves = plot_robustness(values, families, folder / "robustness.png")
+        pictures.append(Picture(curves, "AUC of each set under growing degradations"))
+    return pictures
+
+
+def report_page(run: TestRun, pictures: list[Picture]) -> Page:
+    """The page that shows all of a run."""
+    head = run.head
+    skipped = [[one["path"], one["reason"], one.get("condition", "all")] for one in head["skipped"]]
+    sections = [
+        Section("Figures", f"In %, ECE and Brier from 0 to 1; small: 95 % intervals. {LEGEND}", _figure_tables(run)),
+        Section("Scores", "", pictures=[picture for picture in pictures if picture.path.stem != "robustness"]),
+    ]
+    if run.robustness:
+        headers, body = robustness_table(run)
+        curves = [picture for picture in pictures if picture.path.stem == "robustness"]
+        table = Table(headers, plain_rows(body))
+        sections.append(
+            Section("Robustness", f"{ROBUSTNESS_TITLE}, applied in memory before the protocol.", [table], curves)
+        )
+    if head.get("protocol"):
+        sections.append(Section("Protocols", "How the pictures of each set were preprocessed.", [_protocol_table(run)]))
+    if skipped:
+        table = Table(["file", "reason", "under"], plain_rows(skipped), prose=True)
+        sections.append(Section("Left out", f"{_counted(len(skipped), 'picture')} without a score.", [table]))
+    sections.append(Section("How it came about", "", [_facts(run)], code=_reproduce()))
+    data = head.get("dataroot", "unknown data")
+    return Page(f"Test of {run.name}", f"on {data}, {date.today().isoformat()}", sections, _cards(run), remarks(run))
+
+
+def _cards(run: TestRun) -> list[Card]:
+    pooled, metrics = run.summary.pooled, run.summary.pooled_metrics
+    images = Card(
+        "images", f"{metrics.n_real + metrics.n_fake:,}", f"{metrics.n_real:,} real, {metrics.n_fake:,} generated"
+    )
+    cards = [images, Card("sets", str(len(run.sets)), _counted(len(run.summary.suites), "suite"))]
+    for name in ("acc", "ap", "auc"):
+        means = [figures.values[name] for figures in run.summary.suites.values() if figures.values[name] is not None]
+        if means:
+            suites = "macro mean of the suite" if len(means) == 1 else f"mean of {len(means)} suites"
+            cards.append(Card(LABELS[name], shown(name, sum(m for m in means if m is not None) / len(means)), suites))
+    cards.append(Card("AUC, all images", shown("auc", pooled.values["auc"]), "pooled"))
+    return cards
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _figure_tables(run: TestRun) -> list[Table]:
+    names = defined(run)
+    headers = ["generator", "real", "fake", *(LABELS[name] for name in names)]
+    tables = [
+        Table(headers, [_table_row(row, names, row is table.rows[-1]) for row in table.rows], table.title)
+        for table in suite_tables(run)
+    ]
+    return [*tables, Table(headers, [_table_row(pooled_row(run), names)], "all images together")]
+
+
+def _table_row(row: Row, names: list[str], strong: bool = False) -> TableRow:
+    cells = [Cell(row.name), *(Cell("" if n is None else str(n)) for n in (row.n_real, row.n_fake))]
+    for name in names:
+        ends = row.figures.intervals.get(name)
+        note = f"{shown(name, ends[0])} – {shown(name, ends[1])}" if ends else ""
+        cells.append(Cell(shown(name, row.figures.values[name]), note))
+    return TableRow(cells, strong)
+
+
+def _protocol_table(run: TestRun) -> Table:
+    names, leaks = unique_names(run.sets), run.head.get("format_leak", {})
+    rows = []
+    for key, protocol in run.head["protocol"].items():
+        size = f"{protocol['resize']}x{protocol['resize']}" if protocol["resize"] else "native"
+        crop = f"{protocol['crop']}{', tiled' if protocol['tile'] else ''}" if protocol["crop"] else "none"
+        leak = leaks.get(key)
+        name = f"{protocol['name']} (v{protocol.get('version', 1)})"
+        rows.append([names.get(key, key), name, size, crop, "-" if leak is None else f"{leak:.2f}"])
+    return Table(["generator", "protocol", "resize", "crop", "AUC of file formats alone"], plain_rows(rows))
+
+
+def _facts(run: TestRun) -> Table:
+    """What metrics.json says about the model, the settings and the libraries."""
+    head, model = run.head, run.head["model"]
+    scales = ", ".join(f"{scale:g}" for scale in model.get("scales", []))
+    facts: list[tuple[str, Any]] = [
+        ("checkpoint", model.get("path")),
+        ("sha256", head.get("checkpoint_sha256")),
+        ("model", f"{model.get('model_type', '?')}, scales {scales or '?'}, backbone {model.get('backbone', '?')}"),
+        ("finished epochs", model.get("epoch")),
+        ("validation threshold", head["threshold"]),
+        ("precision", head.get("precision")),
+        ("equalised", head.get("equalize") or "no"),
+        ("intervals", "{resamples} bootstrap resamples, {method}, seed {seed}".format(**head["bootstrap"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in head.get("versions", {}).items())),
+    ]
+    return Table(
+        ["", ""], plain_rows([[name, "unknown" if value is None else str(value)] for name, value in facts]), prose=True
+    )
+
+
+def _reproduce() -> str:
+    return "# every number from the scores alone, in the folder of this page:\npython -m tools.recompute FOLDER"
+
+
+def _free_folder(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
+    model, dataset, suites = run.name, escaped(folder_name(dataroot)), {scored.suite for scored in run.sets}
+    candidates = [f"{model}_{dataset}"]
+    if len(run.sets) == 1 and suites - {"", dataset}:
+        candidates.append(f"{model}_{suites.pop()}_{dataset}")
+    candidates += [f"{model}_{dataset}_{number}" for number in range(2, 10_000)]
+    for name in candidates:
+        if _is_free(run, results_dir / name):
+            if name != candidates[0]:
+                log.info("%s holds another run's results: writing to %s", candidates[0], name)
+            return results_dir / name
+    raise UserError(f"--results_dir {results_dir}: too many results named {candidates[0]}")
+
+
+def _is_free(run: TestRun, folder: Path) -> bool:
+    """True if nothing is there, an unfinished folder, or results of the same checkpoint, data and settings."""
+    if not (folder / METRICS_FILE).exists():
+        return folder.is_dir() or not folder.with_name(folder.name + ".txt").exists()
+    try:
+        old = read_document(folder)
+    except UserError:
+        return False
+    return all(old.get(key) == run.head[key] for key in SAME_RUN)

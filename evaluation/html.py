@@ -1,0 +1,104 @@
+"""One self-contained HTML page out of sections of tables and pictures: no network, no scripts, every text escaped."""
+
+import base64
+import mimetypes
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell, and what stands small below it."""
+
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    cells: Sequence[Cell]
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `prose` for columns of text rather than figures."""
+
+    headers: Sequence[str]
+    rows: Sequence[TableRow]
+    title: str = ""
+    prose: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file that becomes part of the page; `alt` says what it shows."""
+
+    path: Path
+    alt: str
+
+    @property
+    def width(self) -> int:
+        """CSS pixels (96 to the inch) at which text in the picture has the size that it was drawn with."""
+        with Image.open(self.path) as image:
+            return round(96 * image.width / image.info.get("dpi", (96, 96))[0])
+
+    @property
+    def source(self) -> str:
+        """The file as a data URL."""
+        kind = mimetypes.guess_type(self.path.name)[0] or "image/png"
+        return f"data:{kind};base64,{base64.b64encode(self.path.read_bytes()).decode()}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading; `code` is shown as it is."""
+
+    title: str
+    text: str = ""
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    code: str = ""
+
+    @property
+    def id(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure that stands large at the top."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report says, in its order."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    cards: Sequence[Card] = ()
+    remarks: Sequence[str] = field(default=())
+
+    def render(self) -> str:
+        """The page as HTML."""
+        folder = Path(__file__).parent / "templates"
+        environment = Environment(
+            loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        parts = {name: getattr(self, name) for name in ("title", "subtitle", "cards", "remarks", "sections")}
+        return environment.get_template("report.html").render(parts)
+
+
+def plain_rows(rows: Sequence[Sequence[str]]) -> list[TableRow]:
+    """Rows of texts as table rows."""
+    return [TableRow([Cell(text) for text in row]) for row in rows]

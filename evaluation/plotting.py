@@ -1,0 +1,147 @@
+"""What all pictures share: the plotting libraries, their style, colours, checked input, text that fits, and saving.
+
+Figures are made without pyplot: no display is needed, none stays open. Colours are safe for colour-blind readers
+(seaborn's "colorblind", viridis); no text is below 8 points. Modules with pictures import matplotlib from here, so
+that one message says what is missing.
+"""
+
+import io
+import math
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    import matplotlib
+    import seaborn
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    from matplotlib.textpath import text_to_path
+except ImportError as error:
+    raise ImportError("drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt") from error
+
+__all__ = [
+    "CHANCE_LINE",
+    "CLASSES",
+    "STYLE",
+    "Axes",
+    "Figure",
+    "Line2D",
+    "Normalize",
+    "Patch",
+    "ScalarMappable",
+    "Target",
+    "array",
+    "label_array",
+    "left_limit",
+    "legend_fit",
+    "palette",
+    "printable",
+    "save",
+    "seaborn",
+    "text_inches",
+    "wrapped",
+]
+
+Target = str | os.PathLike[str]
+CLASSES = ("real", "fake")  # by label
+CHANCE_LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
+# parse_math off: a "$" in a folder or run name is a character, not the start of a formula
+RC: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 10, "text.parse_math": False}
+STYLE = matplotlib.rc_context(RC | {"axes.spines.top": False, "axes.spines.right": False})
+
+
+def array(values: Any, name: str, shape: tuple[int | None, ...], unit: bool = False) -> np.ndarray:
+    """`values` as float64 of `shape` (None: any positive length), finite and, with `unit`, in [0, 1]."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double()  # NumPy knows no bfloat16
+    array = np.asarray(values, dtype=float)
+    fits = array.ndim == len(shape) and all(
+        n in (want, None) if want else n > 0 for n, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("any" if want is None else str(want) for want in shape)
+        raise ValueError(f"{name} has shape {list(array.shape)}, expected [{expected}] and not empty")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are NaN or infinite")
+    if unit and (array.min() < -1e-3 or array.max() > 1 + 1e-3):
+        raise ValueError(f"{name} spans {array.min():.3g} to {array.max():.3g}, expected values in 0..1")
+    return array
+
+
+def label_array(labels: Any, name: str, count: int | None = None) -> np.ndarray:
+    """`labels` as integers [count], each 0 (real) or 1 (fake)."""
+    checked = array(labels, name, (count,))
+    if not np.isin(checked, (0, 1)).all():
+        raise ValueError(f"{name} must be 0 (real) or 1 (fake)")
+    return checked.astype(int)
+
+
+def palette(count: int) -> list[Any]:
+    """`count` colours; those for up to ten are told apart by their order, more are steps of one scale."""
+    return list(seaborn.color_palette("colorblind" if count <= 10 else "viridis", count))
+
+
+def left_limit(smallest: float) -> float:
+    """Start of an axis from 0 to 1 that must show `smallest` and chance, 0.5: a multiple of 0.05, at most 0.45."""
+    return max(0.0, min(0.45, math.floor(smallest * 20) / 20 - 0.05))
+
+
+def printable(text: str) -> str:
+    """`text` with "?" for what no font can draw: file names hold lone surrogates where they are not UTF-8."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def text_inches(texts: Iterable[str], points: float = 10) -> float:
+    """Width of the widest text, in inches."""
+    font = FontProperties(size=points)
+    sizes = [text_to_path.get_text_width_height_descent(printable(text) or " ", font, False) for text in texts]
+    return max(width for width, _, _ in sizes) / 72
+
+
+def wrapped(text: str, inches: float, points: float = 10) -> str:
+    """`text`, printable, on lines at most `inches` wide; they end after a space, "/", "_" or "-" where they can."""
+    lines = [""]
+    for piece in re.findall(r"[^\s/_-]+[\s/_-]?|[\s/_-]", printable(" ".join(text.split()))):
+        if lines[-1] and text_inches([lines[-1] + piece.rstrip()], points) > inches:
+            lines.append("")
+        for character in piece:
+            if lines[-1] and text_inches([(lines[-1] + character).rstrip()], points) > inches:
+                lines.append("")
+            lines[-1] += character
+    return "\n".join(line.strip() for line in lines)
+
+
+def legend_fit(texts: Iterable[str], width: float, points: float = 10) -> tuple[float, int, float]:
+    """Inches of width that a legend needs (`width` or more), its columns and the inches of its height."""
+    # each text has a line or a patch before it and a gap after it
+    entries = np.array([text_inches([text], points) + 0.09 * points for text in texts])
+    width = max(width, entries.max() + 0.2)
+    for columns in range(len(entries), 0, -1):
+        if sum(column.max() for column in np.array_split(entries, columns)) <= width - 0.2:  # as matplotlib splits
+            break
+    return width, columns, 0.25 + 0.0215 * points * math.ceil(len(entries) / columns)
+
+
+def save(figure: Figure, save_path: Target, title: str = "") -> Path:
+    """Write the figure at 150 dpi, under its title, to `save_path` (PNG without a suffix) and return that path."""
+    if title:
+        figure.suptitle(wrapped(title, figure.get_figwidth() - 0.3, 12), fontsize=12)
+    path = Path(save_path)
+    path = path if path.suffix else path.with_suffix(".png")
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_bytes(picture.getvalue())
+    os.replace(unfinished, path)
+    return path

@@ -1,0 +1,141 @@
+"""From the scores of a test run to its figures: per set, per suite (macro mean), pooled; all with 95 % intervals."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.benchmarks import SUITES
+from evaluation.bootstrap import (
+    RESAMPLES,
+    Distribution,
+    Interval,
+    ResampledScores,
+    interval,
+    mean_distribution,
+    resample,
+)
+from evaluation.metrics import Metrics, binary_metrics, mean_metrics
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """What a model said about one set: one entry per image that could be read, in the order of the files.
+
+    Args:
+        paths: relative to the data root, see `evaluation.names.escaped`. labels: [N], 0 real, 1 generated.
+        logits: [N]. scores: [N] in [0, 1]. attention: [N, S], None for models without.
+    """
+
+    suite: str
+    generator: str
+    paths: tuple[str, ...]
+    labels: NDArray
+    logits: NDArray
+    scores: NDArray
+    attention: NDArray | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.suite}/{self.generator}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures by name, each in [0, 1] or None, and the 95 % intervals of those that have one."""
+
+    values: dict[str, float | None]
+    intervals: dict[str, Interval]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.values, "ci95": {name: list(ends) for name, ends in self.intervals.items()}}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All figures of a run.
+
+    Args:
+        sets, suites: {key: figures}. metrics: {key: `Metrics` of the set}. pooled: figures over the images of all sets.
+        pooled_metrics: their `Metrics`. n_sets: {suite: number of its sets}.
+    """
+
+    metrics: dict[str, Metrics]
+    sets: dict[str, Figures]
+    suites: dict[str, Figures]
+    n_sets: dict[str, int]
+    pooled_metrics: Metrics
+    pooled: Figures
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parts `sets`, `suites` and `pooled` of metrics.json, without what says which set it is."""
+        return {
+            "sets": {key: self.metrics[key].to_dict() | found.to_dict() for key, found in self.sets.items()},
+            "suites": {
+                suite: {"n_sets": self.n_sets[suite], **found.to_dict()} for suite, found in self.suites.items()
+            },
+            "pooled": self.pooled_metrics.to_dict() | self.pooled.to_dict(),
+        }
+
+
+def suites_of(sets: Sequence[ScoredSet]) -> dict[str, list[ScoredSet]]:
+    """The sets of each suite, the published tables first and in their order."""
+    order = list(SUITES)
+    names = sorted(
+        {s.suite for s in sets}, key=lambda suite: (order.index(suite) if suite in order else len(order), suite)
+    )
+    return {suite: [scored for scored in sets if scored.suite == suite] for suite in names}
+
+
+def summarise(sets: Sequence[ScoredSet], threshold: float | None, resamples: int = RESAMPLES, seed: int = 0) -> Summary:
+    """Figures and intervals of a run; the same scores, threshold, resamples and seed give the same, bit for bit.
+
+    Args:
+        sets: at least one. threshold: chosen on validation data, None without.
+        resamples: of the bootstrap, 0 for no intervals. Sets are resampled independently of each other.
+    """
+    distributions = {scored.key: _distribution(scored, threshold, resamples, seed) for scored in sets}
+    metrics = {scored.key: binary_metrics(scored.labels, scored.scores, threshold) for scored in sets}
+    by_suite = suites_of(sets)
+    pooled = ScoredSet(
+        "",
+        "",
+        (),
+        np.concatenate([scored.labels for scored in sets]),
+        np.concatenate([scored.logits for scored in sets]),
+        np.concatenate([scored.scores for scored in sets]),
+    )
+    pooled_metrics = binary_metrics(pooled.labels, pooled.scores, threshold)
+    return Summary(
+        metrics,
+        {key: _figures(metrics[key].values(), distributions[key]) for key in metrics},
+        {
+            suite: _figures(
+                mean_metrics([metrics[scored.key] for scored in of_suite]),
+                mean_distribution([distributions[scored.key] for scored in of_suite]),
+            )
+            for suite, of_suite in by_suite.items()
+        },
+        {suite: len(of_suite) for suite, of_suite in by_suite.items()},
+        pooled_metrics,
+        _figures(pooled_metrics.values(), _distribution(pooled, threshold, resamples, seed)),
+    )
+
+
+def set_seed(seed: int, key: str) -> int:
+    """A seed of its own for each set, so that sets are resampled independently and in any order."""
+    return zlib.crc32(key.encode("utf-8", "surrogateescape"), seed)
+
+
+def _distribution(scored: ScoredSet, threshold: float | None, resamples: int, seed: int) -> Distribution:
+    if not resamples:
+        return {}
+    scores = ResampledScores(scored.labels, scored.scores, threshold)
+    return resample([scores], resamples, set_seed(seed, scored.key))[0]
+
+
+def _figures(values: dict[str, float | None], distribution: Distribution) -> Figures:
+    return Figures(values, {name: interval(drawn) for name, drawn in distribution.items()})

@@ -1,0 +1,219 @@
+"""Tables of a test run: for the terminal and the .txt file, as Markdown, LaTeX and CSV."""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from data.benchmarks import SUITES
+from data.image_sets import unique_names
+from evaluation.metrics import LABELS
+from evaluation.names import markdown
+from evaluation.runs import TestRun
+from evaluation.summary import Figures, suites_of
+
+BRIEF = ("acc", "real_acc", "fake_acc", "ap", "auc")
+WITH_INTERVAL = ("acc", "balanced_acc", "ap", "auc", "eer")
+UNIT_SCALE = ("ece", "brier")
+"""Figures that are shown as they are; the others are shown in per cent."""
+LEGEND = (
+    "acc, real acc, fake acc, balanced acc: accuracy at 0.5; AP: average precision; AUC: area under the ROC curve; EER: equal "
+    "error rate; TPR@1%, TPR@5%: generated images found at that rate of false alarms; ECE: expected calibration error (15 bins); "
+    "Brier: mean squared error of the score; acc@val: accuracy at the threshold chosen on validation data."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table; images are None where they mean nothing (a mean)."""
+
+    name: str
+    n_real: int | None
+    n_fake: int | None
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class SuiteTable:
+    """The sets of a suite, and their macro mean last."""
+
+    suite: str
+    title: str
+    rows: list[Row]
+
+
+def suite_tables(run: TestRun) -> list[SuiteTable]:
+    """A table per suite, the published ones first."""
+    names, summary = unique_names(run.sets), run.summary
+    tables = []
+    for suite, sets in suites_of(run.sets).items():
+        rows = [
+            Row(names[s.key], summary.metrics[s.key].n_real, summary.metrics[s.key].n_fake, summary.sets[s.key])
+            for s in sets
+        ]
+        rows.append(Row("Mean", None, None, summary.suites[suite]))
+        table = SUITES[suite].table if suite in SUITES else None
+        tables.append(SuiteTable(suite, " - ".join(filter(None, (table, suite or sets[0].generator))), rows))
+    return tables
+
+
+def pooled_row(run: TestRun) -> Row:
+    """All images of all sets as one set."""
+    pooled = run.summary.pooled_metrics
+    return Row("Pooled", pooled.n_real, pooled.n_fake, run.summary.pooled)
+
+
+def shown(name: str, value: float | None) -> str:
+    """A figure as tables show it, '-' where it is undefined."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if name in UNIT_SCALE else f"{100 * value:.1f}"
+
+
+def shown_interval(name: str, figures: Figures) -> str:
+    """'97.5 [96.1, 98.6]', without brackets where there is no interval."""
+    value, ends = shown(name, figures.values[name]), figures.intervals.get(name)
+    return value if ends is None else f"{value} [{shown(name, ends[0])}, {shown(name, ends[1])}]"
+
+
+def defined(run: TestRun) -> list[str]:
+    """The figures that any set of a run has, in the order of `LABELS`."""
+    return [name for name in LABELS if any(f.values[name] is not None for f in run.summary.sets.values())]
+
+
+def remarks(run: TestRun) -> list[str]:
+    """What a reader must know beside the figures."""
+    names, found = unique_names(run.sets), []
+    one_class = [names[key] for key, metrics in run.summary.metrics.items() if metrics.auc is None]
+    if one_class:
+        found.append(f"AP, AUC and all that compares the classes are undefined with one class: {', '.join(one_class)}")
+    leaks = {k: a for k, a in run.head.get("format_leak", {}).items() if k in names and a is not None and a > 0.6}
+    if leaks:
+        listed = ", ".join(f"{names[key]} (AUC {auc:.2f})" for key, auc in leaks.items())
+        found.append(f"file format, size and compression alone tell real from fake: {listed}")
+    if run.head.get("equalize"):
+        found.append(f"every picture was re-encoded before scoring: {run.head['equalize']}")
+    if run.head["threshold"] is None:
+        found.append("the checkpoint holds no validation threshold, so there is no accuracy at one")
+    return found
+
+
+def text_report(run: TestRun) -> str:
+    """The figures of all suites, what was tested how, and what was left out."""
+    protocols = run.head.get("protocol", {})
+    parts = [f"model: {run.name}", f"data: {run.head.get('dataroot', '?')}"]
+    for table in suite_tables(run):
+        of_suite = {protocols[s.key]["name"] for s in run.sets if s.suite == table.suite and s.key in protocols}
+        parts += ["", f"{table.title} (protocol {', '.join(sorted(of_suite)) or '?'}; figures in %)"]
+        parts.append(_grid(table.rows, BRIEF, "simple"))
+    if len(run.sets) > 1:
+        parts += ["", "all images together", _grid([pooled_row(run)], BRIEF, "simple")]
+    parts += ["", *remarks(run), f"left out: {_left_out(run)} files"]
+    parts += [f"  {one['path']}: {one['reason']}" for one in run.head["skipped"] if "condition" not in one]
+    return "\n".join(parts) + "\n"
+
+
+def _left_out(run: TestRun) -> int:
+    return sum("condition" not in one for one in run.head["skipped"])
+
+
+def _grid(rows: Sequence[Row], names: Sequence[str], style: str, intervals: bool = False) -> str:
+    """A table of rows in one of tabulate's styles; names are harmless already, but for what a style itself understands."""
+    clean = markdown if style == "pipe" else str
+    cell = shown_interval if intervals else lambda name, figures: shown(name, figures.values[name])
+    table = [
+        [
+            clean(row.name),
+            *("" if n is None else n for n in (row.n_real, row.n_fake)),
+            *(cell(n, row.figures) for n in names),
+        ]
+        for row in rows
+    ]
+    headers = ["generator", "real", "fake", *(LABELS[name] for name in names)]
+    align = ["left"] + ["right"] * (len(headers) - 1)
+    # disable_numparse: a generator may be called 1e3
+    return tabulate(table, headers, style, colalign=align, disable_numparse=True)
+
+
+def markdown_tables(run: TestRun) -> str:
+    """All figures by suite, then those with 95 % intervals; under degradations, where they were tried."""
+    parts = [f"# {markdown(run.name)}", ""]
+    parts += [f"- {markdown(remark)}" for remark in remarks(run)]
+    for table in suite_tables(run):
+        parts += ["", f"## {markdown(table.title)}", "", _grid(table.rows, defined(run), "pipe")]
+        parts += ["", "95 % intervals:", "", _grid(table.rows, WITH_INTERVAL, "pipe", intervals=True)]
+    rows = [pooled_row(run)]
+    parts += ["", "## All images together", "", _grid(rows, defined(run), "pipe")]
+    parts += ["", _grid(rows, WITH_INTERVAL, "pipe", intervals=True)]
+    if run.robustness:
+        headers, body = robustness_table(run)
+        table_text = tabulate(body, [markdown(h) for h in headers], "pipe", disable_numparse=True)
+        parts += ["", f"## {ROBUSTNESS_TITLE}", "", table_text]
+    return "\n".join([*parts, "", f"In %, ECE and Brier from 0 to 1. {LEGEND}", ""])
+
+
+def latex_tables(run: TestRun) -> str:
+    r"""A `table` environment per suite, for `\usepackage{booktabs}`; figures in % with their 95 % intervals."""
+    parts = [r"% needs \usepackage{booktabs}"]
+    for table in [*suite_tables(run), SuiteTable("", "all images together", [pooled_row(run)])]:
+        grid = _grid(table.rows, WITH_INTERVAL, "latex_booktabs", intervals=True)
+        parts += ["", latex_table(f"{table.title}: {run.name}, in % with 95 % intervals", grid)]
+    if run.robustness:
+        headers, body = robustness_table(run)
+        grid = tabulate(body, headers, "latex_booktabs", disable_numparse=True)
+        parts += ["", latex_table(f"{ROBUSTNESS_TITLE}: {run.name}", grid)]
+    return "\n".join(parts) + "\n"
+
+
+def latex_table(caption: str, grid: str) -> str:
+    """A table environment around a tabular; the caption is escaped as tabulate escapes a cell, the tabular made harmless."""
+    cell = tabulate([[caption]], tablefmt="latex", disable_numparse=True).splitlines()[2]
+    text = cell.strip().removesuffix(r"\\").strip()
+    grid = re.sub(
+        r"^(\s*)(?=[\[*])", r"\1{}", grid, flags=re.MULTILINE
+    )  # after the \\ of a row these would be its options
+    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{text}}}", r"\small", grid, r"\end{table}"])
+
+
+ROBUSTNESS_TITLE = "AUC in % under degradations"
+
+
+def robustness_table(run: TestRun) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of AUC: a degradation down, the sets across, then their mean. Sets without AUC are left out."""
+    names = unique_names(run.sets)
+    keys = [scored.key for scored in run.sets if run.summary.metrics[scored.key].auc is not None]
+    body = []
+    for condition, summary in run.robustness_summaries.items():
+        values = [summary.metrics[key].auc if key in summary.metrics else None for key in keys]
+        measured = [value for value in values if value is not None]
+        mean = sum(measured) / len(measured) if measured and len(measured) == len(keys) else None
+        body.append([condition, *(shown("auc", value) for value in values), shown("auc", mean)])
+    return ["degradation", *(names[key] for key in keys), "mean"], body
+
+
+def write_csv(run: TestRun, path: Path) -> None:
+    """One line per set, suite and all images pooled; figures and ends of their 95 % intervals in [0, 1], empty if undefined."""
+    headers = [f"{name}{end}" for name in LABELS for end in ("", "_low", "_high")]
+    summary, pooled = run.summary, run.summary.pooled_metrics
+    lines: list[tuple[list[Any], Figures]] = [
+        (
+            ["set", s.suite, s.generator, summary.metrics[s.key].n_real, summary.metrics[s.key].n_fake],
+            summary.sets[s.key],
+        )
+        for s in run.sets
+    ]
+    lines += [(["suite mean", suite, "", "", ""], figures) for suite, figures in summary.suites.items()]
+    lines.append((["pooled", "", "", pooled.n_real, pooled.n_fake], summary.pooled))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["kind", "suite", "generator", "n_real", "n_fake", *headers])
+        for first, figures in lines:
+            ends = (figures.intervals.get(name, (None, None)) for name in LABELS)
+            numbers = [
+                n for name, (low, high) in zip(LABELS, ends, strict=True) for n in (figures.values[name], low, high)
+            ]
+            writer.writerow([*first, *("" if number is None else repr(number) for number in numbers)])

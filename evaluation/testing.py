@@ -1,0 +1,136 @@
+"""From a checkpoint and folders of images to a `TestRun`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import scipy
+import sklearn
+
+from data import evaluation_loader
+from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
+from data.image_sets import ImageSet
+from data.protocols import evaluation_protocol
+from evaluation.evaluate import Predictions, predict_variants, trained_protocol
+from evaluation.format_leak import LEAK, format_leak
+from evaluation.names import escaped, relative_name
+from evaluation.runs import SCHEMA, TestRun, bootstrap_settings
+from evaluation.summary import ScoredSet
+from networks.checkpoint import LoadedModel
+from networks.factory import MULTISCALE
+from networks.npr import scale_keys
+from networks.trainer import versions
+from options.test_options import TestOptions
+from util import UserError, choose_device, log
+
+
+def run_test(
+    loaded: LoadedModel,
+    dataroot: Path,
+    sets: Sequence[ImageSet],
+    opt: TestOptions,
+    leaks: dict[str, float | None] | None = None,
+) -> TestRun:
+    """Score one checkpoint on each set in turn, under the set's protocol (see `evaluation_protocol`).
+
+    Args:
+        opt: protocol and geometry flags, --equalize, --robustness, --bootstrap, batch size, precision, device.
+        leaks: what `format_leaks` found, to be kept with the results.
+
+    Raises:
+        UserError: no image of any set can be read.
+    """
+    equalize = equalization(opt.equalize)
+    variants = [equalize.then(condition) for condition in (robustness_grid() if opt.robustness else [NOTHING])]
+    loaded.model.to(choose_device(opt.gpu_ids))
+    scored: dict[str, list[ScoredSet]] = {variant.name: [] for variant in variants}
+    skipped: list[dict[str, str]] = []
+    protocols: dict[str, Any] = {}
+    for images in sets:
+        protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
+        loader = evaluation_loader(images, protocol, opt.batch_size, opt.num_threads, variants)
+        said = predict_variants(loaded.model, loader, opt.precision, progress=images.generator)
+        skipped += _skipped(said, variants, dataroot)
+        if not len(said[0].labels):
+            log.warning("left out %s: none of its images could be read", images.key)
+            continue
+        for variant, predictions in zip(variants, said, strict=True):
+            if len(predictions.labels):
+                scored[variant.name].append(_scored(images, predictions, dataroot))
+        protocols[scored[CLEAN][-1].key] = protocol.to_dict()
+    if not scored[CLEAN]:
+        raise UserError(f"--dataroot {dataroot}: none of its images could be read")
+    head = _head(loaded, dataroot, opt) | {"protocol": protocols}
+    head |= {"format_leak": {escaped(key): auc for key, auc in (leaks or {}).items()}, "skipped": skipped}
+    attention = loaded.config.model_type == MULTISCALE
+    columns = tuple(f"attention_{key}" for key in scale_keys(loaded.config.scales)) if attention else ()
+    robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}
+    return TestRun(head, scored[CLEAN], robust, columns)
+
+
+def equalization(text: str | None) -> Degradation:
+    """What --equalize does to every picture of both classes before anything else.
+
+    Raises:
+        UserError: no such degradation.
+    """
+    try:
+        return parse_degradation(text) if text else NOTHING
+    except ValueError as error:
+        raise UserError(f"--equalize {text}: {error}") from None
+
+
+def format_leaks(sets: Sequence[ImageSet], equalized: bool = False) -> dict[str, float | None]:
+    """`format_leak` of each set, with a warning where the files' encoding alone tells its classes apart."""
+    leaks = {images.key: format_leak(images) for images in sets}
+    for key, auc in leaks.items():
+        if auc is not None and auc > LEAK:
+            advice = "equalised here" if equalized else "score again with --equalize jpeg:90 and report both"
+            log.warning(
+                "%s: file format, size and compression alone tell real from fake with AUC %.2f; %s",
+                key.removeprefix("/"),
+                auc,
+                advice,
+            )
+    return leaks
+
+
+def _scored(images: ImageSet, said: Predictions, dataroot: Path) -> ScoredSet:
+    return ScoredSet(
+        escaped(images.suite),
+        escaped(images.generator),
+        tuple(relative_name(images.paths[index], dataroot) for index in said.indices),
+        said.labels,
+        said.logits,
+        said.scores,
+        said.attention_weights,
+    )
+
+
+def _skipped(said: Sequence[Predictions], variants: Sequence[Degradation], dataroot: Path) -> list[dict[str, str]]:
+    """Files without a score; a degradation is named where the picture has a score without it."""
+    skipped = [{"path": relative_name(path, dataroot), "reason": why} for path, why in said[0].left_out.items()]
+    for variant, predictions in zip(variants, said, strict=True):
+        skipped += [
+            {"path": relative_name(path, dataroot), "reason": why, "condition": variant.name}
+            for path, why in predictions.left_out.items()
+            if path not in said[0].left_out
+        ]
+    return skipped
+
+
+def _head(loaded: LoadedModel, dataroot: Path, opt: TestOptions) -> dict[str, Any]:
+    model = {"name": escaped(loaded.name), "path": escaped(str(loaded.path)), "epoch": loaded.epoch}
+    return {
+        "schema": SCHEMA,
+        "model": model | loaded.config.to_dict() | {"training": loaded.meta.get("options")},
+        "dataroot": escaped(str(dataroot)),
+        "classes": list(opt.classes),
+        "precision": opt.precision,
+        "equalize": opt.equalize,
+        "grid": [condition.name for condition in robustness_grid()] if opt.robustness else [],
+        "checkpoint_sha256": loaded.sha256,
+        "versions": versions() | {"scikit-learn": sklearn.__version__, "scipy": scipy.__version__},
+        "threshold": loaded.meta.get("val_threshold"),
+        "bootstrap": bootstrap_settings(opt.bootstrap, opt.seed),
+    }

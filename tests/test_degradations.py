@@ -1,0 +1,131 @@
+"""Degradations against Pillow and SciPy used by hand; pictures that come once per variant."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from data import evaluation_loader
+from data.datasets import read_image
+from data.degradations import EXAMPLES, NOTHING, ROBUSTNESS, parse_degradation, robustness_grid
+from data.layouts import load_set
+from data.transforms import Protocol
+from tests.conftest import make_set
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+
+
+def degraded(text: str, picture: Image.Image = PICTURE, seed: int = 0) -> Image.Image:
+    return parse_degradation(text)(picture, np.random.default_rng(seed))
+
+
+def encoded(picture: Image.Image, **how: object) -> Image.Image:
+    buffer = io.BytesIO()
+    picture.save(buffer, **how)
+    return Image.open(buffer).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("clean", PICTURE),
+        ("jpeg:75", encoded(PICTURE, format="JPEG", quality=75)),
+        ("webp:50", encoded(PICTURE, format="WEBP", quality=50)),
+        ("resize:0.5:bilinear", PICTURE.resize((30, 20), Image.Resampling.BILINEAR)),
+        ("resize:1.25:bicubic", PICTURE.resize((75, 50), Image.Resampling.BICUBIC)),
+        ("crop:0.5", PICTURE.crop((15, 10, 45, 30))),
+        ("noise:0", PICTURE),
+        (
+            "resize:0.75:bilinear+jpeg:75",
+            encoded(PICTURE.resize((45, 30), Image.Resampling.BILINEAR), format="JPEG", quality=75),
+        ),
+        ("jpeg:90+jpeg:75", encoded(encoded(PICTURE, format="JPEG", quality=90), format="JPEG", quality=75)),
+    ],
+)
+def test_is_what_the_library_does(text: str, expected: Image.Image) -> None:
+    assert np.array_equal(np.asarray(degraded(text)), np.asarray(expected))
+
+
+def test_blur_is_scipys_on_each_channel() -> None:
+    expected = [gaussian_filter(np.asarray(PICTURE, np.float32)[:, :, c], 1.0) for c in range(3)]
+    assert np.abs(np.asarray(degraded("blur:1"), float) - np.stack(expected, axis=2)).max() <= 0.51
+
+
+def test_noise_has_its_standard_deviation_and_follows_the_generator() -> None:
+    grey = Image.new("RGB", (200, 200), (128, 128, 128))
+    assert np.asarray(degraded("noise:5", grey), float).std() == pytest.approx(5, rel=0.02)
+    assert np.array_equal(np.asarray(degraded("noise:5", grey, 1)), np.asarray(degraded("noise:5", grey, 1)))
+    assert not np.array_equal(np.asarray(degraded("noise:5", grey, 1)), np.asarray(degraded("noise:5", grey, 2)))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("gif:3", "'gif:3' is no degradation.*jpeg:75"),
+        ("jpeg", "write it as jpeg:75"),
+        ("jpeg:0", "write it as jpeg:75.*not between 1 and 100"),
+        ("jpeg:x", "write it as jpeg:75"),
+        ("jpeg:1:2", "write it as jpeg:75"),
+        ("resize:0.5", "write it as resize:0.5:bilinear"),
+        ("resize:0.5:cubic", "write it as resize:0.5:bilinear"),
+        ("blur:-1", "not between"),
+        ("jpeg:75+", "is no degradation"),
+        ("blur:nan", "not between"),
+    ],
+)
+def test_mistakes_say_what_would_be_right(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse_degradation(text)
+
+
+def test_grid_begins_clean_and_has_each_condition_once() -> None:
+    names = [degradation.name for degradation in robustness_grid()]
+    assert names[0] == "clean" and len(set(names)) == len(names)
+    assert {"jpeg:95", "jpeg:90", "jpeg:75", "jpeg:50", "blur:0.5", "blur:1", "blur:2"} <= set(names)
+    assert {f"resize:{f}:{i}" for f in ("0.5", "0.75", "1.25") for i in ("bilinear", "bicubic")} <= set(names)
+    assert all(parse_degradation(example) for example in EXAMPLES)
+    assert all("clean" in family.values() for family in ROBUSTNESS.values())
+
+
+def test_equalising_comes_first_and_keeps_the_conditions_name() -> None:
+    both = parse_degradation("jpeg:90").then(parse_degradation("blur:1"))
+    expected = degraded("blur:1", degraded("jpeg:90"))
+    assert both.name == "blur:1"
+    assert np.array_equal(np.asarray(both(PICTURE, np.random.default_rng(0))), np.asarray(expected))
+
+
+def variants(folder: Path, batch_size: int, workers: int = 0) -> tuple[dict[tuple[int, int], torch.Tensor], list[dict]]:
+    """Pictures by (file, variant), and what was left out of each variant."""
+    conditions = [NOTHING, parse_degradation("resize:0.5:bilinear"), parse_degradation("noise:3")]
+    loader = evaluation_loader(load_set(folder), Protocol("p", crop=20), batch_size, workers, conditions)
+    found = {}
+    for batch in loader.batches():
+        assert len(batch.images) <= max(batch_size, len(conditions))
+        for image, index, variant in zip(batch.images, batch.indices.tolist(), batch.variants.tolist(), strict=True):
+            found[index, variant] = image
+    return found, [{Path(path).name: why for path, why in left_out.items()} for left_out in loader.left_out_of]
+
+
+def test_every_file_is_decoded_once_and_comes_once_per_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_set(tmp_path, 3, size=40)
+    opened: list[str] = []
+    monkeypatch.setattr("data.datasets.read_image", lambda path: opened.append(path) or read_image(path))
+    found, left_out = variants(tmp_path, batch_size=8)
+    assert len(opened) == len(set(opened)) == 6
+    assert set(found) == {(index, variant) for index in range(6) for variant in range(3)}
+    assert left_out == [{}, {}, {}]
+    one, _ = variants(tmp_path, batch_size=1)
+    spread, _ = variants(tmp_path, batch_size=4, workers=2)
+    assert all(torch.equal(found[key], one[key]) and torch.equal(found[key], spread[key]) for key in found)
+
+
+def test_a_picture_too_small_for_one_variant_only_is_left_out_of_that(tmp_path: Path) -> None:
+    make_set(tmp_path, 1, size=40)
+    Image.new("RGB", (24, 24)).save(tmp_path / "0_real" / "small.png")  # 12x12 at half size, below the crop of 20
+    (tmp_path / "0_real" / "text.png").write_text("no")
+    _, left_out = variants(tmp_path, batch_size=8)
+    assert [set(names) for names in left_out] == [{"text.png"}, {"text.png", "small.png"}, {"text.png"}]

@@ -1,0 +1,99 @@
+"""Compute every figure of a test run again, from its predictions.csv alone, and compare with its metrics.json.
+
+    python -m tools.recompute results/my_model_2026_01_31_12_00_00_Generalization_Test
+    python -m tools.recompute FOLDER --output again      # also writes metrics.json, tables, pictures and report.html anew
+
+Only settings are taken from metrics.json: the threshold (it was chosen on other data) and the bootstrap's resamples and
+seed. Without metrics.json there is no threshold (see --threshold) and nothing to compare with.
+
+Exit status: 0 all figures agree, 1 some differ, 2 the folder or the command line is wrong.
+"""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.artefacts import write_derived
+from evaluation.runs import FIGURES, METRICS_FILE, bootstrap_settings, read_document, read_run
+from evaluation.tables import text_report
+from options.base_options import OneLineParser
+from options.flags import number, whole
+from util import UserError, run_script
+
+
+def differences(written: Any, computed: Any, place: str = "") -> Iterator[str]:
+    """Where two nested documents differ, as 'place: written, computed'; numbers may differ in their last digits."""
+    if isinstance(written, dict) and isinstance(computed, dict):
+        for key in [*written, *(key for key in computed if key not in written)]:
+            yield from differences(written.get(key), computed.get(key), f"{place} {key}".strip())
+    elif isinstance(written, list) and isinstance(computed, list) and len(written) == len(computed):
+        for position, pair in enumerate(zip(written, computed, strict=True)):
+            yield from differences(*pair, f"{place} [{position}]")
+    elif isinstance(written, float) and isinstance(computed, float):
+        if not math.isclose(written, computed, rel_tol=1e-9, abs_tol=1e-12):
+            yield f"{place}: written {written!r}, computed {computed!r}"
+    elif written != computed:
+        yield f"{place}: written {written!r}, computed {computed!r}"
+
+
+def count_numbers(value: Any) -> int:
+    """How many numbers a nested document holds."""
+    if isinstance(value, dict | list):
+        return sum(map(count_numbers, value.values() if isinstance(value, dict) else value))
+    return int(isinstance(value, int | float))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = OneLineParser(
+        prog="python -m tools.recompute",
+        description="Compute every figure of a test run from its predictions.csv and compare with its metrics.json.",
+        epilog=(__doc__ or "").split("\n\n", 1)[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("folder", type=Path, help="folder that test.py wrote")
+    made.add_argument("--output", type=Path, metavar="DIR", help="write figures, tables, pictures and report there")
+    made.add_argument("--threshold", type=number(minimum=0, maximum=1), help="instead of the one in metrics.json")
+    made.add_argument(
+        "--bootstrap", type=whole(0, 100_000), metavar="N", help="resamples, instead of those in metrics.json"
+    )
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Recompute; returns 0 if all figures agree, else 1."""
+    opt = parser().parse_args(argv)
+    if not opt.folder.is_dir():
+        raise UserError(f"{opt.folder}: no such folder; give the one that test.py wrote")
+    run = read_run(opt.folder)
+    changed: dict[str, Any] = {} if opt.threshold is None else {"threshold": opt.threshold}
+    if opt.bootstrap is not None:
+        changed["bootstrap"] = bootstrap_settings(opt.bootstrap, run.head["bootstrap"]["seed"])
+    run = dataclasses.replace(run, head=run.head | changed)
+    print(text_report(run))
+    if opt.output:
+        try:
+            opt.output.mkdir(parents=True, exist_ok=True)
+            write_derived(run, opt.output)
+            run.write_data(opt.output)
+        except OSError as error:
+            raise UserError(f"--output {opt.output}: cannot write there ({error.strerror})") from None
+        print(f"written: {opt.output / 'report.html'}")
+    if changed or not (opt.folder / METRICS_FILE).exists():
+        print("not compared: other settings" if changed else f"not compared: no {METRICS_FILE} in {opt.folder}")
+        return 0
+    document = read_document(opt.folder)
+    written, computed = ({name: d[name] for name in FIGURES if name in d} for d in (document, run.figures()))
+    found = list(differences(written, computed))
+    print(f"{count_numbers(computed)} numbers computed, {len(found)} differ from {opt.folder / METRICS_FILE}")
+    for line in found[:20]:
+        print(f"  {line}")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    run_script(main)
