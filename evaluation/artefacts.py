@@ -13,14 +13,14 @@ from evaluation.names import escaped
 from evaluation.runs import METRICS_FILE, TestRun, read_document
 from evaluation.tables import (
     LEGEND,
-    ROBUSTNESS_TITLE,
     Row,
     defined,
     latex_tables,
     markdown_tables,
     pooled_row,
+    protocol_name,
     remarks,
-    robustness_table,
+    robustness_tables,
     shown,
     suite_tables,
     text_report,
@@ -81,17 +81,19 @@ def draw(run: TestRun, folder: Path) -> list[Picture]:
         pictures.append(Picture(roc, "ROC curve of each set, with linear and with logarithmic false-positive rate"))
     histograms = plot_score_histograms(sets, folder / "scores.png", threshold=run.head["threshold"])
     pictures.append(Picture(histograms, "histograms of the scores of real and generated images of each set"))
-    if run.robustness and both:
+    if run.robustness:
+        metric = "auc" if both else "acc"
+        keys = both or [scored.key for scored in run.sets]
         values = {
             names[key]: {
-                condition: summary.metrics[key].auc if key in summary.metrics else None
+                condition: summary.sets[key].values[metric] if key in summary.sets else None
                 for condition, summary in run.robustness_summaries.items()
             }
-            for key in both
+            for key in keys
         }
         families = {family: list(conditions.items()) for family, conditions in ROBUSTNESS.items()}
-        curves = plot_robustness(values, families, folder / "robustness.png")
-        pictures.append(Picture(curves, "AUC of each set under growing degradations"))
+        curves = plot_robustness(values, families, folder / "robustness.png", metric=LABELS[metric])
+        pictures.append(Picture(curves, f"{LABELS[metric]} of each set under growing degradations"))
     return pictures
 
 
@@ -104,12 +106,10 @@ def report_page(run: TestRun, pictures: list[Picture]) -> Page:
         Section("Scores", "", pictures=[picture for picture in pictures if picture.path.stem != "robustness"]),
     ]
     if run.robustness:
-        headers, body = robustness_table(run)
         curves = [picture for picture in pictures if picture.path.stem == "robustness"]
-        table = Table(headers, plain_rows(body))
-        sections.append(
-            Section("Robustness", f"{ROBUSTNESS_TITLE}, applied in memory before the protocol.", [table], curves)
-        )
+        tables = [Table(headers, plain_rows(body), title) for title, headers, body in robustness_tables(run)]
+        text = "Each degradation is applied in memory before the protocol, to real and generated pictures alike."
+        sections.append(Section("Robustness", text, tables, curves))
     if head.get("protocol"):
         sections.append(Section("Protocols", "How the pictures of each set were preprocessed.", [_protocol_table(run)]))
     if skipped:
@@ -165,8 +165,7 @@ def _protocol_table(run: TestRun) -> Table:
         size = f"{protocol['resize']}x{protocol['resize']}" if protocol["resize"] else "native"
         crop = f"{protocol['crop']}{', tiled' if protocol['tile'] else ''}" if protocol["crop"] else "none"
         leak = leaks.get(key)
-        name = f"{protocol['name']} (v{protocol.get('version', 1)})"
-        rows.append([names.get(key, key), name, size, crop, "-" if leak is None else f"{leak:.2f}"])
+        rows.append([names.get(key, key), protocol_name(run, key), size, crop, "-" if leak is None else f"{leak:.2f}"])
     return Table(["generator", "protocol", "resize", "crop", "AUC of file formats alone"], plain_rows(rows))
 
 

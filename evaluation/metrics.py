@@ -21,7 +21,7 @@ LABELS = {
     "acc": "acc",
     "real_acc": "real acc",
     "fake_acc": "fake acc",
-    "balanced_acc": "balanced acc",
+    "balanced_acc": "bal. acc",
     "ap": "AP",
     "auc": "AUC",
     "eer": "EER",

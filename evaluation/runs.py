@@ -186,7 +186,7 @@ def read_run(folder: Path) -> TestRun:
     head: dict[str, Any] = {}
     if (folder / METRICS_FILE).exists():
         head = {key: value for key, value in read_document(folder).items() if key not in FIGURES}
-    defaults = {"schema": SCHEMA, "model": {"name": escaped(folder.resolve().name)}}
+    defaults: dict[str, Any] = {"schema": SCHEMA, "model": {"name": escaped(folder.resolve().name)}}
     defaults |= {"threshold": None, "bootstrap": bootstrap_settings(), "skipped": []}
     head |= {key: value for key, value in defaults.items() if key not in head}
     conditions, attention = read_predictions(folder / PREDICTIONS_FILE)

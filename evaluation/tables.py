@@ -21,7 +21,7 @@ WITH_INTERVAL = ("acc", "balanced_acc", "ap", "auc", "eer")
 UNIT_SCALE = ("ece", "brier")
 """Figures that are shown as they are; the others are shown in per cent."""
 LEGEND = (
-    "acc, real acc, fake acc, balanced acc: accuracy at 0.5; AP: average precision; AUC: area under the ROC curve; EER: equal "
+    "acc, real acc, fake acc, bal. (balanced) acc: accuracy at 0.5; AP: average precision; AUC: area under the ROC curve; EER: equal "
     "error rate; TPR@1%, TPR@5%: generated images found at that rate of false alarms; ECE: expected calibration error (15 bins); "
     "Brier: mean squared error of the score; acc@val: accuracy at the threshold chosen on validation data."
 )
@@ -39,9 +39,8 @@ class Row:
 
 @dataclass(frozen=True)
 class SuiteTable:
-    """The sets of a suite, and their macro mean last."""
+    """The sets of a suite, and their macro mean last; the title names the published table and the protocol."""
 
-    suite: str
     title: str
     rows: list[Row]
 
@@ -57,8 +56,16 @@ def suite_tables(run: TestRun) -> list[SuiteTable]:
         ]
         rows.append(Row("Mean", None, None, summary.suites[suite]))
         table = SUITES[suite].table if suite in SUITES else None
-        tables.append(SuiteTable(suite, " - ".join(filter(None, (table, suite or sets[0].generator))), rows))
+        title = " - ".join(filter(None, (table, suite or sets[0].generator)))
+        protocols = sorted({protocol_name(run, scored.key) for scored in sets})
+        tables.append(SuiteTable(f"{title} (protocol {', '.join(protocols)})", rows))
     return tables
+
+
+def protocol_name(run: TestRun, key: str) -> str:
+    """Name and version of the preprocessing of a set, 'resize256 v1'; '?' where scores came alone."""
+    protocol = run.head.get("protocol", {}).get(key)
+    return f"{protocol['name']} v{protocol.get('version', 1)}" if protocol else "?"
 
 
 def pooled_row(run: TestRun) -> Row:
@@ -104,12 +111,9 @@ def remarks(run: TestRun) -> list[str]:
 
 def text_report(run: TestRun) -> str:
     """The figures of all suites, what was tested how, and what was left out."""
-    protocols = run.head.get("protocol", {})
     parts = [f"model: {run.name}", f"data: {run.head.get('dataroot', '?')}"]
     for table in suite_tables(run):
-        of_suite = {protocols[s.key]["name"] for s in run.sets if s.suite == table.suite and s.key in protocols}
-        parts += ["", f"{table.title} (protocol {', '.join(sorted(of_suite)) or '?'}; figures in %)"]
-        parts.append(_grid(table.rows, BRIEF, "simple"))
+        parts += ["", f"{table.title}, figures in %", _grid(table.rows, BRIEF, "simple")]
     if len(run.sets) > 1:
         parts += ["", "all images together", _grid([pooled_row(run)], BRIEF, "simple")]
     parts += ["", *remarks(run), f"left out: {_left_out(run)} files"]
@@ -149,23 +153,21 @@ def markdown_tables(run: TestRun) -> str:
     rows = [pooled_row(run)]
     parts += ["", "## All images together", "", _grid(rows, defined(run), "pipe")]
     parts += ["", _grid(rows, WITH_INTERVAL, "pipe", intervals=True)]
-    if run.robustness:
-        headers, body = robustness_table(run)
-        table_text = tabulate(body, [markdown(h) for h in headers], "pipe", disable_numparse=True)
-        parts += ["", f"## {ROBUSTNESS_TITLE}", "", table_text]
+    for title, headers, body in robustness_tables(run):
+        grid = tabulate(body, [markdown(header) for header in headers], "pipe", disable_numparse=True)
+        parts += ["", f"## {title}", "", grid]
     return "\n".join([*parts, "", f"In %, ECE and Brier from 0 to 1. {LEGEND}", ""])
 
 
 def latex_tables(run: TestRun) -> str:
     r"""A `table` environment per suite, for `\usepackage{booktabs}`; figures in % with their 95 % intervals."""
     parts = [r"% needs \usepackage{booktabs}"]
-    for table in [*suite_tables(run), SuiteTable("", "all images together", [pooled_row(run)])]:
+    for table in [*suite_tables(run), SuiteTable("all images together", [pooled_row(run)])]:
         grid = _grid(table.rows, WITH_INTERVAL, "latex_booktabs", intervals=True)
         parts += ["", latex_table(f"{table.title}: {run.name}, in % with 95 % intervals", grid)]
-    if run.robustness:
-        headers, body = robustness_table(run)
+    for title, headers, body in robustness_tables(run):
         grid = tabulate(body, headers, "latex_booktabs", disable_numparse=True)
-        parts += ["", latex_table(f"{ROBUSTNESS_TITLE}: {run.name}", grid)]
+        parts += ["", latex_table(f"{title}: {run.name}", grid)]
     return "\n".join(parts) + "\n"
 
 
@@ -173,47 +175,45 @@ def latex_table(caption: str, grid: str) -> str:
     """A table environment around a tabular; the caption is escaped as tabulate escapes a cell, the tabular made harmless."""
     cell = tabulate([[caption]], tablefmt="latex", disable_numparse=True).splitlines()[2]
     text = cell.strip().removesuffix(r"\\").strip()
-    grid = re.sub(
-        r"^(\s*)(?=[\[*])", r"\1{}", grid, flags=re.MULTILINE
-    )  # after the \\ of a row these would be its options
+    # after the \\ of a row, a name that begins so would be taken for its options
+    grid = re.sub(r"^(\s*)(?=[\[*])", r"\1{}", grid, flags=re.MULTILINE)
     return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{text}}}", r"\small", grid, r"\end{table}"])
 
 
-ROBUSTNESS_TITLE = "AUC in % under degradations"
+def robustness_tables(run: TestRun) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, headers and rows of AUC and of accuracy at 0.5: a degradation down, the sets across, then their mean.
 
-
-def robustness_table(run: TestRun) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of AUC: a degradation down, the sets across, then their mean. Sets without AUC are left out."""
-    names = unique_names(run.sets)
-    keys = [scored.key for scored in run.sets if run.summary.metrics[scored.key].auc is not None]
-    body = []
-    for condition, summary in run.robustness_summaries.items():
-        values = [summary.metrics[key].auc if key in summary.metrics else None for key in keys]
-        measured = [value for value in values if value is not None]
-        mean = sum(measured) / len(measured) if measured and len(measured) == len(keys) else None
-        body.append([condition, *(shown("auc", value) for value in values), shown("auc", mean)])
-    return ["degradation", *(names[key] for key in keys), "mean"], body
+    Sets for which the figure is undefined are left out; empty without degradations.
+    """
+    names, tables = unique_names(run.sets), []
+    for metric in ("auc", "acc") if run.robustness else ():
+        keys = [scored.key for scored in run.sets if run.summary.sets[scored.key].values[metric] is not None]
+        body = []
+        for condition, summary in run.robustness_summaries.items():
+            values = [summary.sets[key].values[metric] if key in summary.sets else None for key in keys]
+            measured = [value for value in values if value is not None]
+            mean = sum(measured) / len(measured) if len(measured) == len(keys) > 0 else None
+            body.append([condition, *(shown(metric, value) for value in values), shown(metric, mean)])
+        if keys:
+            headers = ["degradation", *(names[key] for key in keys), "mean"]
+            tables.append((f"{LABELS[metric]} in % under degradations", headers, body))
+    return tables
 
 
 def write_csv(run: TestRun, path: Path) -> None:
     """One line per set, suite and all images pooled; figures and ends of their 95 % intervals in [0, 1], empty if undefined."""
     headers = [f"{name}{end}" for name in LABELS for end in ("", "_low", "_high")]
     summary, pooled = run.summary, run.summary.pooled_metrics
-    lines: list[tuple[list[Any], Figures]] = [
-        (
-            ["set", s.suite, s.generator, summary.metrics[s.key].n_real, summary.metrics[s.key].n_fake],
-            summary.sets[s.key],
-        )
-        for s in run.sets
-    ]
-    lines += [(["suite mean", suite, "", "", ""], figures) for suite, figures in summary.suites.items()]
-    lines.append((["pooled", "", "", pooled.n_real, pooled.n_fake], summary.pooled))
+    lines: list[tuple[list[Any], Figures]] = []
+    for scored in run.sets:
+        counts, protocol = summary.metrics[scored.key], protocol_name(run, scored.key)
+        about = ["set", scored.suite, scored.generator, protocol, counts.n_real, counts.n_fake]
+        lines.append((about, summary.sets[scored.key]))
+    lines += [(["suite mean", suite, "", "", "", ""], figures) for suite, figures in summary.suites.items()]
+    lines.append((["pooled", "", "", "", pooled.n_real, pooled.n_fake], summary.pooled))
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["kind", "suite", "generator", "n_real", "n_fake", *headers])
-        for first, figures in lines:
-            ends = (figures.intervals.get(name, (None, None)) for name in LABELS)
-            numbers = [
-                n for name, (low, high) in zip(LABELS, ends, strict=True) for n in (figures.values[name], low, high)
-            ]
-            writer.writerow([*first, *("" if number is None else repr(number) for number in numbers)])
+        writer.writerow(["kind", "suite", "generator", "protocol", "n_real", "n_fake", *headers])
+        for about, figures in lines:
+            numbers = [n for name in LABELS for n in (figures.values[name], *figures.intervals.get(name, (None, None)))]
+            writer.writerow([*about, *("" if number is None else repr(number) for number in numbers)])

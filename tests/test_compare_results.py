@@ -260,7 +260,10 @@ def test_baseline_can_be_named(tmp_path, name):
 def test_published_figures_are_marked_and_have_their_source(tmp_path):
     comparison = compare([table_1(tmp_path, n, p) for n, p in (("a", BASELINE), ("b", OURS))])
     text = report(comparison, ["acc", "auc"], ["NPR", "Ojha"])
-    assert "(published)" in text and "published, not measured here: NPR, ForenSynths: Tan et al., CVPR 2024, Table 1" in text
+    assert (
+        "(published)" in text
+        and "published, not measured here: NPR, ForenSynths: Tan et al., CVPR 2024, Table 1" in text
+    )
     assert metric_rows(comparison, "acc", ["NPR"])[0][-1] == "99.8"
     assert metric_rows(comparison, "acc", ["NPR"])[-1][-1] == f"{np.mean(BASELINE):.1f}"
     assert published("NPR", "auc", comparison.keys) == {}
@@ -309,6 +312,14 @@ def test_draws_a_picture_or_says_why_there_is_none(tmp_path, capsys, monkeypatch
     assert "no picture: " in capsys.readouterr().out
     assert not picture.exists(), "the picture of the earlier comparison is still there"
     assert "comparison.png" not in picture.with_suffix(".md").read_text()
+
+
+def test_an_earlier_comparison_among_the_folders_is_passed_over(tmp_path):
+    for name, percent in (("a", BASELINE), ("b", OURS)):
+        table_1(tmp_path, name, percent)
+    for _ in range(2):  # as results/*/ gives them
+        assert main([*sorted(map(str, tmp_path.iterdir())), "--bootstrap", "0", "--metric", "acc"]) == 0
+    assert (tmp_path / "comparison" / "comparison.csv").exists()
 
 
 def test_no_picture_of_a_metric_that_is_undefined_everywhere(tmp_path, capsys):

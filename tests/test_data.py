@@ -473,6 +473,15 @@ def test_genimage_with_its_inner_folder(tmp_path: Path) -> None:
     assert (found.key, found.labels) == ("GenImage/Midjourney", (1, 0))
 
 
+def test_training_on_genimages_folders(tmp_path: Path) -> None:
+    inner = "stable_diffusion_v_1_4/imagenet_ai_0419_sdv4"
+    build(tmp_path, *pair(f"{inner}/train", "nature", "ai"), *pair(f"{inner}/val", "nature", "ai"))
+    loader = create_dataloader(train_options(tmp_path / inner, loadSize=32, cropSize=32))
+    (images, labels), *_ = loader
+    assert images.shape == (2, 3, 32, 32) and sorted(labels.tolist()) == [0, 1]
+    assert all("train" in path for path in loader.dataset.paths)
+
+
 def test_training_root_without_val_is_refused(tmp_path: Path) -> None:
     build(tmp_path, *pair("train/car"))
     with pytest.raises(UserError, match="is a training folder"):

@@ -257,7 +257,7 @@ def test_tables_of_published_suites(trained: Path, tmp_path: Path) -> None:
         "Table 1 - ForenSynths", "Table 2 - GANGen-Detection", "Table 3 - DiffusionForensics", "Table 5 - Diffusion1kStep"
     ]  # fmt: skip
     assert "DiffusionForensics_ddpm" in text and "Diffusion1kStep_ddpm" in text
-    assert "resize256" in titles[0] and "native" in titles[1]
+    assert "resize256 v1" in titles[0] and "native v1" in titles[1]
 
 
 def test_one_class_and_bad_files(trained: Path, tmp_path: Path) -> None:

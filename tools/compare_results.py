@@ -56,9 +56,8 @@ def parser() -> argparse.ArgumentParser:
         "results", nargs="+", type=Path, help="folders of test.py (or their metrics.json), the baseline first"
     )
     made.add_argument("--baseline", metavar="NAME", help="recipe to compare with (default: that of the first folder)")
-    made.add_argument(
-        "--metric", choices=tuple(LABELS), help=f"only this one (default: {', '.join(METRICS)}; AUC in the picture)"
-    )
+    made.add_argument("--metric", choices=tuple(LABELS), metavar="METRIC",
+                      help=f"only this one, of {', '.join(LABELS)} (default: {', '.join(METRICS)}; AUC in the picture)")  # fmt: skip
     made.add_argument(
         "--no_groups", action="store_true", help="show every run, also those that differ only in their seed"
     )
@@ -81,7 +80,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; returns 0."""
     opt = parser().parse_args(argv)
-    comparison = Comparison(read_recipes(opt.results, opt.baseline, not opt.no_groups), opt.bootstrap)
+    given = [
+        path for path in opt.results if not (path / "comparison.csv").exists()
+    ]  # results/*/ finds an earlier one, too
+    comparison = Comparison(read_recipes(given, opt.baseline, not opt.no_groups), opt.bootstrap)
     metrics = [opt.metric] if opt.metric else list(METRICS)
     chosen = [] if "none" in opt.published else list(opt.published)
     print(report(comparison, metrics, chosen))
