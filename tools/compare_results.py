@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--baseline", metavar="NAME", help="recipe to compare with (default: that of the first folder)")
     made.add_argument("--metric", choices=tuple(LABELS), metavar="METRIC",
-                      help=f"only this one, of {', '.join(LABELS)} (default: {', '.join(METRICS)}; AUC in the picture)")  # fmt: skip
+                      help=f"only this one, of {', '.join(LABELS)} (default: {', '.join(METRICS)})")  # fmt: skip
     made.add_argument(
         "--no_groups", action="store_true", help="show every run, also those that differ only in their seed"
     )
