@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.degradations import NOTHING, Degradation
+from data.formats import require_regular_file
 from data.samplers import EpochSampler, SampleKey
 from data.transforms import Protocol
 from util import log
@@ -50,6 +51,7 @@ def read_image(path: str) -> Image.Image:
     Raises:
         OSError, ValueError, SyntaxError: the file cannot be read, is empty, truncated or no image, or is too large.
     """
+    require_regular_file(path)
     with Image.open(path) as image:
         return image.convert("RGB")
 

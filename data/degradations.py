@@ -150,7 +150,7 @@ ROBUSTNESS: dict[str, dict[str, str]] = {
     "Gaussian noise": {"none": CLEAN, **{sigma: f"noise:{sigma}" for sigma in ("2", "5")}},
     "centre crop": {"1": CLEAN, **{share: f"crop:{share}" for share in ("0.75", "0.5")}},
     "WebP quality": {"none": CLEAN, **{quality: f"webp:{quality}" for quality in ("90", "75", "50")}},
-    "chains": {"none": CLEAN, "resize 0.75,\nJPEG 75": CHAIN, "JPEG 90,\nJPEG 75": "jpeg:90+jpeg:75"},
+    "chains": {"none": CLEAN, "resize 0.75, JPEG 75": CHAIN, "JPEG 90, JPEG 75": "jpeg:90+jpeg:75"},
 }
 """The grid of --robustness: {family: {label: degradation}}."""
 

@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from PIL import Image, JpegImagePlugin
 
@@ -39,6 +39,7 @@ def read_format(path: str) -> FileFormat:
     Raises:
         what `data.datasets.UNREADABLE` lists: no image that Pillow knows.
     """
+    require_regular_file(path)
     with Image.open(path) as image:
         kind, (width, height), size = image.format or "unknown", image.size, os.path.getsize(path)
         if not isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -47,11 +48,20 @@ def read_format(path: str) -> FileFormat:
         return FileFormat("JPEG", width, height, size, jpeg_quality(image.quantization), subsampling)
 
 
+def require_regular_file(path: str) -> None:
+    """Raises OSError for a pipe, a device or a folder: opening a pipe would wait for ever."""
+    if not os.path.isfile(path):
+        raise OSError("no regular file" if os.path.exists(path) else "no such file")
+
+
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
     """Quality 1..100 whose standard luminance table (ITU-T T.81, annex K, scaled as libjpeg does) is nearest to table 0."""
-    if 0 not in tables:
-        return None
-    table = tables[0]
+    return _nearest_quality(tuple(tables[0])) if 0 in tables else None
+
+
+@lru_cache(maxsize=1024)
+def _nearest_quality(table: tuple[int, ...]) -> int:
+    """A data set has few different tables, and comparing one with a hundred others takes longer than reading a header."""
     distances = {
         quality: sum(abs(ours - theirs) for ours, theirs in zip(standard, table, strict=False))
         for quality, standard in _standard_tables().items()

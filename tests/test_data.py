@@ -1,6 +1,7 @@
 """Layouts, preprocessing, order of images, and files that cannot be read."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -389,10 +390,11 @@ def test_bad_files_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "0_real" / "text.jpg").write_text("not an image")
     (tmp_path / "1_fake" / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "1_fake" / "notes.txt").write_text("no image, and not called one")
+    os.mkfifo(tmp_path / "0_real" / "pipe.png")  # opening it would wait for ever
     loader = evaluation_loader(load_set(tmp_path), Protocol("native"), batch_size=2)
     batches = list(loader.batches())
     assert sum(len(batch.labels) for batch in batches) == 6
-    assert {Path(path).name for path in loader.left_out} == {"empty.png", "text.jpg", "truncated.png"}
+    assert {Path(path).name for path in loader.left_out} == {"empty.png", "text.jpg", "truncated.png", "pipe.png"}
     assert all("\n" not in why and why for why in loader.left_out.values())
 
 

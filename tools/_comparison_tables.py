@@ -138,7 +138,9 @@ def notes(comparison: Comparison, methods: Sequence[str]) -> list[str]:
             "± is the standard deviation over the runs of a recipe (n of them, other seeds), not over pictures"
         )
     if len(comparison.recipes) > 1 and all(len(recipe.results) == 1 for recipe in comparison.recipes):
-        found.append("one run per recipe: the intervals do not say what another seed would change; train each with several")
+        found.append(
+            "one run per recipe: the intervals do not say what another seed would change; train each with several"
+        )
     if len(comparison.recipes) > 1:
         found.append(
             "[...]: 95 % interval of the gain, paired bootstrap over the same pictures; "
