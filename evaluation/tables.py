@@ -21,9 +21,10 @@ WITH_INTERVAL = ("acc", "balanced_acc", "ap", "auc", "eer")
 UNIT_SCALE = ("ece", "brier")
 """Figures that are shown as they are; the others are shown in per cent."""
 LEGEND = (
-    "acc, real acc, fake acc, bal. (balanced) acc: accuracy at 0.5; AP: average precision; AUC: area under the ROC curve; EER: "
-    "equal error rate; TPR@1%, TPR@5%: generated images found at that rate of false alarms; ECE: expected calibration error (15 bins); "
-    "Brier: mean squared error of the score; acc@val: accuracy at the threshold chosen on validation data."
+    "acc, real acc, fake acc, bal. (balanced) acc: accuracy at 0.5; AP: average precision; AUC: area under the ROC curve; "
+    "EER: equal error rate; TPR@1%, TPR@5%: generated images found at that rate of false alarms; "
+    "ECE: expected calibration error (15 bins); Brier: mean squared error of the score; "
+    "acc@val: accuracy at the threshold chosen on validation data."
 )
 
 

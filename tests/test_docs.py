@@ -7,6 +7,7 @@ from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from options.visualize_options import VisualizeOptions
 from tests.conftest import REPOSITORY
+from tools import check_dataset, compare_results, make_demo_data, recompute
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -27,8 +28,11 @@ def test_nothing_is_left_to_fill_in() -> None:
 def test_every_flag_that_is_named_exists() -> None:
     known = {
         name
-        for options in (TrainOptions, TestOptions, VisualizeOptions)
-        for name in options.parser()._option_string_actions
+        for parser in (
+            *(options.parser() for options in (TrainOptions, TestOptions, VisualizeOptions)),
+            *(tool.parser() for tool in (check_dataset, compare_results, make_demo_data, recompute)),
+        )
+        for name in parser._option_string_actions
     }
     named = set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", README))
     assert named - known <= {"--dry", "--help"}  # --dry-run and --help of the shell script

@@ -133,7 +133,7 @@ def make_demo_data(
     return {**report, "made": True}
 
 
-def build_parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.make_demo_data",
@@ -171,7 +171,7 @@ def describe(report: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Make the demo set that the command line asks for; 0, or 2 by way of `UserError`."""
-    options = vars(build_parser().parse_args(argv))
+    options = vars(parser().parse_args(argv))
     report = make_demo_data(options.pop("output"), **options)
     print("made" if report["made"] else "already there with these settings: nothing to do")
     print(describe(report))
