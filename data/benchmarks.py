@@ -53,10 +53,13 @@ def suite_called(name: str) -> str | None:
 
 
 def suite_of_generators(names: Collection[str]) -> str | None:
-    """The suite that has generators of all these names (at least four); of several, the one with the fewest others."""
+    """The suite that has generators of all these names (at least four); of several, the one with the fewest others.
+
+    None where several fit that are preprocessed differently: names that they share do not say which it is.
+    """
     wanted = {plain(name) for name in names}
     fitting = [suite for suite in SUITES.values() if wanted <= {plain(name) for name in suite.generators}]
-    if len(wanted) < AT_LEAST or not fitting:
+    if len(wanted) < AT_LEAST or len({suite.protocol for suite in fitting}) != 1:
         return None
     return min(fitting, key=lambda suite: len(suite.generators)).name
 

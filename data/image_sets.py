@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from data.benchmarks import SUITES
+from util import UserError
 
 REAL, FAKE = 0, 1
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -48,12 +49,16 @@ class Named(Protocol):
 
 
 def unique_names(sets: Sequence[Named]) -> dict[str, str]:
-    """A name for each set's key: its generator, with the suite in front where two suites have it: {'A/ddpm': 'A_ddpm'}."""
+    """A name for each set's key: its generator, with the suite in front where two suites have it: {'A/ddpm': 'A_ddpm'}.
+
+    Where even these are not distinct, the keys themselves.
+    """
     generators = [found.generator for found in sets]
-    return {
+    names = {
         found.key: found.generator if generators.count(found.generator) == 1 else f"{found.suite}_{found.generator}"
         for found in sets
     }
+    return names if len(set(names.values())) == len(names) else {key: key for key in names}
 
 
 def sample_evenly(images: ImageSet, count: int, seed: int) -> ImageSet:
@@ -81,9 +86,17 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> list[str]:
-    """Paths of all image files below a folder (by their suffix), sorted; hidden files are left out."""
+    """Paths of all image files below a folder (by their suffix), sorted; hidden files are left out.
+
+    Raises:
+        UserError: a folder below cannot be listed; its images would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be listed ({error.strerror})")
+
     found = []
-    for directory, subdirs, files in os.walk(folder):
+    for directory, subdirs, files in os.walk(folder, onerror=refuse):
         subdirs[:] = sorted(name for name in subdirs if not name.startswith("."))
         names = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
         found += [os.path.join(directory, name) for name in sorted(names)]

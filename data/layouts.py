@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.benchmarks import SUITES, is_generator_of, suite_called, suite_of_generators
+from data.benchmarks import SUITES, is_generator_of, plain, suite_called, suite_of_generators
 from data.image_sets import FAKE, REAL, SUFFIXES, ImageSet, list_images, subfolders
 from util import UserError, log
 
 CLASS_FOLDERS = {"0_real": REAL, "1_fake": FAKE, "nature": REAL, "ai": FAKE, "real": REAL, "fake": FAKE}
 """Names of class folders, in lower case."""
 SPLITS = ("train", "val", "test")
+DIRE_COPIES = ("recons", "dire")
+"""Folders of reconstructions and their differences, beside images/ in DiffusionForensics as distributed."""
 MULTI_CLASS_GENERATORS = ("progan", "stylegan", "stylegan2", "cyclegan")
 """Generators of ForenSynths whose images lie in content folders; the published evaluation lists them by name."""
 EXPECTED = "0_real/ and 1_fake/ (or nature/ and ai/, real/ and fake/)"
@@ -45,6 +47,11 @@ class Folder:
         return found or ("GenImage" if self._has_nature else None)
 
     @property
+    def suite_named(self) -> bool:
+        """True if the folder itself is called like a published suite."""
+        return suite_called(self.path.name) is not None or suite_called(self.name) is not None
+
+    @property
     def is_its_own_class(self) -> bool:
         """True for a folder of generated images whose real ones lie beside it (see `_generators_beside_real`)."""
         return any(path == self.path for path, _ in self.classes)
@@ -62,6 +69,8 @@ class Folder:
         Raises:
             UserError: there is none.
         """
+        if any(folder.is_its_own_class for folder in self.below):
+            raise UserError(f"{self.path}: holds generators beside their real images, which are sets of their own")
         paths: list[str] = []
         labels: list[int] = []
         for path, label in [pair for folder in (self.below or (self,)) for pair in folder.classes]:
@@ -82,7 +91,12 @@ def class_folders(folder: Path) -> tuple[tuple[Path, int], ...]:
 def folder_name(folder: Path) -> str:
     """A folder's own name, also when it is given as '.' or '..'; that of its parent where it is a split's."""
     path = Path(os.path.abspath(folder))
-    return path.parent.name if path.name in SPLITS and suite_called(path.parent.name) else path.name
+    is_split = path.name in SPLITS and (suite_called(path.parent.name) or "nature" in _names(path))
+    return path.parent.name if is_split else path.name
+
+
+def _names(folder: Path) -> list[str]:
+    return [sub.name.lower() for sub in subfolders(folder)] if folder.is_dir() else []
 
 
 def scan(path: Path, splits: Sequence[str] = ("test", "val"), limit: int = 5) -> Folder | None:
@@ -101,9 +115,14 @@ def scan(path: Path, splits: Sequence[str] = ("test", "val"), limit: int = 5) ->
     below = [folder for sub in subfolders(path) if (folder := scan(sub, splits, limit - 1)) is not None]
     if not below:
         return None
-    if (suite_called(name) or name == "images") and {folder.path.name for folder in below} <= {*SPLITS, "images"}:
-        inner = {folder.path.name: folder for folder in below}  # what an archive adds: <suite>/images/test/<generators>
-        chosen = next((inner[wanted] for wanted in (*splits, "images") if wanted in inner), None)
+    inner = {folder.path.name.lower(): folder for folder in below}
+    if "images" in inner and set(inner) <= {
+        "images",
+        *DIRE_COPIES,
+    }:  # beside pictures, DIRE's archives hold copies of them
+        return replace(inner["images"], path=path, name=name)
+    if (suite_called(name) or plain(name) == "images") and set(inner) <= set(SPLITS):
+        chosen = next((inner[split] for split in splits if split in inner), None)  # <suite>/images/test/<generators>
         return chosen and replace(chosen, path=path, name=name)
     below = [one for folder in below for one in (folder.below if folder.classes and folder.below else (folder,))]
     return Folder(path, name, below=_with_shared_real(below))
@@ -114,15 +133,14 @@ def _generators_beside_real(folder: Path, classes: tuple[tuple[Path, int], ...])
     if [label for _, label in classes] != [REAL]:
         return ()
     (real, _), *_ = classes
-    found, unknown = [], []
-    for sub in subfolders(folder):
-        if is_generator_of("DiffusionForensics", sub.name):
-            found.append(Folder(sub, f"{folder.name}_{sub.name}", ((real, REAL), (sub, FAKE))))
-        elif sub != real:
-            unknown.append(sub.name)
-    if found and unknown:
-        log.warning("left out of %s: %s (no generator of DiffusionForensics)", folder, ", ".join(unknown))
-    return tuple(found)
+    others = [sub for sub in subfolders(folder) if sub != real]
+    above = Path(os.path.abspath(folder)).parents
+    named = any(suite_called(parent.name) == "DiffusionForensics" for parent in above)
+    unknown = [sub.name for sub in others if not (named or is_generator_of("DiffusionForensics", sub.name))]
+    if unknown:
+        log.warning("%s: only %s/ is read, %s are no class folders", folder, real.name, ", ".join(unknown))
+        return ()
+    return tuple(Folder(sub, f"{folder.name}_{sub.name}", ((real, REAL), (sub, FAKE))) for sub in others)
 
 
 def _with_shared_real(below: list[Folder]) -> tuple[Folder, ...]:
@@ -181,21 +199,43 @@ def find_sets(root: Path, classes: tuple[str, ...] = (), splits: Sequence[str] =
     names = (suite_called(above.name) for above in Path(os.path.abspath(root)).parents)
     above = next((suite for suite in names if suite), "")
     if suite_called(folder.name) is None:
+        if (
+            folder.height == 1
+            and len(folder.below) == 1
+            and folder.suite == "GenImage"
+            and not folder.below[0].suite_named
+        ):
+            folder = replace(folder.below[0], name=folder.name)  # <generator>/imagenet_<generator>/val
         if folder.height == 0:
+            folder = _with_shared_real_above(folder)
             return [folder.images(above or folder.suite or "")]
         if folder.height == 1 and (classes or (_holds_contents(folder) and not folder.suite)):
             return [load_set(root, above, classes=classes)]
-    suites = folder.below if not folder.suite and _is_folder_of_suites(folder) else (folder,)
+    suites = folder.below if _is_folder_of_suites(folder) else (folder,)
     sets = [found for suite in suites for found in _suite_sets(suite, classes)]
     if not sets:
         raise UserError(f"no images below {root}")
-    keys = [found.key for found in sets]
-    if twice := {key for key in keys if keys.count(key) > 1}:
-        raise UserError(f"{root}: {', '.join(sorted(twice))} occurs twice; test the folders one at a time")
+    _refuse_twice(sets, root)
     for name in classes:
         if not any(f"{os.sep}{name}{os.sep}" in path for found in sets for path in found.paths):
             raise UserError(f"--classes {name}: no generator below {root} has a folder of that name")
     return sets
+
+
+def _refuse_twice(sets: Sequence[ImageSet], root: Path) -> None:
+    keys = [found.key for found in sets]
+    if twice := {key for key in keys if keys.count(key) > 1}:
+        raise UserError(f"{root}: {', '.join(sorted(twice))} occurs twice; test the folders one at a time")
+
+
+def _with_shared_real_above(folder: Folder) -> Folder:
+    """A generator of UniversalFakeDetect that is given alone, with the real images that lie beside it."""
+    parent = Path(os.path.abspath(folder.path)).parent
+    if suite_called(parent.name) != "UniversalFakeDetect" or {label for _, label in folder.classes} != {FAKE}:
+        return folder
+    suite = scan(parent)
+    beside = [sub for sub in suite.below if sub.path.resolve() == folder.path.resolve()] if suite else []
+    return beside[0] if beside else folder
 
 
 def _holds_contents(folder: Folder) -> bool:
@@ -203,7 +243,11 @@ def _holds_contents(folder: Folder) -> bool:
 
 
 def _is_folder_of_suites(folder: Folder) -> bool:
-    if folder.height < 2:
+    if suite_called(folder.name) or folder.height < 1:
+        return False
+    if any(sub.suite_named for sub in folder.below):
+        return True
+    if folder.suite or folder.height < 2:
         return False
     if any(sub.suite for sub in folder.below if sub.below):
         return True
@@ -252,7 +296,9 @@ def find_test_sets(dataroot: str | None, classes: tuple[str, ...] = ()) -> tuple
         candidates = [sub for sub in subfolders(root) if not is_training_root(sub) and scan(sub) is not None]
         if not candidates:
             raise UserError("--dataroot: missing, and ./datasets holds no test images; give the folder to test on")
-        return root, [found for folder in candidates for found in find_sets(folder, classes)]
+        sets = [found for folder in candidates for found in find_sets(folder, classes)]
+        _refuse_twice(sets, root)
+        return root, sets
     if is_training_root(root) and not _is_one_set(root):
         advice = f"give {root / 'test'}" if (root / "test").is_dir() else "give a folder of generators"
         raise UserError(f"--dataroot {root}: is a training folder (train/, val/); {advice}")

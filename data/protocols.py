@@ -64,26 +64,38 @@ def training_augmentation(opt: Any) -> Augmentation:
 def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
     """Geometry for one suite, normalisation of the trained protocol.
 
-    Geometry comes from, in this order: the flags --loadSize, --cropSize, --no_resize, --no_crop; --protocol; the suite's
-    published protocol; native size for an unknown suite.
+    Geometry comes from, in this order: the flags --loadSize, --cropSize, --no_resize, --no_crop, --rz_interp; --protocol; the
+    suite's published protocol; native size for an unknown suite.
 
     Raises:
         UserError: --protocol is unknown.
     """
-    name = opt.protocol or PUBLISHED
+    name = known_protocol(opt.protocol) or PUBLISHED
     if name == PUBLISHED:
         name = SUITES[suite].protocol if suite in SUITES else "native"
-    if name not in EVALUATION_PROTOCOLS:
-        raise UserError(f"--protocol {name}: unknown; one of {PUBLISHED}, {', '.join(EVALUATION_PROTOCOLS)}")
     protocol = EVALUATION_PROTOCOLS[name]
     changes: dict[str, Any] = {}
     if opt.loadSize is not None or opt.no_resize:
         changes["resize"] = opt.loadSize
     if opt.cropSize is not None or opt.no_crop:
         changes["crop"] = opt.cropSize
+    resized = changes.get("resize", protocol.resize) is not None
+    if resized and opt.rz_interp[0] != protocol.interpolation[0]:
+        changes["interpolation"] = opt.rz_interp
     if changes:
         protocol = replace(protocol, name=f"{protocol.name}+flags", **changes)
-    return trained.with_geometry_of(replace(protocol, interpolation=opt.rz_interp))
+    return trained.with_geometry_of(protocol)
+
+
+def known_protocol(name: str | None) -> str | None:
+    """The name of --protocol, None if it was not given.
+
+    Raises:
+        UserError: it is unknown.
+    """
+    if name not in (None, PUBLISHED, *EVALUATION_PROTOCOLS):
+        raise UserError(f"--protocol {name}: unknown; one of {PUBLISHED}, {', '.join(EVALUATION_PROTOCOLS)}")
+    return name
 
 
 def describe_protocols() -> str:

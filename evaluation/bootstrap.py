@@ -4,17 +4,18 @@ A resample is a count per image. With the images sorted by score, every figure f
 so that thousands of resamples are a few array operations (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 from evaluation.metrics import ECE_BINS, LABELS
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-BATCH_ELEMENTS = 2_000_000  # counts per step: bounds the memory
+BLOCK = 20
+"""Resamples computed at a time: bounds the memory, and is part of what a seed gives."""
 
 Distribution = dict[str, NDArray]
 """{figure: values [R] in R resamples}; a figure that is undefined is left out."""
@@ -93,46 +94,48 @@ def _rates_at(fpr: NDArray, tpr: NDArray, limit: float) -> NDArray:
     return np.where(within > 0, tpr[np.arange(len(tpr)), np.maximum(within - 1, 0)], 0.0)
 
 
-def resample(several: Sequence[ResampledScores], resamples: int = RESAMPLES, seed: int = 0) -> list[Distribution]:
-    """Figures of models that scored the *same images in the same order*, in the same resamples (paired).
+def resample(
+    labels: NDArray,
+    scores: NDArray,
+    pictures: Sequence[str],
+    threshold: float | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Distribution:
+    """Figures of one set in resamples of its images: real and generated ones are drawn apart, as many as there are (stratified).
 
-    Real and generated images are drawn apart, with replacement, as many as there are (stratified).
+    What is drawn of a class follows from the seed and the names of its pictures, not from their order. So models that
+    scored the same pictures are resampled alike (paired), and so are sets that share their real images.
+
+    Args:
+        labels, scores: [N]. pictures: N distinct names. threshold: chosen on validation data, or None.
 
     Returns:
-        One distribution per model; empty ones where a class has a single image, which tells nothing about the spread.
+        Empty where a class has a single image, which tells nothing about the spread.
     """
-    first = several[0]
-    sizes = [len(level) for level in first.level]
-    present = [label for label in (0, 1) if sizes[label]]
-    if not present or any(sizes[label] < 2 for label in present):
-        return [{} for _ in several]
-    names: list[list[str]] = [[] for _ in several]
+    order = np.argsort(np.asarray(pictures, dtype=object), kind="stable") if len(labels) else np.zeros(0, dtype=int)
+    labels, scores = np.asarray(labels, dtype=int)[order], np.asarray(scores, dtype=float)[order]
+    sizes = np.bincount(labels, minlength=2)
+    if resamples == 0 or not sizes.any() or 1 in sizes:
+        return {}
+    names = [[pictures[index] for index in order[labels == label]] for label in (0, 1)]
+    seeds = [_digest(of_class) for of_class in names]
+    resampled = ResampledScores(labels, scores, threshold)
+    blocks = []
+    for start in range(0, resamples, BLOCK):
+        rows = min(BLOCK, resamples - start)
+        counts = []
+        for label in (0, 1):
+            rng = np.random.default_rng([seed, start, seeds[label]])
+            drawn = rng.integers(0, max(sizes[label], 1), (rows, sizes[label]))
+            counts.append(resampled.counts(label, drawn))
+        blocks.append(resampled.metrics(*counts))
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
-    def statistic(*chosen: NDArray, axis: int) -> NDArray:
-        drawn = dict(zip(present, (np.atleast_2d(indices) for indices in chosen), strict=True))
-        rows = len(drawn[present[0]])
-        values = []
-        for number, scores in enumerate(several):
-            counts = [
-                scores.counts(label, drawn[label]) if label in drawn else np.zeros((rows, len(scores.levels)))
-                for label in (0, 1)
-            ]
-            found = scores.metrics(*counts)
-            names[number] = list(found)
-            values += list(found.values())
-        return np.stack(values) if chosen[0].ndim > 1 else np.stack(values)[:, 0]
 
-    done = bootstrap(
-        [np.arange(sizes[label]) for label in present],
-        statistic,
-        n_resamples=resamples,
-        batch=max(1, BATCH_ELEMENTS // sum(sizes)),
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    rows = iter(done.bootstrap_distribution)
-    return [{name: next(rows) for name in of_model} for of_model in names]
+def _digest(names: Sequence[str]) -> int:
+    text = "\0".join(names).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
 
 
 def interval(values: NDArray, confidence: float = CONFIDENCE) -> Interval:
@@ -142,10 +145,16 @@ def interval(values: NDArray, confidence: float = CONFIDENCE) -> Interval:
     return float(low), float(high)
 
 
-def mean_distribution(distributions: Sequence[Distribution]) -> Distribution:
-    """Distribution of each figure's macro mean over sets that were resampled independently, where it is defined."""
-    return {
-        name: np.mean([one[name] for one in distributions if name in one], axis=0)
-        for name in LABELS
-        if any(name in one for one in distributions)
-    }
+def mean_distribution(distributions: Sequence[Distribution], defined: Sequence[Collection[str]]) -> Distribution:
+    """Distribution of each figure's macro mean over sets.
+
+    Args:
+        defined: names of the figures that each set has. A figure gets no distribution unless all sets that have it do: the
+            spread of some of them is not that of the mean.
+    """
+    found = {}
+    for name in LABELS:
+        of_sets = [one for one, names in zip(distributions, defined, strict=True) if name in names]
+        if of_sets and all(name in one for one in of_sets):
+            found[name] = np.mean([one[name] for one in of_sets], axis=0)
+    return found

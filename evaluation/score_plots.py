@@ -153,6 +153,7 @@ def plot_comparison(
     save_path: Target,
     metric: str = "AUC",
     published: Mapping[str, float] | None = None,
+    published_label: str = "published",
 ) -> Path:
     """Bars of a metric in [0, 1], grouped by generator, a bar per model and a line across it for its 95 % interval.
 
@@ -168,7 +169,7 @@ def plot_comparison(
     thick = max(0.075, min(0.16, 0.24 / len(rows)))  # inches of a bar
     group = thick * len(rows) + (0.14 if reported else 0)
     pitch = max(0.25, group + 0.12)
-    entries = [*(printable(name) for name in rows), "95 % interval", "published", "chance"]
+    entries = [*(printable(name) for name in rows), "95 % interval", published_label, "chance"]
     columns = min(2, math.ceil(len(generators) * pitch / 16))
     per_column = math.ceil(len(generators) / columns)
     pitch = max(pitch, 0.4 / per_column)
@@ -198,7 +199,7 @@ def plot_comparison(
         theirs = [(reported[generators[k]], row) for row, k in enumerate(shown) if generators[k] in reported]
         if theirs:
             hollow: dict[str, Any] = {"linestyle": "none", "marker": "D", "markersize": 5, "color": "black"}
-            hollow |= {"markerfacecolor": "white", "label": "published", "zorder": 4}
+            hollow |= {"markerfacecolor": "white", "label": published_label, "zorder": 4}
             x, y = np.array(theirs).T
             handles.setdefault("published", *axes.plot(x, y + (group / 2 - 0.07) / pitch, **hollow))
         handles["chance"] = axes.axvline(0.5, label="chance", **CHANCE_LINE)

@@ -1,6 +1,5 @@
 """From the scores of a test run to its figures: per set, per suite (macro mean), pooled; all with 95 % intervals."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,6 @@ from evaluation.bootstrap import (
     RESAMPLES,
     Distribution,
     Interval,
-    ResampledScores,
     interval,
     mean_distribution,
     resample,
@@ -59,7 +57,7 @@ class Summary:
     """All figures of a run.
 
     Args:
-        sets, suites: {key: figures}. metrics: {key: `Metrics` of the set}. pooled: figures over the images of all sets.
+        sets, suites: {key: figures}. metrics: {key: `Metrics` of the set}. pooled: figures over the images of all sets, each once.
         pooled_metrics: their `Metrics`. n_sets: {suite: number of its sets}.
     """
 
@@ -91,51 +89,56 @@ def suites_of(sets: Sequence[ScoredSet]) -> dict[str, list[ScoredSet]]:
 
 
 def summarise(sets: Sequence[ScoredSet], threshold: float | None, resamples: int = RESAMPLES, seed: int = 0) -> Summary:
-    """Figures and intervals of a run; the same scores, threshold, resamples and seed give the same, bit for bit.
+    """Figures and intervals of a run; the same scores, threshold, resamples and seed give the same, in any order of the images.
 
     Args:
-        sets: at least one. threshold: chosen on validation data, None without.
-        resamples: of the bootstrap, 0 for no intervals. Sets are resampled independently of each other.
+        sets: at least one, with distinct keys. threshold: chosen on validation data, None without.
+        resamples: of the bootstrap, 0 for no intervals.
     """
-    distributions = {scored.key: _distribution(scored, threshold, resamples, seed) for scored in sets}
     metrics = {scored.key: binary_metrics(scored.labels, scored.scores, threshold) for scored in sets}
-    by_suite = suites_of(sets)
-    pooled = ScoredSet(
-        "",
-        "",
-        (),
-        np.concatenate([scored.labels for scored in sets]),
-        np.concatenate([scored.logits for scored in sets]),
-        np.concatenate([scored.scores for scored in sets]),
-    )
+    if len(metrics) < len(sets):
+        raise ValueError(f"sets of one key: {', '.join(scored.key for scored in sets)}")
+    distributions = {scored.key: distribution(scored, threshold, resamples, seed) for scored in sets}
+    suites, by_suite = {}, suites_of(sets)
+    for suite, of_suite in by_suite.items():
+        rows = [metrics[scored.key] for scored in of_suite]
+        defined = [[name for name, value in row.values().items() if value is not None] for row in rows]
+        mean = mean_distribution([distributions[scored.key] for scored in of_suite], defined)
+        suites[suite] = _figures(mean_metrics(rows), mean)
+    pooled = pool(sets)
     pooled_metrics = binary_metrics(pooled.labels, pooled.scores, threshold)
     return Summary(
         metrics,
         {key: _figures(metrics[key].values(), distributions[key]) for key in metrics},
-        {
-            suite: _figures(
-                mean_metrics([metrics[scored.key] for scored in of_suite]),
-                mean_distribution([distributions[scored.key] for scored in of_suite]),
-            )
-            for suite, of_suite in by_suite.items()
-        },
+        suites,
         {suite: len(of_suite) for suite, of_suite in by_suite.items()},
         pooled_metrics,
-        _figures(pooled_metrics.values(), _distribution(pooled, threshold, resamples, seed)),
+        _figures(pooled_metrics.values(), distribution(pooled, threshold, resamples, seed)),
     )
 
 
-def set_seed(seed: int, key: str) -> int:
-    """A seed of its own for each set, so that sets are resampled independently and in any order."""
-    return zlib.crc32(key.encode("utf-8", "surrogateescape"), seed)
+def pool(sets: Sequence[ScoredSet]) -> ScoredSet:
+    """All images of all sets; a file that belongs to several sets (real images that generators share) counts once."""
+    labels, logits, scores = (
+        np.concatenate([getattr(s, name) for s in sets]) for name in ("labels", "logits", "scores")
+    )
+    paths = [path for scored in sets for path in scored.paths]
+    _, first = np.unique(np.asarray(paths, dtype=object), return_index=True)
+    first.sort()
+    return ScoredSet("", "", tuple(paths[index] for index in first), labels[first], logits[first], scores[first])
 
 
-def _distribution(scored: ScoredSet, threshold: float | None, resamples: int, seed: int) -> Distribution:
-    if not resamples:
-        return {}
-    scores = ResampledScores(scored.labels, scored.scores, threshold)
-    return resample([scores], resamples, set_seed(seed, scored.key))[0]
+def picture_names(scored: ScoredSet) -> list[str]:
+    """Names that stay the same wherever the data root was: the path below the generator's folder, where it lies in one."""
+    marker = f"/{scored.generator}/"
+    split = (f"/{path}".split(marker, 1) for path in scored.paths)
+    return [f"{scored.key}:{parts[1]}" if len(parts) > 1 else parts[0] for parts in split]
 
 
-def _figures(values: dict[str, float | None], distribution: Distribution) -> Figures:
-    return Figures(values, {name: interval(drawn) for name, drawn in distribution.items()})
+def distribution(scored: ScoredSet, threshold: float | None, resamples: int = RESAMPLES, seed: int = 0) -> Distribution:
+    """`resample` of a set."""
+    return resample(scored.labels, scored.scores, picture_names(scored), threshold, resamples, seed)
+
+
+def _figures(values: dict[str, float | None], drawn: Distribution) -> Figures:
+    return Figures(values, {name: interval(of_figure) for name, of_figure in drawn.items()})

@@ -77,6 +77,14 @@ def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
     return parse
 
 
+def resamples(text: str) -> int:
+    """Parser of a number of bootstrap resamples: 0 for none, else enough for a 95 % interval."""
+    value = whole(0, 100_000)(text)
+    if 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{value} is too few for an interval: give at least 100, or 0 for none")
+    return value
+
+
 def number(above: float = -math.inf, minimum: float = -math.inf, maximum: float = math.inf) -> Callable[[str], float]:
     """Parser of finite numbers with above < x, minimum <= x <= maximum."""
     limits = [

@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from options.base_options import RETIRED_ANYWHERE, CheckpointOptions
-from options.flags import flag, whole
+from options.flags import flag, resamples
 
 TRAINING_ONLY = ("lr", "niter", "earlystop_epoch", "delr_freq", "init_type", "init_gain", "suffix", "class_bal",
                  "serial_batches", "no_flip", "blur_prob", "blur_sig", "jpg_prob", "jpg_method", "jpg_qual")  # fmt: skip
@@ -42,7 +42,7 @@ class TestOptions(CheckpointOptions):
     robustness: bool = flag(
         False, "also score every picture after JPEG, WebP, resizing, blur, noise, cropping and chains of them"
     )
-    bootstrap: int = flag(1000, "resamples behind the 95 % intervals; 0 = no intervals", parse=whole(0, 100_000))
+    bootstrap: int = flag(1000, "resamples behind the 95 % intervals; 0 = no intervals", parse=resamples)
     results_dir: str = flag("./results", "gets a folder per model and data set: figures, scores, tables, report.html")
     list_protocols: bool = flag(False, "print the preprocessing protocols and stop")
 

@@ -16,7 +16,7 @@ Scores = dict[str, tuple[list[int], list[float]]]
 def scored_set(key: str, labels: Any, scores: Any, prefix: str = "", attention: Any = None) -> ScoredSet:
     suite, generator = key.split("/", 1)
     labels, scores = np.asarray(labels, dtype=int), np.asarray(scores, dtype=float)
-    paths = tuple(f"{prefix}{generator}/{'1_fake' if label else '0_real'}/{i}.png" for i, label in enumerate(labels))
+    paths = tuple(f"{generator}/{'1_fake' if label else '0_real'}/{prefix}{i}.png" for i, label in enumerate(labels))
     with np.errstate(divide="ignore"):
         return ScoredSet(suite, generator, paths, labels, logit(scores), scores, attention)
 

@@ -18,7 +18,7 @@ from evaluation.names import markdown
 from tests.run_files import with_accuracy, write_run
 from tools._comparison import Comparison, remarks
 from tools._comparison_tables import mean_over_sets, metric_rows, report, summary_rows
-from tools._published import methods, published, rows
+from tools._published import methods, published, rows, sources
 from tools._results import Recipe, Result, read_recipes
 from tools.compare_results import main
 from util import UserError
@@ -78,7 +78,7 @@ values = st.one_of(st.none(), st.floats(0, 1))
 
 def made_up(name: str, accuracies: list[float | None]) -> Recipe:
     sets = {f"s/{i}": {"acc": value} for i, value in enumerate(accuracies)}
-    return Recipe(name, (Result(name, Path(name) / "metrics.json", sets, {}),))
+    return Recipe(name, (Result(name, (Path(name) / "metrics.json",), sets, {}, {}),))
 
 
 @given(st.lists(st.tuples(values, values), min_size=1, max_size=8))
@@ -87,7 +87,7 @@ def test_gain_counts_exactly_what_is_defined_for_both(pairs):
     gain = Comparison(recipes, resamples=0).gain(recipes[1], "acc")
     table = np.array([[np.nan if v is None else v for v in pair] for pair in pairs], dtype=float) * 100
     difference = table[:, 1] - table[:, 0]
-    assert gain.improved == (difference > 1e-9).sum()
+    assert gain.improved == (difference.round(9) > 0).sum()
     assert len(gain.points) == np.isfinite(difference).sum()
     if gain.mean is None:
         assert np.isnan(difference).all()
@@ -96,7 +96,9 @@ def test_gain_counts_exactly_what_is_defined_for_both(pairs):
 
 
 def test_lower_is_better_for_errors():
-    recipes = [Recipe(n, (Result(n, Path(n), {"s/x": {"eer": eer}}, {}),)) for n, eer in (("a", 0.2), ("b", 0.1))]
+    recipes = [
+        Recipe(n, (Result(n, (Path(n),), {"s/x": {"eer": eer}}, {}, {}),)) for n, eer in (("a", 0.2), ("b", 0.1))
+    ]
     assert Comparison(recipes, 0).gain(recipes[1], "eer").improved == 1
 
 
@@ -126,11 +128,12 @@ def test_order_of_the_files_does_not_matter(tmp_path):
 
 
 def test_other_pictures_have_no_paired_interval(tmp_path):
-    paths = [write_run(tmp_path, "a", {"s/x": noisy(0)}), write_run(tmp_path, "b", {"s/x": noisy(1)}, prefix="other/")]
+    paths = [write_run(tmp_path, "a", {"s/x": noisy(0)}), write_run(tmp_path, "b", {"s/x": noisy(1)}, prefix="other")]
     comparison = compare(paths, resamples=50)
     gain = comparison.gain(comparison.recipes[1], "auc")
     assert gain.points and not gain.intervals and gain.mean_interval is None
     assert all(comparison.interval(recipe, "s/x", "auc") for recipe in comparison.recipes)
+    assert any("did not score the same files: b, s/x" in remark for remark in remarks(comparison))
 
 
 def test_runs_of_one_recipe_are_grouped(tmp_path):
@@ -222,7 +225,7 @@ def test_names_what_cannot_be_compared_fairly(tmp_path):
     comparison = compare(paths, resamples=20)
     assert [row[3] for row in summary_rows(comparison, ["acc"])] in (["0/1"], ["1/1"])
     text = report(comparison, ["acc"])
-    assert "a lacks s/only_b" in text and "b lacks s/only_a" in text
+    assert "a lacks s/only_b" in text and "b, equalize jpeg:90 lacks s/only_a" in text
     assert "different numbers of images: s/shared" in text
     assert "differently preprocessed images: s/shared" in text
     assert "re-encoded (--equalize) for some models only: s/shared" in text
@@ -243,8 +246,8 @@ def test_labels_lose_the_time_stamp_only_where_they_stay_unique(tmp_path):
 
 
 def test_folders_of_one_model_are_told_apart_by_their_path(tmp_path):
-    paths = [write_run(tmp_path / place, "run", {"s/x": noisy(0)}) for place in ("one", "two")]
-    assert [recipe.label for recipe in read_recipes(paths, grouped=False)] == [f"run ({path})" for path in paths]
+    paths = [write_run(tmp_path / p, "run", {"s/x": noisy(0)}, checkpoint_sha256=p) for p in ("one", "two")]
+    assert [recipe.label for recipe in read_recipes(paths)] == [f"run ({path})" for path in paths]
     with pytest.raises(UserError, match="given twice"):
         read_recipes([paths[0], paths[0] / "metrics.json"])
 
@@ -255,6 +258,62 @@ def test_baseline_can_be_named(tmp_path, name):
     assert summary_rows(compare(paths, name), ["acc"])[0][:4] == ["a", "acc", "+20.00", "1/1"]
     with pytest.raises(UserError, match="--baseline c: .*there are a, b"):
         read_recipes(paths, "c")
+
+
+def test_one_checkpoint_is_one_run(tmp_path):
+    flags = {"lr": 1, "seed": 0, "dataroot": "x/forensynths"}
+    one = write_run(tmp_path / "1", f"m{STAMP}1", {"A/x": noisy(0)}, training=flags, checkpoint_sha256="1")
+    more = write_run(tmp_path / "2", f"m{STAMP}1", {"B/y": noisy(1)}, training=flags, checkpoint_sha256="1")
+    (recipe,) = read_recipes([one, more])
+    assert len(recipe.results) == 1 and set(recipe.results[0].sets) == {"A/x", "B/y"} == set(recipe.results[0].scored)
+    assert remarks(Comparison([recipe], 0)) == []
+    again = write_run(tmp_path / "3", f"m{STAMP}1", {"A/x": noisy(0)}, training=flags, checkpoint_sha256="1")
+    with pytest.raises(UserError, match="the same checkpoint, tested in the same way on A/x"):
+        read_recipes([one, again])
+    resized = {"A/x": {"name": "resize256"}}
+    other = write_run(
+        tmp_path / "4", f"m{STAMP}1", {"A/x": noisy(0)}, training=flags, checkpoint_sha256="1", protocol=resized
+    )
+    assert [len(recipe.results) for recipe in read_recipes([one, other])] == [1, 1]
+    elsewhere = flags | {"dataroot": "x/genimage", "seed": 1}
+    third = write_run(tmp_path / "5", f"m{STAMP}2", {"A/x": noisy(2)}, training=elsewhere, checkpoint_sha256="2")
+    assert len(read_recipes([one, third])) == 2, "trained on other data: no other seed of the same recipe"
+    moved = flags | {"seed": 1, "dataroot": "/y/forensynths"}
+    fourth = write_run(tmp_path / "6", f"m{STAMP}3", {"A/x": noisy(3)}, training=moved, checkpoint_sha256="3")
+    assert [len(recipe.results) for recipe in read_recipes([one, fourth])] == [2]
+
+
+def test_mean_interval_only_if_every_set_has_one(tmp_path):
+    sets = {"s/x": noisy(0), "s/one": ([0, 1], [0.2, 0.7])}
+    comparison = compare([write_run(tmp_path, n, sets) for n in "ab"], resamples=100)
+    gain = comparison.gain(comparison.recipes[1], "acc")
+    assert set(gain.points) == {"s/x", "s/one"} and set(gain.intervals) == {"s/x"} and gain.mean_interval is None
+
+
+def test_equal_differences_are_ties_for_the_test(tmp_path):
+    before, after = [0.61, 0.62, 0.63, 0.64, 0.65], [0.63, 0.64, 0.61, 0.66, 0.67]
+    recipes = [made_up("a", before), made_up("b", after)]
+    expected = wilcoxon([2, 2, -2, 2, 2]).pvalue
+    assert Comparison(recipes, 0).gain(recipes[1], "acc").p_value == pytest.approx(expected, abs=1e-12)
+
+
+def test_csv_is_a_table(tmp_path):
+    paths = [
+        table_1(tmp_path, "a", BASELINE),
+        table_1(tmp_path, "b", OURS, protocol={"ForenSynths/progan": {"name": "native"}}),
+    ]
+    main([*map(str, paths), "--bootstrap", "100"])
+    with open(tmp_path / "comparison" / "comparison.csv", newline="", encoding="utf-8") as file:
+        widths = {len(row) for row in csv.reader(file)}
+    assert len(widths) == 1
+    assert read_csv(tmp_path / "comparison" / "comparison.csv")[0]["protocol"] == "native v1"
+    assert "protocol native v1: ForenSynths/progan" in (tmp_path / "comparison" / "comparison.md").read_text()
+
+
+def test_accuracy_at_the_threshold_has_intervals_too(tmp_path):
+    comparison = compare([write_run(tmp_path, n, {"s/x": noisy(0)}, threshold=0.45) for n in "ab"], resamples=100)
+    low, high = comparison.interval(comparison.recipes[0], "s/x", "acc_at_threshold")
+    assert low < comparison.recipes[0].mean("s/x", "acc_at_threshold") < high
 
 
 def test_published_figures_are_marked_and_have_their_source(tmp_path):
@@ -271,6 +330,7 @@ def test_published_figures_are_marked_and_have_their_source(tmp_path):
         "AIGCDetectBenchmark/stable_diffusion_v_1_4": pytest.approx(0.974)
     }
     assert published("NPR", "ap", ["ForenSynths/mine", "own/progan"]) == {}
+    assert sources("NPR", ["GenImage/mine"]) == [] and len(sources("NPR", ["GenImage/ADM"])) == 1
 
 
 def test_published_means_are_those_of_the_rows():
@@ -301,17 +361,18 @@ def test_markdown_shows_names_as_they_are(tmp_path):
 
 def test_draws_a_picture_or_says_why_there_is_none(tmp_path, capsys, monkeypatch):
     paths = [str(table_1(tmp_path, name, p)) for name, p in (("baseline", BASELINE), ("ours", OURS))]
-    picture = tmp_path / "comparison" / "comparison.png"
-    assert main([*paths, "--bootstrap", "50"]) == 0
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "(comparison.png)" in picture.with_suffix(".md").read_text()
+    folder = tmp_path / "comparison"
+    assert main([*paths, "--bootstrap", "100"]) == 0
+    for metric in ("acc", "ap", "auc"):
+        assert (folder / f"comparison_{metric}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"(comparison_{metric}.png)" in (folder / "comparison.md").read_text()
     for module in ("matplotlib", "evaluation.score_plots"):
         monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     capsys.readouterr()
     assert main([*paths, "--bootstrap", "0"]) == 0
     assert "no picture: " in capsys.readouterr().out
-    assert not picture.exists(), "the picture of the earlier comparison is still there"
-    assert "comparison.png" not in picture.with_suffix(".md").read_text()
+    assert not list(folder.glob("*.png")), "a picture of the earlier comparison is still there"
+    assert ".png" not in (folder / "comparison.md").read_text()
 
 
 def test_an_earlier_comparison_among_the_folders_is_passed_over(tmp_path):
@@ -376,5 +437,6 @@ def test_wrong_command_lines(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--output .*file"):
         main([good, other, "--output", str(tmp_path / "file"), "--bootstrap", "0"])
-    with pytest.raises(UserError, match="--output .*one of the compared"):
-        main([good, other, "--output", good, "--bootstrap", "0"])
+    for folder in (good, other):
+        with pytest.raises(UserError, match="--output .*one of the compared"):
+            main([good, other, "--output", folder, "--bootstrap", "0"])

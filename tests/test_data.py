@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision import transforms as T
 
 from data import create_dataloader, evaluation_loader
-from data.image_sets import unique_names
+from data.image_sets import ImageSet, unique_names
 from data.layouts import find_sets, find_test_sets, load_set
 from data.protocols import EVALUATION_PROTOCOLS, evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, balancing_weights
@@ -283,12 +283,101 @@ def test_shared_real_images_are_those_of_each_generators_origin(tmp_path: Path) 
 
 
 def test_generators_beside_real_share_its_images(tmp_path: Path) -> None:
-    root = build(tmp_path, "lsun/real", "lsun/adm/sub", "lsun/notes")
+    root = build(tmp_path, "lsun/real", "lsun/adm/sub")
     (found,) = find_sets(root / "lsun")
     assert [(Path(p).relative_to(root).as_posix(), n) for p, n in zip(found.paths, found.labels, strict=True)] == [
         ("lsun/real/a.png", 0),
         ("lsun/adm/sub/a.png", 1),
     ]
+
+
+DIRE = tuple(f"{content}/{name}" for content in ("lsun", "in") for name in ("real", "adm", "mystery"))
+
+
+@pytest.mark.parametrize("place", ("DIRE/images/test", "DiffusionForensics/Images/test", "DIRE/images", "DIRE"))
+@pytest.mark.parametrize("beside", ((), ("DIRE/recons/test/in/adm", "DIRE/dire/test/in/real")))
+@pytest.mark.parametrize("start", ("", "suite"))
+def test_dire_as_distributed(place: str, beside: tuple[str, ...], start: str, tmp_path: Path) -> None:
+    """Every generator is a set of its own, whatever lies beside; so it is in a folder of suites, alone or with another."""
+    suite = place.split("/")[0]
+    if beside and (place == "DIRE" or suite != "DIRE"):
+        pytest.skip("copies lie beside images/")
+    root = build(tmp_path / "all", *(f"{place}/{folder}" for folder in DIRE), *beside)
+    expected = {f"DiffusionForensics/{c}_{g}" for c in ("lsun", "in") for g in ("adm", "mystery")}
+    for other in ((), pair("Chameleon/test")):
+        build(root, *other)
+        sets = find_sets(root / suite if start else root)
+        assert {found.key for found in sets} == expected | ({"Chameleon/Chameleon"} if other and not start else set())
+        assert all(found.labels in ((0, 1), (1, 0)) for found in sets)
+
+
+def test_real_beside_other_folders_is_no_suite(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (found,) = find_sets(build(tmp_path, "b/real", "b/midjourney", "b/flux", "b/sdxl") / "b")
+    assert (found.key, found.labels) == ("/b", (0,))
+    assert "only real/ is read, flux, sdxl are no class folders" in caplog.text
+
+
+def test_names_that_suites_of_other_protocols_share_make_none(tmp_path: Path) -> None:
+    shared = [c for g in ("progan", "stylegan", "biggan", "whichfaceisreal") for c in pair(f"own/{g}")]
+    assert {found.suite for found in find_sets(build(tmp_path, *shared) / "own")} == {"own"}
+    newer = [c for g in ("ADM", "Glide", "Midjourney", "VQDM", "wukong") for c in pair(f"aigc/{g}")]
+    assert {found.suite for found in find_sets(build(tmp_path, *newer) / "aigc")} == {"AIGCDetectBenchmark"}
+
+
+@pytest.mark.parametrize(
+    ("start", "key"),
+    [
+        ("", "GenImage/ADM"),
+        ("GenImage", "GenImage/ADM"),
+        ("GenImage/ADM", "GenImage/ADM"),
+        ("GenImage/ADM/imagenet_adm", "GenImage/imagenet_adm"),
+        ("GenImage/ADM/imagenet_adm/val", "GenImage/imagenet_adm"),
+    ],
+)
+def test_a_set_of_genimage_has_its_name_from_wherever_it_is_given(start: str, key: str, tmp_path: Path) -> None:
+    folder = "GenImage/ADM/imagenet_adm"
+    root = build(tmp_path / "data", *pair(f"{folder}/val", "nature", "ai"), *pair(f"{folder}/train", "nature", "ai"))
+    assert [found.key for found in find_sets(root / start)] == [key]
+
+
+def test_one_generator_of_shared_real_images_alone(tmp_path: Path) -> None:
+    root = build(tmp_path / "diffusion_datasets", "laion/0_real", "imagenet/0_real", "dalle/1_fake", "guided/1_fake")
+    (found,) = find_sets(root / "dalle")
+    assert (found.key, found.labels) == ("UniversalFakeDetect/dalle", (0, 1)) and "laion" in found.paths[0]
+
+
+def test_the_same_set_in_two_of_the_default_folders_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("datasets/one", "datasets/two"):
+        build(tmp_path, *pair(f"{place}/ADM/val", "nature", "ai"), *pair(f"{place}/VQDM/val", "nature", "ai"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="GenImage/ADM, GenImage/VQDM occurs twice"):
+        find_test_sets(None)
+
+
+def test_names_of_sets_are_distinct() -> None:
+    sets = [ImageSet(suite, name, (), ()) for suite, name in (("A", "x"), ("B", "x"), ("C", "A_x"), ("A", "y"))]
+    assert unique_names(sets) == {key: key for key in ("A/x", "B/x", "C/A_x", "A/y")}
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_set(tmp_path / "x", 1)
+    (tmp_path / "x" / "0_real" / "secret").mkdir()
+    scandir = os.scandir
+
+    def denied(path: str) -> object:
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UserError, match="secret: cannot be listed .Permission denied"):
+        load_set(tmp_path / "x")
+
+
+def test_another_interpolation_is_not_the_named_protocol() -> None:
+    for protocol, name in (("resize256", "resize256+flags"), ("native", "native")):
+        opt = TestOptions(model_path=("x",), protocol=protocol, rz_interp=("bicubic",))
+        assert evaluation_protocol(Protocol("x"), "", opt).name == name
 
 
 def test_a_suite_known_by_its_generators_gets_its_protocol(tmp_path: Path) -> None:

@@ -494,7 +494,7 @@ def test_the_real_thing_from_training_to_comparison(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     comparison = (tmp_path / "out/results/comparison/comparison.md").read_text()
     assert "baseline: baseline_single_scale" in comparison and "ForenSynths/progan" in comparison
-    assert (tmp_path / "out/results/comparison/comparison.png").is_file()
+    assert (tmp_path / "out/results/comparison/comparison_auc.png").is_file()
     for name in TWO_NAMES.split():
         (metrics,) = (tmp_path / "out/results").glob(f"{name}_*_tests/metrics.json")
         assert (metrics.parent / "predictions.csv").is_file() and Path(f"{metrics.parent}.txt").is_file()

@@ -8,8 +8,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from evaluation.bootstrap import Interval
-from evaluation.metrics import LABELS
-from evaluation.names import markdown
+from evaluation.metrics import LABELS, LOWER_IS_BETTER
+from evaluation.names import escaped, markdown
 from evaluation.tables import latex_table
 from tools._comparison import Comparison, remarks
 from tools._published import published, sources
@@ -85,7 +85,7 @@ def summary_rows(comparison: Comparison, metrics: Sequence[str]) -> list[list[st
     return rows
 
 
-SUMMARY_HEADERS = ("recipe", "metric", "mean gain (points)", "improved on (generators)", "Wilcoxon p")
+SUMMARY_HEADERS = ("recipe", "metric", "mean difference (points)", "improved on (generators)", "Wilcoxon p")
 
 
 def labels(comparison: Comparison, methods: Sequence[str], metric: str) -> list[str]:
@@ -113,16 +113,26 @@ def report(comparison: Comparison, metrics: Sequence[str], methods: Sequence[str
     heading, item, clean = ("## ", "- ", markdown) if as_markdown else ("", "  ", str)
     parts = ["# Comparison of models\n"] if as_markdown else []
     parts += [f"baseline: {clean(comparison.baseline.label)}\n"]
-    parts += [f"{item}{clean(f'{r.label}: {one.path}')}" for r in comparison.recipes for one in r.results]
+    parts += [
+        f"{item}{clean(f'{r.label}: {escaped(str(path))}')}"
+        for r in comparison.recipes
+        for one in r.results
+        for path in one.paths
+    ]
     for metric in metrics:
         shown_methods = methods_with(comparison, methods, metric)
-        parts += [f"\n{heading}{LABELS[metric]} in % (gain in percent points, 95 % interval)\n"]
+        parts += [f"\n{heading}{_title(metric)}\n"]
         rows = metric_rows(comparison, metric, shown_methods)
         parts += [_table(rows, ["generator", *labels(comparison, shown_methods, metric)], style)]
     if len(comparison.recipes) > 1:
         parts += [f"\n{heading}summary\n", _table(summary_rows(comparison, metrics), SUMMARY_HEADERS, style)]
     parts += ["", *(f"{item}{clean(remark)}" for remark in [*remarks(comparison), *notes(comparison, methods)])]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _title(metric: str) -> str:
+    better = ", lower is better" if metric in LOWER_IS_BETTER else ""
+    return f"{LABELS[metric]} in % (difference in percent points{better}, 95 % interval)"
 
 
 def methods_with(comparison: Comparison, methods: Sequence[str], metric: str) -> list[str]:
@@ -132,7 +142,7 @@ def methods_with(comparison: Comparison, methods: Sequence[str], metric: str) ->
 
 def notes(comparison: Comparison, methods: Sequence[str]) -> list[str]:
     """How to read the figures, and where those that are marked as published come from."""
-    found = []
+    found = [f"protocol {name}: {', '.join(map(shown, keys))}" for name, keys in _protocols(comparison).items()]
     if any(len(recipe.results) > 1 for recipe in comparison.recipes):
         found.append(
             "± is the standard deviation over the runs of a recipe (n of them, other seeds), not over pictures"
@@ -143,13 +153,26 @@ def notes(comparison: Comparison, methods: Sequence[str]) -> list[str]:
         )
     if len(comparison.recipes) > 1:
         found.append(
-            "[...]: 95 % interval of the gain, paired bootstrap over the same pictures; "
+            "[...]: 95 % interval of the difference, paired bootstrap over the same pictures; "
             "p: Wilcoxon signed-rank test over generators, two-sided"
         )
     shown_methods = {m for metric in ("acc", "ap") for m in methods_with(comparison, methods, metric)}
     for method in sorted(shown_methods):
         found += [f"published, not measured here: {method}, {source}" for source in sources(method, comparison.keys)]
     return found
+
+
+def protocol_name(comparison: Comparison, key: str) -> str:
+    """Name and version of the preprocessing of a set, as the first run that has it says."""
+    protocol = next((result.protocols[key] for result in comparison.results if result.protocols.get(key)), None)
+    return f"{protocol['name']} v{protocol.get('version', 1)}" if protocol else "?"
+
+
+def _protocols(comparison: Comparison) -> dict[str, list[str]]:
+    by_name: dict[str, list[str]] = {}
+    for key in comparison.keys:
+        by_name.setdefault(protocol_name(comparison, key), []).append(key)
+    return by_name
 
 
 def latex(comparison: Comparison, metrics: Sequence[str], methods: Sequence[str]) -> str:
@@ -162,16 +185,16 @@ def latex(comparison: Comparison, metrics: Sequence[str], methods: Sequence[str]
             ["generator", *labels(comparison, chosen, metric)],
             "latex_booktabs",
         )
-        parts += ["", latex_table(f"{LABELS[metric]} in % (gain in percent points, 95 % interval)", grid)]
+        parts += ["", latex_table(_title(metric), grid)]
     if len(comparison.recipes) > 1:
         grid = _table(summary_rows(comparison, metrics), SUMMARY_HEADERS, "latex_booktabs")
-        parts += ["", latex_table(f"Gain over {comparison.baseline.label}", grid)]
+        parts += ["", latex_table(f"Difference to {comparison.baseline.label}", grid)]
     return re.sub("±", r"$\\pm$", "\n".join(parts)) + "\n"
 
 
 def write_csv(comparison: Comparison, metrics: Sequence[str], methods: Sequence[str], path: Path) -> None:
     """One line per recipe (or published method), set and metric: figures in [0, 1], gains in percent points."""
-    columns = ["recipe", "kind", "suite", "generator", "metric", "runs", "mean", "std", "low", "high"]
+    columns = ["recipe", "kind", "suite", "generator", "protocol", "metric", "runs", "mean", "std", "low", "high"]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*columns, "gain_points", "gain_low", "gain_high"])
@@ -182,16 +205,21 @@ def write_csv(comparison: Comparison, metrics: Sequence[str], methods: Sequence[
                     values = recipe.values(key, metric)
                     if not values:
                         continue
-                    numbers = [
-                        recipe.mean(key, metric),
-                        recipe.std(key, metric),
-                        *(comparison.interval(recipe, key, metric) or (None, None)),
+                    ends = comparison.interval(recipe, key, metric) or (None, None)
+                    is_baseline = recipe is comparison.baseline
+                    points = (
+                        (None,) * 3 if is_baseline else (gain.points.get(key), *gain.intervals.get(key, (None, None)))
+                    )
+                    numbers = [recipe.mean(key, metric), recipe.std(key, metric), *ends, *points]
+                    first = [
+                        recipe.label,
+                        "measured",
+                        *key.split("/", 1),
+                        protocol_name(comparison, key),
+                        metric,
+                        len(values),
                     ]
-                    if recipe is not comparison.baseline:
-                        numbers += [gain.points.get(key), *gain.intervals.get(key, (None, None))]
-                    numbers += [None] * (6 - len(numbers))
-                    first = [recipe.label, "measured", *key.split("/", 1), metric, len(values)]
                     writer.writerow([*first, *("" if number is None else repr(number) for number in numbers)])
             for method in methods_with(comparison, methods, metric):
                 for key, value in published(method, metric, comparison.keys).items():
-                    writer.writerow([method, "published", *key.split("/", 1), metric, "", repr(value), *[""] * 6])
+                    writer.writerow([method, "published", *key.split("/", 1), "", metric, "", repr(value), *[""] * 6])

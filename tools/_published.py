@@ -34,8 +34,8 @@ def published(method: str, metric: str, keys: Iterable[str]) -> dict[str, float]
 
 
 def sources(method: str, keys: Iterable[str]) -> list[str]:
-    """Where a method's figures for these keys were published, and what it was trained on, where that is said."""
-    suites = {key.split("/", 1)[0] for key in keys}
-    chosen = (row for row in rows() if row["method"] == method and row["suite"] in suites)
+    """Where a method's figures for these sets were published, and what it was trained on, where that is said."""
+    wanted = {(key.split("/", 1)[0], plain(key.split("/", 1)[-1])) for key in keys}
+    chosen = (r for r in rows() if r["method"] == method and (r["suite"], plain(r["folder"])) in wanted)
     trained = ((row, f" (trained on {row['training']})" if row["training"] else "") for row in chosen)
     return list(dict.fromkeys(f"{row['suite']}: {row['source']}{training}" for row, training in trained))

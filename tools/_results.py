@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.metrics import LABELS
+from evaluation.names import escaped
 from evaluation.runs import METRICS_FILE, PREDICTIONS_FILE, SCHEMA, read_document, read_predictions
 from evaluation.summary import ScoredSet
 from util import UserError
@@ -21,30 +22,35 @@ SEED_SUFFIX = re.compile(r"[-_]?(?:seed|s)?\d+$")
 NOT_THE_RECIPE = ("name", "suffix", "seed", "dataroot", "test_dataroot", "checkpoints_dir", "gpu_ids", "num_threads",
                   "continue_train", "epoch", "new_optim", "loss_freq", "save_latest_freq", "save_epoch_freq",
                   "attention_log_freq")  # fmt: skip
-"""Training flags in which two runs of one recipe may differ."""
+"""Training flags in which two runs of one recipe may differ (of the dataroot, all but the folder's own name)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One test run.
+    """What one checkpoint was tested on, from one folder or from several with other sets.
 
     Args:
-        name: unique among the compared runs. sets: {"suite/generator": its part of metrics.json}.
-        document: all of metrics.json.
+        name: of the model. paths: its metrics.json files. sets: {"suite/generator": its part of metrics.json}.
+        document: all of the first metrics.json. protocols: {"suite/generator": how its images were preprocessed}.
     """
 
     name: str
-    path: Path
+    paths: tuple[Path, ...]
     sets: dict[str, dict[str, Any]]
     document: dict[str, Any]
+    protocols: dict[str, Any]
 
     @cached_property
     def scored(self) -> dict[str, ScoredSet]:
         """Scores by set; empty without a predictions.csv beside metrics.json."""
-        file = self.path.parent / PREDICTIONS_FILE
-        if not file.exists():
-            return {}
-        return {scored.key: scored for scored in read_predictions(file)[0].get(None, [])}
+        files = [path.parent / PREDICTIONS_FILE for path in self.paths]
+        read = [read_predictions(file)[0].get(None, []) for file in files if file.exists()]
+        return {scored.key: scored for sets in read for scored in sets}
+
+    @property
+    def checkpoint(self) -> str:
+        """Digest of the checkpoint; the name of the model where it is unknown."""
+        return str(self.document.get("checkpoint_sha256") or self.name)
 
     @property
     def label(self) -> str:
@@ -54,15 +60,20 @@ class Result:
 
     @property
     def recipe(self) -> str:
-        """Equal for runs that differ in nothing but their seed and their names; the run's own name where that is unknown."""
+        """Equal for runs that differ in nothing but seed, time and place; the model's own name where that is unknown."""
         model = self.document["model"]
         training = model.get("training")
+        settings = [self.document.get(key) for key in ("equalize", "precision", "classes")]
         if not training:
-            return self.name
+            return json.dumps([self.name, self.checkpoint, settings])
         flags = {key: value for key, value in training.items() if key not in NOT_THE_RECIPE}
-        settings = [self.document.get(key) for key in ("equalize", "precision")]
+        data = Path(str(training.get("dataroot"))).name
         kind = TIME_STAMP.split(self.name, maxsplit=1)[-1]
-        return json.dumps([flags, model.get("scales"), settings, kind, self.label], sort_keys=True)
+        return json.dumps([flags, data, model.get("scales"), settings, kind, self.label], sort_keys=True)
+
+    def agrees_with(self, other: "Result") -> bool:
+        """True if the sets that both have were preprocessed alike."""
+        return all(self.protocols.get(key) == other.protocols.get(key) for key in self.sets if key in other.sets)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,15 +108,15 @@ def read_result(path: Path) -> Result:
     file = path / METRICS_FILE if path.is_dir() else path
     document = read_document(file)
     try:
-        name, sets = document["model"]["name"], document["sets"]
+        name, sets, protocols = document["model"]["name"], document["sets"], document.get("protocol", {})
         problem = "it holds no test sets" if not sets else next(filter(None, map(_problem, sets.items())), None)
-        if not isinstance(name, str) or not isinstance(document.get("protocol", {}), dict):
+        if not isinstance(name, str) or not isinstance(protocols, dict):
             problem = "the model's name or the protocol is of the wrong type"
     except (KeyError, TypeError, AttributeError) as error:
         problem = f"{type(error).__name__} {error}"
     if problem:
         raise UserError(f"{file}: does not hold what {SCHEMA} promises: {problem}")
-    return Result(name, file, sets, document)
+    return Result(name, (file,), sets, document, protocols)
 
 
 def _problem(item: tuple[str, dict[str, Any]]) -> str | None:
@@ -124,36 +135,60 @@ def _problem(item: tuple[str, dict[str, Any]]) -> str | None:
 def read_recipes(paths: Sequence[Path], baseline: str | None = None, grouped: bool = True) -> list[Recipe]:
     """Read test runs and group them by recipe, the baseline first.
 
+    Results of one checkpoint on different sets are one run; runs that differ only in their seed are one recipe.
+
     Args:
         paths: at least two folders (or metrics.json files). baseline: label or run name of the baseline; None = the first.
         grouped: put runs that differ only in their seed together.
 
     Raises:
-        UserError: a file that does not fit or is given twice, fewer than two, or no such baseline.
+        UserError: a file that does not fit or is given twice, fewer than two, one checkpoint twice on one set and in the
+            same way, or no such baseline.
     """
     if len(paths) < 2:
         raise UserError(f"results {' '.join(map(str, paths))}: give at least two folders, the baseline first")
     results = [read_result(path) for path in paths]
-    twice = [
-        str(result.path) for result in results if sum(result.path.resolve() == o.path.resolve() for o in results) > 1
-    ]
+    places = Counter(result.paths[0].resolve() for result in results)
+    twice = [result.paths[0] for result in results if places[result.paths[0].resolve()] > 1]
     if twice:
         raise UserError(f"results {twice[0]}: given twice; give each once")
-    groups: dict[str, list[Result]] = {}
+    recipes: list[list[Result]] = []
     for result in results:
-        groups.setdefault(result.recipe if grouped else str(result.path), []).append(result)
-    several = [tuple(group) for group in groups.values()]
+        _put(result, recipes, grouped)
+    several = [tuple(group) for group in recipes]
     names = [" + ".join(result.name for result in group) for group in several]
-    names = _unique(names, [f"{name} ({group[0].path.parent})" for name, group in zip(names, several, strict=True)])
+    names = _unique(names, [f"{n} ({escaped(str(g[0].paths[0].parent))})" for n, g in zip(names, several, strict=True)])
     plain = [TIME_STAMP.sub("", group[0].name) if len(group) == 1 else group[0].label for group in several]
-    labels = _unique(plain, names)
-    recipes = [Recipe(label, group) for label, group in zip(labels, several, strict=True)]
+    equalized = [group[0].document.get("equalize") for group in several]
+    plain = [f"{label}, equalize {how}" if how else label for label, how in zip(plain, equalized, strict=True)]
+    made = [Recipe(label, group) for label, group in zip(_unique(plain, names), several, strict=True)]
     if baseline is None:
-        return recipes
-    chosen = [r for r in recipes if baseline == r.label or baseline in [result.name for result in r.results]]
+        return made
+    chosen = [r for r in made if baseline == r.label or baseline in [result.name for result in r.results]]
     if len(chosen) != 1:
-        raise UserError(f"--baseline {baseline}: no recipe of that name; there are {', '.join(labels)}")
-    return chosen + [recipe for recipe in recipes if recipe is not chosen[0]]
+        raise UserError(f"--baseline {baseline}: no recipe of that name; there are {', '.join(r.label for r in made)}")
+    return chosen + [recipe for recipe in made if recipe is not chosen[0]]
+
+
+def _put(result: Result, recipes: list[list[Result]], grouped: bool) -> None:
+    """Add a result to the recipe that it belongs to: to a run of the same checkpoint, or as a run of its own."""
+    for group in recipes:
+        if group[0].recipe != result.recipe or not all(result.agrees_with(other) for other in group):
+            continue
+        for number, other in enumerate(group):
+            if other.checkpoint != result.checkpoint:
+                continue
+            if both := [key for key in result.sets if key in other.sets]:
+                places = " and ".join(escaped(str(path)) for path in (*other.paths, *result.paths))
+                raise UserError(f"{places}: the same checkpoint, tested in the same way on {both[0]}; give one of them")
+            sets, protocols = other.sets | result.sets, other.protocols | result.protocols
+            paths = (*other.paths, *result.paths)
+            group[number] = dataclasses.replace(other, paths=paths, sets=sets, protocols=protocols)
+            return
+        if grouped:
+            group.append(result)
+            return
+    recipes.append([result])
 
 
 def _unique(names: Sequence[str], longer: Sequence[str]) -> list[str]:
@@ -162,5 +197,5 @@ def _unique(names: Sequence[str], longer: Sequence[str]) -> list[str]:
 
 
 def shown(key: str) -> str:
-    """A set's key as tables show it: on one line, without the slash of a set that belongs to no suite."""
-    return "".join(c if c.isprintable() else "?" for c in key.removeprefix("/"))
+    """A set's key as tables show it: without the slash of a set that belongs to no suite."""
+    return key.removeprefix("/")

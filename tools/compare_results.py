@@ -5,7 +5,7 @@
 
 Give the folders that test.py wrote. Runs that differ only in their seed count as one recipe: mean and standard deviation.
 Gains come with 95 % intervals (paired bootstrap over the same pictures) and a Wilcoxon test over the generators.
-Prints tables and writes comparison.md, comparison.tex, comparison.csv and comparison.png.
+Prints tables and writes comparison.md, comparison.tex, comparison.csv and comparison_<metric>.png.
 """
 
 import argparse
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.metrics import LABELS
+from evaluation.runs import METRICS_FILE
 from options.base_options import OneLineParser
-from options.flags import comma_list, one_of, whole
+from options.flags import comma_list, one_of, resamples
 from tools._comparison import Comparison
 from tools._comparison_tables import labels, latex, methods_with, report, write_csv
 from tools._published import methods, published
@@ -24,7 +25,7 @@ from util import UserError, run_script
 METRICS = ("acc", "ap", "auc")
 
 
-def draw(comparison: Comparison, metric: str, chosen: Sequence[str], path: Path) -> str | None:
+def draw(comparison: Comparison, metric: str, methods_shown: Sequence[str], path: Path) -> str | None:
     """Draw the bars of a metric; returns why there are none, None if there are."""
     path.unlink(missing_ok=True)  # a picture of an earlier comparison must not pass for this one's
     try:
@@ -38,8 +39,9 @@ def draw(comparison: Comparison, metric: str, chosen: Sequence[str], path: Path)
         rows[label] = {shown(key): None if value is None else (value, *ends[key]) for key, value in values.items()}
     if all(bar is None for bars in rows.values() for bar in bars.values()):
         return f"no picture: {LABELS[metric]} is undefined for every generator"
-    others = published(chosen[0], metric, comparison.keys) if chosen else {}
-    plot_comparison(rows, path, LABELS[metric], published={shown(key): value for key, value in others.items()} or None)
+    first = published(methods_shown[0], metric, comparison.keys) if methods_shown else {}
+    others = {shown(key): value for key, value in first.items()}
+    plot_comparison(rows, path, LABELS[metric], others or None, f"{methods_shown[0]} (published)" if others else "")
     return None
 
 
@@ -66,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
                       help=f"published acc and AP to show beside, {known}; none for none (default: NPR)")  # fmt: skip
     made.add_argument(
         "--bootstrap",
-        type=whole(0, 100_000),
+        type=resamples,
         default=1000,
         metavar="N",
         help="resamples behind the intervals (default: 1000; 0 = none)",
@@ -80,30 +82,37 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; returns 0."""
     opt = parser().parse_args(argv)
-    given = [
-        path for path in opt.results if not (path / "comparison.csv").exists()
-    ]  # results/*/ finds an earlier one, too
+    given = [path for path in opt.results if not _is_other(path)]
     comparison = Comparison(read_recipes(given, opt.baseline, not opt.no_groups), opt.bootstrap)
     metrics = [opt.metric] if opt.metric else list(METRICS)
     chosen = [] if "none" in opt.published else list(opt.published)
     print(report(comparison, metrics, chosen))
-    first = comparison.results[0].path.parent
-    folder = opt.output or first.parent / "comparison"
-    if folder.resolve() == first.resolve():
+    folders = [path.parent for result in comparison.results for path in result.paths]
+    folder = opt.output or folders[0].parent / "comparison"
+    if folder.resolve() in [one.resolve() for one in folders]:
         raise UserError(f"--output {folder}: is one of the compared folders; give another")
-    picture = opt.metric or "auc"
+    notes: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(comparison, metrics, chosen, folder / "comparison.csv")
         (folder / "comparison.tex").write_text(latex(comparison, metrics, chosen), encoding="utf-8")
-        no_picture = draw(comparison, picture, methods_with(comparison, chosen, picture), folder / "comparison.png")
-        link = "" if no_picture else f"\n![{LABELS[picture]} of each model](comparison.png)\n"
-        (folder / "comparison.md").write_text(report(comparison, metrics, chosen, "pipe") + link, encoding="utf-8")
+        pictures = []
+        for metric in metrics:
+            name = f"comparison_{metric}.png"
+            no_picture = draw(comparison, metric, methods_with(comparison, chosen, metric), folder / name)
+            notes.append(no_picture or f"written: {folder / name}")
+            pictures += [] if no_picture else [f"\n![{LABELS[metric]} of each recipe]({name})\n"]
+        text = report(comparison, metrics, chosen, "pipe") + "".join(pictures)
+        (folder / "comparison.md").write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {folder}: cannot write there ({error.strerror})") from None
-    print(no_picture or f"written: {folder / 'comparison.png'}")
-    print("\n".join(f"written: {folder / f'comparison.{kind}'}" for kind in ("md", "tex", "csv")))
+    print("\n".join([*notes, *(f"written: {folder / f'comparison.{kind}'}" for kind in ("md", "tex", "csv"))]))
     return 0
+
+
+def _is_other(path: Path) -> bool:
+    """True for what results/* finds besides folders of test.py: an earlier comparison, and the .txt files."""
+    return path.suffix == ".txt" or (not (path / METRICS_FILE).exists() and (path / "comparison.csv").exists())
 
 
 if __name__ == "__main__":

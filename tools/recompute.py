@@ -20,7 +20,7 @@ from evaluation.artefacts import write_derived
 from evaluation.runs import FIGURES, METRICS_FILE, bootstrap_settings, read_document, read_run
 from evaluation.tables import text_report
 from options.base_options import OneLineParser
-from options.flags import number, whole
+from options.flags import number, resamples
 from util import UserError, run_script
 
 
@@ -58,9 +58,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("folder", type=Path, help="folder that test.py wrote")
     made.add_argument("--output", type=Path, metavar="DIR", help="write figures, tables, pictures and report there")
     made.add_argument("--threshold", type=number(minimum=0, maximum=1), help="instead of the one in metrics.json")
-    made.add_argument(
-        "--bootstrap", type=whole(0, 100_000), metavar="N", help="resamples, instead of those in metrics.json"
-    )
+    made.add_argument("--bootstrap", type=resamples, metavar="N", help="resamples, instead of those in metrics.json")
     return made
 
 
