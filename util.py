@@ -1,5 +1,6 @@
 """Seeds, device, precision, logging and the one kind of error that is the user's to mend."""
 
+import io
 import logging
 import os
 import random
@@ -20,14 +21,34 @@ class UserError(Exception):
 
 def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's main function; a UserError ends it with one line and status 2, Ctrl-C with status 130."""
+    for stream in (sys.stdout, sys.stderr):  # a file name that is not UTF-8 must not end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(main() or 0)
+        status = main() or 0
+        sys.stdout.flush()
+        sys.exit(status)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def printable(text: str) -> str:
+    """Text on one line without what could steer a terminal: control characters and lone bytes of file names as codes."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+class HarmlessFormatter(logging.Formatter):
+    """A formatter whose lines are `printable`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).expandtabs().split("\n")))
 
 
 def start_logging(log_file: Path | None = None) -> None:
@@ -38,11 +59,11 @@ def start_logging(log_file: Path | None = None) -> None:
         log.removeHandler(handler)
         handler.close()
     console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(HarmlessFormatter("%(message)s"))
     log.addHandler(console)
     if log_file is not None:
         to_file = logging.FileHandler(log_file, encoding="utf-8")
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        to_file.setFormatter(HarmlessFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(to_file)
 
 

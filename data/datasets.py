@@ -14,7 +14,7 @@ from data.degradations import NOTHING, Degradation
 from data.formats import require_regular_file
 from data.samplers import EpochSampler, SampleKey
 from data.transforms import Protocol
-from util import log
+from util import log, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +189,4 @@ class ImageLoader:
         seen = any(path in left_out for left_out in self.left_out_of)
         self.left_out_of[variant].setdefault(path, why)
         if not seen:
-            log.warning("left out %s (%s)", path, why)
+            log.warning("left out %s (%s)", printable(path), why)

@@ -69,13 +69,17 @@ def _number(text: str, low: float, high: float) -> float:
     return value
 
 
+def _whole(text: str, low: int, high: int) -> int:
+    return int(_number(str(int(text)), low, high))
+
+
 def _jpeg(quality: str) -> Step:
-    value = int(_number(quality, 1, 100))
+    value = _whole(quality, 1, 100)
     return lambda image, rng: pil_jpeg(image, value)
 
 
 def _webp(quality: str) -> Step:
-    value = int(_number(quality, 1, 100))
+    value = _whole(quality, 1, 100)
 
     def step(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         buffer = io.BytesIO()

@@ -1,6 +1,8 @@
 """The folder that a test run leaves: scores, figures, tables, pictures, and one page that shows all of it."""
 
-from datetime import date
+import shlex
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from data.layouts import folder_name
 from evaluation.html import Card, Cell, Page, Picture, Section, Table, TableRow, plain_rows
 from evaluation.metrics import LABELS
 from evaluation.names import escaped
-from evaluation.runs import METRICS_FILE, TestRun, read_document
+from evaluation.runs import TestRun, read_document
 from evaluation.tables import (
     LEGEND,
     Row,
@@ -32,36 +34,58 @@ SAME_RUN = ("checkpoint_sha256", "dataroot", "protocol", "classes", "precision",
 """Parts of the head that agree between two runs of one test, which may then overwrite each other."""
 
 
+def writable_folder(results_dir: Path) -> None:
+    """Make --results_dir and try to write in it, before hours are spent on what is to be written there.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results_dir):
+            pass
+    except OSError as error:
+        raise UserError(f"--results_dir {results_dir}: cannot write there ({error.strerror})") from None
+
+
 def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
     """Write `<model>_<dataset>/` and, beside it, `<model>_<dataset>.txt`; another run's results are not overwritten.
 
+    The folder is made under another name and takes its place when it is complete.
+
     Returns:
-        The folder. The same checkpoint, data, protocol and precision write to the same place again; otherwise the suite goes
-        into the name, and if that is taken too, a number.
+        The folder. The same checkpoint, data and settings (see `SAME_RUN`) write to the same place again; otherwise the suite
+        goes into the name, and if that is taken too, a number.
 
     Raises:
         UserError: the folder cannot be made or written.
     """
+    writable_folder(results_dir)
+    folder = _free_folder(run, results_dir, dataroot)
+    unfinished, old = (folder.with_name(f".{folder.name}.{state}") for state in ("unfinished", "old"))
     try:
-        results_dir.mkdir(parents=True, exist_ok=True)
-        folder = _free_folder(run, results_dir, dataroot)
-        folder.mkdir(exist_ok=True)
-        report = text_report(run)
-        for text in (folder / f"{folder.name}.txt", results_dir / f"{folder.name}.txt"):
-            text.write_text(report, encoding="utf-8")
-        write_derived(run, folder)
-        run.write_data(folder)  # last: a folder with metrics.json is complete
+        for leftover in (unfinished, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        unfinished.mkdir()
+        write_derived(run, unfinished, folder.name)
+        run.write_data(unfinished)
+        if folder.exists():
+            folder.rename(old)
+        unfinished.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.copyfile(folder / f"{folder.name}.txt", results_dir / f"{folder.name}.txt")
     except OSError as error:
         raise UserError(f"--results_dir {results_dir}: cannot write there ({error.strerror})") from None
     return folder
 
 
-def write_derived(run: TestRun, folder: Path) -> None:
-    """What follows from the scores: tables.md, tables.tex, tables.csv, pictures and report.html."""
+def write_derived(run: TestRun, folder: Path, name: str) -> None:
+    """What follows from the scores: <name>.txt, tables.md, tables.tex, tables.csv, pictures and report.html."""
+    (folder / f"{name}.txt").write_text(text_report(run), encoding="utf-8")
     (folder / "tables.md").write_text(markdown_tables(run), encoding="utf-8")
     (folder / "tables.tex").write_text(latex_tables(run), encoding="utf-8")
     write_csv(run, folder / "tables.csv")
-    page = report_page(run, draw(run, folder))
+    page = report_page(run, draw(run, folder), name)
     (folder / "report.html").write_text(page.render(), encoding="utf-8")
 
 
@@ -97,12 +121,13 @@ def draw(run: TestRun, folder: Path) -> list[Picture]:
     return pictures
 
 
-def report_page(run: TestRun, pictures: list[Picture]) -> Page:
-    """The page that shows all of a run."""
+def report_page(run: TestRun, pictures: list[Picture], name: str) -> Page:
+    """The page that shows all of a run; `name` is that of its folder."""
     head = run.head
-    skipped = [[one["path"], one["reason"], one.get("condition", "all")] for one in head["skipped"]]
+    skipped = [[one["path"], one["reason"], one.get("condition", "")] for one in head["skipped"]]
+    small = "; small: 95 % intervals" if head["bootstrap"]["resamples"] else ""
     sections = [
-        Section("Figures", f"In %, ECE and Brier from 0 to 1; small: 95 % intervals. {LEGEND}", _figure_tables(run)),
+        Section("Figures", f"In %, ECE and Brier from 0 to 1{small}. {LEGEND}", _figure_tables(run)),
         Section("Scores", "", pictures=[picture for picture in pictures if picture.path.stem != "robustness"]),
     ]
     if run.robustness:
@@ -113,11 +138,20 @@ def report_page(run: TestRun, pictures: list[Picture]) -> Page:
     if head.get("protocol"):
         sections.append(Section("Protocols", "How the pictures of each set were preprocessed.", [_protocol_table(run)]))
     if skipped:
-        table = Table(["file", "reason", "under"], plain_rows(skipped), prose=True)
+        table = Table(["file", "reason", "only under"], plain_rows(skipped), prose=True)
         sections.append(Section("Left out", f"{_counted(len(skipped), 'picture')} without a score.", [table]))
-    sections.append(Section("How it came about", "", [_facts(run)], code=_reproduce()))
+    sections.append(
+        Section(
+            "How it came about",
+            "",
+            [_facts(run)],
+            code=f"# every number again, from the scores alone:\npython -m tools.recompute {shlex.quote(name)}",
+        )
+    )
     data = head.get("dataroot", "unknown data")
-    return Page(f"Test of {run.name}", f"on {data}, {date.today().isoformat()}", sections, _cards(run), remarks(run))
+    return Page(
+        f"Test of {run.name}", f"on {data}, {head.get('date', 'date unknown')}", sections, _cards(run), remarks(run)
+    )
 
 
 def _cards(run: TestRun) -> list[Card]:
@@ -178,19 +212,16 @@ def _facts(run: TestRun) -> Table:
         ("sha256", head.get("checkpoint_sha256")),
         ("model", f"{model.get('model_type', '?')}, scales {scales or '?'}, backbone {model.get('backbone', '?')}"),
         ("finished epochs", model.get("epoch")),
-        ("validation threshold", head["threshold"]),
+        ("validation threshold", None if head["threshold"] is None else f"{head['threshold']:.4f}"),
         ("precision", head.get("precision")),
         ("equalised", head.get("equalize") or "no"),
+        ("command", head.get("command")),
         ("intervals", "{resamples} bootstrap resamples, {method}, seed {seed}".format(**head["bootstrap"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in head.get("versions", {}).items())),
     ]
     return Table(
         ["", ""], plain_rows([[name, "unknown" if value is None else str(value)] for name, value in facts]), prose=True
     )
-
-
-def _reproduce() -> str:
-    return "# every number from the scores alone, in the folder of this page:\npython -m tools.recompute FOLDER"
 
 
 def _free_folder(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
@@ -208,9 +239,9 @@ def _free_folder(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
 
 
 def _is_free(run: TestRun, folder: Path) -> bool:
-    """True if nothing is there, an unfinished folder, or results of the same checkpoint, data and settings."""
-    if not (folder / METRICS_FILE).exists():
-        return folder.is_dir() or not folder.with_name(folder.name + ".txt").exists()
+    """True if nothing is there, or results of the same checkpoint, data and settings."""
+    if not folder.exists():
+        return not folder.with_name(folder.name + ".txt").exists()
     try:
         old = read_document(folder)
     except UserError:

@@ -89,7 +89,11 @@ def predict_variants(
                     output, weights = model(images, return_attention=True)
                 else:
                     output, weights = model(images), None
-            said.append(_arrays(batch.variants, batch.indices, batch.labels, output.flatten(), weights))
+            found = _arrays(batch.variants, batch.indices, batch.labels, output.flatten(), weights)
+            finite = np.isfinite(found[3])
+            for row in np.flatnonzero(~finite):
+                loader.leave_out(loader.dataset.paths[found[1][row]], "the model's score is not finite", found[0][row])
+            said.append(tuple(column[finite] for column in found))
     model.train(was_training)
     return [_collect(said, variant, dict(left_out)) for variant, left_out in enumerate(loader.left_out_of)]
 

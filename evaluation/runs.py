@@ -5,15 +5,17 @@ The scores (predictions.csv) are the run; every figure follows from them and fro
 
 import csv
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from data.benchmarks import SUITES
 from evaluation.bootstrap import CONFIDENCE, RESAMPLES
@@ -124,9 +126,15 @@ def read_predictions(path: Path) -> tuple[dict[str | None, list[ScoredSet]], tup
             rows = [_row(values, len(header), bool(first), f"{path}, line {reader.line_num}") for values in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}); give the folder that test.py wrote") from None
+    by_set: dict[tuple[str | None, str, str], list[Row]] = {}
+    for row in rows:  # wherever it stands: somebody may have sorted the file
+        by_set.setdefault(row[:3], []).append(row)
     conditions: dict[str | None, list[ScoredSet]] = {}
-    for (condition, suite, generator), of_set in groupby(rows, key=lambda row: row[:3]):
-        conditions.setdefault(condition, []).append(_scored_set(suite, generator, list(of_set), bool(attention)))
+    for (condition, suite, generator), of_set in by_set.items():
+        paths = Counter(row[3] for row in of_set)
+        if len(paths) < len(of_set):
+            raise UserError(f"{path}: {max(paths, key=lambda name: paths[name])} occurs twice in {suite}/{generator}")
+        conditions.setdefault(condition, []).append(_scored_set(suite, generator, of_set, bool(attention)))
     return conditions, attention
 
 
@@ -145,6 +153,8 @@ def _row(values: list[str], width: int, has_condition: bool, place: str) -> Row:
         raise UserError(f"{place}: {error}") from None
     if label not in (0, 1) or not 0 <= score <= 1:
         raise UserError(f"{place}: label {label:g} and score {score:g}, expected 0 or 1 and a number from 0 to 1")
+    if not math.isclose(expit(logit), score, abs_tol=1e-6):
+        raise UserError(f"{place}: score {score:g} is not the sigmoid of logit {logit:g}")
     return condition, suite, generator, path, [label, logit, score, *attention]
 
 

@@ -105,7 +105,7 @@ def summarise(sets: Sequence[ScoredSet], threshold: float | None, resamples: int
         defined = [[name for name, value in row.values().items() if value is not None] for row in rows]
         mean = mean_distribution([distributions[scored.key] for scored in of_suite], defined)
         suites[suite] = _figures(mean_metrics(rows), mean)
-    pooled = pool(sets)
+    pooled = pool(sets) if len(sets) > 1 else sets[0]
     pooled_metrics = binary_metrics(pooled.labels, pooled.scores, threshold)
     return Summary(
         metrics,

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from data.benchmarks import SUITES
 from data.image_sets import unique_names
+from evaluation.format_leak import is_leak
 from evaluation.metrics import LABELS
 from evaluation.names import markdown
 from evaluation.runs import TestRun
@@ -20,11 +21,13 @@ BRIEF = ("acc", "real_acc", "fake_acc", "ap", "auc")
 WITH_INTERVAL = ("acc", "balanced_acc", "ap", "auc", "eer")
 UNIT_SCALE = ("ece", "brier")
 """Figures that are shown as they are; the others are shown in per cent."""
+LATEX_PACKAGES = r"% needs \usepackage{booktabs} and \usepackage{graphicx}"
 LEGEND = (
     "acc, real acc, fake acc, bal. (balanced) acc: accuracy at 0.5; AP: average precision; AUC: area under the ROC curve; "
     "EER: equal error rate; TPR@1%, TPR@5%: generated images found at that rate of false alarms; "
     "ECE: expected calibration error (15 bins); Brier: mean squared error of the score; "
-    "acc@val: accuracy at the threshold chosen on validation data."
+    "acc@val: accuracy at the threshold chosen on validation data. Mean: over the sets that have the figure; all images together: "
+    "each file once, also where sets share it."
 )
 
 
@@ -99,7 +102,8 @@ def remarks(run: TestRun) -> list[str]:
     one_class = [names[key] for key, metrics in run.summary.metrics.items() if metrics.auc is None]
     if one_class:
         found.append(f"AP, AUC and all that compares the classes are undefined with one class: {', '.join(one_class)}")
-    leaks = {k: a for k, a in run.head.get("format_leak", {}).items() if k in names and a is not None and a > 0.6}
+    counts = {key: (metrics.n_real, metrics.n_fake) for key, metrics in run.summary.metrics.items()}
+    leaks = {k: auc for k, auc in run.head.get("format_leak", {}).items() if k in counts and is_leak(auc, *counts[k])}
     if leaks:
         listed = ", ".join(f"{names[key]} (AUC {auc:.2f})" for key, auc in leaks.items())
         found.append(f"file format, size and compression alone tell real from fake: {listed}")
@@ -117,6 +121,8 @@ def text_report(run: TestRun) -> str:
         parts += ["", f"{table.title}, figures in %", _grid(table.rows, BRIEF, "simple")]
     if len(run.sets) > 1:
         parts += ["", "all images together", _grid([pooled_row(run)], BRIEF, "simple")]
+    for title, headers, body in robustness_tables(run):
+        parts += ["", title, tabulate(body, headers, "simple", disable_numparse=True)]
     parts += ["", *remarks(run), f"left out: {_left_out(run)} files"]
     parts += [f"  {one['path']}: {one['reason']}" for one in run.head["skipped"] if "condition" not in one]
     return "\n".join(parts) + "\n"
@@ -150,10 +156,12 @@ def markdown_tables(run: TestRun) -> str:
     parts += [f"- {markdown(remark)}" for remark in remarks(run)]
     for table in suite_tables(run):
         parts += ["", f"## {markdown(table.title)}", "", _grid(table.rows, defined(run), "pipe")]
-        parts += ["", "95 % intervals:", "", _grid(table.rows, WITH_INTERVAL, "pipe", intervals=True)]
-    rows = [pooled_row(run)]
-    parts += ["", "## All images together", "", _grid(rows, defined(run), "pipe")]
-    parts += ["", _grid(rows, WITH_INTERVAL, "pipe", intervals=True)]
+        if run.head["bootstrap"]["resamples"]:
+            parts += ["", "95 % intervals:", "", _grid(table.rows, WITH_INTERVAL, "pipe", intervals=True)]
+    if len(run.sets) > 1:
+        parts += ["", "## All images together", "", _grid([pooled_row(run)], defined(run), "pipe")]
+        if run.head["bootstrap"]["resamples"]:
+            parts += ["", "95 % intervals:", "", _grid([pooled_row(run)], WITH_INTERVAL, "pipe", intervals=True)]
     for title, headers, body in robustness_tables(run):
         grid = tabulate(body, [markdown(header) for header in headers], "pipe", disable_numparse=True)
         parts += ["", f"## {title}", "", grid]
@@ -161,11 +169,13 @@ def markdown_tables(run: TestRun) -> str:
 
 
 def latex_tables(run: TestRun) -> str:
-    r"""A `table` environment per suite, for `\usepackage{booktabs}`; figures in % with their 95 % intervals."""
-    parts = [r"% needs \usepackage{booktabs}"]
-    for table in [*suite_tables(run), SuiteTable("all images together", [pooled_row(run)])]:
+    r"""A `table` environment per suite, see `LATEX_PACKAGES`; figures in % with their 95 % intervals."""
+    parts = [LATEX_PACKAGES]
+    together = [SuiteTable("all images together", [pooled_row(run)])] if len(run.sets) > 1 else []
+    ends = " with 95 % intervals" if run.head["bootstrap"]["resamples"] else ""
+    for table in [*suite_tables(run), *together]:
         grid = _grid(table.rows, WITH_INTERVAL, "latex_booktabs", intervals=True)
-        parts += ["", latex_table(f"{table.title}: {run.name}, in % with 95 % intervals", grid)]
+        parts += ["", latex_table(f"{table.title}: {run.name}, in %{ends}", grid)]
     for title, headers, body in robustness_tables(run):
         grid = tabulate(body, headers, "latex_booktabs", disable_numparse=True)
         parts += ["", latex_table(f"{title}: {run.name}", grid)]
@@ -178,7 +188,9 @@ def latex_table(caption: str, grid: str) -> str:
     text = cell.strip().removesuffix(r"\\").strip()
     # after the \\ of a row, a name that begins so would be taken for its options
     grid = re.sub(r"^(\s*)(?=[\[*])", r"\1{}", grid, flags=re.MULTILINE)
-    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{text}}}", r"\small", grid, r"\end{table}"])
+    # no wider than the page, and not enlarged to it
+    fitted = [r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", grid + "}"]
+    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{text}}}", *fitted, r"\end{table}"])
 
 
 def robustness_tables(run: TestRun) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -1,18 +1,23 @@
 """From a checkpoint and folders of images to a `TestRun`."""
 
+import shlex
+import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import scipy
 import sklearn
+from numpy.typing import NDArray
 
 from data import evaluation_loader
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
-from data.image_sets import ImageSet
+from data.image_sets import FAKE, REAL, ImageSet
 from data.protocols import evaluation_protocol
 from evaluation.evaluate import Predictions, predict_variants, trained_protocol
-from evaluation.format_leak import LEAK, format_leak
+from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped, relative_name
 from evaluation.runs import SCHEMA, TestRun, bootstrap_settings
 from evaluation.summary import ScoredSet
@@ -55,13 +60,16 @@ def run_test(
             log.warning("left out %s: none of its images could be read", images.key)
             continue
         for variant, predictions in zip(variants, said, strict=True):
-            if len(predictions.labels):
-                scored[variant.name].append(_scored(images, predictions, dataroot))
+            both = np.isin(
+                predictions.indices, said[0].indices
+            )  # what has no score when clean must not count elsewhere
+            if both.any():
+                scored[variant.name].append(_scored(images, predictions, dataroot, both))
         protocols[scored[CLEAN][-1].key] = protocol.to_dict()
     if not scored[CLEAN]:
         raise UserError(f"--dataroot {dataroot}: none of its images could be read")
     head = _head(loaded, dataroot, opt) | {"protocol": protocols}
-    head |= {"format_leak": {escaped(key): auc for key, auc in (leaks or {}).items()}, "skipped": skipped}
+    head |= {"format_leak": leaks or {}, "skipped": skipped}
     attention = loaded.config.model_type == MULTISCALE
     columns = tuple(f"attention_{key}" for key in scale_keys(loaded.config.scales)) if attention else ()
     robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}
@@ -69,41 +77,45 @@ def run_test(
 
 
 def equalization(text: str | None) -> Degradation:
-    """What --equalize does to every picture of both classes before anything else.
+    """What --equalize does to every picture of both classes before anything else: jpeg:Q or webp:Q.
 
     Raises:
-        UserError: no such degradation.
+        UserError: something else.
     """
+    if text is None:
+        return NOTHING
     try:
-        return parse_degradation(text) if text else NOTHING
-    except ValueError as error:
-        raise UserError(f"--equalize {text}: {error}") from None
+        found = parse_degradation(text)
+    except ValueError:
+        found = NOTHING
+    if [kind for kind, *_ in found.steps] not in (["jpeg"], ["webp"]):
+        raise UserError(f"--equalize {text}: give jpeg:Q or webp:Q with a quality from 1 to 100, such as jpeg:90")
+    return found
 
 
 def format_leaks(sets: Sequence[ImageSet], equalized: bool = False) -> dict[str, float | None]:
-    """`format_leak` of each set, with a warning where the files' encoding alone tells its classes apart."""
-    leaks = {images.key: format_leak(images) for images in sets}
-    for key, auc in leaks.items():
-        if auc is not None and auc > LEAK:
+    """`format_leak` of each set by its (escaped) key, with a warning where the files' encoding tells its classes apart."""
+    leaks: dict[str, float | None] = {}
+    for images in sets:
+        key = f"{escaped(images.suite)}/{escaped(images.generator)}"
+        leaks[key] = auc = format_leak(images)
+        if is_leak(auc, images.labels.count(REAL), images.labels.count(FAKE)):
             advice = "equalised here" if equalized else "score again with --equalize jpeg:90 and report both"
-            log.warning(
-                "%s: file format, size and compression alone tell real from fake with AUC %.2f; %s",
-                key.removeprefix("/"),
-                auc,
-                advice,
-            )
+            what = "file format, size and compression alone tell real from fake"
+            log.warning("%s: %s with AUC %.2f; %s", key.removeprefix("/"), what, auc, advice)
     return leaks
 
 
-def _scored(images: ImageSet, said: Predictions, dataroot: Path) -> ScoredSet:
+def _scored(images: ImageSet, said: Predictions, dataroot: Path, chosen: NDArray) -> ScoredSet:
+    weights = said.attention_weights
     return ScoredSet(
         escaped(images.suite),
         escaped(images.generator),
-        tuple(relative_name(images.paths[index], dataroot) for index in said.indices),
-        said.labels,
-        said.logits,
-        said.scores,
-        said.attention_weights,
+        tuple(relative_name(images.paths[index], dataroot) for index in said.indices[chosen]),
+        said.labels[chosen],
+        said.logits[chosen],
+        said.scores[chosen],
+        None if weights is None else weights[chosen],
     )
 
 
@@ -123,6 +135,8 @@ def _head(loaded: LoadedModel, dataroot: Path, opt: TestOptions) -> dict[str, An
     model = {"name": escaped(loaded.name), "path": escaped(str(loaded.path)), "epoch": loaded.epoch}
     return {
         "schema": SCHEMA,
+        "date": datetime.now().isoformat(sep=" ", timespec="minutes"),
+        "command": escaped(shlex.join(sys.argv)),
         "model": model | loaded.config.to_dict() | {"training": loaded.meta.get("options")},
         "dataroot": escaped(str(dataroot)),
         "classes": list(opt.classes),

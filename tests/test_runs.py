@@ -1,6 +1,7 @@
 """The folder of a test run: what is in it, that its numbers follow from the scores, and that names in it do no harm."""
 
 import csv
+import dataclasses
 import html.parser
 import json
 import re
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import test as test_script
 from evaluation.artefacts import write_artefacts, write_derived
+from evaluation.format_leak import is_leak, separability
 from evaluation.metrics import LABELS, binary_metrics
 from evaluation.names import escaped
 from evaluation.runs import TestRun, read_predictions, read_run, write_predictions
@@ -132,7 +135,7 @@ def test_a_changed_score_is_noticed(tested: Path, tmp_path: Path, capsys: pytest
 def test_scores_alone_are_enough(tested: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "scores").mkdir()
     shutil.copy(tested / "predictions.csv", tmp_path / "scores")
-    assert recompute.main([str(tmp_path / "scores"), "--bootstrap", "0", "--output", str(tmp_path / "full")]) == 0
+    assert recompute.main([str(tmp_path / "scores"), "--bootstrap", "0", "--output", str(tmp_path / "full")]) == 3
     assert "not compared" in capsys.readouterr().out
     found = json.loads((tmp_path / "full" / "metrics.json").read_text())
     wanted = json.loads((tested / "metrics.json").read_text())
@@ -216,7 +219,7 @@ def nasty_run() -> TestRun:
 
 def test_report_is_one_harmless_page(tmp_path: Path) -> None:
     run = nasty_run()
-    write_derived(run, tmp_path)
+    write_derived(run, tmp_path, "x")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert not {"script", "iframe", "link", "object", "form"} & set(page.tags)
     assert page.sources and all(source.startswith(("data:image/png;base64,", "#")) for source in page.sources)
@@ -242,7 +245,10 @@ def test_tables_hold_every_name_without_letting_it_act() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
 def test_latex_compiles(tmp_path: Path) -> None:
-    ends = r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs}\begin{document}", r"\end{document}"
+    ends = (
+        r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs,graphicx}\begin{document}",
+        r"\end{document}",
+    )
     (tmp_path / "x.tex").write_text("\n".join([ends[0], latex_tables(nasty_run()), ends[1]]), encoding="utf-8")
     done = subprocess.run(["pdflatex", "-interaction=batchmode", "-halt-on-error", "x.tex"], cwd=tmp_path, check=False)
     assert done.returncode == 0
@@ -304,10 +310,121 @@ def test_nothing_is_overwritten_and_a_full_folder_is_an_error(tmp_path: Path) ->
         write_artefacts(first, tmp_path / "file", data)
 
 
-def test_an_unfinished_folder_is_filled(tmp_path: Path) -> None:
-    run = make_run("m", {"s/x": noisy(0)}, checkpoint_sha256="1", precision="fp32", classes=[], equalize=None, grid=[])
-    (tmp_path / "m_data").mkdir()  # interrupted before metrics.json
-    assert write_artefacts(run, tmp_path, tmp_path / "data").name == "m_data"
+def same_run(**scores: tuple[list[int], list[float]]) -> TestRun:
+    sets = {f"s/{name}": values for name, values in scores.items()}
+    return make_run("m", sets, checkpoint_sha256="1", precision="fp32", classes=[], equalize=None, grid=[])
+
+
+def test_a_folder_takes_its_place_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    folder = write_artefacts(same_run(x=noisy(0)), tmp_path, data)
+    (folder / "stale.png").write_bytes(b"of an earlier run")
+    before = (folder / "metrics.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(TestRun, "write_data", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write_artefacts(same_run(x=noisy(1)), tmp_path, data)
+    assert (folder / "metrics.json").read_text() == before and recompute.main([str(folder)]) == 0
+    assert write_artefacts(same_run(x=noisy(1)), tmp_path, data) == folder
+    assert not (folder / "stale.png").exists() and recompute.main([str(folder)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"m_data", "m_data.txt"}
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "m_data").mkdir()
+    (tmp_path / "m_data" / "notes").write_text("mine")
+    assert write_artefacts(same_run(x=noisy(0)), tmp_path, tmp_path / "data").name == "m_s_data"
+    assert (tmp_path / "m_data" / "notes").read_text() == "mine"
+
+
+def test_results_folder_protocol_and_equalisation_are_checked_first(
+    trained: Path, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(test_script, "load_model", lambda *_: pytest.fail("loaded"))
+    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(dataroot / "test")]
+    for wrong in (
+        ["--results_dir", str(tmp_path / "file")],
+        ["--protocol", "foo"],
+        ["--equalize", "noise:3"],
+        ["--equalize", "jpeg:90.7"],
+    ):
+        with pytest.raises(UserError, match=wrong[0]):
+            test_script.main([*argv, "--results_dir", str(tmp_path / "out"), *wrong])
+
+
+def test_a_sorted_file_gives_the_same_numbers(tested: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tested, tmp_path / "sorted")
+    lines = (folder / "predictions.csv").read_text().splitlines()
+    by_score = sorted(lines[1:], key=lambda line: float(line.split(",")[5]))
+    (folder / "predictions.csv").write_text("\n".join([lines[0], *by_score]) + "\n")
+    assert recompute.main([str(folder)]) == 0
+
+
+def test_recomputing_does_not_certify_what_was_tampered_with(
+    tested: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = shutil.copytree(tested, tmp_path / "tampered")
+    document = json.loads((folder / "metrics.json").read_text())
+    document["pooled"]["acc"] = 0.123
+    (folder / "metrics.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="is the folder itself"):
+        recompute.main([str(folder), "--output", str(folder)])
+    assert recompute.main([str(folder), "--output", str(tmp_path / "again")]) == 1
+    (folder / "robustness_predictions.csv").unlink()
+    assert recompute.main([str(folder)]) == 1
+    assert "robustness_predictions.csv is missing" in capsys.readouterr().out
+    for change, complaint in (
+        (lambda cells: [*cells[:4], "9.42", *cells[5:]], "is not the sigmoid"),
+        (None, "occurs twice"),
+    ):
+        lines = (tested / "predictions.csv").read_text().splitlines()
+        lines[1:2] = [lines[1], lines[1]] if change is None else [",".join(change(lines[1].split(",")))]
+        (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
+        with pytest.raises(UserError, match=complaint):
+            recompute.main([str(folder)])
+
+
+def test_a_file_that_sets_share_counts_once_in_all_images_together() -> None:
+    shared = [0.1, 0.9, 0.2]
+    run = make_run("m", {f"s/{g}": ([0, 0, 0, 1, 1], [*shared, 0.8, score]) for g, score in (("a", 0.3), ("b", 0.7))})
+    sets = [
+        dataclasses.replace(one, paths=tuple(f"real/{i}" if i < 3 else f"{one.generator}/{i}" for i in range(5)))
+        for one in run.sets
+    ]
+    found = dataclasses.replace(run, sets=sets).summary
+    assert (found.pooled_metrics.n_real, found.pooled_metrics.n_fake) == (3, 4)
+    assert found.pooled_metrics.acc == pytest.approx(5 / 7)
+    distinct = make_run("m", {"s/a": noisy(0), "s/b": noisy(1)}).summary
+    assert distinct.pooled_metrics.n_real == 40
+    assert distinct.pooled.intervals["auc"] not in [figures.intervals["auc"] for figures in distinct.sets.values()]
+
+
+def test_scores_that_are_no_numbers_are_left_out_and_said(trained: Path, dataroot: Path, tmp_path: Path) -> None:
+    values = torch.load(trained / "model_epoch_last.pth")
+    values["model_state_dict"]["classifier.weight"][:] = float("nan")
+    torch.save(values, tmp_path / "nan.pth")
+    argv = ["--model_path", str(tmp_path / "nan.pth"), "--dataroot", str(dataroot / "test"), "--num_threads", "0"]
+    with pytest.raises(UserError, match="none of its images"):
+        test_script.main([*argv, "--results_dir", str(tmp_path / "out"), "--gpu_ids", "-1"])
+
+
+def test_without_intervals_none_are_promised() -> None:
+    run = make_run("m", {"s/a": noisy(0), "s/b": noisy(1)})
+    run.head["bootstrap"]["resamples"] = 0
+    assert "95 %" not in latex_tables(run) and "95 % intervals:" not in markdown_tables(run)
+
+
+def test_small_sets_are_not_warned_of_for_nothing() -> None:
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(100):
+        labels = np.arange(40) % 2
+        alarms += is_leak(separability(rng.normal(size=(40, 4)), labels), 20, 20)
+    assert alarms <= 10
+    assert (
+        is_leak(1.0, 5, 5) and is_leak(0.71, 50, 50) and not is_leak(0.65, 10, 10) and not is_leak(0.59, 10**4, 10**4)
+    )
 
 
 def test_equalised_pictures_are_scored_as_if_they_had_been_saved_so(trained: Path, tmp_path: Path) -> None:
@@ -326,7 +443,7 @@ def test_equalised_pictures_are_scored_as_if_they_had_been_saved_so(trained: Pat
     assert np.array_equal(scores["a"].sets[0].logits, scores["b"].sets[0].logits)
     assert scores["a"].head["equalize"] == "jpeg:80"
     assert "re-encoded before scoring: jpeg:80" in text_report(scores["a"])
-    with pytest.raises(UserError, match="--equalize png.*jpeg:75"):
+    with pytest.raises(UserError, match="--equalize png: give jpeg:Q or webp:Q"):
         test_script.main([*argv, "--equalize", "png"])
 
 

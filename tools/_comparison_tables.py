@@ -10,7 +10,7 @@ from tabulate import tabulate
 from evaluation.bootstrap import Interval
 from evaluation.metrics import LABELS, LOWER_IS_BETTER
 from evaluation.names import escaped, markdown
-from evaluation.tables import latex_table
+from evaluation.tables import LATEX_PACKAGES, latex_table
 from tools._comparison import Comparison, remarks
 from tools._published import published, sources
 from tools._results import Recipe, shown
@@ -176,8 +176,8 @@ def _protocols(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def latex(comparison: Comparison, metrics: Sequence[str], methods: Sequence[str]) -> str:
-    r"""A `table` environment per metric and one of the summary, for `\usepackage{booktabs}`."""
-    parts = [r"% needs \usepackage{booktabs}"]
+    r"""A `table` environment per metric and one of the summary, see `LATEX_PACKAGES`."""
+    parts = [LATEX_PACKAGES]
     for metric in metrics:
         chosen = methods_with(comparison, methods, metric)
         grid = _table(

@@ -6,18 +6,28 @@
 Only settings are taken from metrics.json: the threshold (it was chosen on other data) and the bootstrap's resamples and
 seed. Without metrics.json there is no threshold (see --threshold) and nothing to compare with.
 
-Exit status: 0 all figures agree, 1 some differ, 2 the folder or the command line is wrong.
+Exit status: 0 all figures agree, 1 some differ or cannot be computed, 2 the folder or the command line is wrong, 3 there was
+nothing to compare with.
 """
 
 import argparse
 import dataclasses
+import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from evaluation.artefacts import write_derived
-from evaluation.runs import FIGURES, METRICS_FILE, bootstrap_settings, read_document, read_run
+from evaluation.runs import (
+    FIGURES,
+    METRICS_FILE,
+    ROBUSTNESS_FILE,
+    TestRun,
+    bootstrap_settings,
+    read_document,
+    read_run,
+)
 from evaluation.tables import text_report
 from options.base_options import OneLineParser
 from options.flags import number, resamples
@@ -36,7 +46,7 @@ def differences(written: Any, computed: Any, place: str = "") -> Iterator[str]:
         if not math.isclose(written, computed, rel_tol=1e-9, abs_tol=1e-12):
             yield f"{place}: written {written!r}, computed {computed!r}"
     elif written != computed:
-        yield f"{place}: written {written!r}, computed {computed!r}"
+        yield f"{place}: written {json.dumps(written)}, computed {json.dumps(computed)}"
 
 
 def count_numbers(value: Any) -> int:
@@ -63,10 +73,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Recompute; returns 0 if all figures agree, else 1."""
+    """Recompute; returns the exit status, see above."""
     opt = parser().parse_args(argv)
     if not opt.folder.is_dir():
         raise UserError(f"{opt.folder}: no such folder; give the one that test.py wrote")
+    if opt.output and opt.output.resolve() == opt.folder.resolve():
+        raise UserError(f"--output {opt.output}: is the folder itself; give another")
     run = read_run(opt.folder)
     changed: dict[str, Any] = {} if opt.threshold is None else {"threshold": opt.threshold}
     if opt.bootstrap is not None:
@@ -76,21 +88,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     if opt.output:
         try:
             opt.output.mkdir(parents=True, exist_ok=True)
-            write_derived(run, opt.output)
+            write_derived(run, opt.output, opt.folder.resolve().name)
             run.write_data(opt.output)
         except OSError as error:
             raise UserError(f"--output {opt.output}: cannot write there ({error.strerror})") from None
         print(f"written: {opt.output / 'report.html'}")
-    if changed or not (opt.folder / METRICS_FILE).exists():
-        print("not compared: other settings" if changed else f"not compared: no {METRICS_FILE} in {opt.folder}")
-        return 0
-    document = read_document(opt.folder)
-    written, computed = ({name: d[name] for name in FIGURES if name in d} for d in (document, run.figures()))
+    if not (opt.folder / METRICS_FILE).exists():
+        print(f"not compared: {opt.folder} has no {METRICS_FILE}")
+        return 3
+    if changed:
+        print(f"not compared: other settings than those of {opt.folder / METRICS_FILE}")
+        return 3
+    return compare(read_document(opt.folder), run, opt.folder)
+
+
+def compare(document: dict[str, Any], run: TestRun, folder: Path) -> int:
+    """Print how the written figures differ from the computed ones; 0 if they do not, else 1."""
+    written = {name: document[name] for name in FIGURES if name in document}
+    computed = run.figures()
+    lost = "robustness" in written and not run.robustness
+    if lost:
+        print(f"{ROBUSTNESS_FILE} is missing: {count_numbers(written.pop('robustness'))} numbers cannot be computed")
     found = list(differences(written, computed))
-    print(f"{count_numbers(computed)} numbers computed, {len(found)} differ from {opt.folder / METRICS_FILE}")
+    print(f"{count_numbers(computed)} numbers computed, {len(found)} differ from {folder / METRICS_FILE}")
     for line in found[:20]:
         print(f"  {line}")
-    return int(bool(found))
+    return int(bool(found) or lost)
 
 
 if __name__ == "__main__":
