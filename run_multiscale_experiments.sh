@@ -209,6 +209,7 @@ for name in "${SELECTED[@]}"; do
 done
 [[ $SEED =~ ^[0-9]{1,10}$ ]] || refuse "SEED=$SEED: no such seed; give a whole number from 0 up"
 [[ $SEEDS =~ ^[1-9][0-9]{0,2}$ ]] || refuse "SEEDS=$SEEDS: no such number of runs; give a whole number from 1 to 999"
+((10#$SEED + SEEDS <= 2 ** 32)) || refuse "SEED=$SEED: too large; SEED + SEEDS may not exceed 4294967296"
 
 CHECKPOINTS=$OUTPUT_DIR/checkpoints RESULTS=$OUTPUT_DIR/results PICTURES=$OUTPUT_DIR/visualizations
 STATE=$OUTPUT_DIR/.experiments COMPARISON=$RESULTS/comparison

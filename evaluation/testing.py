@@ -48,6 +48,8 @@ def run_test(
     equalize = equalization(opt.equalize)
     variants = [equalize.then(condition) for condition in (robustness_grid() if opt.robustness else [NOTHING])]
     loaded.model.to(choose_device(opt.gpu_ids))
+    if len(variants) > 1:
+        log.info("scoring every picture in %d ways, so this takes about %d times as long", len(variants), len(variants))
     scored: dict[str, list[ScoredSet]] = {variant.name: [] for variant in variants}
     skipped: list[dict[str, str]] = []
     protocols: dict[str, Any] = {}

@@ -527,3 +527,12 @@ def test_real_images(minibench: Path) -> None:
     assert diagnosis.status == 0
     assert diagnosis.layout.about == "a training root with train/, val/ and test/"
     assert not kinds(diagnosis).keys() & {"unreadable", "leak", "label_conflict", "duplicate", "unread"}
+
+
+def test_splits_within_class_folders_are_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("real/train", "real/val", "fake/train", "fake/val"):
+        (tmp_path / name).mkdir(parents=True)
+        draw_image(rng, False, 8).save(tmp_path / name / "a.png")
+    (found,) = (f for f in examine(tmp_path, 1).findings if f.kind == "split_in_class")
+    assert [item.paths for item in found.items] == [("fake/train",), ("fake/val",), ("real/train",), ("real/val",)]

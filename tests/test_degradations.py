@@ -123,6 +123,16 @@ def test_every_file_is_decoded_once_and_comes_once_per_variant(tmp_path: Path, m
     assert all(torch.equal(found[key], one[key]) and torch.equal(found[key], spread[key]) for key in found)
 
 
+def test_noise_differs_between_files_and_not_between_runs(tmp_path: Path) -> None:
+    for name in ("0_real", "1_fake"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (24, 24), (128, 128, 128)).save(tmp_path / name / "grey.png")
+    first, _ = variants(tmp_path, batch_size=8)
+    again, _ = variants(tmp_path, batch_size=1)
+    assert not torch.equal(first[0, 2], first[1, 2])
+    assert torch.equal(first[0, 2], again[0, 2]) and torch.equal(first[1, 2], again[1, 2])
+
+
 def test_a_picture_too_small_for_one_variant_only_is_left_out_of_that(tmp_path: Path) -> None:
     make_set(tmp_path, 1, size=40)
     Image.new("RGB", (24, 24)).save(tmp_path / "0_real" / "small.png")  # 12x12 at half size, below the crop of 20

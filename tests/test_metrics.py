@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import (
 
 from data.image_sets import ImageSet, sample_evenly
 from evaluation.attention import statistics_text, summarize
+from evaluation.bootstrap import ResampledScores
 from evaluation.metrics import best_threshold, binary_metrics, calibration_error, equal_error_rate, mean_metrics
 
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -35,6 +36,16 @@ def test_by_hand() -> None:
     # falling scores 1 0 1 0 0: the curve is (0, .5), (1/3, .5), (1/3, 1); fpr = 1 - tpr on the vertical step
     assert figures.eer == pytest.approx(1 / 3)
     assert (figures.tpr_at_fpr1, figures.tpr_at_fpr5) == (0.5, 0.5)
+
+
+def test_rate_of_false_alarms_includes_its_limit() -> None:
+    labels = np.array([0] * 20 + [1] * 4)
+    scores = np.array([0.8] + [0.1] * 19 + [0.9, 0.7, 0.6, 0.05])
+    figures = binary_metrics(labels, scores)  # one false alarm of 20 is exactly 5 %
+    assert (figures.tpr_at_fpr1, figures.tpr_at_fpr5) == (0.25, 0.75)
+    resampled = ResampledScores(labels, scores)
+    counts = [resampled.counts(label, np.arange(n)[None]) for label, n in ((0, 20), (1, 4))]
+    assert resampled.metrics(*counts)["tpr_at_fpr5"].tolist() == [0.75]
 
 
 def test_equal_error_rate_is_interpolated() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from data.image_sets import FAKE, REAL, ImageSet
-from evaluation.format_leak import LEAK, format_leak
+from data.layouts import SPLITS
+from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped
 from tools.doctor.files import Files
 from tools.doctor.findings import PROBLEM, SEVERITIES, WARNING, Finding, Item, below, counted
@@ -114,6 +115,7 @@ def examine(root: Path, threads: int) -> Diagnosis:
     files.decode(threads)
     reports = tuple(_report(reading, images, files, tree) for reading, images in sets)
     findings = [*layout.findings, *files.findings(), *misplaced(tree, files.is_read), *_empty_classes(tree)]
+    findings += _splits_in_classes(tree)
     findings += [finding for report in reports for finding in _of_counts(report)]
     findings += _of_formats(reports)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
@@ -128,7 +130,7 @@ def _report(reading: Reading, images: ImageSet, files: Files, tree: Tree) -> Set
         name: ClassFormats.of(found) for label, name in CLASSES.items() if (found := files.encodings(images, label))
     }
     counts = {escaped(name): (real, fake) for name, (real, fake) in contents.items()}
-    return SetReport(reading, images, counts, formats, format_leak(files.without_pipes(images)))
+    return SetReport(reading, images, counts, formats, format_leak(images))
 
 
 def _empty_classes(tree: Tree) -> Iterator[Finding]:
@@ -137,6 +139,20 @@ def _empty_classes(tree: Tree) -> Iterator[Finding]:
     if empty:
         items = tuple(Item((below(folder, tree.root),)) for folder in empty)
         yield Finding("empty_class", PROBLEM, f"{counted(len(empty), 'class folder')} without a picture", items)
+
+
+def _splits_in_classes(tree: Tree) -> Iterator[Finding]:
+    """Folders called like splits within class folders: all that is below is read as one set."""
+    found = [
+        folder / split for folder in map(Path, tree.class_folders) for split in SPLITS if (folder / split).is_dir()
+    ]
+    if found:
+        text = (
+            f"{counted(len(found), 'split folder')} within class folders, all read together; expected <split>/<class>/"
+        )
+        yield Finding(
+            "split_in_class", WARNING, text, tuple(Item((below(str(folder), tree.root),)) for folder in found)
+        )
 
 
 def _of_counts(report: SetReport) -> Iterator[Finding]:
@@ -163,7 +179,7 @@ def _of_counts(report: SetReport) -> Iterator[Finding]:
 
 def _of_formats(reports: tuple[SetReport, ...]) -> list[Finding]:
     """Sets whose classes are told apart by how their files are encoded."""
-    leaking = [report for report in reports if report.leak is not None and report.leak > LEAK]
+    leaking = [report for report in reports if is_leak(report.leak, *report.counts)]
     if not leaking:
         return []
     text = (

@@ -2,12 +2,9 @@
 
 import hashlib
 import os
-import stat
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import compress
 from multiprocessing.pool import ThreadPool
 from typing import NamedTuple
 
@@ -22,7 +19,6 @@ from tools.doctor.tree import SUFFIX_OF, Identity, identity_of
 
 SAME_AS = {".jpeg": ".jpg", ".tiff": ".tif"}
 """Suffixes that stand for the same format as one in `SUFFIX_OF`."""
-PIPE = "no regular file"
 
 
 class Seen(NamedTuple):
@@ -87,13 +83,6 @@ class Files:
             self.seen[self.number[path]] for path, own in zip(images.paths, images.labels, strict=True) if own == label
         )
         return [one.encoding for one in seen if one.encoding is not None]
-
-    def without_pipes(self, images: ImageSet) -> ImageSet:
-        """A set without what cannot even be opened without waiting for ever."""
-        seen = [self.seen[self.number[path]].problem != PIPE for path in images.paths]
-        if all(seen):
-            return images
-        return replace(images, paths=tuple(compress(images.paths, seen)), labels=tuple(compress(images.labels, seen)))
 
     def findings(self) -> list[Finding]:
         """All that is to be said about single files and about equal ones."""
@@ -169,8 +158,6 @@ def suffix_fits(path: str, kind: str) -> bool:
 def look_at(path: str) -> Seen:
     """Decode a file as training and testing do; nothing of it is kept but a digest of its RGB values and its size."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return Seen(b"", None, PIPE)  # reading a pipe would wait for ever
         encoding = read_format(path)
         image = read_image(path)
     except UNREADABLE as error:

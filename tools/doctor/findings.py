@@ -11,6 +11,10 @@ PROBLEM, WARNING, NOTE = SEVERITIES = ("problem", "warning", "note")
 """A problem is to be mended before figures are believed; a warning is to be known when they are read."""
 
 
+SHOWN_TOGETHER = 3
+"""Names of one picture that are printed; it may lie in dozens of sets."""
+
+
 @dataclass(frozen=True)
 class Item:
     """Files that belong together in a finding; names are `escaped` and below the folder that is examined.
@@ -28,7 +32,8 @@ class Item:
         if self.folder:
             such_as = self.paths[0].rsplit("/", 1)[-1]
             return f"{self.folder}/: {counted(len(self.paths), 'picture')}, such as {such_as}{self._remark()}"
-        return " = ".join(self.paths) + self._remark()
+        more = len(self.paths) - SHOWN_TOGETHER
+        return " = ".join(self.paths[:SHOWN_TOGETHER]) + (f" and {more} more" if more > 0 else "") + self._remark()
 
     def _remark(self) -> str:
         return f" ({self.note})" if self.note else ""
