@@ -366,7 +366,7 @@ def test_draws_a_picture_or_says_why_there_is_none(tmp_path, capsys, monkeypatch
     for metric in ("acc", "ap", "auc"):
         assert (folder / f"comparison_{metric}.png").read_bytes().startswith(b"\x89PNG")
         assert f"(comparison_{metric}.png)" in (folder / "comparison.md").read_text()
-    for module in ("matplotlib", "evaluation.score_plots"):
+    for module in ("matplotlib", "evaluation.comparison_plots"):
         monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     capsys.readouterr()
     assert main([*paths, "--bootstrap", "0"]) == 0

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from evaluation import plotting, score_plots
+from evaluation import comparison_plots, plotting, score_plots
 from tests import plot_checks
 from tests.plot_checks import Draw, legend_texts
 
@@ -142,7 +142,7 @@ def test_comparison_has_a_bar_and_an_interval_per_measured_value(
         rows[first]["gan_0"] = None
         rows[first].pop("Diffusion1kStep/generator_1", None)
     published = dict.fromkeys(names(generators)[::2], 0.9) | {"a generator of others": 0.1}
-    figure = draw(score_plots.plot_comparison, rows, metric="AP", published=published)
+    figure = draw(comparison_plots.plot_comparison, rows, metric="AP", published=published)
     bars: dict[str, dict[str, float]] = {name: {} for name in rows}
     intervals: list[Any] = []
     diamonds: dict[str, float] = {}
@@ -178,7 +178,7 @@ def test_comparison_has_a_bar_and_an_interval_per_measured_value(
 
 
 def test_comparison_without_published_figures_has_no_diamonds(draw: Draw) -> None:
-    figure = draw(score_plots.plot_comparison, {"model": {"progan": (0.8, 0.7, 0.9)}}, published={"other": 0.9})
+    figure = draw(comparison_plots.plot_comparison, {"model": {"progan": (0.8, 0.7, 0.9)}}, published={"other": 0.9})
     assert legend_texts(figure) == ["model", "95 % interval", "chance"]
 
 
@@ -238,7 +238,7 @@ def test_hard_names_are_drawn_as_they_are_or_with_question_marks(draw: Draw) -> 
     figure = draw(score_plots.plot_score_histograms, sets, threshold=0.2)
     panels = [axes.get_title().replace("\n", "") for axes in figure.axes]
     assert panels == [name.replace("??", "? ") for name in SHOWN_NAMES]  # a line break is a space there
-    figure = draw(score_plots.plot_comparison, comparison(HARD_NAMES, HARD_NAMES))
+    figure = draw(comparison_plots.plot_comparison, comparison(HARD_NAMES, HARD_NAMES))
     assert legend_texts(figure)[:5] == SHOWN_NAMES
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == SHOWN_NAMES
     figure = draw(score_plots.plot_robustness, conditions(HARD_NAMES), {HARD_NAMES[2]: [(HARD_NAMES[0], "clean")]})
@@ -262,7 +262,7 @@ def test_sets_may_be_tensors(draw: Draw) -> None:
 
 
 ROC, HISTOGRAMS = score_plots.plot_roc, score_plots.plot_score_histograms
-COMPARISON, ROBUSTNESS = score_plots.plot_comparison, score_plots.plot_robustness
+COMPARISON, ROBUSTNESS = comparison_plots.plot_comparison, score_plots.plot_robustness
 FAMILY = {"JPEG": [("none", "clean")]}
 
 

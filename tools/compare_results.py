@@ -29,7 +29,7 @@ def draw(comparison: Comparison, metric: str, methods_shown: Sequence[str], path
     """Draw the bars of a metric; returns why there are none, None if there are."""
     path.unlink(missing_ok=True)  # a picture of an earlier comparison must not pass for this one's
     try:
-        from evaluation.score_plots import plot_comparison
+        from evaluation.comparison_plots import plot_comparison
     except ImportError as error:
         return f"no picture: {error}"
     rows: dict[str, dict[str, tuple[float, float | None, float | None] | None]] = {}
