@@ -147,10 +147,10 @@ def notes(comparison: Comparison, methods: Sequence[str]) -> list[str]:
         found.append(
             "± is the standard deviation over the runs of a recipe (n of them, other seeds), not over pictures"
         )
-    if len(comparison.recipes) > 1 and all(len(recipe.results) == 1 for recipe in comparison.recipes):
-        found.append(
-            "one run per recipe: the intervals do not say what another seed would change; train each with several"
-        )
+    single = [recipe.label for recipe in comparison.recipes if len(recipe.results) == 1]
+    if len(comparison.recipes) > 1 and single:
+        which = "each recipe" if len(single) == len(comparison.recipes) else ", ".join(single)
+        found.append(f"one run of {which}: the intervals do not say what another seed would change; train with several")
     if len(comparison.recipes) > 1:
         found.append(
             "[...]: 95 % interval of the difference, paired bootstrap over the same pictures; "
