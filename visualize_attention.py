@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.layouts import find_test_sets, folder_name
+from data.folders import folder_name
+from data.layouts import find_test_sets
 from networks.checkpoint import load_model
 from networks.run_folder import find_checkpoints
 from options.visualize_options import VisualizeOptions

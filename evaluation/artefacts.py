@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from data.degradations import ROBUSTNESS
+from data.folders import folder_name
 from data.image_sets import unique_names
-from data.layouts import folder_name
 from evaluation.html import Card, Cell, Page, Picture, Section, Table, TableRow, plain_rows
 from evaluation.metrics import LABELS
 from evaluation.names import escaped

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from data.folders import SPLITS
 from data.image_sets import FAKE, REAL, ImageSet
-from data.layouts import SPLITS
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped
 from tools.doctor.files import Files

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from data.benchmarks import DATA, SUITES
+from data.folders import SPLITS, Folder, class_folders, scan
 from data.image_sets import ImageSet
-from data.layouts import SPLITS, Folder, class_folders, find_sets, load_set, scan
+from data.layouts import find_sets, load_set
 from data.protocols import evaluation_protocol
 from data.transforms import Protocol
 from evaluation.names import escaped

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from data.folders import CLASS_FOLDERS, SPLITS, class_folders
 from data.image_sets import FAKE, REAL
-from data.layouts import CLASS_FOLDERS, SPLITS, class_folders
 from tools.doctor.findings import NOTE, PROBLEM, WARNING, Finding, Item, bash, below, counted
 from tools.doctor.tree import SUFFIX_OF, Tree, is_class, within
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.datasets import UNREADABLE
+from data.folders import CLASS_FOLDERS, SPLITS
 from data.formats import read_format
 from data.image_sets import SUFFIXES
-from data.layouts import CLASS_FOLDERS, SPLITS
 
 SYSTEM = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", ".ds_store")
 """What operating systems leave behind, in lower case; names that begin with a dot are left out anyway."""
