@@ -112,7 +112,7 @@ class Run:
         )
         for step in bar:
             for batch in step:
-                trainer.set_input((batch.images, batch.labels))
+                trainer.set_input((loader.images(batch, trainer.device), batch.labels))
                 trainer.optimize_parameters()
                 if trainer.step % opt.loss_freq == 0:
                     self.train_writer.add_scalar("loss", trainer.loss, trainer.step)

@@ -19,20 +19,20 @@ from util import log, printable
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image as a worker hands it over; `problem` says why there is no image."""
+    """One image as a worker hands it over; `problem` says why there are no pixels."""
 
     index: int
     variant: int
     label: int
-    image: Tensor | None  # normalised float32 [3, H, W]
+    pixels: Tensor | None  # uint8 [3, H, W]
     problem: str
 
 
 class Batch(NamedTuple):
-    """Images of one size: images [B, 3, H, W] normalised float32, labels [B] (0 real, 1 fake), indices [B] into the data set,
-    variants [B] into its variants."""
+    """Images of one size: pixels [B, 3, H, W] uint8 (see `ImageLoader.images`), labels [B] (0 real, 1 fake), indices [B] into
+    the data set, variants [B] into its variants."""
 
-    images: Tensor
+    pixels: Tensor
     labels: Tensor
     indices: Tensor
     variants: Tensor
@@ -92,12 +92,12 @@ class ImageDataset(Dataset[list[Sample]]):
     def _of_variant(self, key: SampleKey, variant: int, image: Image.Image) -> Sample:
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
         try:
-            return self._sample(key, variant, self.protocol(self.variants[variant](image, rng), rng), "")
+            return self._sample(key, variant, self.protocol.pixels(self.variants[variant](image, rng), rng), "")
         except UNREADABLE as error:
             return self._sample(key, variant, None, reason(error, self.paths[key.index]))
 
-    def _sample(self, key: SampleKey, variant: int, image: Tensor | None, problem: str) -> Sample:
-        return Sample(key.index, variant, self.labels[key.index], image, problem)
+    def _sample(self, key: SampleKey, variant: int, pixels: Tensor | None, problem: str) -> Sample:
+        return Sample(key.index, variant, self.labels[key.index], pixels, problem)
 
 
 def reason(error: BaseException, path: str) -> str:
@@ -109,22 +109,22 @@ def reason(error: BaseException, path: str) -> str:
 
 
 def collate(files: list[list[Sample]]) -> LoadedBatch:
-    """Stack samples of the same size, in order of first appearance; list those without an image."""
+    """Stack samples of the same size, in order of first appearance; list those without pixels."""
     samples = [sample for file in files for sample in file]
     by_size: dict[tuple[int, ...], list[Sample]] = {}
     for sample in samples:
-        if sample.image is not None:
-            by_size.setdefault(tuple(sample.image.shape), []).append(sample)
+        if sample.pixels is not None:
+            by_size.setdefault(tuple(sample.pixels.shape), []).append(sample)
     groups = [
         Batch(
-            torch.stack([sample.image for sample in group if sample.image is not None]),
+            torch.stack([sample.pixels for sample in group if sample.pixels is not None]),
             torch.tensor([sample.label for sample in group]),
             torch.tensor([sample.index for sample in group]),
             torch.tensor([sample.variant for sample in group]),
         )
         for group in by_size.values()
     ]
-    return LoadedBatch(groups, [(s.index, s.variant, s.problem) for s in samples if s.image is None])
+    return LoadedBatch(groups, [(s.index, s.variant, s.problem) for s in samples if s.pixels is None])
 
 
 class ImageLoader:
@@ -170,7 +170,11 @@ class ImageLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.batches():
-            yield batch.images, batch.labels
+            yield self.images(batch), batch.labels
+
+    def images(self, batch: Batch, device: torch.device | str = "cpu") -> Tensor:
+        """The batch's pixels as the network sees them, [B, 3, H, W] normalised float32, moved to the device as bytes."""
+        return self.dataset.protocol.normalise(batch.pixels.to(device, non_blocking=True))
 
     def batches(self) -> Iterator[Batch]:
         """The batches with their indices into `dataset.paths`."""

@@ -99,18 +99,33 @@ class Protocol:
 
     def pixels(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
         """All steps but scaling and normalisation: RGB picture -> uint8 [3, H, W]."""
-        random = rng if self.augment is not None else None
+        return self.finish(self.begin(image, rng), rng)
+
+    @property
+    def begins_alike(self) -> bool:
+        """True if `begin` gives the same for a picture every time, so that its outcome can be kept."""
+        return self.resize is None or self.augment is None or len(self.interpolation) == 1
+
+    def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
+        """Decoding's half of `pixels`: RGB picture -> uint8 [3, H, W], resized."""
         if self.augment is not None and rng is None:
             raise ValueError("a protocol with random augmentation needs a random generator")
         if self.resize is not None:
-            image = self._resized(image, random)
-        if self.augment is not None and random is not None:
-            image = augmented(image, self.augment, random)
-        if self.crop is not None:
-            image = self._cropped(image, self.crop, random)
-        if self.augment is not None and random is not None and self.augment.flip and random.random() < 0.5:
-            image = TF.hflip(image)
+            drawn = rng is not None and self.augment is not None and len(self.interpolation) > 1
+            chosen = str(rng.choice(self.interpolation)) if rng is not None and drawn else self.interpolation[0]
+            image = TF.resize(image, [self.resize, self.resize], InterpolationMode(chosen))
         return TF.pil_to_tensor(image)
+
+    def finish(self, pixels: Tensor, rng: np.random.Generator | None = None) -> Tensor:
+        """The other half, cheap and random in training: uint8 [3, H, W] -> augmented, tiled, cropped, flipped."""
+        if self.augment is None:
+            return pixels if self.crop is None else self._cropped(pixels, self.crop, None)
+        if rng is None:
+            raise ValueError("a protocol with random augmentation needs a random generator")
+        pixels = augmented(pixels, self.augment, rng)
+        if self.crop is not None:
+            pixels = self._cropped(pixels, self.crop, rng)
+        return pixels.flip(-1) if self.augment.flip and rng.random() < 0.5 else pixels
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [..., 3, H, W] -> float32, (value / 255 - mean) / std."""
@@ -122,20 +137,16 @@ class Protocol:
         mean, std = (torch.tensor(v, device=images.device).view(shape) for v in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
 
-    def _resized(self, image: Image.Image, rng: np.random.Generator | None) -> Image.Image:
-        chosen = self.interpolation[0] if rng is None else str(rng.choice(self.interpolation))
-        return TF.resize(image, [self.resize, self.resize], InterpolationMode(chosen))
-
-    def _cropped(self, image: Image.Image, size: int, rng: np.random.Generator | None) -> Image.Image:
+    def _cropped(self, pixels: Tensor, size: int, rng: np.random.Generator | None) -> Tensor:
         if self.tile:
-            image = tiled(image, size)
-        width, height = image.size
+            pixels = tiled(pixels, size)
+        height, width = pixels.shape[1:]
         if width < size or height < size:
             raise ValueError(f"{width}x{height} pixels are fewer than the {size}x{size} crop of protocol {self.name!r}")
         if rng is None:
-            return TF.center_crop(image, [size, size])
-        top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
-        return TF.crop(image, int(top), int(left), size, size)
+            return TF.center_crop(pixels, [size, size])
+        top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+        return pixels[:, top : top + size, left : left + size]
 
 
 def _lists(value: Any) -> Any:
@@ -152,27 +163,29 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def tiled(image: Image.Image, size: int) -> Image.Image:
-    """Repeat a picture whose smaller side is below `size` pixels until both sides reach it (GenImage's way)."""
-    width, height = image.size
+def tiled(pixels: Tensor, size: int) -> Tensor:
+    """Repeat a picture [3, H, W] whose smaller side is below `size` pixels until both sides reach it (GenImage's way)."""
+    height, width = pixels.shape[1:]
     if min(width, height) >= size:
-        return image
-    columns, rows = math.ceil(size / width), math.ceil(size / height)
-    return Image.fromarray(np.tile(np.asarray(image), (rows, columns, 1)))
+        return pixels
+    return pixels.repeat(1, math.ceil(size / height), math.ceil(size / width))
 
 
-def augmented(image: Image.Image, augment: Augmentation, rng: np.random.Generator) -> Image.Image:
-    """Random blur, then random JPEG (Wang et al., CVPR 2020); the same draws whatever the probabilities are."""
+def augmented(pixels: Tensor, augment: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Random blur, then random JPEG (Wang et al., CVPR 2020) of uint8 [3, H, W]; the same draws whatever the probabilities are."""
     blur_draw, sigma_draw, jpeg_draw, quality_draw, method_draw = rng.random(5)
-    if blur_draw < augment.blur_prob:
+    blurs, compresses = blur_draw < augment.blur_prob, jpeg_draw < augment.jpeg_prob
+    if not (blurs or compresses):
+        return pixels
+    image = TF.to_pil_image(pixels)
+    if blurs:
         low, high = augment.blur_sigma[0], augment.blur_sigma[-1]
-        sigma = low + sigma_draw * (high - low)
-        image = gaussian_blur(image, sigma)
-    if jpeg_draw < augment.jpeg_prob:
+        image = gaussian_blur(image, low + sigma_draw * (high - low))
+    if compresses:
         qualities = range(augment.jpeg_quality[0], augment.jpeg_quality[-1] + 1)
         method = augment.jpeg_methods[int(method_draw * len(augment.jpeg_methods))]
         image = JPEG_ROUND_TRIP[method](image, qualities[int(quality_draw * len(qualities))])
-    return image
+    return TF.pil_to_tensor(image)
 
 
 def gaussian_blur(image: Image.Image, sigma: float) -> Image.Image:

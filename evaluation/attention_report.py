@@ -118,14 +118,15 @@ class AttentionReport:
         for batch in tqdm(
             loader.batches(), total=len(loader), desc="residual maps", leave=False, unit="image", disable=None
         ):
-            seen = self.model.get_scale_contributions(batch.images.to(device))
+            images = loader.images(batch, device)
+            seen = self.model.get_scale_contributions(images)
             maps, weights, logits = seen["npr_maps"], seen["attention_weights"], seen["prediction"]
             assert isinstance(maps, dict) and isinstance(weights, torch.Tensor) and isinstance(logits, torch.Tensor)
             index = int(batch.indices[0])
             kind = "fake" if int(batch.labels[0]) else "real"
             stem = Path(chosen.paths[index]).stem
             plot_npr_maps(
-                found.protocol.denormalise(batch.images[0]),
+                found.protocol.denormalise(images[0]),
                 {key: residual[0] for key, residual in maps.items()},
                 weights[0],
                 self.scales,

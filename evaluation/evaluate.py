@@ -79,12 +79,12 @@ def predict_variants(
         loader.steps(), total=len(loader), desc=progress, disable=None if progress else True, leave=False, unit="batch"
     ):
         for batch in step:
-            if (why := too_small(model, batch.images)) is not None:
+            if (why := too_small(model, batch.pixels)) is not None:
                 for index, variant in zip(batch.indices.tolist(), batch.variants.tolist(), strict=True):
                     loader.leave_out(loader.dataset.paths[index], why, variant)
                 continue
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                images = batch.images.to(device, non_blocking=True)
+                images = loader.images(batch, device)
                 if isinstance(model, AttentionMultiScaleNPR):
                     output, weights = model(images, return_attention=True)
                 else:

@@ -69,7 +69,7 @@ def test_protocol_survives_a_checkpoint() -> None:
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
 def test_tiling_reaches_the_crop_and_repeats(width: int, height: int, size: int) -> None:
     small = picture(width, height)
-    big = np.asarray(tiled(small, size))
+    big = tiled(T.functional.pil_to_tensor(small), size).numpy().transpose(1, 2, 0)
     assert min(big.shape[:2]) >= size
     rows, columns = np.arange(big.shape[0]) % height, np.arange(big.shape[1]) % width
     assert np.array_equal(big, np.asarray(small)[rows][:, columns])
@@ -504,7 +504,7 @@ def test_native_sizes_in_one_batch_are_grouped(tmp_path: Path) -> None:
         (tmp_path / "0_real").mkdir(exist_ok=True)
         picture(*size).save(tmp_path / "0_real" / f"{name}.png")
     loader = evaluation_loader(load_set(tmp_path), Protocol("native"), batch_size=3)
-    shapes = [(tuple(batch.images.shape), batch.indices.tolist()) for batch in loader.batches()]
+    shapes = [(tuple(batch.pixels.shape), batch.indices.tolist()) for batch in loader.batches()]
     assert shapes == [((2, 3, 20, 30), [0, 2]), ((1, 3, 16, 16), [1])]
 
 

@@ -104,8 +104,8 @@ def variants(folder: Path, batch_size: int, workers: int = 0) -> tuple[dict[tupl
     loader = evaluation_loader(load_set(folder), Protocol("p", crop=20), batch_size, workers, conditions)
     found = {}
     for batch in loader.batches():
-        assert len(batch.images) <= max(batch_size, len(conditions))
-        for image, index, variant in zip(batch.images, batch.indices.tolist(), batch.variants.tolist(), strict=True):
+        assert len(batch.pixels) <= max(batch_size, len(conditions))
+        for image, index, variant in zip(batch.pixels, batch.indices.tolist(), batch.variants.tolist(), strict=True):
             found[index, variant] = image
     return found, [{Path(path).name: why for path, why in left_out.items()} for left_out in loader.left_out_of]
 
