@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from data.cache import PixelCache, open_cache
 from data.datasets import ImageDataset, ImageLoader
 from data.degradations import NOTHING, Degradation
 from data.image_sets import FAKE, REAL, ImageSet
@@ -40,11 +41,11 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
             raise UserError(f"--dataroot {root}: has {len(sets)} sets; a loader takes one, such as {sets[0].generator}")
         images = sets[0]
         protocol = evaluation_protocol(Protocol("published"), images.suite, opt)
-        return evaluation_loader(images, protocol, opt.batch_size, opt.num_threads)
+        return evaluation_loader(images, protocol, opt.batch_size, opt.num_threads, cache=opt.cache)
     protocol = training_protocol(opt)
     if split is not None:
         images = load_set(Path(opt.dataroot) / split, classes=opt.classes)
-        return evaluation_loader(images, protocol.for_evaluation(), opt.batch_size, opt.num_threads)
+        return evaluation_loader(images, protocol.for_evaluation(), opt.batch_size, opt.num_threads, cache=opt.cache)
     images = load_set(Path(opt.dataroot) / opt.train_split, classes=opt.classes)
     require_both_classes(images, opt)
     sampler = EpochSampler(
@@ -53,8 +54,14 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
         shuffle=not opt.serial_batches,
         weights=balancing_weights(images.labels) if opt.class_bal else None,
     )
-    dataset = ImageDataset(images.paths, images.labels, protocol, opt.seed)
+    cache = cached_pixels(opt.cache, images, protocol, opt.num_threads)
+    dataset = ImageDataset(images.paths, images.labels, protocol, opt.seed, cache=cache)
     return ImageLoader(dataset, sampler, opt.batch_size, worker_count(opt.num_threads), torch.cuda.is_available())
+
+
+def cached_pixels(root: str | None, images: ImageSet, protocol: Protocol, num_threads: int) -> PixelCache | None:
+    """The cache of a set below `root` (--cache), built where it is missing; None without."""
+    return open_cache(root, images.paths, protocol, max(1, worker_count(num_threads))) if root is not None else None
 
 
 def require_both_classes(images: ImageSet, opt: Any) -> None:
@@ -72,8 +79,16 @@ def evaluation_loader(
     batch_size: int,
     num_threads: int = 0,
     variants: Sequence[Degradation] = (NOTHING,),
+    cache: str | None = None,
 ) -> ImageLoader:
-    """A loader of one set in order, under a protocol without anything random, once per variant of each picture."""
-    dataset = ImageDataset(images.paths, images.labels, protocol.for_evaluation(), variants=variants)
+    """A loader of one set in order, under a protocol without anything random, once per variant of each picture.
+
+    Args:
+        cache: folder of caches (see `data.cache.open_cache`), not used for variants; None for none.
+    """
+    protocol = protocol.for_evaluation()
+    plain = list(variants) == [NOTHING]
+    cached = cached_pixels(cache, images, protocol, num_threads) if plain else None
+    dataset = ImageDataset(images.paths, images.labels, protocol, variants=variants, cache=cached)
     workers = worker_count(num_threads) if len(images.paths) > batch_size else 0
     return ImageLoader(dataset, EpochSampler(len(dataset)), batch_size, workers, torch.cuda.is_available())

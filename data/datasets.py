@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.cache import PixelCache
+from data.decode import UNREADABLE, read_image, reason
 from data.degradations import NOTHING, Degradation
-from data.formats import require_regular_file
 from data.samplers import EpochSampler, SampleKey
 from data.transforms import Protocol
 from util import log, printable
@@ -45,26 +46,12 @@ class LoadedBatch(NamedTuple):
     left_out: list[tuple[int, int, str]]  # (index, variant, reason)
 
 
-def read_image(path: str) -> Image.Image:
-    """Decode a file completely, as RGB.
-
-    Raises:
-        OSError, ValueError, SyntaxError: the file cannot be read, is empty, truncated or no image, or is too large.
-    """
-    require_regular_file(path)
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for files that are damaged, truncated, no images, or unreasonably large."""
-
-
 class ImageDataset(Dataset[list[Sample]]):
     """Files with labels under a protocol; asked for a `SampleKey`, so that augmentation depends on (seed, epoch, index) only.
 
     Args:
         variants: what is done to each picture before the protocol; every file is decoded once and comes once per variant.
+        cache: the files' pixels after the protocol's first half, to be taken instead of the files; not with `variants`.
     """
 
     def __init__(
@@ -74,20 +61,35 @@ class ImageDataset(Dataset[list[Sample]]):
         protocol: Protocol,
         seed: int = 0,
         variants: Sequence[Degradation] = (NOTHING,),
+        cache: PixelCache | None = None,
     ) -> None:
         self.paths, self.labels = list(paths), list(labels)
         self.protocol, self.seed, self.variants = protocol, seed, list(variants)
+        self.cache = cache
+        if cache is not None and self.variants != [NOTHING]:
+            raise ValueError("a cache holds pictures as they are: no variants of them")
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, key: SampleKey) -> list[Sample]:
+        if self.cache is not None:
+            return [self._from_cache(key, self.cache)]
         try:
             image = read_image(self.paths[key.index])
         except UNREADABLE as error:
             why = reason(error, self.paths[key.index])
             return [self._sample(key, variant, None, why) for variant in range(len(self.variants))]
         return [self._of_variant(key, variant, image) for variant in range(len(self.variants))]
+
+    def _from_cache(self, key: SampleKey, cache: PixelCache) -> Sample:
+        if (why := cache.problem(key.index)) is not None:
+            return self._sample(key, 0, None, why)
+        rng = np.random.default_rng((self.seed, key.epoch, key.index))
+        try:
+            return self._sample(key, 0, self.protocol.finish(cache.pixels(key.index), rng), "")
+        except UNREADABLE as error:
+            return self._sample(key, 0, None, reason(error, self.paths[key.index]))
 
     def _of_variant(self, key: SampleKey, variant: int, image: Image.Image) -> Sample:
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
@@ -98,14 +100,6 @@ class ImageDataset(Dataset[list[Sample]]):
 
     def _sample(self, key: SampleKey, variant: int, pixels: Tensor | None, problem: str) -> Sample:
         return Sample(key.index, variant, self.labels[key.index], pixels, problem)
-
-
-def reason(error: BaseException, path: str) -> str:
-    """Why a file was left out, on one line and without its path."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow knows"
-    text = " ".join(str(error).replace(path, "").split()).strip(" :'\"")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def collate(files: list[list[Sample]]) -> LoadedBatch:

@@ -37,7 +37,7 @@ def read_format(path: str) -> FileFormat:
     """The encoding of a file, by its content and not by its name.
 
     Raises:
-        what `data.datasets.UNREADABLE` lists: no image that Pillow knows.
+        what `data.decode.UNREADABLE` lists: no image that Pillow knows.
     """
     require_regular_file(path)
     with Image.open(path) as image:

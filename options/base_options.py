@@ -52,6 +52,10 @@ class BaseOptions:
         f"interpolation of the resize, of {', '.join(INTERPOLATIONS)}; of several, training draws one per image",
         parse=comma_list(one_of(*INTERPOLATIONS)),
     )
+    cache: str | None = flag(
+        None,
+        "folder to keep decoded pictures in, so that every file is decoded once and not every epoch; left out: none",
+    )
     classes: tuple[str, ...] = flag((), "class folders to use, such as car,cat; all when left out", parse=names)
     checkpoints_dir: str = flag("./checkpoints", "folder of run folders")
 

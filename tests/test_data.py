@@ -493,7 +493,7 @@ def test_other_colour_modes_become_rgb(mode: str, tmp_path: Path) -> None:
     image = base.convert("L").convert("I").convert("I;16") if mode == "I;16" else base.convert(mode)
     path = tmp_path / ("a.tif" if mode in ("CMYK", "I;16") else "a.png")
     image.save(path)
-    from data.datasets import read_image
+    from data.decode import read_image
 
     assert read_image(str(path)).mode == "RGB"
     assert read_image(str(path)).size == (20, 10)

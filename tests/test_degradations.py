@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from data import evaluation_loader
-from data.datasets import read_image
+from data.decode import read_image
 from data.degradations import EXAMPLES, NOTHING, ROBUSTNESS, parse_degradation, robustness_grid
 from data.layouts import load_set
 from data.transforms import Protocol

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from data.datasets import UNREADABLE, read_image, reason
+from data.decode import UNREADABLE, read_image, reason
 from data.formats import FileFormat, read_format
 from data.image_sets import ImageSet
 from evaluation.names import escaped

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.datasets import UNREADABLE
+from data.decode import UNREADABLE
 from data.folders import CLASS_FOLDERS, SPLITS
 from data.formats import read_format
 from data.image_sets import SUFFIXES

@@ -1,0 +1,215 @@
+"""The cache of decoded pictures gives exactly what the files give, and survives what can happen to it."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data import create_dataloader, evaluation_loader
+from data.cache import PixelCache, estimated_bytes, open_cache
+from data.image_sets import list_images
+from data.layouts import load_set
+from data.transforms import Augmentation, Protocol
+from options.train_options import TrainOptions
+from tests.conftest import REPOSITORY, make_dataroot, make_set
+from util import UserError
+
+SMALL = {"loadSize": 40, "cropSize": 32, "batch_size": 4, "gpu_ids": ()}
+
+
+def everything(
+    dataroot: Path, cache: Path | None, epoch: int = 0, **values: object
+) -> tuple[torch.Tensor, torch.Tensor]:
+    opt = TrainOptions(
+        dataroot=str(dataroot), cache=str(cache) if cache else None, **(SMALL | {"num_threads": 0} | values)
+    )
+    loader = create_dataloader(opt)
+    loader.sampler.set_epoch(epoch)
+    images, labels = zip(*loader, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"num_threads": 2},
+        {"data_aug": True},
+        {"no_resize": True, "cropSize": 16, "loadSize": None},
+        {"no_crop": True, "cropSize": None},
+        {"rz_interp": ("nearest",)},
+    ],
+)
+def test_training_sees_exactly_the_same(dataroot: Path, tmp_path: Path, values: dict) -> None:
+    for epoch in (0, 3):
+        for plain, cached in zip(
+            everything(dataroot, None, epoch, **values), everything(dataroot, tmp_path, epoch, **values), strict=True
+        ):
+            assert torch.equal(plain, cached)
+
+
+def test_evaluation_sees_exactly_the_same(tmp_path: Path) -> None:
+    make_set(tmp_path / "x", 3, size=40)
+    Image.new("RGB", (50, 44), (9, 8, 7)).save(tmp_path / "x" / "0_real" / "other_size.png")
+    (tmp_path / "x" / "1_fake" / "bad.png").write_text("no")
+    for protocol in (
+        Protocol("native"),
+        Protocol("tile", crop=48, tile=True),
+        Protocol("crop", crop=42),
+        Protocol("r", resize=20),
+    ):
+        found = []
+        for cache in (None, str(tmp_path / "cache")):
+            loader = evaluation_loader(load_set(tmp_path / "x"), protocol, 4, cache=cache)
+            pictures = [(batch.pixels, batch.indices) for batch in loader.batches()]
+            found.append((pictures, loader.left_out))
+        assert found[0][1] == found[1][1] and len(found[0][1]) >= 1
+        for plain, cached in zip(found[0][0], found[1][0], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(plain, cached, strict=True))
+
+
+def test_files_are_decoded_once(dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything(dataroot, tmp_path)
+    monkeypatch.setattr("data.cache.read_image", lambda path: pytest.fail(f"{path} is decoded again"))
+    monkeypatch.setattr("data.datasets.read_image", lambda path: pytest.fail(f"{path} is decoded again"))
+    everything(dataroot, tmp_path, epoch=1)
+
+
+def test_a_changed_file_or_resize_makes_another_cache(tmp_path: Path) -> None:
+    root = make_dataroot(tmp_path / "data", count=2)
+    everything(root, tmp_path / "cache")
+    everything(root, tmp_path / "cache", loadSize=36)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    path = Path(list_images(root / "train")[0])
+    Image.new("RGB", (32, 32)).save(path)
+    os.utime(path, (1, 1))
+    for plain, cached in zip(everything(root, None), everything(root, tmp_path / "cache"), strict=True):
+        assert torch.equal(plain, cached)
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_random_resizing_is_not_cached(dataroot: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain, cached = (everything(dataroot, c, rz_interp=("nearest", "bicubic"))[0] for c in (None, tmp_path / "cache"))
+    assert torch.equal(plain, cached) and not (tmp_path / "cache").exists()
+    assert "--cache: not used" in caplog.text
+    assert Protocol("x", resize=8, interpolation=("nearest", "bicubic")).begins_alike  # evaluation takes the first
+    assert not Protocol("x", resize=8, interpolation=("nearest", "bicubic"), augment=Augmentation()).begins_alike
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from data import cache
+from data.image_sets import list_images
+from data.transforms import Protocol
+decode = cache.read_image
+def slow(path):
+    import time
+    time.sleep(0.01)
+    return decode(path)
+cache.read_image = slow
+print("started", flush=True)
+found = cache.open_cache(sys.argv[1], list_images(Path(sys.argv[2])), Protocol("native"))
+print(len(found))
+"""
+
+
+def build(cache: Path, folder: Path) -> subprocess.Popen:
+    argv = [sys.executable, "-c", BUILD, str(cache), str(folder)]
+    return subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+
+
+def test_goes_on_after_being_killed_at_any_moment(tmp_path: Path) -> None:
+    make_set(tmp_path / "x", 300, size=16)
+    paths = list_images(tmp_path / "x")
+    (tmp_path / "x" / "0_real" / "001.png").write_text("no")
+    grown = []
+    for _ in range(2):
+        process = build(tmp_path / "cache", tmp_path / "x")
+        assert process.stdout is not None and process.stdout.readline() == "started\n"
+        time.sleep(3.2)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        grown.append(sum(path.stat().st_size for path in (tmp_path / "cache").glob("*/pixels.bin")))
+    assert 0 < grown[0] < grown[1]
+    (pixels,) = (tmp_path / "cache").glob("*/pixels.bin")
+    with open(pixels, "ab") as file:
+        file.write(b"half a picture")
+    cache = open_cache(tmp_path / "cache", paths, Protocol("native"))
+    assert cache is not None and len(cache) == 600
+    assert cache.problem(1) is not None and [number for number in range(600) if cache.problem(number)] == [1]
+    for number in (0, 2, 250, 599):
+        expected = np.asarray(Image.open(paths[number])).transpose(2, 0, 1)
+        assert np.array_equal(cache.pixels(number).numpy(), expected)
+
+
+def test_two_processes_build_one_cache(tmp_path: Path) -> None:
+    make_set(tmp_path / "x", 20, size=16)
+    both = [build(tmp_path / "cache", tmp_path / "x") for _ in range(2)]
+    assert [process.communicate()[0].split()[-1] for process in both] == ["40", "40"]
+    (pixels,) = (tmp_path / "cache").glob("*/pixels.bin")
+    assert pixels.stat().st_size == 40 * 3 * 16 * 16
+
+
+def test_a_worker_maps_the_file_and_copies_nothing(tmp_path: Path) -> None:
+    make_set(tmp_path / "x", 50, size=64)
+    cache = open_cache(tmp_path / "cache", list_images(tmp_path / "x"), Protocol("native"))
+    assert cache is not None and len(pickle.dumps(cache)) < 1000
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(_sum, [cache]) == [int(cache.pixels(7).sum())]
+
+
+def _sum(cache: PixelCache) -> int:
+    return int(cache.pixels(7).sum())
+
+
+def test_a_disk_too_small_is_refused_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_set(tmp_path / "x", 2, size=64)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("data.cache.shutil.disk_usage", lambda path: usage(100_000, 60_000, 40_000))
+    monkeypatch.setattr("data.cache.read_image", lambda path: pytest.fail("decoded"))
+    with pytest.raises(UserError, match=r"--cache .*needs about 48 KiB, and the disk has 39 KiB free"):
+        open_cache(tmp_path / "cache", list_images(tmp_path / "x"), Protocol("native"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--cache .*file: cannot be written"):
+        open_cache(tmp_path / "file", [], Protocol("native"))
+
+
+def test_size_is_estimated(tmp_path: Path) -> None:
+    make_set(tmp_path / "x", 3, size=64)
+    paths = list_images(tmp_path / "x")
+    assert estimated_bytes(paths, Protocol("native")) == 6 * 3 * 64 * 64
+    assert estimated_bytes(paths, Protocol("r", resize=100)) == 6 * 3 * 100 * 100
+    assert estimated_bytes([], Protocol("native")) == 0
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_files_start_quickly(tmp_path: Path) -> None:
+    folder = make_set(tmp_path / "x", 1, size=8)
+    for number in range(100_000):
+        for name in ("0_real", "1_fake"):
+            os.link(folder / name / "000.png", folder / name / f"{number:06d}_.png")
+    images = load_set(folder)
+    cache = open_cache(tmp_path / "cache", images.paths, Protocol("native"), threads=2)
+    assert cache is not None
+    started = time.perf_counter()
+    images = load_set(folder)
+    assert open_cache(tmp_path / "cache", images.paths, Protocol("native")) is not None
+    elapsed = time.perf_counter() - started
+    print(f"{len(images.paths)} files: listed and opened in {elapsed:.2f} s")
+    assert elapsed < 3
