@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     print(opt.dump(), flush=True)
     start_logging()
-    seed_everything(opt.seed)
+    seed_everything(opt.seed, deterministic=not opt.fast)
     equalization(opt.equalize)  # what can be wrong, before anything takes long
     known_protocol(opt.protocol)
     writable_folder(Path(opt.results_dir))

@@ -23,6 +23,7 @@ from evaluation.runs import SCHEMA, TestRun, bootstrap_settings
 from evaluation.summary import ScoredSet
 from networks.checkpoint import LoadedModel
 from networks.factory import MULTISCALE
+from networks.fast import InferenceModel
 from networks.npr import scale_keys
 from networks.trainer import versions
 from options.test_options import TestOptions
@@ -50,13 +51,15 @@ def run_test(
     loaded.model.to(choose_device(opt.gpu_ids))
     if len(variants) > 1:
         log.info("scoring every picture in %d ways, so this takes about %d times as long", len(variants), len(variants))
+    compiled = opt.compile or opt.fast
+    forward = InferenceModel(loaded.model, opt.batch_size, compiled) if compiled else None
     scored: dict[str, list[ScoredSet]] = {variant.name: [] for variant in variants}
     skipped: list[dict[str, str]] = []
     protocols: dict[str, Any] = {}
     for images in sets:
         protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
         loader = evaluation_loader(images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache)
-        said = predict_variants(loaded.model, loader, opt.precision, progress=images.generator)
+        said = predict_variants(loaded.model, loader, opt.precision, progress=images.generator, forward=forward)
         skipped += _skipped(said, variants, dataroot)
         if not len(said[0].labels):
             log.warning("left out %s: none of its images could be read", images.key)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from networks.factory import ModelConfig, create_model, model_config
+from networks.fast import CompiledOrPlain
 from networks.losses import detection_loss
 from networks.multiscale_npr import AttentionMultiScaleNPR
-from util import UserError, autocast_dtype, choose_device, log, rng_state, set_rng_state
+from util import UserError, autocast_dtype, choose_device, rng_state, set_rng_state
 
 MIN_LR = 1e-6
 
@@ -200,23 +201,3 @@ def versions() -> dict[str, str]:
     """Versions of the libraries that numbers depend on."""
     modules = {"torch": torch, "torchvision": torchvision, "numpy": numpy, "pillow": PIL}
     return {name: str(module.__version__) for name, module in modules.items()}
-
-
-class CompiledOrPlain(nn.Module):
-    """`torch.compile` that goes on with the plain model, saying so, where compiling fails (no compiler, say)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self._plain = [model]  # in a list, so that the weights are not registered twice
-        self._compiled: Any = torch.compile(model)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self._compiled is None:
-            return self._plain[0](*args, **kwargs)
-        try:
-            return self._compiled(*args, **kwargs)
-        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError, RuntimeError) as error:
-            first = (str(error).splitlines() or [""])[0]
-            log.warning("--compile: going on without compiling (%s: %s)", type(error).__name__, first)
-            self._compiled = None
-            return self._plain[0](*args, **kwargs)

@@ -43,6 +43,10 @@ class TestOptions(CheckpointOptions):
         False, "also score every picture after JPEG, WebP, resizing, blur, noise, cropping and chains of them"
     )
     bootstrap: int = flag(1000, "resamples behind the 95 % intervals; 0 = no intervals", parse=resamples)
+    compile: bool = flag(False, "compile the model with torch.compile; goes on without where that fails")
+    fast: bool = flag(
+        False, "fold BatchNorm, channels-last memory, compilation, the fastest algorithms; same scores to rounding"
+    )
     results_dir: str = flag("./results", "gets a folder per model and data set: figures, scores, tables, report.html")
     list_protocols: bool = flag(False, "print the preprocessing protocols and stop")
 

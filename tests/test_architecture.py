@@ -25,6 +25,7 @@ WITHIN_NETWORKS = [
     "multiscale_npr",
     "factory",
     "losses",
+    "fast",
     "checkpoint",
     "trainer",
 ]

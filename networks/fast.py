@@ -1,0 +1,75 @@
+"""Faster ways to run a model that leave its weights and names as they are: compilation, and BatchNorm folded away."""
+
+import copy
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from util import log
+
+
+class CompiledOrPlain(nn.Module):
+    """`torch.compile` that goes on with the plain model, saying so, where compiling fails (no compiler, say).
+
+    Args:
+        options: of the compiler, such as {"freezing": True} for inference.
+    """
+
+    def __init__(self, model: nn.Module, options: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self._plain = [model]  # in a list, so that the weights are not registered twice
+        self._compiled: Any = torch.compile(model, options=options)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self._compiled is None:
+            return self._plain[0](*args, **kwargs)
+        try:
+            return self._compiled(*args, **kwargs)
+        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError, RuntimeError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            log.warning("--compile: going on without compiling (%s: %s)", type(error).__name__, first)
+            self._compiled = None
+            return self._plain[0](*args, **kwargs)
+
+
+def fold_batch_norms(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose convolutions do the work of the BatchNorm behind them (Jacob et al., CVPR 2018, 3.2).
+
+    A BatchNorm is taken to follow a convolution if it is next to it in a `Sequential`, or if the two are called conv<x>
+    and bn<x> in one block, as in ResNets. Logits stay the same to rounding.
+    """
+    folded = copy.deepcopy(model).eval()
+    for block in folded.modules():
+        children = dict(block.named_children())
+        pairs = [(name, "bn" + name.removeprefix("conv")) for name in children if name.startswith("conv")]
+        if isinstance(block, nn.Sequential):
+            pairs = list(pairwise(children))
+        for first, second in pairs:
+            convolution, norm = children.get(first), children.get(second)
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(block, first, fuse_conv_bn_eval(convolution, norm))
+                setattr(block, second, nn.Identity())
+    return folded
+
+
+class InferenceModel(nn.Module):
+    """A model made fast for scoring: BatchNorm folded, channels last and, with `compiled`, compiled with frozen weights.
+
+    Batches smaller than `batch_size` are filled up before the compiled model sees them, so that it is compiled for one size.
+    """
+
+    def __init__(self, model: nn.Module, batch_size: int, compiled: bool) -> None:
+        super().__init__()
+        self.batch_size, self.compiled = batch_size, compiled
+        folded = fold_batch_norms(model).to(memory_format=torch.channels_last)
+        self.model = CompiledOrPlain(folded, {"freezing": True}) if compiled else folded
+
+    def forward(self, images: Tensor, **kwargs: Any) -> Any:
+        count = len(images)
+        if self.compiled and count < self.batch_size:
+            images = torch.cat([images, images[-1:].expand(self.batch_size - count, -1, -1, -1)])
+        said = self.model(images.contiguous(memory_format=torch.channels_last), **kwargs)
+        return tuple(part[:count] for part in said) if isinstance(said, tuple) else said[:count]

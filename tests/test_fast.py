@@ -1,0 +1,93 @@
+"""Fast ways to run a model: the same outputs as the plain one."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from networks.fast import CompiledOrPlain, InferenceModel, fold_batch_norms
+from networks.multiscale_npr import AttentionMultiScaleNPR
+from networks.resnet import resnet50
+
+IMAGES = torch.randn(5, 3, 65, 64, generator=torch.Generator().manual_seed(0))
+
+
+def trained_like(model: nn.Module) -> nn.Module:
+    """Statistics and weights of BatchNorm that are not those of a fresh network."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(module.bias, 0, 0.2, generator=generator)
+    return model.eval()
+
+
+MODELS = {
+    "single": lambda: resnet50(),
+    "multi": lambda: AttentionMultiScaleNPR(scales=(0.25, 0.5)),
+    "torchvision": lambda: resnet18(num_classes=1),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.inference_mode()
+def test_folding_leaves_the_outputs_and_the_model_as_they_are(name: str) -> None:
+    model = trained_like(MODELS[name]())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    folded = fold_batch_norms(model)
+    assert not [module for module in folded.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert torch.allclose(folded(IMAGES), model(IMAGES), atol=1e-4)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_convolutions_without_their_own_norm_are_left_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)).eval()
+    assert isinstance(fold_batch_norms(model)[2], nn.BatchNorm2d)
+
+
+@torch.inference_mode()
+def test_inference_model_gives_logits_and_attention_of_each_image() -> None:
+    model = trained_like(MODELS["multi"]())
+    fast = InferenceModel(model, batch_size=4, compiled=False)
+    for images in (IMAGES, IMAGES[:1]):
+        for ours, plain in zip(fast(images, return_attention=True), model(images, return_attention=True), strict=True):
+            assert ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_small_batches_are_filled_up_for_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr(torch, "compile", lambda model, options: lambda x, **k: sizes.append(len(x)) or model(x, **k))
+    model = trained_like(MODELS["single"]())
+    fast = InferenceModel(model, batch_size=4, compiled=True)
+    for count in (4, 3, 1):
+        assert torch.allclose(fast(IMAGES[:count]), model(IMAGES[:count]), atol=1e-4)
+    assert sizes == [4, 4, 4]
+
+
+def test_goes_on_plain_where_compiling_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda model, options: broken)
+    from util import log
+
+    monkeypatch.setattr(log, "propagate", True)
+    model = nn.Linear(2, 1)
+    compiled = CompiledOrPlain(model)
+    x = torch.ones(1, 2)
+    assert torch.equal(compiled(x), model(x)) and torch.equal(compiled(x), model(x))
+    assert caplog.text.count("going on without compiling (RuntimeError: no compiler)") == 1
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ("single", "multi"))
+def test_compiled_scores_are_those_of_the_plain_model(name: str) -> None:
+    model = trained_like(MODELS[name]())
+    fast = InferenceModel(model, batch_size=5, compiled=True)
+    assert torch.allclose(fast(IMAGES), model(IMAGES), atol=1e-4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.allclose(fast(IMAGES).sigmoid().float(), model(IMAGES).sigmoid().float(), atol=1e-2)
