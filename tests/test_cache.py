@@ -200,10 +200,10 @@ def test_size_is_estimated(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_hundred_thousand_files_start_quickly(tmp_path: Path) -> None:
-    folder = make_set(tmp_path / "x", 1, size=8)
+    folder = make_set(tmp_path / "x", 10, size=8)  # a file system allows some ten thousand names of one file
     for number in range(100_000):
         for name in ("0_real", "1_fake"):
-            os.link(folder / name / "000.png", folder / name / f"{number:06d}_.png")
+            os.link(folder / name / f"{number % 10:03d}.png", folder / name / f"{number:06d}_.png")
     images = load_set(folder)
     cache = open_cache(tmp_path / "cache", images.paths, Protocol("native"), threads=2)
     assert cache is not None
