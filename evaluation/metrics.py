@@ -1,7 +1,7 @@
 """Figures of a binary detector; scikit-learn and SciPy compute them, here they meet the cases where they are undefined."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -67,10 +67,6 @@ class Metrics:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Metrics":
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     def values(self) -> dict[str, float | None]:
         """{name: figure} of all `LABELS`."""
