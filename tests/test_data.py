@@ -294,14 +294,24 @@ def test_generators_beside_real_share_its_images(tmp_path: Path) -> None:
 DIRE = tuple(f"{content}/{name}" for content in ("lsun", "in") for name in ("real", "adm", "mystery"))
 
 
-@pytest.mark.parametrize("place", ("DIRE/images/test", "DiffusionForensics/Images/test", "DIRE/images", "DIRE"))
-@pytest.mark.parametrize("beside", ((), ("DIRE/recons/test/in/adm", "DIRE/dire/test/in/real")))
+COPIES = ("DIRE/recons/test/in/adm", "DIRE/dire/test/in/real")
+
+
+@pytest.mark.parametrize(
+    ("place", "beside"),
+    [
+        ("DIRE/images/test", ()),
+        ("DIRE/images/test", COPIES),
+        ("DIRE/images", ()),
+        ("DIRE/images", COPIES),
+        ("DIRE", ()),
+        ("DiffusionForensics/Images/test", ()),
+    ],
+)
 @pytest.mark.parametrize("start", ("", "suite"))
 def test_dire_as_distributed(place: str, beside: tuple[str, ...], start: str, tmp_path: Path) -> None:
     """Every generator is a set of its own, whatever lies beside; so it is in a folder of suites, alone or with another."""
     suite = place.split("/")[0]
-    if beside and (place == "DIRE" or suite != "DIRE"):
-        pytest.skip("copies lie beside images/")
     root = build(tmp_path / "all", *(f"{place}/{folder}" for folder in DIRE), *beside)
     expected = {f"DiffusionForensics/{c}_{g}" for c in ("lsun", "in") for g in ("adm", "mystery")}
     for other in ((), pair("Chameleon/test")):
