@@ -17,7 +17,6 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -52,7 +51,7 @@ class PixelCache:
     def _open(self) -> None:
         self._index = np.fromfile(self.folder / "index.bin", dtype=ROW)
         file = self.folder / "pixels.bin"
-        self._pixels = np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.zeros(0, np.uint8)
+        self._pixels = np.memmap(file, dtype=np.uint8, mode="c") if file.stat().st_size else np.zeros(0, np.uint8)
         lines = (self.folder / "problems.jsonl").read_text(encoding="utf-8").splitlines()
         self._problems: dict[int, str] = dict(json.loads(line) for line in lines)
 
@@ -71,20 +70,9 @@ class PixelCache:
         return self._problems.get(number)
 
     def pixels(self, number: int) -> Tensor:
-        """uint8 [3, H, W], a view into the file that must not be written to."""
+        """uint8 [3, H, W], a view into the file; writing to it changes this process' copy only."""
         offset, height, width = (int(value) for value in self._index[number])
-        view = self._pixels[offset : offset + 3 * height * width].reshape(3, height, width)
-        with _quiet():  # torch warns that the memory is read-only
-            return torch.from_numpy(view)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+        return torch.from_numpy(self._pixels[offset : offset + 3 * height * width].reshape(3, height, width))
 
 
 def open_cache(root: str | Path, paths: Sequence[str], protocol: Protocol, threads: int = 1) -> PixelCache | None:

@@ -114,10 +114,7 @@ def scan(path: Path, splits: Sequence[str] = ("test", "val"), limit: int = 5) ->
     if not below:
         return None
     inner = {folder.path.name.lower(): folder for folder in below}
-    if "images" in inner and set(inner) <= {
-        "images",
-        *DIRE_COPIES,
-    }:  # beside pictures, DIRE's archives hold copies of them
+    if "images" in inner and set(inner) <= {"images", *DIRE_COPIES}:
         return replace(inner["images"], path=path, name=name)
     if (suite_called(name) or plain(name) == "images") and set(inner) <= set(SPLITS):
         chosen = next((inner[split] for split in splits if split in inner), None)  # <suite>/images/test/<generators>

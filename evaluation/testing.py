@@ -65,14 +65,13 @@ def run_test(
             log.warning("left out %s: none of its images could be read", images.key)
             continue
         for variant, predictions in zip(variants, said, strict=True):
-            both = np.isin(
-                predictions.indices, said[0].indices
-            )  # what has no score when clean must not count elsewhere
+            # a picture without a score when clean must not count elsewhere
+            both = np.isin(predictions.indices, said[0].indices)
             if both.any():
                 scored[variant.name].append(_scored(images, predictions, dataroot, both))
         protocols[scored[CLEAN][-1].key] = protocol.to_dict()
     if not scored[CLEAN]:
-        raise UserError(f"--dataroot {dataroot}: none of its images could be read")
+        raise UserError(f"--dataroot {dataroot}: none of its images could be read and scored")
     head = _head(loaded, dataroot, opt) | {"protocol": protocols}
     head |= {"format_leak": leaks or {}, "skipped": skipped}
     attention = loaded.config.model_type == MULTISCALE

@@ -58,18 +58,24 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 class InferenceModel(nn.Module):
     """A model made fast for scoring: BatchNorm folded, channels last and, with `compiled`, compiled with frozen weights.
 
-    Batches smaller than `batch_size` are filled up before the compiled model sees them, so that it is compiled for one size.
+    It is compiled for one shape: smaller batches of the first image size are filled up to `batch_size`, and images of other
+    sizes go through the folded model as it is, because compiling for each would take longer than scoring them.
     """
 
     def __init__(self, model: nn.Module, batch_size: int, compiled: bool) -> None:
         super().__init__()
-        self.batch_size, self.compiled = batch_size, compiled
-        folded = fold_batch_norms(model).to(memory_format=torch.channels_last)
-        self.model = CompiledOrPlain(folded, {"freezing": True}) if compiled else folded
+        self.batch_size = batch_size
+        self.folded = fold_batch_norms(model).to(memory_format=torch.channels_last)
+        self.compiled = CompiledOrPlain(self.folded, {"freezing": True}) if compiled else None
+        self._size: torch.Size | None = None  # height and width that it is compiled for
 
     def forward(self, images: Tensor, **kwargs: Any) -> Any:
         count = len(images)
-        if self.compiled and count < self.batch_size:
-            images = torch.cat([images, images[-1:].expand(self.batch_size - count, -1, -1, -1)])
-        said = self.model(images.contiguous(memory_format=torch.channels_last), **kwargs)
+        self._size = self._size or images.shape[2:]
+        run = self.folded
+        if self.compiled is not None and images.shape[2:] == self._size:
+            run = self.compiled
+            if count < self.batch_size:
+                images = torch.cat([images, images[-1:].expand(self.batch_size - count, -1, -1, -1)])
+        said = run(images.contiguous(memory_format=torch.channels_last), **kwargs)
         return tuple(part[:count] for part in said) if isinstance(said, tuple) else said[:count]

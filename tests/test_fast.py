@@ -65,6 +65,8 @@ def test_small_batches_are_filled_up_for_the_compiler(monkeypatch: pytest.Monkey
     for count in (4, 3, 1):
         assert torch.allclose(fast(IMAGES[:count]), model(IMAGES[:count]), atol=1e-4)
     assert sizes == [4, 4, 4]
+    other = IMAGES[:2, :, :48]  # another size is neither compiled for nor filled up
+    assert torch.allclose(fast(other), model(other), atol=1e-4) and sizes == [4, 4, 4]
 
 
 def test_goes_on_plain_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
