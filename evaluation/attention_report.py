@@ -21,9 +21,10 @@ from evaluation.plots import (
     plot_npr_maps,
 )
 from networks.checkpoint import LoadedModel
+from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from options.visualize_options import VisualizeOptions
-from util import UserError, choose_device, log
+from util import UserError, autocast_dtype, choose_device, log
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class AttentionReport:
         if not isinstance(loaded.model, AttentionMultiScaleNPR):
             raise UserError(f"--model_path {loaded.path}: a {loaded.config.model_type} model has no attention to show")
         self.loaded, self.opt, self.root, self.folder = loaded, opt, root, folder
-        self.model = loaded.model.to(choose_device(opt.gpu_ids))
+        device = choose_device(opt.gpu_ids)
+        self.model = place_model(loaded.model, device, autocast_dtype(opt.precision, device))
         self.scales = loaded.config.scales
 
     def write(self, sets: list[ImageSet]) -> None:

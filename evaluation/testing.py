@@ -23,11 +23,11 @@ from evaluation.runs import SCHEMA, TestRun, bootstrap_settings
 from evaluation.summary import ScoredSet
 from networks.checkpoint import LoadedModel
 from networks.factory import MULTISCALE
-from networks.fast import InferenceModel
+from networks.fast import InferenceModel, place_model
 from networks.npr import scale_keys
 from networks.trainer import versions
 from options.test_options import TestOptions
-from util import UserError, choose_device, log
+from util import UserError, autocast_dtype, choose_device, log
 
 
 def run_test(
@@ -48,7 +48,8 @@ def run_test(
     """
     equalize = equalization(opt.equalize)
     variants = [equalize.then(condition) for condition in (robustness_grid() if opt.robustness else [NOTHING])]
-    loaded.model.to(choose_device(opt.gpu_ids))
+    device = choose_device(opt.gpu_ids)
+    place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     if len(variants) > 1:
         log.info("scoring every picture in %d ways, so this takes about %d times as long", len(variants), len(variants))
     compiled = opt.compile or opt.fast

@@ -44,7 +44,8 @@ class TwoStageTrunk(nn.Module):
 
     def pooled_features(self, residual: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, out_features]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(residual))))  # [B, 64, H/4, W/4]
+        # published as pool(relu(x)): the same values and gradients, but here relu sees a quarter of the pixels
+        x = self.relu(self.maxpool(self.bn1(self.conv1(residual))))  # [B, 64, H/4, W/4]
         return self.avgpool(self.layer2(self.layer1(x))).flatten(1)
 
 

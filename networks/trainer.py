@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from networks.factory import ModelConfig, create_model, model_config
-from networks.fast import CompiledOrPlain
+from networks.fast import CompiledOrPlain, place_model
 from networks.losses import detection_loss
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from util import UserError, autocast_dtype, choose_device, rng_state, set_rng_state
@@ -42,9 +42,9 @@ class Trainer:
         self.opt = opt
         self.device = choose_device(opt.gpu_ids)
         self.config: ModelConfig = model_config(opt)
-        self.model = create_model(opt).to(self.device)
-        self.optimizer = self._create_optimizer()
         self.dtype = autocast_dtype(opt.precision, self.device)
+        self.model = place_model(create_model(opt), self.device, self.dtype)
+        self.optimizer = self._create_optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.step = self.epoch = self.batch = 0
         self.best_ap: float | None = None
@@ -52,15 +52,13 @@ class Trainer:
         self.loss = torch.zeros(())
         self._window_images = self._window_batches = 0
         self._forward: nn.Module = self.model
-        if opt.fast or self.dtype is not None:  # what reduced-precision convolutions are fast in
-            self.model.to(memory_format=torch.channels_last)
-        if opt.fast or opt.compile:
+        if opt.compile or (opt.fast and self.device.type != "cpu"):  # there compiled training is slower
             self._forward = CompiledOrPlain(self.model)
 
     def _create_optimizer(self) -> Optimizer:
         if self.opt.optim == "adam":
-            return Adam(self.model.parameters(), lr=self.opt.lr, betas=(self.opt.beta1, 0.999))
-        return SGD(self.model.parameters(), lr=self.opt.lr)
+            return Adam(self.model.parameters(), lr=self.opt.lr, betas=(self.opt.beta1, 0.999), fused=True)
+        return SGD(self.model.parameters(), lr=self.opt.lr, fused=True)
 
     @property
     def lr(self) -> float:

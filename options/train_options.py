@@ -104,7 +104,7 @@ class TrainOptions(BaseOptions):
         5, "log attention on a fixed validation batch every this many epochs; 0 = never", parse=whole(0)
     )
     compile: bool = flag(False, "compile the model with torch.compile; goes on without where that fails")
-    fast: bool = flag(False, "channels-last memory, compilation and the fastest algorithms, repeatable or not")
+    fast: bool = flag(False, "the fastest algorithms, repeatable or not; on a GPU also compilation and CUDA graphs")
 
     def problem(self) -> str | None:
         root = Path(self.dataroot)

@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.resnet import BasicBlock
 
 from networks import ModelConfig, build_model
 from networks.factory import initialize_weights
 from networks.multiscale_npr import AttentionFusionModule, AttentionMultiScaleNPR, attention_multiscale_npr18
-from networks.resnet import resnet50
+from networks.resnet import TwoStageTrunk, resnet50
 from options.train_options import TrainOptions
 from util import UserError
 
@@ -114,6 +115,22 @@ def test_parameter_counts_and_operations() -> None:
         with FlopCounterMode(display=False) as counter:
             model.eval()(torch.zeros(1, 3, 224, 224))
         assert counter.get_total_flops() == pytest.approx(operations, rel=2e-3)
+
+
+def test_relu_after_the_first_pooling_changes_no_bit_of_values_or_gradients() -> None:
+    """The published order is ReLU, then pooling."""
+    trunk = TwoStageTrunk(BasicBlock, (1, 1)).train()
+    images = torch.randn(3, 3, 37, 41, generator=torch.Generator().manual_seed(0))
+
+    def gradients(features: Tensor) -> list[Tensor]:
+        trunk.zero_grad()
+        features.square().sum().backward()
+        return [features.detach(), *(p.grad for p in trunk.parameters() if p.grad is not None)]
+
+    pooled = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(images))))
+    published = gradients(trunk.avgpool(trunk.layer2(trunk.layer1(pooled))).flatten(1))
+    ours = gradients(trunk.pooled_features(images))
+    assert all(torch.equal(one, other) for one, other in zip(ours, published, strict=True))
 
 
 def test_state_dict_names() -> None:

@@ -1,9 +1,37 @@
 """Precision and the one-line errors of scripts."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from tests.conftest import REPOSITORY
 from util import UserError, autocast_dtype, run_script
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from util import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+np.ones(2**24).sum()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(2**24).sum()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator")
+def test_freed_memory_is_used_again_without_asking_the_kernel_for_it() -> None:
+    """Ten arrays of 128 MiB, one after the other: page faults without and with."""
+    without, kept = (
+        int(subprocess.run([sys.executable, "-c", FAULTS, how], cwd=REPOSITORY, capture_output=True, check=True).stdout)
+        for how in ("plain", "keep")
+    )
+    assert kept < without / 10
 
 
 def test_precision_names_and_tf32() -> None:
