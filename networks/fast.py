@@ -2,7 +2,7 @@
 
 import copy
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from util import log
 
+Model = TypeVar("Model", bound=nn.Module)
 
-def place_model(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+
+def place_model(model: Model, device: torch.device, dtype: torch.dtype | None) -> Model:
     """Move a model to the device, in the memory layout in which its convolutions are fast there.
 
     Channels last, except on a GPU in full precision. Values stay the same to rounding.
@@ -20,7 +22,8 @@ def place_model(model: nn.Module, device: torch.device, dtype: torch.dtype | Non
         dtype: autocast type, None for full precision.
     """
     channels_last = device.type == "cpu" or dtype is not None
-    return model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return model.to(device).to(memory_format=layout)
 
 
 class CompiledOrPlain(nn.Module):
