@@ -10,10 +10,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+import parallel
+from data.batches import Batch, ahead, regrouped
 from data.cache import PixelCache
 from data.decode import UNREADABLE, read_image, reason
 from data.degradations import NOTHING, Degradation
-from data.samplers import EpochSampler, SampleKey
+from data.samplers import EpochSampler, ProcessBatches, SampleKey
 from data.transforms import Protocol
 from util import log, printable
 
@@ -27,16 +29,6 @@ class Sample:
     label: int
     pixels: Tensor | None  # uint8 [3, H, W]
     problem: str
-
-
-class Batch(NamedTuple):
-    """Images of one size: pixels [B, 3, H, W] uint8 (see `ImageLoader.images`), labels [B] (0 real, 1 fake), indices [B] into
-    the data set, variants [B] into its variants."""
-
-    pixels: Tensor
-    labels: Tensor
-    indices: Tensor
-    variants: Tensor
 
 
 class LoadedBatch(NamedTuple):
@@ -125,10 +117,10 @@ class ImageLoader:
     """Iterates over (images [B, 3, H, W], labels [B]) pairs; `batches()` adds the indices, `left_out` the files without a score.
 
     Pictures of different native sizes come as separate batches, so that B is at most the batch size (or the number of
-    variants of one file, where that is more).
+    variants of one file, where that is more). Under torchrun every process gets its part of each batch.
 
     Args:
-        dataset: the files. sampler: their order. batch_size: images per batch.
+        dataset: the files. sampler: their order. batch_size: images per batch, over all processes together.
         num_workers: processes that decode; does not change what comes out. pin_memory: for copies to a GPU.
     """
 
@@ -142,10 +134,10 @@ class ImageLoader:
     ) -> None:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.left_out_of: list[dict[str, str]] = [{} for _ in dataset.variants]  # per variant: path -> reason
+        files = max(1, batch_size // len(dataset.variants))
         self._loader: DataLoader[list[Sample]] = DataLoader(
             dataset,
-            batch_size=max(1, batch_size // len(dataset.variants)),
-            sampler=sampler,
+            batch_sampler=ProcessBatches(sampler, files, parallel.rank(), parallel.world_size()),
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=pin_memory,
@@ -175,8 +167,20 @@ class ImageLoader:
         for step in self.steps():
             yield from step
 
-    def steps(self) -> Iterator[list[Batch]]:
-        """What each group of files became: usually one batch; several when sizes differ; none when all are bad."""
+    def full_batches(self, device: torch.device | str = "cpu") -> Iterator[Batch]:
+        """The same pictures in another order: those of one size, from different steps, fill a batch; pixels on the device."""
+        share = max(1, parallel.share_of(self.batch_size))
+        for step in ahead(([batch] for batch in regrouped(self.batches(), share)), torch.device(device)):
+            yield from step
+
+    def steps(self, device: torch.device | str = "cpu") -> Iterator[list[Batch]]:
+        """What each group of files became: usually one batch; several when sizes differ; none when all are bad.
+
+        Pixels lie on the device, copied while the step before is worked on.
+        """
+        return ahead(self._steps(), torch.device(device))
+
+    def _steps(self) -> Iterator[list[Batch]]:
         for loaded in self._loader:
             for index, variant, why in loaded.left_out:
                 self.leave_out(self.dataset.paths[index], why, variant)

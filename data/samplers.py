@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch.utils.data import Sampler
@@ -47,6 +48,28 @@ class EpochSampler(Sampler[SampleKey]):
             order = torch.arange(self.size)
         for index in order[self.start :].tolist():
             yield SampleKey(self.epoch, index)
+
+
+class ProcessBatches(Sampler[list[SampleKey]]):
+    """A sampler's keys in batches, and of each batch the part of one of several processes: keys `rank`, `rank + world_size`, ...
+
+    Every process gets the same number of batches, whatever remains for the last; a part may be empty there. Together, the
+    parts are every key once.
+
+    Args:
+        batch_size: keys per batch, over all processes together.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.sampler, self.batch_size, self.rank, self.world_size = sampler, batch_size, rank, world_size
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        keys = iter(self.sampler)
+        while batch := list(islice(keys, self.batch_size)):
+            yield batch[self.rank :: self.world_size]
 
 
 def balancing_weights(labels: Sequence[int]) -> list[float]:

@@ -1,5 +1,6 @@
 """Scores of a model on images."""
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from scipy.special import expit
 from torch import nn
 from tqdm import tqdm
 
+import parallel
 from data import create_dataloader
 from data.datasets import ImageLoader
 from data.transforms import Protocol
@@ -81,10 +83,11 @@ def predict_variants(
     model.eval()
     run = forward if forward is not None else model
     said: list[tuple[NDArray, ...]] = []
-    for step in tqdm(
-        loader.steps(), total=len(loader), desc=progress, disable=None if progress else True, leave=False, unit="batch"
-    ):
-        for batch in step:
+    computing: deque[tuple[torch.Tensor | None, ...]] = deque()
+    total = parallel.share_of(len(loader.dataset) * len(loader.left_out_of))
+    with tqdm(total=total, desc=progress, disable=None if progress else True, leave=False, unit="image") as bar:
+        for batch in loader.full_batches(device):
+            bar.update(len(batch.labels))
             if (why := too_small(model, batch.pixels)) is not None:
                 for index, variant in zip(batch.indices.tolist(), batch.variants.tolist(), strict=True):
                     loader.leave_out(loader.dataset.paths[index], why, variant)
@@ -95,13 +98,25 @@ def predict_variants(
                     output, weights = run(images, return_attention=True)
                 else:
                     output, weights = run(images), None
-            found = _arrays(batch.variants, batch.indices, batch.labels, output.flatten(), weights)
-            finite = np.isfinite(found[3])
-            for row in np.flatnonzero(~finite):
-                loader.leave_out(loader.dataset.paths[found[1][row]], "the model's score is not finite", found[0][row])
-            said.append(tuple(column[finite] for column in found))
+            computing.append((batch.variants, batch.indices, batch.labels, output.flatten(), weights))
+            if len(computing) > 1:  # a GPU still computes: fetch what it had to do before
+                said.append(_finite(loader, *computing.popleft()))
+        said += [_finite(loader, *columns) for columns in computing]
     model.train(was_training)
+    everywhere = parallel.gather((said, loader.left_out_of))
+    said = [columns for part, _ in everywhere for columns in part]
+    for variant, left_out in enumerate(loader.left_out_of):
+        left_out |= {path: why for _, parts in everywhere for path, why in parts[variant].items()}
     return [_collect(said, variant, dict(left_out)) for variant, left_out in enumerate(loader.left_out_of)]
+
+
+def _finite(loader: ImageLoader, *columns: torch.Tensor | None) -> tuple[NDArray, ...]:
+    """Variants, indices, labels, logits and attention of one batch as arrays, without images whose logit is not finite."""
+    found = _arrays(*columns)
+    finite = np.isfinite(found[3])
+    for row in np.flatnonzero(~finite):
+        loader.leave_out(loader.dataset.paths[found[1][row]], "the model's score is not finite", found[0][row])
+    return tuple(column[finite] for column in found)
 
 
 def _arrays(*tensors: torch.Tensor | None) -> tuple[NDArray, ...]:

@@ -11,10 +11,11 @@ from tests.conftest import REPOSITORY
 
 LAYERS = {  # what each layer may import of the project
     "util": set(),
+    "parallel": set(),
     "options": {"options", "util"},
-    "data": {"data", "util"},
-    "networks": {"networks", "util"},
-    "evaluation": {"evaluation", "networks", "data", "options", "util"},
+    "data": {"data", "parallel", "util"},
+    "networks": {"networks", "parallel", "util"},
+    "evaluation": {"evaluation", "networks", "data", "options", "parallel", "util"},
     "tools": {"tools", "evaluation", "networks", "data", "options", "util"},
 }
 WITHIN_NETWORKS = [
@@ -43,7 +44,8 @@ def imports(path: Path) -> set[str]:
 
 
 def files(layer: str) -> list[Path]:
-    return [REPOSITORY / "util.py"] if layer == "util" else sorted((REPOSITORY / layer).rglob("*.py"))
+    module = REPOSITORY / f"{layer}.py"
+    return [module] if module.exists() else sorted((REPOSITORY / layer).rglob("*.py"))
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -1,0 +1,72 @@
+"""Batches of pictures on their way from the loader to the network."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+WAITING_BYTES = 2**28
+"""Pixels that may wait for others of their size (256 MiB)."""
+
+
+class Batch(NamedTuple):
+    """Images of one size: pixels [B, 3, H, W] uint8, to be normalised by `data.datasets.ImageLoader.images`; labels [B] (0 real,
+    1 fake); indices [B] into the data set; variants [B] into its variants."""
+
+    pixels: Tensor
+    labels: Tensor
+    indices: Tensor
+    variants: Tensor
+
+
+def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
+    """The steps with their pixels on the device; on a GPU the next step is copied, on a stream of its own, during this one."""
+    if device.type != "cuda":
+        yield from steps
+        return
+    copying = torch.cuda.Stream(device)
+    before: list[Batch] | None = None
+    for step in steps:
+        with torch.cuda.stream(copying):
+            moved = [batch._replace(pixels=batch.pixels.to(device, non_blocking=True)) for batch in step]
+        if before is not None:
+            yield before
+        torch.cuda.current_stream(device).wait_stream(copying)
+        for batch in moved:
+            batch.pixels.record_stream(torch.cuda.current_stream(device))
+        before = moved
+    if before is not None:
+        yield before
+
+
+def regrouped(batches: Iterable[Batch], batch_size: int, waiting_bytes: int = WAITING_BYTES) -> Iterator[Batch]:
+    """The same pictures in batches of `batch_size` images of one size, as far as there are so many; the order changes.
+
+    Pictures wait until their size has a full batch. When more than `waiting_bytes` of pixels wait, the size that has most of
+    them goes out as it is, so that memory stays bounded however many sizes there are.
+    """
+    waiting: dict[tuple[int, ...], list[Batch]] = {}
+    bytes_of: Counter[tuple[int, ...]] = Counter()
+    for batch in batches:
+        size = tuple(batch.pixels.shape[1:])
+        waiting.setdefault(size, []).append(batch)
+        if sum(len(part.labels) for part in waiting[size]) >= batch_size:
+            full = joined(waiting.pop(size))
+            for start in range(0, len(full.labels), batch_size):
+                waiting[size] = [Batch(*(column[start : start + batch_size] for column in full))]
+                if len(waiting[size][0].labels) == batch_size:
+                    yield waiting.pop(size)[0]
+        bytes_of[size] = sum(part.pixels.nbytes for part in waiting.get(size, []))
+        while bytes_of.total() > waiting_bytes:
+            largest, _ = bytes_of.most_common(1)[0]
+            del bytes_of[largest]
+            yield joined(waiting.pop(largest))
+    for parts in waiting.values():
+        yield joined(parts)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """One batch of several of the same image size."""
+    return batches[0] if len(batches) == 1 else Batch(*(torch.cat(column) for column in zip(*batches, strict=True)))
