@@ -6,7 +6,8 @@ import logging
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,27 @@ def run_script(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def memory_advice(batch_size: int, accumulation_steps: int | None = None) -> Iterator[None]:
+    """Turn a GPU's out-of-memory error into a UserError that gives the numbers and says which flags help.
+
+    Args:
+        accumulation_steps: batches per optimizer step in training; None when no gradients are computed.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        free, total = torch.cuda.mem_get_info()
+        peak = torch.cuda.max_memory_allocated()
+        flags = f"--batch_size {max(1, batch_size // 2)}"
+        if accumulation_steps is not None:
+            flags += f" --accumulation_steps {2 * accumulation_steps} (the optimizer sees as many images)"
+        raise UserError(
+            f"--batch_size {batch_size}: out of GPU memory, {peak / 2**30:.1f} GiB used of {total / 2**30:.1f} GiB"
+            f" ({free / 2**30:.1f} GiB free); try {flags}, or --precision auto"
+        ) from error
 
 
 def printable(text: str) -> str:

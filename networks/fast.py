@@ -30,19 +30,26 @@ class CompiledOrPlain(nn.Module):
     """`torch.compile` that goes on with the plain model, saying so, where compiling fails (no compiler, say).
 
     Args:
-        options: of the compiler, such as {"freezing": True} for inference.
+        freezing: weights are constants, for inference. cuda_graphs: replay whole passes on a GPU; what `forward` returns then
+            lies where the next pass writes, so copy what is kept.
     """
 
-    def __init__(self, model: nn.Module, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, model: nn.Module, freezing: bool = False, cuda_graphs: bool = False) -> None:
         super().__init__()
         self._plain = [model]  # in a list, so that the weights are not registered twice
-        self._compiled: Any = torch.compile(model, options=options)
+        asked = {"freezing": freezing, "triton.cudagraphs": cuda_graphs}
+        self._compiled: Any = torch.compile(
+            model, options={name: True for name, value in asked.items() if value} or None
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self._compiled is None:
             return self._plain[0](*args, **kwargs)
         try:
+            torch.compiler.cudagraph_mark_step_begin()  # what the pass before returned may be overwritten
             return self._compiled(*args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
         except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError, RuntimeError) as error:
             first = (str(error).splitlines() or [""])[0]
             log.warning("--compile: going on without compiling (%s: %s)", type(error).__name__, first)
@@ -74,23 +81,42 @@ class InferenceModel(nn.Module):
     """A model made fast for scoring: BatchNorm folded, channels last and, with `compiled`, compiled with frozen weights.
 
     It is compiled for one shape: smaller batches of the first image size are filled up to `batch_size`, and images of other
-    sizes go through the folded model as it is, because compiling for each would take longer than scoring them.
+    sizes go through the folded model as it is, because compiling for each would take longer than scoring them. Where
+    folding would change the logits (a network of another build), the model stays as it is.
     """
 
     def __init__(self, model: nn.Module, batch_size: int, compiled: bool) -> None:
         super().__init__()
-        self.batch_size = batch_size
-        self.folded = fold_batch_norms(model).to(memory_format=torch.channels_last)
-        self.compiled = CompiledOrPlain(self.folded, {"freezing": True}) if compiled else None
+        self.batch_size, self._compile = batch_size, compiled
+        self.network = model
+        self._compiled: CompiledOrPlain | None = None
         self._size: torch.Size | None = None  # height and width that it is compiled for
 
+    def _prepare(self, images: Tensor) -> None:
+        self._size = images.shape[2:]
+        folded = fold_batch_norms(self.network).to(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, enabled=False):
+            same = torch.allclose(folded(images[:2]), self.network(images[:2]), rtol=1e-3, atol=1e-3)
+        if same:
+            self.network = folded
+        else:
+            log.warning("--fast: BatchNorm is not folded, this network applies it in another order than its names say")
+        if self._compile:
+            self._compiled = CompiledOrPlain(self.network, freezing=True, cuda_graphs=images.device.type == "cuda")
+
     def forward(self, images: Tensor, **kwargs: Any) -> Any:
+        """As the model: [B, 3, H, W] -> logits, or a tuple with them."""
+        if self._size is None:
+            self._prepare(images)
         count = len(images)
-        self._size = self._size or images.shape[2:]
-        run = self.folded
-        if self.compiled is not None and images.shape[2:] == self._size:
-            run = self.compiled
+        run: nn.Module = self.network
+        if self._compiled is not None and images.shape[2:] == self._size:
+            run = self._compiled
             if count < self.batch_size:
                 images = torch.cat([images, images[-1:].expand(self.batch_size - count, -1, -1, -1)])
         said = run(images.contiguous(memory_format=torch.channels_last), **kwargs)
-        return tuple(part[:count] for part in said) if isinstance(said, tuple) else said[:count]
+        copied = run is self._compiled and images.device.type == "cuda"
+        kept = [
+            part[:count].clone() if copied else part[:count] for part in (said if isinstance(said, tuple) else (said,))
+        ]
+        return tuple(kept) if isinstance(said, tuple) else kept[0]

@@ -69,6 +69,29 @@ def test_small_batches_are_filled_up_for_the_compiler(monkeypatch: pytest.Monkey
     assert torch.allclose(fast(other), model(other), atol=1e-4) and sizes == [4, 4, 4]
 
 
+class PreActivation(nn.Module):
+    """BatchNorm before the convolution of its name, which folding would take for the one behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, padding=1)
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.conv1(self.bn1(images).relu()).mean((2, 3)))
+
+
+@torch.inference_mode()
+def test_a_network_of_another_order_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("networks.fast.log.warning", lambda text, *values: said.append(text))
+    model = trained_like(PreActivation())
+    fast = InferenceModel(model, batch_size=4, compiled=False)
+    assert torch.allclose(fast(IMAGES), model(IMAGES), atol=1e-5)
+    assert torch.allclose(fast(IMAGES[:1]), model(IMAGES[:1]), atol=1e-5)
+    assert len(said) == 1 and "not folded" in said[0]
+
+
 def test_goes_on_plain_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no compiler")

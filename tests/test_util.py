@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from util import UserError, autocast_dtype, run_script
+from util import UserError, autocast_dtype, memory_advice, run_script
 
 FAULTS = """
 import resource, sys
@@ -59,3 +59,23 @@ def test_exit_status(error: BaseException, status: int, capsys: pytest.CaptureFi
         run_script(main)
     assert stopped.value.code == status
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "advice"), [(None, "--batch_size 16, or"), (2, "--batch_size 16 --accumulation_steps 4 (")]
+)
+def test_out_of_gpu_memory_ends_with_numbers_and_advice(
+    accumulation: int | None, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**29, 24 * 2**30))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 23 * 2**30)
+    with pytest.raises(UserError, match="--batch_size 32: out of GPU memory, 23.0 GiB used of 24.0 GiB") as raised:
+        with memory_advice(32, accumulation):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+    assert advice in str(raised.value)
+
+
+@pytest.mark.gpu
+def test_a_real_out_of_memory_error_is_explained() -> None:
+    with pytest.raises(UserError, match="out of GPU memory"), memory_advice(32):
+        torch.empty(2**50, device="cuda")
