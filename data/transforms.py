@@ -129,7 +129,8 @@ class Protocol:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [..., 3, H, W] -> float32, (value / 255 - mean) / std."""
-        return TF.normalize(pixels.to(torch.float32).div(255), list(self.mean), list(self.std))
+        scaled = pixels.to(torch.float32).div_(255)
+        return TF.normalize(scaled, list(self.mean), list(self.std), inplace=True)
 
     def denormalise(self, images: Tensor) -> Tensor:
         """Normalised [..., 3, H, W] -> [0, 1], for pictures."""

@@ -10,22 +10,18 @@ import pytest
 from tests.conftest import REPOSITORY, make_set
 
 PEAK = """
-import resource, sys
-import test
-assert test.main(sys.argv[1:]) == 0
-print("peak KiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+import re, sys
+from importlib import import_module
+assert import_module(sys.argv[1]).main(sys.argv[2:]) == 0
+print("peak KiB", *re.findall(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read()))  # getrusage would count the parent's
 """
 
 
-def peak_memory(model: Path, folder: Path, out: Path) -> int:
-    """Peak memory in MiB of a test run in a process of its own."""
-    argv = ["--model_path", str(model), "--dataroot", str(folder), "--results_dir", str(out), "--gpu_ids", "-1"]
+def peak_memory(script: str, *argv: object) -> int:
+    """Peak memory in MiB of a run of train or test in a process of its own, without its workers."""
+    words = [script, *map(str, argv), "--gpu_ids", "-1", "--num_threads", "2"]
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, *argv, "--num_threads", "2"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", PEAK, *words], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     return int(done.stdout.rsplit("peak KiB", 1)[1]) // 1024
 
@@ -42,11 +38,31 @@ def many_names(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_images(trained: Path, tmp_path: Path) -> None:
-    model = trained / "model_epoch_last.pth"
-    some = peak_memory(model, many_names(tmp_path / "a", 2_000), tmp_path / "out_a")
-    many = peak_memory(model, many_names(tmp_path / "b", 20_000), tmp_path / "out_b")
+def test_memory_of_testing_does_not_grow_with_the_number_of_images(trained: Path, tmp_path: Path) -> None:
+    def peak(name: str, count: int) -> int:
+        data = many_names(tmp_path / name, count)
+        return peak_memory("test", "--model_path", trained / "model_epoch_last.pth", "--dataroot", data,
+                           "--results_dir", tmp_path / f"out_{name}")  # fmt: skip
+
+    some, many = peak("a", 2_000), peak("b", 20_000)
     with open(next((tmp_path / "out_b").glob("*/predictions.csv"))) as file:
         assert sum(1 for _ in file) == 20_001
+    print(f"peak memory: {some} MiB with 2,000 images, {many} MiB with 20,000")
+    assert many - some < 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cached", (False, True))
+def test_memory_of_training_does_not_grow_with_the_number_of_images(cached: bool, tmp_path: Path) -> None:
+    def peak(name: str, count: int) -> int:
+        root = tmp_path / name
+        make_set(root / "val" / "x", 4, size=16)
+        (root / "train").mkdir()
+        many_names(tmp_path / f"{name}_images", count).rename(root / "train" / "x")
+        cache = ("--cache", tmp_path / "cache") if cached else ()
+        return peak_memory("train", "--dataroot", root, "--name", name, "--checkpoints_dir", tmp_path, "--niter", 1,
+                           "--no_resize", "--cropSize", 16, "--batch_size", 64, *cache)  # fmt: skip
+
+    some, many = peak("a", 2_000), peak("b", 20_000)
     print(f"peak memory: {some} MiB with 2,000 images, {many} MiB with 20,000")
     assert many - some < 100
