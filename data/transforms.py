@@ -129,13 +129,12 @@ class Protocol:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [..., 3, H, W] -> float32, (value / 255 - mean) / std."""
-        scaled = pixels.to(torch.float32).div_(255)
-        return TF.normalize(scaled, list(self.mean), list(self.std), inplace=True)
+        mean, std = (per_channel(values, pixels.device) for values in (self.mean, self.std))
+        return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
 
     def denormalise(self, images: Tensor) -> Tensor:
         """Normalised [..., 3, H, W] -> [0, 1], for pictures."""
-        shape = (3, 1, 1)
-        mean, std = (torch.tensor(v, device=images.device).view(shape) for v in (self.mean, self.std))
+        mean, std = (per_channel(values, images.device) for values in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
 
     def _cropped(self, pixels: Tensor, size: int, rng: np.random.Generator | None) -> Tensor:
@@ -148,6 +147,18 @@ class Protocol:
             return TF.center_crop(pixels, [size, size])
         top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
         return pixels[:, top : top + size, left : left + size]
+
+
+_ON_DEVICE: dict[tuple[tuple[float, ...], torch.device], Tensor] = {}
+
+
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """[3, 1, 1] float32 on the device; kept there, because a copy to a GPU would wait for what that still computes."""
+    key = values, device
+    if key not in _ON_DEVICE:
+        with torch.inference_mode(False):
+            _ON_DEVICE[key] = torch.tensor(values, device=device).view(3, 1, 1)
+    return _ON_DEVICE[key]
 
 
 def _lists(value: Any) -> Any:

@@ -72,7 +72,7 @@ def predict_variants(
 
     Args:
         precision: see --precision. progress: label of a progress bar (shown on terminals only), None for none.
-        forward: computes what the model does, faster (see `networks.fast`); None for the model itself.
+        forward: computes from pixels what the model does, faster (see `networks.fast.InferenceModel`); None for the model itself.
 
     Returns:
         One `Predictions` per variant of the loader's pictures.
@@ -85,7 +85,9 @@ def predict_variants(
     said: list[tuple[NDArray, ...]] = []
     computing: deque[tuple[torch.Tensor | None, ...]] = deque()
     total = parallel.share_of(len(loader.dataset) * len(loader.left_out_of))
-    with tqdm(total=total, desc=progress, disable=None if progress else True, leave=False, unit="image") as bar:
+    with tqdm(
+        total=total, desc=progress, disable=parallel.no_bar() if progress else True, leave=False, unit="image"
+    ) as bar:
         for batch in loader.full_batches(device):
             bar.update(len(batch.labels))
             if (why := too_small(model, batch.pixels)) is not None:
@@ -93,7 +95,7 @@ def predict_variants(
                     loader.leave_out(loader.dataset.paths[index], why, variant)
                 continue
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                images = loader.images(batch, device)
+                images = batch.pixels if forward is not None else loader.images(batch, device)
                 if isinstance(model, AttentionMultiScaleNPR):
                     output, weights = run(images, return_attention=True)
                 else:

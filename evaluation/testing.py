@@ -12,6 +12,7 @@ import scipy
 import sklearn
 from numpy.typing import NDArray
 
+import parallel
 from data import evaluation_loader
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
 from data.image_sets import FAKE, REAL, ImageSet
@@ -27,7 +28,7 @@ from networks.fast import InferenceModel, place_model
 from networks.npr import scale_keys
 from networks.trainer import versions
 from options.test_options import TestOptions
-from util import UserError, autocast_dtype, choose_device, log
+from util import UserError, autocast_dtype, log
 
 
 def run_test(
@@ -39,6 +40,8 @@ def run_test(
 ) -> TestRun:
     """Score one checkpoint on each set in turn, under the set's protocol (see `evaluation_protocol`).
 
+    Of several processes, each scores its part, and all return the same run. Collective, see `parallel`.
+
     Args:
         opt: protocol and geometry flags, --equalize, --robustness, --bootstrap, batch size, precision, device.
         leaks: what `format_leaks` found, to be kept with the results.
@@ -48,12 +51,14 @@ def run_test(
     """
     equalize = equalization(opt.equalize)
     variants = [equalize.then(condition) for condition in (robustness_grid() if opt.robustness else [NOTHING])]
-    device = choose_device(opt.gpu_ids)
+    device = parallel.device(opt.gpu_ids)
     place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     if len(variants) > 1:
         log.info("scoring every picture in %d ways, so this takes about %d times as long", len(variants), len(variants))
     compiled = opt.compile or opt.fast
-    forward = InferenceModel(loaded.model, opt.batch_size, compiled) if compiled else None
+    normalise = trained_protocol(loaded).normalise  # that of every set's protocol
+    share = max(1, parallel.share_of(opt.batch_size))
+    forward = InferenceModel(loaded.model, share, compiled, normalise) if compiled else None
     scored: dict[str, list[ScoredSet]] = {variant.name: [] for variant in variants}
     skipped: list[dict[str, str]] = []
     protocols: dict[str, Any] = {}
@@ -125,12 +130,12 @@ def _scored(images: ImageSet, said: Predictions, dataroot: Path, chosen: NDArray
 
 
 def _skipped(said: Sequence[Predictions], variants: Sequence[Degradation], dataroot: Path) -> list[dict[str, str]]:
-    """Files without a score; a degradation is named where the picture has a score without it."""
-    skipped = [{"path": relative_name(path, dataroot), "reason": why} for path, why in said[0].left_out.items()]
+    """Files without a score, sorted; a degradation is named where the picture has a score without it."""
+    skipped = [{"path": relative_name(path, dataroot), "reason": why} for path, why in sorted(said[0].left_out.items())]
     for variant, predictions in zip(variants, said, strict=True):
         skipped += [
             {"path": relative_name(path, dataroot), "reason": why, "condition": variant.name}
-            for path, why in predictions.left_out.items()
+            for path, why in sorted(predictions.left_out.items())
             if path not in said[0].left_out
         ]
     return skipped

@@ -1,6 +1,7 @@
 """Faster ways to run a model that leave its weights and names as they are: compilation, and BatchNorm folded away."""
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -78,45 +79,62 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
 
 class InferenceModel(nn.Module):
-    """A model made fast for scoring: BatchNorm folded, channels last and, with `compiled`, compiled with frozen weights.
+    """A model made fast for scoring: normalisation in the same pass, BatchNorm folded, channels last and, with `compiled`,
+    compiled with frozen weights.
 
     It is compiled for one shape: smaller batches of the first image size are filled up to `batch_size`, and images of other
     sizes go through the folded model as it is, because compiling for each would take longer than scoring them. Where
     folding would change the logits (a network of another build), the model stays as it is.
+
+    Args:
+        normalise: pixels [B, 3, H, W] uint8 -> images as the model takes them.
     """
 
-    def __init__(self, model: nn.Module, batch_size: int, compiled: bool) -> None:
+    def __init__(
+        self, model: nn.Module, batch_size: int, compiled: bool, normalise: Callable[[Tensor], Tensor]
+    ) -> None:
         super().__init__()
         self.batch_size, self._compile = batch_size, compiled
-        self.network = model
+        self.network: nn.Module = _OnPixels(model, normalise)
         self._compiled: CompiledOrPlain | None = None
         self._size: torch.Size | None = None  # height and width that it is compiled for
 
-    def _prepare(self, images: Tensor) -> None:
-        self._size = images.shape[2:]
+    def _prepare(self, pixels: Tensor) -> None:
+        self._size = pixels.shape[2:]
         folded = fold_batch_norms(self.network).to(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, enabled=False):
-            same = torch.allclose(folded(images[:2]), self.network(images[:2]), rtol=1e-3, atol=1e-3)
+        with torch.autocast(pixels.device.type, enabled=False):
+            same = torch.allclose(folded(pixels[:2]), self.network(pixels[:2]), rtol=1e-3, atol=1e-3)
         if same:
             self.network = folded
         else:
             log.warning("--fast: BatchNorm is not folded, this network applies it in another order than its names say")
         if self._compile:
-            self._compiled = CompiledOrPlain(self.network, freezing=True, cuda_graphs=images.device.type == "cuda")
+            self._compiled = CompiledOrPlain(self.network, freezing=True, cuda_graphs=pixels.device.type == "cuda")
 
-    def forward(self, images: Tensor, **kwargs: Any) -> Any:
-        """As the model: [B, 3, H, W] -> logits, or a tuple with them."""
+    def forward(self, pixels: Tensor, **kwargs: Any) -> Any:
+        """[B, 3, H, W] uint8 -> what the model says about their images: logits, or a tuple with them."""
         if self._size is None:
-            self._prepare(images)
-        count = len(images)
+            self._prepare(pixels)
+        count = len(pixels)
         run: nn.Module = self.network
-        if self._compiled is not None and images.shape[2:] == self._size:
+        if self._compiled is not None and pixels.shape[2:] == self._size:
             run = self._compiled
             if count < self.batch_size:
-                images = torch.cat([images, images[-1:].expand(self.batch_size - count, -1, -1, -1)])
-        said = run(images.contiguous(memory_format=torch.channels_last), **kwargs)
-        copied = run is self._compiled and images.device.type == "cuda"
+                pixels = torch.cat([pixels, pixels[-1:].expand(self.batch_size - count, -1, -1, -1)])
+        said = run(pixels, **kwargs)
+        copied = run is self._compiled and pixels.device.type == "cuda"
         kept = [
             part[:count].clone() if copied else part[:count] for part in (said if isinstance(said, tuple) else (said,))
         ]
         return tuple(kept) if isinstance(said, tuple) else kept[0]
+
+
+class _OnPixels(nn.Module):
+    """Normalisation and model as one, so that a compiler sees both."""
+
+    def __init__(self, model: nn.Module, normalise: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.normalise = model, normalise
+
+    def forward(self, pixels: Tensor, **kwargs: Any) -> Any:
+        return self.model(self.normalise(pixels).contiguous(memory_format=torch.channels_last), **kwargs)

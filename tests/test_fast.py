@@ -5,11 +5,14 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
+from data.transforms import Protocol
 from networks.fast import CompiledOrPlain, InferenceModel, fold_batch_norms
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import resnet50
 
-IMAGES = torch.randn(5, 3, 65, 64, generator=torch.Generator().manual_seed(0))
+PIXELS = torch.randint(0, 256, (5, 3, 65, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+NORMALISE = Protocol("native").normalise
+IMAGES = NORMALISE(PIXELS)
 
 
 def trained_like(model: nn.Module) -> nn.Module:
@@ -50,9 +53,10 @@ def test_convolutions_without_their_own_norm_are_left_alone() -> None:
 @torch.inference_mode()
 def test_inference_model_gives_logits_and_attention_of_each_image() -> None:
     model = trained_like(MODELS["multi"]())
-    fast = InferenceModel(model, batch_size=4, compiled=False)
-    for images in (IMAGES, IMAGES[:1]):
-        for ours, plain in zip(fast(images, return_attention=True), model(images, return_attention=True), strict=True):
+    fast = InferenceModel(model, batch_size=4, compiled=False, normalise=NORMALISE)
+    for pixels in (PIXELS, PIXELS[:1]):
+        said = model(NORMALISE(pixels), return_attention=True)
+        for ours, plain in zip(fast(pixels, return_attention=True), said, strict=True):
             assert ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-4)
 
 
@@ -61,12 +65,12 @@ def test_small_batches_are_filled_up_for_the_compiler(monkeypatch: pytest.Monkey
     sizes = []
     monkeypatch.setattr(torch, "compile", lambda model, options: lambda x, **k: sizes.append(len(x)) or model(x, **k))
     model = trained_like(MODELS["single"]())
-    fast = InferenceModel(model, batch_size=4, compiled=True)
+    fast = InferenceModel(model, batch_size=4, compiled=True, normalise=NORMALISE)
     for count in (4, 3, 1):
-        assert torch.allclose(fast(IMAGES[:count]), model(IMAGES[:count]), atol=1e-4)
+        assert torch.allclose(fast(PIXELS[:count]), model(IMAGES[:count]), atol=1e-4)
     assert sizes == [4, 4, 4]
-    other = IMAGES[:2, :, :48]  # another size is neither compiled for nor filled up
-    assert torch.allclose(fast(other), model(other), atol=1e-4) and sizes == [4, 4, 4]
+    other = PIXELS[:2, :, :48]  # another size is neither compiled for nor filled up
+    assert torch.allclose(fast(other), model(NORMALISE(other)), atol=1e-4) and sizes == [4, 4, 4]
 
 
 class PreActivation(nn.Module):
@@ -86,9 +90,9 @@ def test_a_network_of_another_order_is_not_folded(monkeypatch: pytest.MonkeyPatc
     said: list[str] = []
     monkeypatch.setattr("networks.fast.log.warning", lambda text, *values: said.append(text))
     model = trained_like(PreActivation())
-    fast = InferenceModel(model, batch_size=4, compiled=False)
-    assert torch.allclose(fast(IMAGES), model(IMAGES), atol=1e-5)
-    assert torch.allclose(fast(IMAGES[:1]), model(IMAGES[:1]), atol=1e-5)
+    fast = InferenceModel(model, batch_size=4, compiled=False, normalise=NORMALISE)
+    assert torch.allclose(fast(PIXELS), model(IMAGES), atol=1e-5)
+    assert torch.allclose(fast(PIXELS[:1]), model(IMAGES[:1]), atol=1e-5)
     assert len(said) == 1 and "not folded" in said[0]
 
 
@@ -111,7 +115,7 @@ def test_goes_on_plain_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("name", ("single", "multi"))
 def test_compiled_scores_are_those_of_the_plain_model(name: str) -> None:
     model = trained_like(MODELS[name]())
-    fast = InferenceModel(model, batch_size=5, compiled=True)
-    assert torch.allclose(fast(IMAGES), model(IMAGES), atol=1e-4)
+    fast = InferenceModel(model, batch_size=5, compiled=True, normalise=NORMALISE)
+    assert torch.allclose(fast(PIXELS), model(IMAGES), atol=1e-4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.allclose(fast(IMAGES).sigmoid().float(), model(IMAGES).sigmoid().float(), atol=1e-2)
+        assert torch.allclose(fast(PIXELS).sigmoid().float(), model(IMAGES).sigmoid().float(), atol=1e-2)
