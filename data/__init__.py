@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+import parallel
 from data.cache import PixelCache, open_cache
 from data.datasets import ImageDataset, ImageLoader
 from data.degradations import NOTHING, Degradation
@@ -17,12 +18,17 @@ from data.samplers import EpochSampler, balancing_weights
 from data.transforms import Protocol
 from util import UserError
 
-__all__ = ["create_dataloader", "evaluation_loader"]
+__all__ = ["create_dataloader", "evaluation_loader", "shared_set"]
 
 
 def worker_count(asked: int) -> int:
-    """--num_threads, but not more than the cores that this process may use."""
-    return min(asked, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    """--num_threads, but not more than the cores that this process may use, divided among the processes on this machine."""
+    return min(asked, max(1, cores() // parallel.local_world_size()))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
@@ -36,7 +42,7 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
         UserError: no class folders or no images there, or a class is missing where training needs both.
     """
     if not opt.isTrain:
-        root, sets = find_test_sets(opt.dataroot, opt.classes)
+        root, sets = parallel.by_first(lambda: find_test_sets(opt.dataroot, opt.classes))
         if len(sets) > 1:
             raise UserError(f"--dataroot {root}: has {len(sets)} sets; a loader takes one, such as {sets[0].generator}")
         images = sets[0]
@@ -44,9 +50,9 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
         return evaluation_loader(images, protocol, opt.batch_size, opt.num_threads, cache=opt.cache)
     protocol = training_protocol(opt)
     if split is not None:
-        images = load_set(Path(opt.dataroot) / split, classes=opt.classes)
+        images = shared_set(Path(opt.dataroot) / split, opt.classes)
         return evaluation_loader(images, protocol.for_evaluation(), opt.batch_size, opt.num_threads, cache=opt.cache)
-    images = load_set(Path(opt.dataroot) / opt.train_split, classes=opt.classes)
+    images = shared_set(Path(opt.dataroot) / opt.train_split, opt.classes)
     require_both_classes(images, opt)
     sampler = EpochSampler(
         size=len(images.paths),
@@ -59,9 +65,17 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
     return ImageLoader(dataset, sampler, opt.batch_size, worker_count(opt.num_threads), torch.cuda.is_available())
 
 
+def shared_set(root: Path, classes: tuple[str, ...]) -> ImageSet:
+    """`load_set` by the first process for all, which so number the same files alike, whatever happens to the folder. Collective."""
+    return parallel.by_first(lambda: load_set(root, classes=classes))
+
+
 def cached_pixels(root: str | None, images: ImageSet, protocol: Protocol, num_threads: int) -> PixelCache | None:
-    """The cache of a set below `root` (--cache), built where it is missing; None without."""
-    return open_cache(root, images.paths, protocol, max(1, worker_count(num_threads))) if root is not None else None
+    """The cache of a set below `root` (--cache), built where it is missing, by one process per machine; None without."""
+    if root is None:
+        return None
+    with parallel.first_of_machine_first():
+        return open_cache(root, images.paths, protocol, max(1, min(num_threads, cores())))
 
 
 def require_both_classes(images: ImageSet, opt: Any) -> None:

@@ -21,6 +21,12 @@ class Batch(NamedTuple):
     variants: Tensor
 
 
+def empty_batch(side: int) -> Batch:
+    """A batch without images, which would have `side` x `side` pixels."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return Batch(torch.zeros(0, 3, side, side, dtype=torch.uint8), none, none, none)
+
+
 def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
     """The steps with their pixels on the device; on a GPU the next step is copied, on a stream of its own, during this one."""
     if device.type != "cuda":

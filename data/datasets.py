@@ -117,7 +117,8 @@ class ImageLoader:
     """Iterates over (images [B, 3, H, W], labels [B]) pairs; `batches()` adds the indices, `left_out` the files without a score.
 
     Pictures of different native sizes come as separate batches, so that B is at most the batch size (or the number of
-    variants of one file, where that is more). Under torchrun every process gets its part of each batch.
+    variants of one file, where that is more). Of several processes, each gets its part of each batch, at least one file of
+    full ones.
 
     Args:
         dataset: the files. sampler: their order. batch_size: images per batch, over all processes together.
@@ -134,7 +135,7 @@ class ImageLoader:
     ) -> None:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.left_out_of: list[dict[str, str]] = [{} for _ in dataset.variants]  # per variant: path -> reason
-        files = max(1, batch_size // len(dataset.variants))
+        files = max(parallel.world_size(), batch_size // len(dataset.variants))
         self._loader: DataLoader[list[Sample]] = DataLoader(
             dataset,
             batch_sampler=ProcessBatches(sampler, files, parallel.rank(), parallel.world_size()),

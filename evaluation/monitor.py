@@ -8,9 +8,9 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from torch import nn
 
-from data import create_dataloader, evaluation_loader
+import parallel
+from data import create_dataloader, evaluation_loader, shared_set
 from data.image_sets import sample_evenly
-from data.layouts import load_set
 from data.protocols import training_protocol
 from evaluation.attention import summarize
 from evaluation.evaluate import predict
@@ -33,6 +33,8 @@ class ValidationResult:
 class Monitor:
     """Validates on the val split, and follows the attention on up to 64 validation images, half of them generated.
 
+    Of several processes, each scores its part, and all get the same figures: its methods are collective (see `parallel`).
+
     Args:
         opt: TrainOptions. writer: where figures go.
     """
@@ -42,19 +44,19 @@ class Monitor:
         self.loader = create_dataloader(opt, split=opt.val_split)
         if len(set(self.loader.dataset.labels)) < 2:
             log.warning("%s/ has one class: AP is undefined there, so no best checkpoint can be chosen", opt.val_split)
-        images = load_set(Path(opt.dataroot) / opt.val_split, classes=opt.classes)
+        images = shared_set(Path(opt.dataroot) / opt.val_split, opt.classes)
         fixed = sample_evenly(images, ATTENTION_IMAGES, opt.seed)
         self.fixed_batch = evaluation_loader(fixed, training_protocol(opt), min(opt.batch_size, ATTENTION_IMAGES))
 
     def validate(self, model: nn.Module, step: int) -> ValidationResult:
-        """Figures on the whole val split, written to TensorBoard at this step."""
+        """Figures on the whole val split, written to TensorBoard at this step; the first process' in all of them."""
         said = predict(model, self.loader, self.opt.precision, progress="validation")
         threshold = best_threshold(said.labels, said.scores)
         metrics = binary_metrics(said.labels, said.scores, threshold)
         for tag, value in (("accuracy", metrics.acc), ("ap", metrics.ap), ("auc", metrics.auc)):
             if value is not None:
                 self.writer.add_scalar(tag, value, step)
-        return ValidationResult(metrics, threshold)
+        return parallel.from_first(ValidationResult(metrics, threshold))
 
     def log_attention(self, model: nn.Module, step: int) -> None:
         """Mean, standard deviation and entropy of the attention on the fixed batch, to TensorBoard and the log."""

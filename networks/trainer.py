@@ -1,6 +1,7 @@
 """Training of one model: `set_input`, `optimize_parameters`, and a state that resumes exactly where it stopped."""
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import numpy
@@ -8,13 +9,16 @@ import PIL
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Adam, Optimizer
 
+import parallel
+from networks import data_parallel
 from networks.factory import ModelConfig, create_model, model_config
 from networks.fast import CompiledOrPlain, place_model
 from networks.losses import detection_loss
 from networks.multiscale_npr import AttentionMultiScaleNPR
-from util import UserError, autocast_dtype, choose_device, rng_state, set_rng_state
+from util import UserError, autocast_dtype
 
 MIN_LR = 1e-6
 
@@ -29,31 +33,43 @@ def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
 
 
 class Trainer:
-    """A model, its optimizer and its loss on one device.
+    """A model, its optimizer and its loss on one device; of several processes, each has its own, with the same weights.
+
+    Each process is given its part of each batch. An optimizer step is that of one process with whole batches, to rounding: the
+    mean gradient over all images of the accumulation window, however they are spread (BatchNorm normalises by the part
+    unless --sync_bn is set, and the diversity term takes its mean over the part).
 
     Attributes:
         model: the network (never wrapped or compiled, so that its names are the published ones).
         optimizer: over all its parameters. config: its architecture. device: where it computes.
-        step: batches seen. epoch: finished epochs. loss: of the last batch, a detached scalar.
+        step: batches seen. epoch: finished epochs. loss: of this process' part of the last batch, a detached scalar.
     """
 
     def __init__(self, opt: Any) -> None:
         """Args: opt: TrainOptions."""
         self.opt = opt
-        self.device = choose_device(opt.gpu_ids)
+        self.device = parallel.device(opt.gpu_ids)
         self.config: ModelConfig = model_config(opt)
         self.dtype = autocast_dtype(opt.precision, self.device)
         self.model = place_model(create_model(opt), self.device, self.dtype)
+        if opt.sync_bn:
+            self.model = data_parallel.with_sync_batch_norm(self.model, self.device)
         self.optimizer = self._create_optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.step = self.epoch = self.batch = 0
         self.best_ap: float | None = None
         self.epochs_since_best = 0
         self.loss = torch.zeros(())
+        self._share = 1 / parallel.world_size()  # of the last batch's images that are in this process' part
         self._window_images = self._window_batches = 0
         self._forward: nn.Module = self.model
+        self._distributed: DistributedDataParallel | None = None
+        self._settled = False
+        if parallel.world_size() > 1:
+            self._forward = self._distributed = data_parallel.distributed(self.model, self.config, self.device)
+            data_parallel.seed_others(opt.seed, self.step)
         if opt.compile or (opt.fast and self.device.type != "cpu"):  # there compiled training is slower
-            self._forward = CompiledOrPlain(self.model)
+            self._forward = CompiledOrPlain(self._forward)
 
     def _create_optimizer(self) -> Optimizer:
         if self.opt.optim == "adam":
@@ -79,12 +95,7 @@ class Trainer:
 
     def get_loss(self) -> Tensor:
         """Forward pass on what `set_input` was given last; the loss as a scalar with its graph (see `detection_loss`)."""
-        attention_weights = None
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            if isinstance(self.model, AttentionMultiScaleNPR):
-                logits, attention_weights = self._forward(self.images, return_attention=True)
-            else:
-                logits = self._forward(self.images)
+        logits, attention_weights = self._outputs(self.images)
         return detection_loss(
             logits,
             self.labels,
@@ -93,18 +104,53 @@ class Trainer:
             self.opt.attention_diversity_weight,
         )
 
-    def optimize_parameters(self) -> None:
-        """One batch: forward, backward, and an optimizer step when --accumulation_steps batches have been gathered."""
-        loss = self.get_loss()
-        self.loss = loss.detach()
+    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, 1]; attention weights [B, S], None for models without."""
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            if isinstance(self.model, AttentionMultiScaleNPR):
+                return self._forward(images, return_attention=True)
+            return self._forward(images), None
+
+    def _loss_of_part(self) -> Tensor:
+        """`get_loss`, or for a part without images a zero with a graph, whose gradients go into the others' mean."""
+        if len(self.labels) or self._distributed is None:
+            return self.get_loss()
+        if self.opt.sync_bn:  # whose statistics are of all parts, also of an empty one
+            return self._outputs(self.images)[0].float().sum() * 0
+        return data_parallel.zero_loss(self._distributed, self.images)
+
+    def optimize_parameters(self) -> bool:
+        """One batch: forward, backward, and an optimizer step when --accumulation_steps batches have been gathered. Collective.
+
+        Returns:
+            False, with nothing done, if no process has an image of the batch.
+        """
         images = len(self.labels)
-        weight = images / self._window_size
-        self.scaler.scale(loss * weight if weight != 1 else loss).backward()
-        self._window_images += images
+        everywhere = parallel.total(images)
+        if everywhere == 0:
+            return False
+        if self._distributed is not None and not self._settled:
+            data_parallel.settle(self._distributed, self.images)
+            self._settled = True
+        self._window_images += everywhere
         self._window_batches += 1
         self.step += 1
+        with self._summing(self._window_batches == self.opt.accumulation_steps):
+            loss = self._loss_of_part()
+            weight = parallel.world_size() * images / self._window_size  # the processes' gradients are averaged
+            self.scaler.scale(loss * weight if weight != 1 else loss).backward()
+        self.loss, self._share = loss.detach(), images / everywhere
         if self._window_batches == self.opt.accumulation_steps:
             self.finish_window()
+        return True
+
+    def _summing(self, wanted: bool) -> Any:
+        """Context of a pass whose gradients are averaged over the processes, or stay here until a later one's are."""
+        return nullcontext() if wanted or self._distributed is None else self._distributed.no_sync()
+
+    def mean_loss(self) -> float:
+        """The last batch's loss, the mean over the images of all processes. Collective."""
+        return float(parallel.summed(self.loss * self._share))
 
     @property
     def _window_size(self) -> int:
@@ -120,6 +166,8 @@ class Trainer:
         """Optimizer step with the mean gradient over the images gathered since the last one, also of a partial window."""
         if self._window_batches == 0:
             return
+        if self._window_batches < self.opt.accumulation_steps:  # the pass that averages has not come
+            parallel.average([p.grad for p in self.model.parameters() if p.grad is not None])
         if self._window_images != self._window_size:
             self.scaler.unscale_(self.optimizer)
             for parameter in self.model.parameters():
@@ -139,19 +187,20 @@ class Trainer:
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training needs to go on; tensors and plain Python values only."""
+        """Everything that training needs to go on, tensors and plain Python values only; the same in all processes. Collective."""
+        data_parallel.average_statistics(self.model)
         return {
             "model_state_dict": self.model.state_dict(),
             "optimizer_state_dict": copy.deepcopy(self.optimizer.state_dict()),
             "scaler_state": self.scaler.state_dict(),
             "epoch": self.epoch,
-            "loss": float(self.loss),
+            "loss": self.mean_loss(),
             "step": self.step,
             "batch": self.batch,
             "best_ap": self.best_ap,
             "epochs_since_best": self.epochs_since_best,
             "model_config": self.config.to_dict(),
-            "rng_state": rng_state(),
+            **data_parallel.rng_states(),
             "sampler_state": {"seed": self.opt.seed, "batch_size": self.opt.batch_size},
             "options": self.opt.to_dict(),
             "versions": versions(),
@@ -191,8 +240,8 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler_state"])
         for key in ("epoch", "step", "batch", "best_ap", "epochs_since_best"):
             setattr(self, key, state[key])
-        self.loss = torch.tensor(state["loss"])
-        set_rng_state(state["rng_state"])
+        self.loss, self._share = torch.tensor(state["loss"], device=self.device), 1 / parallel.world_size()
+        data_parallel.set_rng_states(state, self.opt.seed)
 
 
 def versions() -> dict[str, str]:

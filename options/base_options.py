@@ -35,8 +35,13 @@ class BaseOptions:
 
     dataroot: str | None = flag(None, "folder of images")
     batch_size: int = flag(64, "images per forward pass, over all processes together", parse=whole(1))
-    num_threads: int = flag(8, "worker processes that load images; never more than there are cores", parse=whole(0))
-    gpu_ids: tuple[int, ...] = flag((0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU", parse=gpu_list)
+    num_threads: int = flag(
+        8, "worker processes that load images, for each process; all together never more than there are cores", parse=whole(0)
+    )  # fmt: skip
+    gpu_ids: tuple[int, ...] = flag(
+        (0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU; under torchrun each process uses that of its number",
+        parse=gpu_list,
+    )  # fmt: skip
     precision: str = flag("fp32", "number format; auto = bf16 where the hardware has it, else fp32", choices=PRECISIONS)
     seed: int = flag(100, "seed of every random number", parse=whole(0, 2**32 - 1))
     loadSize: int | None = flag(

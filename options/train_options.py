@@ -25,6 +25,8 @@ class TrainOptions(BaseOptions):
     python train.py --name three --model_type multiscale_attention --npr_scales 0.25,0.5,0.75 --dataroot DIR --niter 50
   go on with the newest run of that name:
     python train.py --name three --model_type multiscale_attention --dataroot DIR --niter 50 --continue_train
+  on four GPUs, 16 of the 64 images of a batch on each:
+    torchrun --nproc_per_node=4 train.py --name three --model_type multiscale_attention --dataroot DIR --batch_size 64
 """
 
     dataroot: str = flag("./dataset/", "folder that holds the train and val splits, <split>/<class>/{0_real,1_fake}/")
@@ -55,7 +57,7 @@ class TrainOptions(BaseOptions):
     attention_diversity_weight: float = flag(
         0.0,
         "w of loss + w * (mean entropy per image - entropy of the batch mean); w > 0 rewards attention "
-        "that is decided per image and uses all scales",
+        "that is decided per image and uses all scales; of several processes, each takes the mean of its part of the batch",
         parse=number(minimum=0),
     )
     # optimisation
@@ -64,6 +66,9 @@ class TrainOptions(BaseOptions):
     beta1: float = flag(0.9, "Adam's first momentum", parse=number(minimum=0, maximum=0.999999))
     niter: int = flag(1000, "epochs", parse=whole(1))
     delr_freq: int = flag(20, "multiply the learning rate by 0.9 every this many epochs, down to 1e-6", parse=whole(1))
+    sync_bn: bool = flag(
+        False, "several processes on GPUs: BatchNorm over the whole batch; left out: each over its part of it"
+    )
     accumulation_steps: int = flag(1, "batches per optimizer step", parse=whole(1))
     epoch_count: int = flag(1, "number of the first epoch; epochs before it are left out", parse=whole(1))
     earlystop_epoch: int | None = flag(

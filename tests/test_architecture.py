@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY
 
 LAYERS = {  # what each layer may import of the project
     "util": set(),
-    "parallel": set(),
+    "parallel": {"util"},
     "options": {"options", "util"},
     "data": {"data", "parallel", "util"},
     "networks": {"networks", "parallel", "util"},
@@ -27,6 +27,7 @@ WITHIN_NETWORKS = [
     "factory",
     "losses",
     "fast",
+    "data_parallel",
     "checkpoint",
     "trainer",
 ]
