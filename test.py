@@ -8,42 +8,65 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import parallel
+from data.image_sets import ImageSet
 from data.layouts import find_test_sets
 from data.protocols import describe_protocols, known_protocol
 from evaluation.artefacts import writable_folder, write_artefacts
 from evaluation.tables import text_report
 from evaluation.testing import equalization, format_leaks, run_test
-from networks.checkpoint import load_model
+from networks.checkpoint import LoadedModel, load_model
 from networks.run_folder import find_checkpoints
 from options.test_options import TestOptions
-from util import log, run_script, seed_everything, start_logging
+from util import log, memory_advice, run_script, seed_everything, start_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tests; returns 0."""
-    opt = TestOptions().parse(argv, print_options=False)
-    if opt.list_protocols:
-        print(describe_protocols())
-        return 0
-    print(opt.dump(), flush=True)
+    with parallel.silent_unless_first():
+        opt = TestOptions().parse(argv, print_options=False)
+        if opt.list_protocols:
+            print(describe_protocols())
+            return 0
+        print(opt.dump(), flush=True)
     start_logging()
+    with parallel.process_group(opt.gpu_ids):
+        folders = run_tests(opt)
+        if len(folders) > 1:
+            log.info("side by side: python -m tools.compare_results %s", shlex.join(map(str, folders)))
+    return 0
+
+
+def run_tests(opt: TestOptions) -> list[Path]:
+    """Test every checkpoint; of several processes, each scores its part, and the first does the rest.
+
+    Returns:
+        The folder of each checkpoint's results; none in processes other than the first.
+    """
     seed_everything(opt.seed, deterministic=not opt.fast)
     equalization(opt.equalize)  # what can be wrong, before anything takes long
     known_protocol(opt.protocol)
+    parallel.require_images_for_all(opt.batch_size)
+    models, dataroot, sets = parallel.by_first(lambda: models_and_sets(opt))
+    first = parallel.rank() == 0
+    leaks = format_leaks(sets, equalized=opt.equalize is not None) if first else None
+    folders = []
+    for loaded in models:
+        with memory_advice(opt.batch_size):
+            run = run_test(loaded, dataroot, sets, opt, leaks)
+        if first:
+            log.info("\n%s", text_report(run))
+            folders.append(write_artefacts(run, Path(opt.results_dir), dataroot))
+            log.info("written: %s", folders[-1] / "report.html")
+    return folders
+
+
+def models_and_sets(opt: TestOptions) -> tuple[list[LoadedModel], Path, list[ImageSet]]:
+    """The checkpoints, and the sets to test them on with the folder that holds them."""
     writable_folder(Path(opt.results_dir))
     checkpoints = find_checkpoints(opt.model_path, opt.name, opt.epoch, opt.checkpoints_dir)
     models = [load_model(path, opt) for path in checkpoints]
-    dataroot, sets = find_test_sets(opt.dataroot, opt.classes)
-    leaks = format_leaks(sets, equalized=opt.equalize is not None)
-    folders = []
-    for loaded in models:
-        run = run_test(loaded, dataroot, sets, opt, leaks)
-        log.info("\n%s", text_report(run))
-        folders.append(write_artefacts(run, Path(opt.results_dir), dataroot))
-        log.info("written: %s", folders[-1] / "report.html")
-    if len(folders) > 1:
-        log.info("side by side: python -m tools.compare_results %s", shlex.join(map(str, folders)))
-    return 0
+    return models, *find_test_sets(opt.dataroot, opt.classes)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import parallel
 from data.folders import folder_name
 from data.layouts import find_test_sets
 from networks.checkpoint import load_model
@@ -28,7 +29,9 @@ def plot_attention_heatmap(mean_attentions: dict[str, Any], scales: Sequence[flo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write statistics and pictures; returns 0."""
-    opt = VisualizeOptions().parse(argv)
+    with parallel.silent_unless_first():
+        opt = VisualizeOptions().parse(argv)
+        parallel.require_one("visualize_attention.py")
     try:
         from evaluation.attention_report import AttentionReport
     except ImportError as error:

@@ -27,6 +27,8 @@ class TestOptions(CheckpointOptions):
   how much do file formats explain, and what survives compression, resizing and blur:
     python test.py --model_path M.pth --dataroot DIR --equalize jpeg:90
     python test.py --model_path M.pth --dataroot DIR --robustness
+  on four GPUs:
+    torchrun --nproc_per_node=4 test.py --model_path M.pth --dataroot DIR
   a checkpoint of the earlier multi-scale code, which does not hold its scales:
     python test.py --model_path old.pth --npr_scales 0.25,0.5 --dataroot DIR
 """
