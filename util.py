@@ -68,8 +68,8 @@ def memory_advice(batch_size: int, accumulation_steps: int | None = None) -> Ite
     except torch.OutOfMemoryError as error:
         free, total = torch.cuda.mem_get_info()
         peak = torch.cuda.max_memory_allocated()
-        flags = f"--batch_size {max(1, batch_size // 2)}"
-        if accumulation_steps is not None:
+        flags = f"--batch_size {batch_size // 2}" if batch_size > 1 else "a smaller --cropSize"
+        if accumulation_steps is not None and batch_size > 1:
             flags += f" --accumulation_steps {2 * accumulation_steps} (the optimizer sees as many images)"
         raise UserError(
             f"--batch_size {batch_size}: out of GPU memory, {peak / 2**30:.1f} GiB used of {total / 2**30:.1f} GiB"

@@ -68,8 +68,11 @@ class Trainer:
         if parallel.world_size() > 1:
             self._forward = self._distributed = data_parallel.distributed(self.model, self.config, self.device)
             data_parallel.seed_others(opt.seed, self.step)
-        if opt.compile or (opt.fast and self.device.type != "cpu"):  # there compiled training is slower
-            self._forward = CompiledOrPlain(self._forward)
+        on_gpu = self.device.type == "cuda"
+        if opt.compile or (opt.fast and on_gpu):  # on a CPU compiled training is slower
+            # replayed passes write gradients to the same place every time: they must not be gathered there
+            replayed = opt.fast and on_gpu and opt.accumulation_steps == 1 and self._distributed is None
+            self._forward = CompiledOrPlain(self._forward, cuda_graphs=replayed)
 
     def _create_optimizer(self) -> Optimizer:
         if self.opt.optim == "adam":

@@ -69,9 +69,9 @@ def test_out_of_gpu_memory_ends_with_numbers_and_advice(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**29, 24 * 2**30))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 23 * 2**30)
-    with pytest.raises(UserError, match="--batch_size 32: out of GPU memory, 23.0 GiB used of 24.0 GiB") as raised:
-        with memory_advice(32, accumulation):
-            raise torch.OutOfMemoryError("CUDA out of memory")
+    numbers = "--batch_size 32: out of GPU memory, 23.0 GiB used of 24.0 GiB"
+    with pytest.raises(UserError, match=numbers) as raised, memory_advice(32, accumulation):
+        raise torch.OutOfMemoryError("CUDA out of memory")
     assert advice in str(raised.value)
 
 
