@@ -196,7 +196,7 @@ def all_checks(folder: Path) -> None:
     statistics()
     random_numbers()
     found["whole"] = train_run(folder, "whole")
-    found["parts, begun"] = train_run(folder, "parts", stop=7)
+    found["parts, begun"] = train_run(folder, "parts", stop=9)
     found["parts, ended"] = train_run(folder, "parts", "--continue_train")
     found["several_then_one, begun"] = train_run(folder, "several_then_one", stop=7)
     found["one_then_several, ended"] = train_run(folder, "one_then_several", "--continue_train")
