@@ -1,0 +1,1 @@
+"""Parts of tools.benchmark: contestants, each in a process of its own, and what they are measured against."""
