@@ -43,14 +43,18 @@ def distributed(model: nn.Module, config: ModelConfig, device: torch.device) -> 
     )
 
 
-def zero_loss(network: DistributedDataParallel, images: Tensor) -> Tensor:
+def zero_loss(network: DistributedDataParallel, images: Tensor, sync_bn: bool = False) -> Tensor:
     """A zero with a graph over all weights: what a process adds to the others' mean gradient when it has no image.
 
-    One black picture passes, because not every network takes none, in evaluation mode, so that no statistics change.
+    One black picture passes, because not every network takes none, in evaluation mode, so that no statistics change. Under
+    synchronised BatchNorm, whose passes are collective, none passes. Neither under autocast: there PyTorch's synchronised
+    BatchNorm would send its zeros in another number format than the others their statistics.
 
     Args:
-        images: [B, 3, H, W], for size and device only; B may be 0.
+        images: [B, 3, H, W], for size and device only, or, with `sync_bn`, [0, 3, H, W].
     """
+    if sync_bn:
+        return network(images).sum() * 0
     was_training = network.module.training
     network.module.eval()
     logits = network(images.new_zeros(1, *images.shape[1:]))

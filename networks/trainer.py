@@ -98,7 +98,12 @@ class Trainer:
 
     def get_loss(self) -> Tensor:
         """Forward pass on what `set_input` was given last; the loss as a scalar with its graph (see `detection_loss`)."""
-        logits, attention_weights = self._outputs(self.images)
+        attention_weights = None
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            if isinstance(self.model, AttentionMultiScaleNPR):
+                logits, attention_weights = self._forward(self.images, return_attention=True)
+            else:
+                logits = self._forward(self.images)
         return detection_loss(
             logits,
             self.labels,
@@ -107,20 +112,11 @@ class Trainer:
             self.opt.attention_diversity_weight,
         )
 
-    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits [B, 1]; attention weights [B, S], None for models without."""
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            if isinstance(self.model, AttentionMultiScaleNPR):
-                return self._forward(images, return_attention=True)
-            return self._forward(images), None
-
     def _loss_of_part(self) -> Tensor:
         """`get_loss`, or for a part without images a zero with a graph, whose gradients go into the others' mean."""
         if len(self.labels) or self._distributed is None:
             return self.get_loss()
-        if self.opt.sync_bn:  # whose statistics are of all parts, also of an empty one
-            return self._outputs(self.images)[0].float().sum() * 0
-        return data_parallel.zero_loss(self._distributed, self.images)
+        return data_parallel.zero_loss(self._distributed, self.images, self.opt.sync_bn)
 
     def optimize_parameters(self) -> bool:
         """One batch: forward, backward, and an optimizer step when --accumulation_steps batches have been gathered. Collective.
