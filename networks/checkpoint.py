@@ -3,7 +3,7 @@
 Keys of a file written here:
     model_state_dict, optimizer_state_dict, epoch (finished epochs), loss (of the last training batch),
     format, model_config, protocol, val_threshold, val_metrics, step, batch, best_ap, epochs_since_best, rng_state,
-    sampler_state, versions, options.
+    sampler_state, versions, options; of several processes also rng_states_of_others, a list.
 """
 
 import hashlib

@@ -3,6 +3,8 @@
 import re
 import subprocess
 
+from torch.distributed.run import get_args_parser
+
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from options.visualize_options import VisualizeOptions
@@ -30,11 +32,13 @@ def test_every_flag_that_is_named_exists() -> None:
         name
         for parser in (
             *(options.parser() for options in (TrainOptions, TestOptions, VisualizeOptions)),
+            get_args_parser(),  # of torchrun
             *(tool.parser() for tool in (check_dataset, compare_results, make_demo_data, recompute)),
         )
         for name in parser._option_string_actions
     }
-    named = set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", README))
+    text = re.sub("^#SBATCH.*$", "", README, flags=re.MULTILINE)
+    named = set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text))
     assert named - known <= {"--dry", "--help"}  # --dry-run and --help of the shell script
 
 
