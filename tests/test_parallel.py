@@ -17,7 +17,9 @@ from torch import nn
 
 import parallel
 import visualize_attention
+from data import worker_count
 from data.samplers import EpochSampler
+from networks.data_parallel import with_sync_batch_norm
 from networks.multiscale_npr import attention_multiscale_npr18
 from networks.resnet import resnet50
 from options.test_options import TestOptions
@@ -49,6 +51,8 @@ def data(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     (root / "test" / "gan" / "1_fake" / "bad.png").write_bytes(b"no")
     (root / "test" / "diffusion" / "0_real" / "000.png").unlink()
     make_set(root / "test" / "large", 2, size=48)
+    make_set(root / "test" / "single", 1)
+    shutil.rmtree(root / "test" / "single" / "1_fake")  # one image: nothing for the second process
     shutil.copy(root / "test" / "large" / "0_real" / "000.png", root / "test" / "gan" / "0_real" / "large.png")
     return folder
 
@@ -164,7 +168,7 @@ def test_scores_and_figures_are_those_of_one_process(checked: tuple[Path, dict[s
             tables.append(list(csv.DictReader(file)))
         documents.append(json.loads((results / "metrics.json").read_text()))
     paths = [[row["path"] for row in table] for table in tables]
-    assert paths[0] == paths[1] and len(set(paths[0])) == 4 + 5 + 10 + 1 + 4
+    assert paths[0] == paths[1] and len(set(paths[0])) == 4 + 5 + 10 + 1 + 4 + 1
     for column in ("logit", "score", "attention_0.5"):
         one, several = ([float(row[column]) for row in table] for table in tables)
         assert several == pytest.approx(one, rel=1e-6, abs=1e-6)
@@ -237,6 +241,22 @@ def test_other_processes_are_silent_until_they_fail(
     assert "--batch_size" in capsys.readouterr().err
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="--nproc_per_node 2: only 1 CUDA"), parallel.process_group((0,)):
+        pass
+
+
+def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.cores", lambda: 8)
+    assert worker_count(16) == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert [worker_count(asked) for asked in (16, 1, 0)] == [2, 1, 0]
+
+
 @pytest.mark.parametrize("make", (resnet50, attention_multiscale_npr18))
 def test_synchronised_batch_norm_keeps_the_names(make: Any) -> None:
     model = make()
@@ -244,3 +264,37 @@ def test_synchronised_batch_norm_keeps_the_names(make: Any) -> None:
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     assert any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules())
     assert {name: value.shape for name, value in converted.state_dict().items()} == names
+
+
+def test_synchronised_batch_norm_of_one_process_is_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("networks.data_parallel.log.warning", lambda text: said.append(text))
+    model = resnet50()
+    assert with_sync_batch_norm(model, torch.device("cuda")) is model
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+    assert said == ["--sync_bn: without effect, there is one process"]
+
+
+@pytest.mark.gpu
+def test_two_gpus(data: Path, tmp_path: Path) -> None:
+    """NCCL, synchronised BatchNorm and mixed precision, with an empty part at the end of the epoch."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    argv = [
+        "--name",
+        "t",
+        "--dataroot",
+        str(data / "data"),
+        *TINY,
+        "--niter",
+        "2",
+        "--batch_size",
+        "5",
+        "--gpu_ids",
+        "0",
+    ]
+    argv += ["--sync_bn", "--precision", "auto", "--model_type", "multiscale_attention", "--accumulation_steps", "2"]
+    argv += ["--test_dataroot", str(data / "data" / "test")]
+    ran = torchrun(2, str(REPOSITORY / "train.py"), *argv, folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    attention_multiscale_npr18().load_state_dict(checkpoint(tmp_path, "t")["model_state_dict"])
