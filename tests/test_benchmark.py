@@ -317,9 +317,10 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 @needs_proc
 @pytest.mark.slow
-def test_an_idle_contestant_and_its_workers_do_nothing_and_end_with_it(root: Path) -> None:
+def test_an_idle_contestant_and_its_workers_do_nothing_and_end_with_it(root: Path, scratch: Path) -> None:
+    environment = {"NPR_TEST": "idle", "TMPDIR": str(scratch)}
     for recipe in ("plain", "ours"):
-        contestant = Contestant(tiny(root, part="epoch", work="epoch", recipe=recipe, environment={"NPR_TEST": "idle"}))
+        contestant = Contestant(tiny(root, part="epoch", work="epoch", recipe=recipe, environment=environment))
         try:
             assert contestant.play()["images"] == 6
             time.sleep(0.5)
@@ -401,7 +402,10 @@ def test_a_real_run(finished: tuple[dict[str, Any], str, str]) -> None:
         "epoch": ["plain", "ours", "ours, cached", "ours, synthetic"],
     }
     assert {one["threads"] for group in result["results"] for one in group["contestants"]} == {1}
-    assert "trainings of 50 epochs" in printed and result["computed"][0]["contestant"] == "plain"
+    assert (
+        "### Training 1 model: 50 epochs over 144,024 images each" in printed
+        and result["computed"][0]["contestant"] == "plain"
+    )
 
 
 def test_shares_of_peak_and_floor_are_shown(finished: tuple[dict[str, Any], str, str]) -> None:

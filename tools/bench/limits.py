@@ -3,7 +3,8 @@
     floor seconds = max(operations / peak, bytes / bandwidth)
 
 Peak: the best rate of torch.mm over square matrices. Bandwidth: the best rate of a copy of a large tensor, counting what is
-read and what is written. No step can be faster than its floor as long as each layer writes its result to memory.
+read and what is written. Where matrix products reach the processor's peak, no network can be faster than its floor as long
+as each layer writes its result to memory; a share above 1 means that something else slowed the measurement of the peak.
 """
 
 import time

@@ -10,6 +10,7 @@ from tools.bench.machine import machine_lines
 from tools.bench.plan import CUDNN, PLAIN, SYNTHETIC, Group
 from tools.bench.recipe import Job
 from tools.bench.rounds import Contestant, median_ratio, rates, spread
+from tools.doctor.findings import counted
 
 SCHEMA = "npr-benchmark/1"
 EPOCHS, TRAINING_IMAGES = 50, 144_024
@@ -18,8 +19,8 @@ NOTES = (
     "images/s: median over the rounds, in which contestants take turns (min - max); x plain: median of the ratios within a "
     "round. % of synthetic: of the rate of the same computation on pixels that already lie on the device. % of peak: of the "
     "best measured matrix product in the contestant's number format. % of floor: of the rate of "
-    "max(operations / peak, bytes / bandwidth), see tools/bench/limits.py. Memory: peak of the process without its loading "
-    "workers, on a GPU of its tensors."
+    "max(operations / peak, bytes / bandwidth), see tools/bench/limits.py; above 100 % something else slowed the measurement of "
+    "the peak. Memory: peak of the process without its loading workers, on a GPU of its tensors."
 )
 
 
@@ -144,7 +145,8 @@ def computed_table(found: Sequence[dict[str, Any]], models: Sequence[str]) -> st
          "images/s over all models": f"{one['images_per_second']:.1f}", "hours, computed": f"{one['hours']:,.1f}"}
         for one in found
     ]  # fmt: skip
-    title = f"### {len(models)} trainings of {EPOCHS} epochs over {TRAINING_IMAGES:,} images"
+    number = counted(len(models), "model")
+    title = f"### Training {number}: {EPOCHS} epochs over {TRAINING_IMAGES:,} images each"
     about = (
         "Computed from the rates measured above, not measured: one model after the other, without validation. Models"
     )
