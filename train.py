@@ -122,7 +122,8 @@ class Run:
         trainer.start_epoch(epoch)
         loader.sampler.set_epoch(epoch, start=trainer.batch * opt.batch_size)
         name = f"epoch {epoch + 1}/{opt.niter}"
-        bar = tqdm(loader.steps(), total=len(loader), desc=name, leave=False, unit="batch", disable=parallel.no_bar())
+        steps, no_bar = loader.steps(trainer.device), parallel.no_bar()
+        bar = tqdm(steps, total=len(loader), desc=name, leave=False, unit="batch", disable=no_bar)
         for step in bar:
             for batch in step or self.empty_part:
                 trainer.set_input((loader.images(batch, trainer.device), batch.labels))

@@ -123,7 +123,7 @@ class Ours(Recipe):
     def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         loader = self.training_loader
         loader.sampler.set_epoch(self.epochs)
-        for step in loader.steps():
+        for step in loader.steps(self.device):
             for batch in step:
                 yield loader.images(batch, self.device), batch.labels
         self.epochs += 1
