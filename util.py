@@ -113,6 +113,7 @@ def seed_everything(seed: int, deterministic: bool = True) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it to be deterministic
     torch.backends.cudnn.benchmark = not deterministic
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, finds bugs only
 
 
 def rng_state() -> dict[str, Any]:
@@ -141,6 +142,7 @@ def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
         raise UserError(f"--gpu_ids {gpu_ids[0]}: only {torch.cuda.device_count()} CUDA device(s) are visible, from 0")
     if len(gpu_ids) > 1:
         log.warning("one process uses one GPU: using GPU %d of %s", gpu_ids[0], gpu_ids)
+    torch.cuda.set_device(gpu_ids[0])
     return torch.device("cuda", gpu_ids[0])
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -32,11 +33,11 @@ def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[B
     if device.type != "cuda":
         yield from steps
         return
-    copying = torch.cuda.Stream(device)
+    copying = copying_stream(device)
     before: list[Batch] | None = None
     for step in steps:
         with torch.cuda.stream(copying):
-            moved = [batch._replace(pixels=batch.pixels.to(device, non_blocking=True)) for batch in step]
+            moved = [batch._replace(pixels=pinned(batch.pixels).to(device, non_blocking=True)) for batch in step]
         if before is not None:
             yield before
         torch.cuda.current_stream(device).wait_stream(copying)
@@ -45,6 +46,17 @@ def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[B
         before = moved
     if before is not None:
         yield before
+
+
+@cache
+def copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of a GPU on which pixels are copied; one, because the memory of each stream is kept apart."""
+    return torch.cuda.Stream(device)
+
+
+def pinned(pixels: Tensor) -> Tensor:
+    """In memory from which a GPU copies by itself, moved there where a loader's batch was taken apart."""
+    return pixels if pixels.is_pinned() else pixels.pin_memory()
 
 
 def regrouped(batches: Iterable[Batch], batch_size: int, waiting_bytes: int = WAITING_BYTES) -> Iterator[Batch]:
@@ -57,13 +69,13 @@ def regrouped(batches: Iterable[Batch], batch_size: int, waiting_bytes: int = WA
     bytes_of: Counter[tuple[int, ...]] = Counter()
     for batch in batches:
         size = tuple(batch.pixels.shape[1:])
-        waiting.setdefault(size, []).append(batch)
-        if sum(len(part.labels) for part in waiting[size]) >= batch_size:
-            full = joined(waiting.pop(size))
-            for start in range(0, len(full.labels), batch_size):
-                waiting[size] = [Batch(*(column[start : start + batch_size] for column in full))]
-                if len(waiting[size][0].labels) == batch_size:
-                    yield waiting.pop(size)[0]
+        missing = batch_size - sum(len(part.labels) for part in waiting.get(size, []))
+        while len(batch.labels) >= missing:
+            yield joined([*waiting.pop(size, []), part_of(batch, 0, missing)])
+            batch, missing = part_of(batch, missing), batch_size
+        if len(batch.labels):
+            # a copy: a tensor from a worker keeps a file of shared memory open, and a part keeps the whole
+            waiting.setdefault(size, []).append(Batch(*(column.clone() for column in batch)))
         bytes_of[size] = sum(part.pixels.nbytes for part in waiting.get(size, []))
         while bytes_of.total() > waiting_bytes:
             largest, _ = bytes_of.most_common(1)[0]
@@ -71,6 +83,11 @@ def regrouped(batches: Iterable[Batch], batch_size: int, waiting_bytes: int = WA
             yield joined(waiting.pop(largest))
     for parts in waiting.values():
         yield joined(parts)
+
+
+def part_of(batch: Batch, start: int, end: int | None = None) -> Batch:
+    """Images `start` to `end` of a batch, as views."""
+    return Batch(*(column[start:end] for column in batch))
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

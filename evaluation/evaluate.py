@@ -83,7 +83,7 @@ def predict_variants(
     model.eval()
     run = forward if forward is not None else model
     said: list[tuple[NDArray, ...]] = []
-    computing: deque[tuple[torch.Tensor | None, ...]] = deque()
+    computing: deque[tuple[tuple[torch.Tensor | None, ...], Any]] = deque()
     total = parallel.share_of(len(loader.dataset) * len(loader.left_out_of))
     with tqdm(
         total=total, desc=progress, disable=parallel.no_bar() if progress else True, leave=False, unit="image"
@@ -100,10 +100,11 @@ def predict_variants(
                     output, weights = run(images, return_attention=True)
                 else:
                     output, weights = run(images), None
-            computing.append((batch.variants, batch.indices, batch.labels, output.flatten(), weights))
-            if len(computing) > 1:  # a GPU still computes: fetch what it had to do before
+            found = (batch.variants, batch.indices, batch.labels, *_on_the_way(output.flatten(), weights))
+            computing.append((found, device.type == "cuda" and torch.cuda.current_stream(device).record_event()))
+            if len(computing) > 1:  # a GPU still computes these: take what it has done before
                 said.append(_finite(loader, *computing.popleft()))
-        said += [_finite(loader, *columns) for columns in computing]
+        said += [_finite(loader, *one) for one in computing]
     model.train(was_training)
     everywhere = parallel.gather((said, loader.left_out_of))
     said = [columns for part, _ in everywhere for columns in part]
@@ -112,8 +113,19 @@ def predict_variants(
     return [_collect(said, variant, dict(left_out)) for variant, left_out in enumerate(loader.left_out_of)]
 
 
-def _finite(loader: ImageLoader, *columns: torch.Tensor | None) -> tuple[NDArray, ...]:
-    """Variants, indices, labels, logits and attention of one batch as arrays, without images whose logit is not finite."""
+def _on_the_way(*outputs: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    """Outputs whose copy from a GPU to pinned memory has been asked for; elsewhere as they are."""
+    return tuple(output if output is None else output.to("cpu", non_blocking=True) for output in outputs)
+
+
+def _finite(loader: ImageLoader, columns: tuple[torch.Tensor | None, ...], copied: Any) -> tuple[NDArray, ...]:
+    """Variants, indices, labels, logits and attention of one batch as arrays, without images whose logit is not finite.
+
+    Args:
+        copied: event of a GPU after which the columns lie in memory; False for none.
+    """
+    if copied:
+        copied.synchronize()
     found = _arrays(*columns)
     finite = np.isfinite(found[3])
     for row in np.flatnonzero(~finite):

@@ -1,5 +1,6 @@
 """Training in several processes: one model in all of them, its BatchNorm across them, and random numbers apart in each."""
 
+import inspect
 import random
 from typing import Any
 
@@ -35,12 +36,14 @@ def distributed(model: nn.Module, config: ModelConfig, device: torch.device) -> 
     BatchNorm statistics stay apart until `average_statistics`. Branches with a name may have weights that are not always
     used; the search for them costs time, and the others need none.
     """
-    return DistributedDataParallel(
-        model,
-        device_ids=[device] if device.type == "cuda" else None,
-        forward_sync_buffers=False,
-        find_unused_parameters=config.backbone != LIGHT,
-    )
+    known = inspect.signature(DistributedDataParallel).parameters  # PyTorch 2.13 gave the option another name
+    sync_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {
+        "device_ids": [device] if device.type == "cuda" else None,
+        "find_unused_parameters": config.backbone != LIGHT,
+        sync_buffers: False,
+    }
+    return DistributedDataParallel(model, **options)
 
 
 def zero_loss(network: DistributedDataParallel, images: Tensor, sync_bn: bool = False) -> Tensor:

@@ -13,6 +13,9 @@ from util import log
 
 Model = TypeVar("Model", bound=nn.Module)
 
+COMPILED_SIZES = 3
+"""A model is compiled for so many image sizes."""
+
 
 def place_model(model: Model, device: torch.device, dtype: torch.dtype | None) -> Model:
     """Move a model to the device, in the memory layout in which its convolutions are fast there.
@@ -30,6 +33,9 @@ def place_model(model: Model, device: torch.device, dtype: torch.dtype | None) -
 class CompiledOrPlain(nn.Module):
     """`torch.compile` that goes on with the plain model, saying so, where compiling fails (no compiler, say).
 
+    It is compiled for the shape that comes first. Others, such as the rest of an epoch, go through the plain model: compiling
+    for each would take long, and one program for all shapes is slower.
+
     Args:
         freezing: weights are constants, for inference. cuda_graphs: replay whole passes on a GPU; what `forward` returns then
             lies where the next pass writes, so copy what is kept.
@@ -39,23 +45,24 @@ class CompiledOrPlain(nn.Module):
         super().__init__()
         self._plain = [model]  # in a list, so that the weights are not registered twice
         asked = {"freezing": freezing, "triton.cudagraphs": cuda_graphs}
-        self._compiled: Any = torch.compile(
-            model, options={name: True for name, value in asked.items() if value} or None
-        )
+        options: dict[str, Any] = {name: True for name, value in asked.items() if value}
+        self._compiled: Any = torch.compile(model, dynamic=False, options=options or None)
+        self._shape: torch.Size | None = None
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self._compiled is None:
-            return self._plain[0](*args, **kwargs)
+    def forward(self, images: Tensor, **kwargs: Any) -> Any:
+        self._shape = self._shape or images.shape
+        if self._compiled is None or images.shape != self._shape:
+            return self._plain[0](images, **kwargs)
         try:
             torch.compiler.cudagraph_mark_step_begin()  # what the pass before returned may be overwritten
-            return self._compiled(*args, **kwargs)
+            return self._compiled(images, **kwargs)
         except torch.OutOfMemoryError:
             raise
         except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError, RuntimeError) as error:
             first = (str(error).splitlines() or [""])[0]
             log.warning("--compile: going on without compiling (%s: %s)", type(error).__name__, first)
             self._compiled = None
-            return self._plain[0](*args, **kwargs)
+            return self._plain[0](images, **kwargs)
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
@@ -79,12 +86,12 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
 
 class InferenceModel(nn.Module):
-    """A model made fast for scoring: normalisation in the same pass, BatchNorm folded, channels last and, with `compiled`,
+    """A model made fast for scoring: normalisation in the same pass, BatchNorm folded and, with `compiled`,
     compiled with frozen weights.
 
-    It is compiled for one shape: smaller batches of the first image size are filled up to `batch_size`, and images of other
-    sizes go through the folded model as it is, because compiling for each would take longer than scoring them. Where
-    folding would change the logits (a network of another build), the model stays as it is.
+    It is compiled for the first `COMPILED_SIZES` image sizes that fill a batch; later smaller batches of these are filled up to
+    `batch_size`, and all others go through the folded model as it is, because compiling would take longer than scoring
+    them. Where folding would change the logits (a network of another build), the model stays as it is.
 
     Args:
         normalise: pixels [B, 3, H, W] uint8 -> images as the model takes them.
@@ -96,33 +103,40 @@ class InferenceModel(nn.Module):
         super().__init__()
         self.batch_size, self._compile = batch_size, compiled
         self.network: nn.Module = _OnPixels(model, normalise)
-        self._compiled: CompiledOrPlain | None = None
-        self._size: torch.Size | None = None  # height and width that it is compiled for
+        self._compiled: dict[torch.Size, CompiledOrPlain] = {}  # by height and width
+        self._prepared = False
 
     def _prepare(self, pixels: Tensor) -> None:
-        self._size = pixels.shape[2:]
-        folded = fold_batch_norms(self.network).to(memory_format=torch.channels_last)
-        with torch.autocast(pixels.device.type, enabled=False):
+        self._prepared = True
+        folded = fold_batch_norms(self.network)
+        in_full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.autocast(pixels.device.type, enabled=False), in_full:
             same = torch.allclose(folded(pixels[:2]), self.network(pixels[:2]), rtol=1e-3, atol=1e-3)
         if same:
             self.network = folded
         else:
             log.warning("--fast: BatchNorm is not folded, this network applies it in another order than its names say")
-        if self._compile:
-            self._compiled = CompiledOrPlain(self.network, freezing=True, cuda_graphs=pixels.device.type == "cuda")
+
+    def _compiled_for(self, pixels: Tensor) -> CompiledOrPlain | None:
+        size = pixels.shape[2:]
+        wanted = self._compile and len(pixels) == self.batch_size and len(self._compiled) < COMPILED_SIZES
+        if wanted and size not in self._compiled:
+            graphs = pixels.device.type == "cuda"
+            self._compiled[size] = CompiledOrPlain(self.network, freezing=True, cuda_graphs=graphs)
+        return self._compiled.get(size)
 
     def forward(self, pixels: Tensor, **kwargs: Any) -> Any:
         """[B, 3, H, W] uint8 -> what the model says about their images: logits, or a tuple with them."""
-        if self._size is None:
+        if not self._prepared:
             self._prepare(pixels)
         count = len(pixels)
-        run: nn.Module = self.network
-        if self._compiled is not None and pixels.shape[2:] == self._size:
-            run = self._compiled
-            if count < self.batch_size:
-                pixels = torch.cat([pixels, pixels[-1:].expand(self.batch_size - count, -1, -1, -1)])
-        said = run(pixels, **kwargs)
-        copied = run is self._compiled and pixels.device.type == "cuda"
+        compiled = self._compiled_for(pixels)
+        if compiled is None:
+            return self.network(pixels, **kwargs)
+        if count < self.batch_size:
+            pixels = torch.cat([pixels, pixels[-1:].expand(self.batch_size - count, -1, -1, -1)])
+        said = compiled(pixels, **kwargs)
+        copied = pixels.device.type == "cuda"  # the next pass writes there
         kept = [
             part[:count].clone() if copied else part[:count] for part in (said if isinstance(said, tuple) else (said,))
         ]
@@ -137,4 +151,4 @@ class _OnPixels(nn.Module):
         self.model, self.normalise = model, normalise
 
     def forward(self, pixels: Tensor, **kwargs: Any) -> Any:
-        return self.model(self.normalise(pixels).contiguous(memory_format=torch.channels_last), **kwargs)
+        return self.model(self.normalise(pixels), **kwargs)

@@ -109,7 +109,10 @@ class TrainOptions(BaseOptions):
         5, "log attention on a fixed validation batch every this many epochs; 0 = never", parse=whole(0)
     )
     compile: bool = flag(False, "compile the model with torch.compile; goes on without where that fails")
-    fast: bool = flag(False, "the fastest algorithms, repeatable or not; on a GPU also compilation and CUDA graphs")
+    fast: bool = flag(
+        False,
+        "the fastest algorithms, repeatable or not; on GPUs also compiled, with one GPU and no accumulation as CUDA graphs",
+    )
 
     def problem(self) -> str | None:
         root = Path(self.dataroot)

@@ -16,6 +16,7 @@ LAYERS = {  # what each layer may import of the project
     "data": {"data", "parallel", "util"},
     "networks": {"networks", "parallel", "util"},
     "evaluation": {"evaluation", "networks", "data", "options", "parallel", "util"},
+    "training": {"evaluation", "networks", "data", "options", "parallel", "util"},
     "tools": {"tools", "evaluation", "networks", "data", "options", "util"},
 }
 WITHIN_NETWORKS = [

@@ -64,6 +64,13 @@ def test_full_batches_pass_without_a_copy() -> None:
     assert next(iter(regrouped([batch], 3))).pixels.data_ptr() == batch.pixels.data_ptr()
 
 
+def test_what_waits_lies_in_its_own_memory() -> None:
+    """A tensor from a worker holds a file open: many of them must not be kept."""
+    stream = [Batch(*(column.share_memory_() for column in batch_of([n, n + 40], 1 + n))) for n in range(30)]
+    out = list(regrouped(stream, 8))
+    assert len(out) == 30 and not any(column.is_shared() for batch in out for column in batch)
+
+
 @given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 5), st.integers(0, 12))
 def test_processes_share_every_batch(size: int, batch_size: int, world: int, start: int) -> None:
     """Together the parts are each key once, each process takes the same number of steps, and parts differ by one at most."""

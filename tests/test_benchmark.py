@@ -196,7 +196,8 @@ def test_operations_and_bytes_of_a_small_network_by_hand() -> None:
     assert limits.operations(Small(), batch, side, training=True) == 2 * conv + 3 * linear
     numbers = batch * side**2 * (3 + 4) + 4 * 3 * 9 + batch * (4 + 1) + 5
     assert limits.traffic(Small(), batch, side, False, 2) == 2 * numbers
-    assert limits.traffic(Small(), batch, side, True, 4) == 12 * numbers + 28 * (4 * 3 * 9 + 5)
+    of_linear = batch * (4 + 1) + 5
+    assert limits.traffic(Small(), batch, side, True, 4) == 4 * (2 * numbers + of_linear) + 28 * (4 * 3 * 9 + 5)
 
 
 def test_floor_is_the_longer_of_computing_and_moving() -> None:

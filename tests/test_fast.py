@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from data.transforms import Protocol
-from networks.fast import CompiledOrPlain, InferenceModel, fold_batch_norms
+from networks.fast import CompiledOrPlain, InferenceModel, fold_batch_norms, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import resnet50
 
@@ -63,13 +63,13 @@ def test_inference_model_gives_logits_and_attention_of_each_image() -> None:
 @torch.inference_mode()
 def test_small_batches_are_filled_up_for_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    monkeypatch.setattr(torch, "compile", lambda model, options: lambda x, **k: sizes.append(len(x)) or model(x, **k))
+    monkeypatch.setattr(torch, "compile", lambda model, **_: lambda x, **k: sizes.append(len(x)) or model(x, **k))
     model = trained_like(MODELS["single"]())
     fast = InferenceModel(model, batch_size=4, compiled=True, normalise=NORMALISE)
     for count in (4, 3, 1):
         assert torch.allclose(fast(PIXELS[:count]), model(IMAGES[:count]), atol=1e-4)
     assert sizes == [4, 4, 4]
-    other = PIXELS[:2, :, :48]  # another size is neither compiled for nor filled up
+    other = PIXELS[:2, :, :48]  # a size without a full batch is neither compiled for nor filled up
     assert torch.allclose(fast(other), model(NORMALISE(other)), atol=1e-4) and sizes == [4, 4, 4]
 
 
@@ -96,12 +96,54 @@ def test_a_network_of_another_order_is_not_folded(monkeypatch: pytest.MonkeyPatc
     assert len(said) == 1 and "not folded" in said[0]
 
 
+def test_other_shapes_go_through_the_plain_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of an epoch must not make the compiler start over, for all shapes at once."""
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda model, **_: lambda x, **k: seen.append(x.shape) or model(x, **k))
+    model = nn.Linear(2, 1)
+    compiled = CompiledOrPlain(model)
+    for count in (4, 4, 3, 4):
+        x = torch.ones(count, 2)
+        assert torch.equal(compiled(x), model(x))
+    assert seen == [(4, 2)] * 3
+
+
+@torch.inference_mode()
+def test_compiled_for_the_sizes_that_fill_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **_: lambda x, **k: compiled.append(x.shape[2:]) or model(x, **k)
+    )
+    fast = InferenceModel(trained_like(MODELS["single"]()), batch_size=2, compiled=True, normalise=NORMALISE)
+    for size in (30, 40, 50, 60, 40):
+        fast(PIXELS[:1, :, :size])
+        fast(PIXELS[:2, :, :size])
+    # the first batch of each size is too small to compile for, the fourth size is one too many
+    assert [height for height, _ in compiled] == [30, 40, 50, 40, 40]
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+@pytest.mark.parametrize("precision", (None, torch.bfloat16))
+def test_on_a_gpu_replayed_passes_give_the_scores_of_the_plain_model(precision: torch.dtype | None) -> None:
+    model = place_model(trained_like(MODELS["multi"]()), torch.device("cuda"), precision)
+    fast = InferenceModel(model, batch_size=4, compiled=True, normalise=NORMALISE)
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randint(0, 256, (n, 3, 64, side), dtype=torch.uint8, generator=generator)
+               for n, side in ((4, 64), (4, 48), (3, 64), (4, 64), (1, 48), (2, 40))]  # fmt: skip
+    with torch.autocast("cuda", dtype=precision, enabled=precision is not None):
+        ours = [fast(pixels.cuda()) for pixels in batches]  # all kept until the end
+        plain = [model(NORMALISE(pixels.cuda())) for pixels in batches]
+    for one, other in zip(ours, plain, strict=True):
+        assert torch.allclose(one.float().sigmoid(), other.float().sigmoid(), atol=1e-5 if precision is None else 1e-2)
+
+
 def test_goes_on_plain_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no compiler")
 
     said: list[str] = []
-    monkeypatch.setattr(torch, "compile", lambda model, options: broken)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: broken)
     monkeypatch.setattr("networks.fast.log.warning", lambda text, *values: said.append(text % values))
     model = nn.Linear(2, 1)
     compiled = CompiledOrPlain(model)

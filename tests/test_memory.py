@@ -12,6 +12,8 @@ from tests.conftest import REPOSITORY, make_set
 PEAK = """
 import re, sys
 from importlib import import_module
+from util import keep_freed_memory
+keep_freed_memory()  # as the scripts do
 assert import_module(sys.argv[1]).main(sys.argv[2:]) == 0
 print("peak KiB", *re.findall(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read()))  # getrusage would count the parent's
 """

@@ -21,6 +21,7 @@ import train
 import visualize_attention
 from evaluation.evaluate import validate
 from networks.checkpoint import load_model
+from networks.trainer import Trainer
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY, TINY, make_dataroot, make_set
@@ -88,17 +89,17 @@ def test_continued_training_equals_uninterrupted(
         train.main(train_argv(dataroot, tmp_path, "parts", "--niter", "1", *common))
     else:
         common = [*common, *stop[:2]]
-        steps = train.Trainer.optimize_parameters
+        steps = Trainer.optimize_parameters
 
-        def stop_at_seven(self: train.Trainer) -> None:
+        def stop_at_seven(self: Trainer) -> bool:
             if self.step == 6:
                 raise KeyboardInterrupt
-            steps(self)
+            return steps(self)
 
-        monkeypatch.setattr(train.Trainer, "optimize_parameters", stop_at_seven)
+        monkeypatch.setattr(Trainer, "optimize_parameters", stop_at_seven)
         with pytest.raises(KeyboardInterrupt):
             train.main(train_argv(dataroot, tmp_path, "parts", "--niter", "2", *common))
-        monkeypatch.setattr(train.Trainer, "optimize_parameters", steps)
+        monkeypatch.setattr(Trainer, "optimize_parameters", steps)
         saved = torch.load(only(tmp_path, "parts_*") / "model_epoch_last.pth")
         assert (saved["epoch"], saved["batch"]) == (1, 2)
     train.main(train_argv(dataroot, tmp_path, "parts", "--niter", "2", "--continue_train", *common))
@@ -454,3 +455,23 @@ def test_visualize_refuses_two_models_of_one_name(trained: Path, dataroot: Path,
         shutil.copy(trained / "model_epoch_last.pth", tmp_path / folder / "same.pth")
     with pytest.raises(UserError, match="two models are called same"):
         visualize(tmp_path / "*" / "same.pth", dataroot / "test" / "gan", tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 1e-2)])
+def test_fast_scores_are_the_scores(
+    trained: Path, dataroot: Path, tmp_path: Path, precision: str, tolerance: float
+) -> None:
+    """test.py --fast against test.py in fp32, batch size 1."""
+
+    def scores(name: str, *extra: str) -> dict[str, float]:
+        argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(dataroot / "test"),
+                "--gpu_ids", "-1", "--num_threads", "0", "--results_dir", str(tmp_path / name)]  # fmt: skip
+        assert test_script.main([*argv, *extra]) == 0
+        with open(next((tmp_path / name).glob("*/predictions.csv")), newline="") as file:
+            return {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
+
+    plain = scores("plain", "--batch_size", "1")
+    fast = scores("fast", "--batch_size", "3", "--fast", "--precision", precision)
+    assert plain.keys() == fast.keys() and len(plain) == 16
+    assert all(abs(score - fast[path]) < tolerance for path, score in plain.items())

@@ -210,7 +210,7 @@ def test_compile_falls_back_where_it_fails(monkeypatch: pytest.MonkeyPatch, capl
 
     from util import log
 
-    monkeypatch.setattr(torch, "compile", lambda model, options: broken)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: broken)
     monkeypatch.setattr(log, "propagate", True)
     trainer = Trainer(TrainOptions(gpu_ids=(), compile=True))
     trainer.set_input(batch(2))

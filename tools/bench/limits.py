@@ -51,14 +51,17 @@ def traffic(network: nn.Module, batch_size: int, side: int, training: bool, numb
     """Bytes that must pass between memory and processor, by a simple model.
 
     Every convolution and linear layer reads its input and its parameters and writes its output once; all else is taken to
-    be fused into them. A training step costs three times that (forward, gradient of the input, gradient of the weights)
-    and the optimizer's `ADAM_BYTES`.
+    be fused into them. A training step costs that three times (forward, gradient of the input, gradient of the weights), twice
+    for the first convolutions, whose input has no gradient, and the optimizer's `ADAM_BYTES`.
     """
-    numbers = 0
+    numbers = first = 0
 
     def count(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal numbers
-        numbers += (given[0].numel() + output.numel()) * batch_size // 2 + sum(p.numel() for p in layer.parameters())
+        nonlocal numbers, first
+        moved = (given[0].numel() + output.numel()) * batch_size // 2 + sum(p.numel() for p in layer.parameters())
+        numbers += moved
+        if given[0].shape[1:] == (3, side, side):
+            first += moved
 
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
@@ -68,7 +71,7 @@ def traffic(network: nn.Module, batch_size: int, side: int, training: bool, numb
         hook.remove()
     if not training:
         return number_bytes * numbers
-    return 3 * number_bytes * numbers + ADAM_BYTES * sum(p.numel() for p in network.parameters())
+    return number_bytes * (3 * numbers - first) + ADAM_BYTES * sum(p.numel() for p in network.parameters())
 
 
 def floor_seconds(needed_operations: float, needed_bytes: float, peak: float, bandwidth: float) -> float:

@@ -18,6 +18,7 @@ PARTS = {
 DEFAULT_PARTS = ("forward", "step", "input", "evaluation", "epoch")
 MEMORY_BATCHES = {"cpu": (8, 16, 32, 64), "cuda": (16, 32, 64, 128, 256, 512)}
 PLAIN, CUDNN, OURS, SYNTHETIC = "plain", "plain+cudnn", "ours", "ours, synthetic"
+FAST, FAST_SYNTHETIC = "ours --fast", "ours --fast, synthetic"
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ def contestants(job: Job, compiled: bool) -> list[Job]:
     if work in ("input", "evaluation", "epoch"):
         jobs.append(replace(ours, contestant="ours, cached", source="cache"))
     if work in ("step", "epoch") and on_gpu and compiled:
-        jobs.append(replace(ours, contestant="ours --fast", switches=("fast",)))
+        jobs.append(replace(ours, contestant=FAST, switches=("fast",)))
         if work == "epoch":
-            jobs.append(replace(ours, contestant="ours --fast, cached", switches=("fast",), source="cache"))
+            jobs.append(replace(ours, contestant=f"{FAST}, cached", switches=("fast",), source="cache"))
+            jobs.append(replace(ours, contestant=FAST_SYNTHETIC, switches=("fast",), source="memory"))
     if work in ("evaluation", "epoch"):
         jobs.append(replace(ours, contestant=SYNTHETIC, source="memory"))
     return jobs

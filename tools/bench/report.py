@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from tools.bench.limits import against_limits
 from tools.bench.machine import machine_lines
-from tools.bench.plan import CUDNN, PLAIN, SYNTHETIC, Group
+from tools.bench.plan import CUDNN, FAST_SYNTHETIC, PLAIN, SYNTHETIC, Group
 from tools.bench.recipe import Job
 from tools.bench.rounds import Contestant, median_ratio, rates, spread
 from tools.doctor.findings import counted
@@ -20,14 +20,15 @@ NOTES = (
     "round. % of synthetic: of the rate of the same computation on pixels that already lie on the device. % of peak: of the "
     "best measured matrix product in the contestant's number format. % of floor: of the rate of "
     "max(operations / peak, bytes / bandwidth), see tools/bench/limits.py; above 100 % something else slowed the measurement of "
-    "the peak. Memory: peak of the process without its loading workers, on a GPU of its tensors."
+    "the peak. Memory: peak of the process without its loading workers, on a GPU what PyTorch reserved there. "
+    "Pictures are few and lie in the file system's cache, and compiling is not timed."
 )
 
 
 def group_result(group: Group, contestants: Sequence[Contestant], limits: dict[str, Any]) -> dict[str, Any]:
     """A group's result: its contestants that played all rounds, each with every round's seconds."""
     played = {one.job.contestant: rates(one.answers) for one in contestants if one.answers}
-    references = {name: played[name] for name in (PLAIN, CUDNN, SYNTHETIC) if name in played}
+    references = {name: played[name] for name in (PLAIN, CUDNN, SYNTHETIC, FAST_SYNTHETIC) if name in played}
     found = []
     for one in contestants:
         if one.answers:
@@ -74,7 +75,7 @@ def group_table(result: dict[str, Any]) -> str:
             "min - max": f"{one['images_per_second']['min']:.1f} - {one['images_per_second']['max']:.1f}",
             "x plain": _shown(one["ratio_to"].get(PLAIN), "{:.2f}"),
             "x plain+cudnn": _shown(one["ratio_to"].get(CUDNN), "{:.2f}"),
-            "% of synthetic": _shown(one["ratio_to"].get(SYNTHETIC), "{:.0%}") if one["recipe"] == "ours" else "",
+            "% of synthetic": _shown(one["ratio_to"].get(_synthetic(one)), "{:.0%}"),
             "% of peak": _shown(one.get("peak_share"), "{:.1%}"),
             "% of floor": _shown(one.get("floor_share"), "{:.1%}"),
             "format": one["precision"] if result["part"] != "input" else "",
@@ -85,6 +86,13 @@ def group_table(result: dict[str, Any]) -> str:
     if not rows:
         return f"{result['title']}: no contestant finished"
     return f"### {result['title']}\n\n{_table(rows)}"
+
+
+def _synthetic(one: dict[str, Any]) -> str:
+    """The contestant that computes the same on pixels that lie on the device; '' for the plain recipe."""
+    if one["recipe"] != "ours":
+        return ""
+    return FAST_SYNTHETIC if "fast" in one["switches"] else SYNTHETIC
 
 
 def _shown(value: float | None, pattern: str) -> str:

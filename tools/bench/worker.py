@@ -73,7 +73,7 @@ def play(recipe: Recipe, work: str) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     if not math.isfinite(outcome.check):
         raise RuntimeError(f"the last loss or mean score is {outcome.check}")
-    peak_gpu = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None
+    peak_gpu = torch.cuda.max_memory_reserved() / 2**20 if on_gpu else None
     hand_back()
     return {
         "seconds": seconds,
