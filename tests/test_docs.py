@@ -9,7 +9,7 @@ from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from options.visualize_options import VisualizeOptions
 from tests.conftest import REPOSITORY
-from tools import check_dataset, compare_results, make_demo_data, recompute
+from tools import benchmark, check_dataset, compare_results, make_demo_data, recompute
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -19,8 +19,9 @@ def test_linked_files_are_in_the_repository() -> None:
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.split()
+    headings = {"#" + title.lower().replace(" ", "-") for title in re.findall("^##+ (.*)$", README, re.MULTILINE)}
     assert links
-    assert set(links) <= set(tracked)
+    assert set(links) <= {*tracked, *headings}
 
 
 def test_nothing_is_left_to_fill_in() -> None:
@@ -33,13 +34,13 @@ def test_every_flag_that_is_named_exists() -> None:
         for parser in (
             *(options.parser() for options in (TrainOptions, TestOptions, VisualizeOptions)),
             get_args_parser(),  # of torchrun
-            *(tool.parser() for tool in (check_dataset, compare_results, make_demo_data, recompute)),
+            *(tool.parser() for tool in (benchmark, check_dataset, compare_results, make_demo_data, recompute)),
         )
         for name in parser._option_string_actions
     }
     text = re.sub("^#SBATCH.*$", "", README, flags=re.MULTILINE)
     named = set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text))
-    assert named - known <= {"--dry", "--help"}  # --dry-run and --help of the shell script
+    assert named - known <= {"--dry", "--help", "--cpus"}  # --dry-run and --help of the shell script; srun's --cpus-per-task
 
 
 def test_make_targets_that_are_named_exist() -> None:
