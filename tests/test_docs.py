@@ -40,7 +40,11 @@ def test_every_flag_that_is_named_exists() -> None:
     }
     text = re.sub("^#SBATCH.*$", "", README, flags=re.MULTILINE)
     named = set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text))
-    assert named - known <= {"--dry", "--help", "--cpus"}  # --dry-run and --help of the shell script; srun's --cpus-per-task
+    assert named - known <= {
+        "--dry",
+        "--help",
+        "--cpus",
+    }  # --dry-run and --help of the shell script; srun's --cpus-per-task
 
 
 def test_make_targets_that_are_named_exist() -> None:
