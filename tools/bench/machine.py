@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from data import worker_count
+from data import cores
 from networks.trainer import versions
 
 BUSY = 0.5
@@ -42,7 +42,7 @@ def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
     flags = cpu.get("flags", "").split()
     machine: dict[str, Any] = {
         "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
-        "cores": worker_count(os.cpu_count() or 1),
+        "cores": cores(),
         "instructions": [name for name in INSTRUCTIONS if name in flags],
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
