@@ -7,22 +7,35 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-first demo-second test test-all check format bench bench-gpu clean
+.PHONY: help install lock demo demo-first demo-second test test-all check format bench bench-gpu clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-$(VENV)/.installed: requirements.txt
+# no file is installed whose SHA-256 is not in the lock
+PIP_INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
+
+$(VENV)/.installed: requirements-lock.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP_INSTALL) -r requirements-lock.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements.txt requirements-timm.txt requirements-dev.txt
+$(VENV)/.installed-dev: requirements-dev-lock.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP_INSTALL) -r requirements-dev-lock.txt
 	@touch $@ $(VENV)/.installed
 
 install: $(VENV)/.installed ## make the virtual environment and install the requirements
+
+# for every system and every Python from 3.11 on; what is locked stays as it is unless LOCK_FLAGS=--upgrade
+COMPILE = "$$uv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" $(LOCK_FLAGS)
+
+lock: ## lock what the requirements need, with the hashes of all files (uv gets an environment of its own)
+	@uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && $(PYTHON) -m venv "$$uv" && \
+	"$$uv/bin/pip" install --quiet --disable-pip-version-check uv==0.13.9 && \
+	$(COMPILE) requirements-dev.txt --output-file requirements-dev-lock.txt && \
+	$(COMPILE) requirements.txt --constraint requirements-dev-lock.txt --output-file requirements-lock.txt
 
 DEMO = PYTHON="$(abspath $(RUN))" DATAROOT=datasets/demo TESTROOT=datasets/demo/test OUTPUT_DIR=demo CLASSES= \
 	BATCH_SIZE=16 LR=0.001 EPOCHS=9 DELR_FREQ=1 NUM_SAMPLES=20 EXTRA_TRAIN_ARGS="--no_resize --cropSize 64" \
