@@ -10,6 +10,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -20,11 +21,12 @@ from evaluation.artefacts import write_artefacts
 from evaluation.tables import text_report
 from evaluation.testing import format_leaks, run_test
 from networks.checkpoint import load_model
-from networks.run_folder import checkpoint_path, make_run_folder, newest_run_folder
+from networks.run_folder import checkpoint_path, lock, make_run_folder, newest_run_folder
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
+from stopping import Stopped
 from training import Run
-from util import UserError, log, memory_advice, run_script, start_logging
+from util import CannotWrite, UserError, log, memory_advice, run_script, start_logging, writing
 
 
 def test_finished(opt: TrainOptions, folder: Path) -> None:
@@ -44,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns 0."""
     with parallel.silent_unless_first():
         opt = TrainOptions().parse(argv)
-    with parallel.process_group(opt.gpu_ids):
+    with parallel.process_group(opt.gpu_ids), ExitStack() as until_the_end:
         parallel.require_images_for_all(opt.batch_size)
-        folder = parallel.by_first(lambda: run_folder(opt))
+        folder = parallel.by_first(lambda: run_folder(opt, until_the_end))
         train(opt, folder)
         log.info("checkpoints: %s", folder)
         if opt.test_dataroot:
@@ -54,16 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_folder(opt: TrainOptions) -> Path:
-    """The folder of the run to continue, or a new one; the log, and the options, go there from now on."""
+def run_folder(opt: TrainOptions, until_the_end: ExitStack) -> Path:
+    """The folder of the run to continue, or a new one, closed to others; the log, and the options, go there from now on."""
     if opt.continue_train:
         folder = newest_run_folder(opt.checkpoints_dir, opt.run_name(), f"--continue_train --name {opt.run_name()}")
     else:
         folder = make_run_folder(opt.checkpoints_dir, opt.run_name())
-    start_logging(folder / "log.log")
-    log.info("run folder: %s", folder)
-    with open(folder / "opt.txt", "a", encoding="utf-8") as file:
-        file.write(shlex.join(sys.argv) + "\n" + opt.dump() + "\n")
+    with writing(folder):
+        until_the_end.enter_context(lock(folder))
+        start_logging(folder / "log.log")
+        log.info("run folder: %s", folder)
+        with open(folder / "opt.txt", "a", encoding="utf-8") as file:
+            file.write(shlex.join(sys.argv) + "\n" + opt.dump() + "\n")
     return folder
 
 
@@ -78,12 +82,12 @@ def train(opt: TrainOptions, folder: Path) -> None:
     try:
         with logging_redirect_tqdm([log]), memory_advice(opt.batch_size, opt.accumulation_steps):
             run.train()
-    except KeyboardInterrupt:
-        log.info("interrupted; the same command with --continue_train goes on from the last checkpoint")
+    except (KeyboardInterrupt, Stopped):
+        log.info("the same command with --continue_train goes on from the last checkpoint")
         raise
     finally:
-        run.train_writer.close()
-        run.val_writer.close()
+        with suppress(CannotWrite):  # said already, if training could not go on
+            run.close()
 
 
 if __name__ == "__main__":

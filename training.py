@@ -1,9 +1,17 @@
-"""One training run: epochs, validation, checkpoints and logs in a folder of its own."""
+"""One training run: epochs, validation, checkpoints and logs in a folder of its own.
 
+A run that ends at any moment, however it ends, goes on from its last checkpoint as if nothing had happened: the same weights and
+the same logs, bit for bit on one machine's CPU. So everything that decides what comes next is in the checkpoint, whatever is
+logged before it is on the disk before it is, and what was logged after it is taken back.
+"""
+
+import signal
+from collections import deque
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 import parallel
@@ -11,12 +19,17 @@ from data import create_dataloader
 from data.batches import Batch, empty_batch
 from data.protocols import training_protocol
 from data.transforms import Protocol
+from evaluation.event_log import FIRST, EventLog
+from evaluation.label_check import label_warning
+from evaluation.metrics import Metrics
 from evaluation.monitor import Monitor
-from networks.checkpoint import read_checkpoint, save_checkpoint
+from networks.checkpoint_file import DamagedCheckpoint, previous_of, read_checkpoint, restore_previous, save_checkpoint
+from networks.finite import NonFiniteError
 from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
-from util import UserError, log, seed_everything
+from stopping import Stopped, StopRequest
+from util import CannotWrite, UserError, log, printable, seed_everything, writing
 
 
 class Run:
@@ -32,76 +45,135 @@ class Run:
         seed_everything(opt.seed, deterministic=not opt.fast)
         self.trainer = Trainer(opt)
         self.validated: dict[str, Any] = {"val_threshold": None, "val_metrics": None}
-        if opt.continue_train:
-            self._resume()
-        writing: dict[str, Any] = {"write_to_disk": parallel.rank() == 0}
-        writing |= {"purge_step": self.trainer.step + 1} if self.trainer.step else {}
-        self.train_writer = SummaryWriter(str(folder / "train"), **writing)
-        self.val_writer = SummaryWriter(str(folder / "val"), **writing)
-        self.train_writer.add_text("options", f"```\n{opt.dump()}\n```", self.trainer.step)
+        resumed = opt.continue_train and self._resume()
         self.loader = create_dataloader(opt)
-        self.monitor = Monitor(opt, self.val_writer)
+        first = parallel.rank() == 0
+        self.train_log = EventLog(folder / "train", self.trainer.step if resumed else FIRST, first)
+        self.val_log = EventLog(folder / "val", self.trainer.validated_step if resumed else FIRST, first)
+        if not resumed:
+            self.train_log.add_text("options", f"```\n{opt.dump()}\n```", self.trainer.step)
+        self.monitor = Monitor(opt, self.val_log)
         self.saved_at = self.trainer.step
+        self._seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of the epoch
+        self._recent: deque[tuple[int, list[str]]] = deque(
+            maxlen=2 * opt.accumulation_steps + 1
+        )  # files of the last steps
+        self._warned = ""
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go on from a checkpoint; False where the folder has none at all."""
         path = checkpoint_path(self.folder, self.opt.epoch)
         values = parallel.by_first(lambda: self._read(path))
         if values is None:
             log.info("--continue_train: no checkpoint in %s yet, starting over there", self.folder)
-            return
+            return False
         self.trainer.load_state_dict(values)
         self.validated = {key: values.get(key) for key in self.validated}
         log.info("continuing %s after epoch %d, step %d", path, self.trainer.epoch, self.trainer.step)
+        return True
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        """The checkpoint to go on from; None where the folder has none at all."""
-        there = sorted(p.stem.removeprefix("model_epoch_") for p in self.folder.glob("model_epoch_*.pth"))
-        if there and not path.is_file():
+        """The checkpoint to go on from, or the one before where that is damaged; None where the folder has none at all."""
+        there = sorted(p.stem.removeprefix("model_epoch_") for p in self.folder.glob("*model_epoch_*.pth"))
+        if not there:
+            return None
+        if not path.is_file() and not previous_of(path).is_file():
             raise UserError(f"--epoch {self.opt.epoch}: not in {self.folder}, which has {', '.join(there)}")
-        return read_checkpoint(path) if there else None
+        try:
+            if path.is_file():
+                return read_checkpoint(path, "--continue_train")
+            damage: UserError = UserError(f"--continue_train {path}: no such file")
+        except DamagedCheckpoint as error:
+            damage = error
+        if not previous_of(path).is_file():
+            raise damage
+        values = read_checkpoint(previous_of(path), "--continue_train")
+        kept = restore_previous(path)
+        log.warning(
+            "%s; going on from the one before it%s", damage, f" (the damaged file is now {kept})" if kept else ""
+        )
+        return values
 
     def save(self, epoch: str | int) -> None:
-        """Write model_epoch_{epoch}.pth."""
+        """Write model_epoch_{epoch}.pth, after all that was logged before it."""
         values = self.trainer.state_dict() | self.validated | {"protocol": self.protocol.to_dict()}
         if parallel.rank() == 0:
-            save_checkpoint(checkpoint_path(self.folder, epoch), values)
+            self.train_log.flush()
+            self.val_log.flush()
+            with writing(self.folder):
+                save_checkpoint(checkpoint_path(self.folder, epoch), values, keep_previous=epoch == "last")
+        if epoch == "last":
+            self.saved_at = self.trainer.step
 
     def train(self) -> None:
-        """All epochs that are left; validation, checkpoints and attention after each."""
-        first = max(self.opt.epoch_count - 1, self.trainer.epoch)
-        if first > self.trainer.epoch:
-            self.trainer.batch = 0
-        if first >= self.opt.niter:
-            log.info("nothing to train: %d epochs are finished, --niter is %d", first, self.opt.niter)
-        for epoch in range(first, self.opt.niter):
-            self._train_epoch(epoch)
-            self.save("last")  # before anything else can fail; it also leaves all processes with one model
-            found = self.monitor.validate(self.trainer.model, self.trainer.step)
-            self.validated = {"val_threshold": found.threshold, "val_metrics": found.metrics.to_dict()}
-            if self.opt.attention_log_freq and epoch % self.opt.attention_log_freq == 0:
-                self.monitor.log_attention(self.trainer.model, self.trainer.step)
-            m = found.metrics
-            log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s", epoch + 1, self.opt.niter,
-                     self.trainer.mean_loss(), self.trainer.lr, _percent(m.acc), _percent(m.ap))  # fmt: skip
-            if self.trainer.record_validation(m.ap):
-                self.save("best")
-            if (epoch + 1) % self.opt.save_epoch_freq == 0:
-                self.save(epoch + 1)
-            self.save("last")
-            if self.opt.earlystop_epoch and self.trainer.epochs_since_best >= self.opt.earlystop_epoch:
-                log.info("stopping: %d epochs without a better validation AP", self.trainer.epochs_since_best)
-                break
+        """All epochs that are left; validation, checkpoints and attention after each.
+
+        Raises:
+            Stopped: by SIGTERM or Ctrl-C, at a moment from which it goes on exactly; a checkpoint says how far it came.
+            UserError: the folder cannot be written, or the loss or gradients are not finite.
+        """
+        trainer = self.trainer
+        with StopRequest() as stop:
+            try:
+                if trainer.batch == 0 and trainer.step > trainer.validated_step:
+                    self._finish_epoch(stop)  # the run ended between an epoch and its validation
+                if self.opt.epoch_count - 1 > trainer.epoch:
+                    trainer.epoch, trainer.batch = self.opt.epoch_count - 1, 0
+                if why := self._done():
+                    log.info("nothing to train: %s", why)
+                while not self._done():
+                    self._train_epoch(trainer.epoch, stop)
+                    self.save("last")  # before anything else can fail; it also leaves all processes with one model
+                    self._finish_epoch(stop)
+            except NonFiniteError as error:
+                raise self._diverged(error) from error
+            except CannotWrite as error:
+                raise UserError(f"{error}; training stops. {self._last_good()}") from error
         self._report_left_out()
 
-    def _report_left_out(self) -> None:
-        left_out: dict[str, str] = {}
-        for found in parallel.gather(self.loader.left_out | self.monitor.loader.left_out):
-            left_out |= found
-        for path, why in left_out.items():
-            log.warning("was left out: %s (%s)", path, why)
-        log.info("left out %d files", len(left_out))
+    def close(self) -> None:
+        """Close the logs."""
+        self.train_log.close()
+        self.val_log.close()
 
-    def _train_epoch(self, epoch: int) -> None:
+    def _last_good(self) -> str:
+        """What there is to go on from, in words."""
+        path = checkpoint_path(self.folder, "last")
+        if not path.is_file():
+            return "Nothing had been saved yet"
+        return f"The last good checkpoint is {path}, of step {self.saved_at}"
+
+    def _done(self) -> str:
+        """Why no epoch is left to train; empty if one is."""
+        trainer, opt = self.trainer, self.opt
+        if trainer.epoch >= opt.niter:
+            return f"{trainer.epoch} epochs are finished, --niter is {opt.niter}"
+        if opt.earlystop_epoch and trainer.epochs_since_best >= opt.earlystop_epoch:
+            return f"{trainer.epochs_since_best} epochs without a better validation AP"
+        return ""
+
+    def _finish_epoch(self, stop: StopRequest) -> None:
+        """What follows the saving of a trained epoch: validation, log, and the checkpoints that depend on it."""
+        trainer, opt = self.trainer, self.opt
+        with stop.at_once():
+            found = self.monitor.validate(trainer.model, trainer.step)
+            if opt.attention_log_freq and (trainer.epoch - 1) % opt.attention_log_freq == 0:
+                self.monitor.log_attention(trainer.model, trainer.step)
+        m = found.metrics
+        self.validated = {"val_threshold": found.threshold, "val_metrics": m.to_dict()}
+        trainer.validated_step = trainer.step
+        log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s", trainer.epoch, opt.niter,
+                 trainer.mean_loss(), trainer.lr, _percent(m.acc), _percent(m.ap))  # fmt: skip
+        self._check_labels(m)
+        if trainer.record_validation(m.ap):
+            self.save("best")
+        if trainer.epoch % opt.save_epoch_freq == 0:
+            self.save(trainer.epoch)
+        self.save("last")
+        if trainer.epoch < opt.niter and (why := self._done()):
+            log.info("stopping: %s", why)
+
+    def _train_epoch(self, epoch: int, stop: StopRequest) -> None:
         trainer, loader, opt = self.trainer, self.loader, self.opt
         trainer.start_epoch(epoch)
         loader.sampler.set_epoch(epoch, start=trainer.batch * opt.batch_size)
@@ -110,22 +182,66 @@ class Run:
         bar = tqdm(steps, total=len(loader), desc=name, leave=False, unit="batch", disable=no_bar)
         for step in bar:
             for batch in step or self.empty_part:
-                trainer.set_input((loader.images(batch, trainer.device), batch.labels))
-                if trainer.optimize_parameters() and trainer.step % opt.loss_freq == 0:
-                    self._log_loss()
+                self._train_batch(batch)
             trainer.batch += 1
-            if trainer.step // opt.save_latest_freq > self.saved_at // opt.save_latest_freq and trainer.at_window_end:
-                self.save("last")
-                self.saved_at = trainer.step
+            if trainer.at_window_end:
+                self._save_or_stop(stop)
         trainer.finish_window()
         trainer.epoch, trainer.batch = epoch + 1, 0
-        self.train_writer.add_scalar("loss", trainer.mean_loss(), trainer.step)
-        self.train_writer.add_scalar("lr", trainer.lr, trainer.step)
+        if trainer.step % opt.loss_freq:  # else it stands there already
+            self.train_log.add_scalar("loss", trainer.mean_loss(), trainer.step)
+        self.train_log.add_scalar("lr", trainer.lr, trainer.step)
 
-    def _log_loss(self) -> None:
-        loss, step, lr = self.trainer.mean_loss(), self.trainer.step, self.trainer.lr
-        self.train_writer.add_scalar("loss", loss, step)
-        log.info("step %d: training loss %.4f, lr %.3g", step, loss, lr)
+    def _train_batch(self, batch: Batch) -> None:
+        trainer = self.trainer
+        self._recent.append((trainer.step + 1, [self.loader.dataset.paths[index] for index in batch.indices.tolist()]))
+        trainer.set_input((self.loader.images(batch, trainer.device), batch.labels))
+        if trainer.optimize_parameters():
+            self._seen.append((trainer.logits, batch.labels))
+            if trainer.step % self.opt.loss_freq == 0:
+                loss = trainer.mean_loss()
+                self.train_log.add_scalar("loss", loss, trainer.step)
+                log.info("step %d: training loss %.4f, lr %.3g", trainer.step, loss, trainer.lr)
+
+    def _save_or_stop(self, stop: StopRequest) -> None:
+        """Save where --save_latest_freq says so, or where a signal in any of the processes ends the training."""
+        trainer, freq = self.trainer, self.opt.save_latest_freq
+        number = parallel.total(stop.number or 0) and max(parallel.gather(stop.number or 0))
+        if number or trainer.step // freq > self.saved_at // freq:
+            self.save("last")
+        if number:
+            log.info("%s: saved step %d", signal.Signals(number).name, trainer.step)
+            raise Stopped(number)
+
+    def _diverged(self, error: NonFiniteError) -> UserError:
+        """The error with the files of its batches, and what to do."""
+        files = [printable(path) for step, paths in self._recent if step in error.steps for path in paths]
+        log.error("%s; files of the batch:\n  %s", error, "\n  ".join(files) or "(of another process)")
+        first = f"{files[0]} and {len(files) - 1} more files (listed above)" if files else "no file of this process"
+        return UserError(
+            f"{error}, in a batch of {first}; training stops. {self._last_good()}; try a lower --lr, --precision fp32, or"
+            " --skip_nonfinite N to leave out such steps"
+        )
+
+    def _check_labels(self, validation: Metrics) -> None:
+        """Warn, once of each kind, where real and fake seem to be confused."""
+        seen = [pair for part in parallel.gather([(x.float().cpu(), y) for x, y in self._seen]) for pair in part]
+        self._seen = []
+        if not seen:
+            return
+        logits, labels = (torch.cat(column).flatten().numpy() for column in zip(*seen, strict=True))
+        warning = label_warning(labels, logits, validation)
+        if warning and warning[:10] != self._warned:
+            log.warning("%s", warning)
+            self._warned = warning[:10]
+
+    def _report_left_out(self) -> None:
+        left_out: dict[str, str] = {}
+        for found in parallel.gather(self.loader.left_out | self.monitor.loader.left_out):
+            left_out |= found
+        for path, why in left_out.items():
+            log.warning("was left out: %s (%s)", printable(path), why)
+        log.info("left out %d files", len(left_out))
 
 
 def empty_part(protocol: Protocol) -> list[Batch]:

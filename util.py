@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from stopping import Stopped, stop_at_once
+
 log = logging.getLogger("npr")
 
 
 class UserError(Exception):
     """Something that the person at the shell can mend; scripts print it on one line and exit with status 2."""
+
+
+class CannotWrite(UserError):
+    """A place where nothing can be written: a full disk, a read-only or a deleted folder."""
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """A block whose OSErrors mean that `place` cannot be written; they become `CannotWrite`."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(f"{place}: cannot be written ({error.strerror or error})") from error
 
 
 def keep_freed_memory() -> bool:
@@ -36,8 +52,9 @@ def keep_freed_memory() -> bool:
 
 
 def run_script(main: Callable[[], int | None]) -> None:
-    """Run a script's main function; a UserError ends it with one line and status 2, Ctrl-C with status 130."""
+    """Run a script's main function; a UserError ends it with one line and status 2, Ctrl-C with status 130, SIGTERM with 143."""
     keep_freed_memory()
+    signal.signal(signal.SIGTERM, stop_at_once)
     for stream in (sys.stdout, sys.stderr):  # a file name that is not UTF-8 must not end a run
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -54,6 +71,9 @@ def run_script(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Stopped as stopped:
+        print(f"ended by {signal.Signals(stopped.number).name}", file=sys.stderr)
+        raise
 
 
 @contextmanager
@@ -89,6 +109,14 @@ class HarmlessFormatter(logging.Formatter):
         return "\n".join(map(printable, super().format(record).expandtabs().split("\n")))
 
 
+class LogFile(logging.FileHandler):
+    """A log file that gives up, saying so once, when it cannot be written: a full disk must not end a run here."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        log.removeHandler(self)
+        log.warning("%s: cannot be written (%s), the log goes on without it", self.baseFilename, sys.exc_info()[1])
+
+
 def start_logging(log_file: Path | None = None) -> None:
     """Send the project's messages to standard output and, with their time, to `log_file` (appended)."""
     log.setLevel(logging.INFO)
@@ -100,7 +128,7 @@ def start_logging(log_file: Path | None = None) -> None:
     console.setFormatter(HarmlessFormatter("%(message)s"))
     log.addHandler(console)
     if log_file is not None:
-        to_file = logging.FileHandler(log_file, encoding="utf-8")
+        to_file = LogFile(log_file, encoding="utf-8")
         to_file.setFormatter(HarmlessFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(to_file)
 

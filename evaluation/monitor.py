@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 from torch import nn
 
 import parallel
@@ -14,6 +13,7 @@ from data.image_sets import sample_evenly
 from data.protocols import training_protocol
 from evaluation.attention import summarize
 from evaluation.evaluate import predict
+from evaluation.event_log import EventLog
 from evaluation.metrics import Metrics, best_threshold, binary_metrics
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
@@ -39,7 +39,7 @@ class Monitor:
         opt: TrainOptions. writer: where figures go.
     """
 
-    def __init__(self, opt: Any, writer: SummaryWriter) -> None:
+    def __init__(self, opt: Any, writer: EventLog) -> None:
         self.opt, self.writer = opt, writer
         self.loader = create_dataloader(opt, split=opt.val_split)
         if len(set(self.loader.dataset.labels)) < 2:

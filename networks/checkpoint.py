@@ -1,14 +1,12 @@
-"""Checkpoints: written whole or not at all, read without running code from them, and enough to rebuild the model.
+"""Models from checkpoints: of this project, of the published NPR code, and of the earlier multi-scale code.
 
-Keys of a file written here:
+Keys of a checkpoint written here:
     model_state_dict, optimizer_state_dict, epoch (finished epochs), loss (of the last training batch),
-    format, model_config, protocol, val_threshold, val_metrics, step, batch, best_ap, epochs_since_best, rng_state,
-    sampler_state, versions, options; of several processes also rng_states_of_others, a list.
+    format, digest, model_config, protocol, val_threshold, val_metrics, step, batch, validated_step, best_ap, epochs_since_best,
+    skipped_steps, rng_state, sampler_state, versions, options; of several processes also rng_states_of_others, a list.
 """
 
 import hashlib
-import os
-import pickle
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from networks.checkpoint_file import read_checkpoint
 from networks.factory import MULTISCALE, SINGLE_SCALE, ModelConfig, ModelFlags, build_model
 from networks.multiscale_npr import DEFAULT_SCALES
 from util import UserError, log
-
-FORMAT = "npr-checkpoint/1"
 
 
 @dataclass(frozen=True)
@@ -53,54 +50,17 @@ class LoadedModel:
         return folder if kind == "last" else f"{folder}_{kind}"
 
 
-def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
-    """Write a checkpoint beside its place and move it there, so that a crash leaves the file before it untouched."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        torch.save(_on_cpu(values) | {"format": FORMAT}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_on_cpu(item) for item in value)
-    return value
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file, tensors on the CPU. Code pickled into it is refused.
-
-    Raises:
-        UserError: missing, damaged, or with pickled objects other than tensors and plain Python values.
-    """
-    if not path.is_file():
-        raise UserError(f"--model_path {path}: no such file")
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        first = str(error).splitlines()[0]
-        raise UserError(f"--model_path {path}: holds pickled code or is damaged, refused ({first})") from None
-    except Exception as error:  # damaged bytes can make the reader fail in any way
-        first = (str(error).splitlines() or [""])[0]
-        raise UserError(f"--model_path {path}: not a readable checkpoint ({type(error).__name__}: {first})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"--model_path {path}: holds a {type(values).__name__}, not a checkpoint")
-    return values
-
-
 def state_dict_of(values: dict[str, Any], path: Path) -> dict[str, Tensor]:
     """The weights in any form the published and the earlier multi-scale code wrote, without wrappers' name prefixes."""
     for key in ("model_state_dict", "model", "state_dict"):
         if isinstance(values.get(key), dict):
             values = values[key]
             break
-    weights = {_plain_name(name): value for name, value in values.items() if isinstance(value, Tensor)}
+    weights = {
+        _plain_name(name): value
+        for name, value in values.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
     if not weights:
         raise UserError(f"--model_path {path}: holds no weights")
     return weights
@@ -123,24 +83,27 @@ def infer_config(weights: dict[str, Tensor], flags: ModelFlags | None, path: Pat
     """
     if "fc1.weight" in weights:
         return ModelConfig()
-    branches = {name.split(".")[1] for name in weights if name.startswith("feature_branches.")}
+    branches = branch_count(weights)
     if not branches or "classifier.weight" not in weights:
         found = ", ".join(list(weights)[:3])
         raise UserError(f"--model_path {path}: weights of another network ({found}, ...)")
     scales = flags.npr_scales if flags is not None else None
     if scales is None:
-        if len(branches) != len(DEFAULT_SCALES):
+        if branches != len(DEFAULT_SCALES):
             raise UserError(
-                f"--npr_scales: missing; {path} has {len(branches)} branches and does not say their scales; give as many"
+                f"--npr_scales: missing; {path} has {branches} branches and does not say their scales; give as many"
             )
         log.warning("%s does not say its scales: taking 0.25,0.5,0.75 (--npr_scales says otherwise)", path)
         scales = DEFAULT_SCALES
-    if len(scales) != len(branches):
+    if len(scales) != branches:
         given = ",".join(f"{scale:g}" for scale in scales)
-        raise UserError(f"--npr_scales {given}: {len(scales)} scales, but {path} has {len(branches)} branches")
-    feature_dim = weights["classifier.weight"].shape[1]
-    hidden = weights["attention_fusion.attention_net.0.weight"].shape[0]
-    return ModelConfig(MULTISCALE, tuple(scales), feature_dim, feature_dim // hidden)
+        raise UserError(f"--npr_scales {given}: {len(scales)} scales, but {path} has {branches} branches")
+    try:
+        feature_dim = weights["classifier.weight"].shape[1]
+        hidden = weights["attention_fusion.attention_net.0.weight"].shape[0]
+        return ModelConfig(MULTISCALE, tuple(scales), feature_dim, feature_dim // hidden)
+    except (KeyError, IndexError, ZeroDivisionError):
+        raise UserError(f"--model_path {path}: weights of another multi-scale network") from None
 
 
 def check_flags(config: ModelConfig, flags: ModelFlags, path: Path) -> None:
@@ -165,25 +128,68 @@ def load_model(path: str | Path, flags: ModelFlags | None = None) -> LoadedModel
             scales of a checkpoint that does not hold them are taken from there.
 
     Raises:
-        UserError: see `read_checkpoint`, `infer_config`, `check_flags`; or names or shapes differ (they are listed).
+        UserError: see `read_checkpoint`, `infer_config`, `check_flags`; or names or shapes differ (they are listed), or weights
+            are not finite.
     """
     path = Path(path)
     values = read_checkpoint(path)
     weights = state_dict_of(values, path)
-    stored = values.get("model_config")
-    config = ModelConfig.from_dict(stored) if stored else infer_config(weights, flags, path)
+    config = _stored_config(values, weights, path) or infer_config(weights, flags, path)
     if flags is not None:
         check_flags(config, flags, path)
-    model = build_model(config)
-    load_weights(model, weights, path)
+    with torch.device("meta"):  # a file of a few bytes could ask for a network of terabytes: first without memory
+        require_fit(_built(config, path), weights, path)
+    model = _built(config, path)
+    model.load_state_dict(weights)
+    require_finite(weights, path)
     meta = {key: value for key, value in values.items() if not key.endswith("state_dict")}
-    if not stored:  # other programs' keys may mean something else
+    if "model_config" not in values:  # other programs' keys may mean something else
         meta = {key: value for key, value in meta.items() if key in ("epoch", "loss")}
+    _check_meta(meta, path)
     return LoadedModel(model.eval(), config, path, hashlib.sha256(path.read_bytes()).hexdigest(), meta)
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """`load_state_dict` whose error says which names and shapes differ."""
+def _stored_config(values: dict[str, Any], weights: dict[str, Tensor], path: Path) -> ModelConfig | None:
+    """The architecture that a checkpoint holds; None where it holds none."""
+    if "model_config" not in values:
+        return None
+    try:
+        config = ModelConfig.from_dict(values["model_config"])
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"--model_path {path}: its model_config describes no model ({error})") from None
+    branches = branch_count(weights)
+    if config.model_type == MULTISCALE and len(config.scales) != branches:
+        raise UserError(
+            f"--model_path {path}: its model_config has {len(config.scales)} scales, its weights {branches}"
+        )
+    return config
+
+
+def branch_count(weights: dict[str, Tensor]) -> int:
+    """Branches of the multi-scale model that these weights are of."""
+    return len({name.split(".")[1] for name in weights if name.startswith("feature_branches.")})
+
+
+def _built(config: ModelConfig, path: Path) -> nn.Module:
+    try:
+        return build_model(config)
+    except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise UserError(f"--model_path {path}: its model cannot be built ({first})") from None
+
+
+def _check_meta(meta: dict[str, Any], path: Path) -> None:
+    """Raises UserError where what is read from the checkpoint besides the weights is of another type than train.py writes."""
+    number = (int, float, type(None))
+    kinds = {"epoch": (int, type(None)), "val_threshold": number, "loss": number, "protocol": (dict, type(None)),
+             "options": (dict, type(None))}  # fmt: skip
+    for key, kind in kinds.items():
+        if not isinstance(meta.get(key), kind):
+            raise UserError(f"--model_path {path}: its {key} is a {type(meta[key]).__name__}")
+
+
+def require_fit(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Raises UserError that says which names and shapes of weights differ from the model's."""
     wanted = model.state_dict()
     differences = [f"missing {name}" for name in wanted if name not in weights]
     differences += [f"unexpected {name}" for name in weights if name not in wanted]
@@ -195,4 +201,11 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
     if differences:
         more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise UserError(f"--model_path {path}: does not fit the model: {'; '.join(differences[:5])}{more}")
-    model.load_state_dict(weights)
+
+
+def require_finite(weights: dict[str, Tensor], path: Path) -> None:
+    """Raises UserError where weights are NaN or infinite: their scores would mean nothing."""
+    wrong = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"--model_path {path}: holds NaN or infinite weights: {', '.join(wrong[:3])}{more}")

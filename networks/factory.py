@@ -1,6 +1,6 @@
 """The one place where a description of a model becomes a model."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from torch import nn
@@ -30,7 +30,21 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        return cls(**(values | {"scales": tuple(values["scales"])}))
+        """The inverse of `to_dict`.
+
+        Raises:
+            TypeError, ValueError, KeyError: the values describe no model.
+        """
+        config = cls(**(values | {"scales": tuple(values["scales"])}))
+        for field in fields(cls):
+            value, kind = getattr(config, field.name), type(field.default)
+            if type(value) is not kind:
+                raise TypeError(f"{field.name} is a {type(value).__name__}")
+        if not all(isinstance(scale, float) and 0 < scale < 1 for scale in config.scales):
+            raise ValueError(f"scales are not numbers in (0, 1): {config.scales}")
+        if config.feature_dim < 1 or config.attention_reduction < 1:
+            raise ValueError("feature_dim and attention_reduction must be 1 or more")
+        return config
 
 
 class ModelFlags(Protocol):

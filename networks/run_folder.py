@@ -1,11 +1,15 @@
 """Run folders, `{checkpoints_dir}/{name}_{YYYY_MM_DD_HH_MM_SS}/`, and the checkpoints in them."""
 
+import fcntl
 import glob
+import os
 import re
+import socket
 import time
 from pathlib import Path
+from typing import IO
 
-from util import UserError
+from util import UserError, log
 
 STAMP = r"\d{4}(_\d\d){5}"
 
@@ -37,6 +41,34 @@ def newest_run_folder(checkpoints_dir: str | Path, name: str, flag: str) -> Path
     if not found:
         raise UserError(f"{flag}: no run folder {root}/{name}_<time stamp>; check --name and --checkpoints_dir")
     return root / found[-1]
+
+
+def lock(folder: Path) -> IO[str]:
+    """Keep other processes from training in a folder until the returned file is closed, or this process ends in any way.
+
+    Raises:
+        UserError: another process trains there. OSError: the folder cannot be written.
+    """
+    file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  # stays open
+    try:
+        fcntl.lockf(
+            file, fcntl.LOCK_EX | fcntl.LOCK_NB
+        )  # unlike flock's, not inherited by loader workers that live longer
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        holder = file.read() or "another process"
+        file.close()
+        raise UserError(
+            f"{folder}: {holder} trains there; wait for it to end, or start a run with another --name"
+        ) from None
+    except OSError as error:
+        log.warning(
+            "%s: cannot be locked (%s), nothing keeps a second process from training there", folder, error.strerror
+        )
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
 
 
 def checkpoint_path(folder: Path, epoch: str | int) -> Path:

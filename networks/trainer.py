@@ -16,6 +16,7 @@ import parallel
 from networks import data_parallel
 from networks.factory import ModelConfig, create_model, model_config
 from networks.fast import CompiledOrPlain, place_model
+from networks.finite import FiniteGuard, norm_statistics, require_finite
 from networks.losses import detection_loss
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from util import UserError, autocast_dtype
@@ -42,7 +43,9 @@ class Trainer:
     Attributes:
         model: the network (never wrapped or compiled, so that its names are the published ones).
         optimizer: over all its parameters. config: its architecture. device: where it computes.
-        step: batches seen. epoch: finished epochs. loss: of this process' part of the last batch, a detached scalar.
+        step: batches seen. epoch: finished epochs. batch: batches seen of the next one. validated_step: `step` at the last
+            validation.
+        loss: of this process' part of the last batch, a detached scalar; logits: [B, 1] of it, detached; labels: [B].
     """
 
     def __init__(self, opt: Any) -> None:
@@ -56,10 +59,15 @@ class Trainer:
             self.model = data_parallel.with_sync_batch_norm(self.model, self.device)
         self.optimizer = self._create_optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.step = self.epoch = self.batch = 0
+        self.guard = FiniteGuard(
+            opt.skip_nonfinite, check_gradients=not self.scaler.is_enabled(), at_once=self.device.type == "cpu"
+        )
+        self.step = self.epoch = self.batch = self.validated_step = 0
         self.best_ap: float | None = None
         self.epochs_since_best = 0
-        self.loss = torch.zeros(())
+        self.loss, self.logits = torch.zeros(()), torch.zeros(0, 1)
+        self._losses: list[Tensor] = []  # of the accumulation window
+        self._statistics: list[Tensor] = []  # before it, where it may have to be left out
         self._share = 1 / parallel.world_size()  # of the last batch's images that are in this process' part
         self._window_images = self._window_batches = 0
         self._forward: nn.Module = self.model
@@ -104,6 +112,7 @@ class Trainer:
                 logits, attention_weights = self._forward(self.images, return_attention=True)
             else:
                 logits = self._forward(self.images)
+        self.logits = logits.detach().clone()  # a replayed pass writes the next to the same place
         return detection_loss(
             logits,
             self.labels,
@@ -116,6 +125,7 @@ class Trainer:
         """`get_loss`, or for a part without images a zero with a graph, whose gradients go into the others' mean."""
         if len(self.labels) or self._distributed is None:
             return self.get_loss()
+        self.logits = self.logits[:0]
         return data_parallel.zero_loss(self._distributed, self.images, self.opt.sync_bn)
 
     def optimize_parameters(self) -> bool:
@@ -131,6 +141,8 @@ class Trainer:
         if self._distributed is not None and not self._settled:
             data_parallel.settle(self._distributed, self.images)
             self._settled = True
+        if self._window_batches == 0 and self.guard.allowed:
+            self._statistics = [statistic.clone() for statistic in norm_statistics(self.model)]
         self._window_images += everywhere
         self._window_batches += 1
         self.step += 1
@@ -139,6 +151,7 @@ class Trainer:
             weight = parallel.world_size() * images / self._window_size  # the processes' gradients are averaged
             self.scaler.scale(loss * weight if weight != 1 else loss).backward()
         self.loss, self._share = loss.detach(), images / everywhere
+        self._losses.append(self.loss)
         if self._window_batches == self.opt.accumulation_steps:
             self.finish_window()
         return True
@@ -162,7 +175,11 @@ class Trainer:
         return self._window_batches == 0
 
     def finish_window(self) -> None:
-        """Optimizer step with the mean gradient over the images gathered since the last one, also of a partial window."""
+        """Optimizer step with the mean gradient over the images gathered since the last one, also of a partial window.
+
+        Raises:
+            NonFiniteError: a loss or a gradient is NaN or infinite, see `FiniteGuard`.
+        """
         if self._window_batches == 0:
             return
         if self._window_batches < self.opt.accumulation_steps:  # the pass that averages has not come
@@ -172,10 +189,16 @@ class Trainer:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(self._window_size / self._window_images)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        steps = list(range(self.step - len(self._losses) + 1, self.step + 1))
+        if self.guard.passes(steps, self._losses, self.model.parameters()):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            for statistic, before in zip(norm_statistics(self.model), self._statistics, strict=True):
+                statistic.copy_(before)
         self.optimizer.zero_grad()
         self._window_images = self._window_batches = 0
+        self._losses = []
 
     def record_validation(self, ap: float | None) -> bool:
         """Note an epoch's validation AP in [0, 1] (None = undefined); True when it is the best so far."""
@@ -186,8 +209,14 @@ class Trainer:
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training needs to go on, tensors and plain Python values only; the same in all processes. Collective."""
+        """Everything that training needs to go on, tensors and plain Python values only; the same in all processes. Collective.
+
+        Raises:
+            NonFiniteError: training has gone wrong, and the state is not worth keeping.
+        """
+        self.guard.settle()
         data_parallel.average_statistics(self.model)
+        require_finite(self.model.state_dict(), self.step)
         return {
             "model_state_dict": self.model.state_dict(),
             "optimizer_state_dict": copy.deepcopy(self.optimizer.state_dict()),
@@ -196,6 +225,8 @@ class Trainer:
             "loss": self.mean_loss(),
             "step": self.step,
             "batch": self.batch,
+            "validated_step": self.validated_step,
+            "skipped_steps": self.guard.skipped,
             "best_ap": self.best_ap,
             "epochs_since_best": self.epochs_since_best,
             "model_config": self.config.to_dict(),
@@ -239,6 +270,8 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler_state"])
         for key in ("epoch", "step", "batch", "best_ap", "epochs_since_best"):
             setattr(self, key, state[key])
+        self.validated_step = state.get("validated_step", self.step)  # earlier checkpoints do not say
+        self.guard.skipped = state.get("skipped_steps", 0)
         self.loss, self._share = torch.tensor(state["loss"], device=self.device), 1 / parallel.world_size()
         data_parallel.set_rng_states(state, self.opt.seed)
 

@@ -70,6 +70,12 @@ class TrainOptions(BaseOptions):
         False, "several processes on GPUs: BatchNorm over the whole batch; left out: each over its part of it"
     )
     accumulation_steps: int = flag(1, "batches per optimizer step", parse=whole(1))
+    skip_nonfinite: int = flag(
+        0,
+        "optimizer steps with a NaN or infinite loss or gradient to leave out, in all, before training stops; "
+        "on a GPU, more than 0 makes every step wait for the one before",
+        parse=whole(0),
+    )
     epoch_count: int = flag(1, "number of the first epoch; epochs before it are left out", parse=whole(1))
     earlystop_epoch: int | None = flag(
         None, "stop after this many epochs without a better validation AP; left out: never", parse=whole(1)

@@ -10,13 +10,14 @@ import pytest
 from tests.conftest import REPOSITORY
 
 LAYERS = {  # what each layer may import of the project
-    "util": set(),
+    "util": {"stopping"},
+    "stopping": set(),
     "parallel": {"util"},
     "options": {"options", "util"},
     "data": {"data", "parallel", "util"},
     "networks": {"networks", "parallel", "util"},
     "evaluation": {"evaluation", "networks", "data", "options", "parallel", "util"},
-    "training": {"evaluation", "networks", "data", "options", "parallel", "util"},
+    "training": {"evaluation", "networks", "data", "options", "parallel", "stopping", "util"},
     "tools": {"tools", "evaluation", "networks", "data", "options", "util"},
 }
 WITHIN_NETWORKS = [
@@ -28,7 +29,9 @@ WITHIN_NETWORKS = [
     "factory",
     "losses",
     "fast",
+    "finite",
     "data_parallel",
+    "checkpoint_file",
     "checkpoint",
     "trainer",
 ]

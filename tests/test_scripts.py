@@ -56,7 +56,9 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_run_folder(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names == {"opt.txt", "log.log", "train", "val", "model_epoch_last.pth", "model_epoch_best.pth"}
+    assert names == {"opt.txt", "log.log", "train", "val", ".lock"} | {
+        f"{name}.pth" for name in ("model_epoch_last", "previous_model_epoch_last", "model_epoch_best")
+    }
     assert "multiscale_attention" in (trained / "opt.txt").read_text()
     log = (trained / "log.log").read_text()
     assert "epoch 2/2" in log
@@ -270,7 +272,8 @@ def test_one_class_and_bad_files(trained: Path, tmp_path: Path) -> None:
     (figures,) = document["sets"].values()
     assert figures["n_real"] == 3 and figures["acc"] is not None
     assert figures["ap"] is None and figures["auc"] is None and figures["fake_acc"] is None
-    assert document["skipped"] == [{"path": "0_real/bad.png", "reason": "not an image that Pillow knows"}]
+    (skipped,) = document["skipped"]
+    assert skipped["path"] == "0_real/bad.png" and skipped["reason"].startswith("no picture in one of the formats")
     text = only(tmp_path / "out", "*.txt").read_text()
     assert "are undefined with one class: set" in text
     assert "left out: 1 files" in text
@@ -411,6 +414,7 @@ def test_ctrl_c_says_how_to_go_on(dataroot: Path, tmp_path: Path) -> None:
                 process.send_signal(signal.SIGINT)
     assert process.returncode == 130
     assert any("--continue_train goes on" in line for line in lines)
+    assert any("SIGINT: saved step" in line for line in lines)
     assert "Traceback" not in "".join(lines)
     assert torch.load(only(tmp_path, "stopped_*") / "model_epoch_last.pth")["epoch"] >= 2
 
