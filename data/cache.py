@@ -23,16 +23,15 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 import parallel
-from data.decode import UNREADABLE, read_image, reason
+from data.decode import UnreadableImage, open_image, read_image
 from data.transforms import Protocol
 from util import UserError, log
 
-FORMAT = 1
+FORMAT = 2
 ROW = np.dtype([("offset", "<i8"), ("height", "<i8"), ("width", "<i8")])
 SAMPLE = 200
 """Files whose headers are read to estimate the size of a cache of pictures of their own sizes."""
@@ -181,8 +180,8 @@ def _in_order(paths: Sequence[str], protocol: Protocol, threads: int) -> Iterato
     def decode(path: str) -> Tensor | str:
         try:
             return protocol.for_evaluation().begin(read_image(path))
-        except UNREADABLE as error:
-            return reason(error, path)
+        except UnreadableImage as error:
+            return str(error)
 
     with ThreadPoolExecutor(max(1, threads)) as pool:  # Pillow decodes without holding the interpreter's lock
         rest = iter(paths)
@@ -208,9 +207,9 @@ def estimated_bytes(paths: Sequence[str], protocol: Protocol) -> int:
     sizes = []
     for path in paths[:: max(1, len(paths) // SAMPLE)]:
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 sizes.append(3 * image.width * image.height)
-        except UNREADABLE:
+        except UnreadableImage:
             continue
     return int(np.mean(sizes) * len(paths)) if sizes else 0
 

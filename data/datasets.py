@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 import parallel
 from data.batches import Batch, ahead, regrouped
 from data.cache import PixelCache
-from data.decode import UNREADABLE, read_image, reason
+from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation
 from data.samplers import EpochSampler, ProcessBatches, SampleKey
 from data.transforms import Protocol
@@ -69,9 +69,8 @@ class ImageDataset(Dataset[list[Sample]]):
             return [self._from_cache(key, self.cache)]
         try:
             image = read_image(self.paths[key.index])
-        except UNREADABLE as error:
-            why = reason(error, self.paths[key.index])
-            return [self._sample(key, variant, None, why) for variant in range(len(self.variants))]
+        except UnreadableImage as error:
+            return [self._sample(key, variant, None, str(error)) for variant in range(len(self.variants))]
         return [self._of_variant(key, variant, image) for variant in range(len(self.variants))]
 
     def _from_cache(self, key: SampleKey, cache: PixelCache) -> Sample:
@@ -80,15 +79,15 @@ class ImageDataset(Dataset[list[Sample]]):
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
         try:
             return self._sample(key, 0, self.protocol.finish(cache.pixels(key.index), rng), "")
-        except UNREADABLE as error:
-            return self._sample(key, 0, None, reason(error, self.paths[key.index]))
+        except ValueError as error:  # smaller than the crop
+            return self._sample(key, 0, None, str(error))
 
     def _of_variant(self, key: SampleKey, variant: int, image: Image.Image) -> Sample:
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
         try:
             return self._sample(key, variant, self.protocol.pixels(self.variants[variant](image, rng), rng), "")
-        except UNREADABLE as error:
-            return self._sample(key, variant, None, reason(error, self.paths[key.index]))
+        except (ValueError, OSError) as error:  # smaller than the crop; more pixels than an encoder takes
+            return self._sample(key, variant, None, str(error))
 
     def _sample(self, key: SampleKey, variant: int, pixels: Tensor | None, problem: str) -> Sample:
         return Sample(key.index, variant, self.labels[key.index], pixels, problem)

@@ -1,27 +1,109 @@
-"""Files to pictures, and why some cannot be read."""
+"""Image files to pictures, and why some give none. No other module opens the image files of a data set.
 
-from PIL import Image, UnidentifiedImageError
+docs/files.md says what happens to every kind of file.
+"""
 
-from data.formats import require_regular_file
+import logging
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for files that are damaged, truncated, no images, or unreasonably large."""
+import numpy as np
+from PIL import Image
+from PIL.ExifTags import Base as Tag
+
+from util import printable
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+"""Pillow's decoders that may look at a file, whatever its name; some of the others start programs (EPS: Ghostscript)."""
+NO_RANGE = {"I": "integer pixels of 32 bits, or with a sign,", "F": "floating-point pixels"}
+"""Pixel types of which no value is known to be white."""
+
+Image.init()  # registers the decoders
+# remarks about metadata and size must not reach the terminal; what matters is raised
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+class UnreadableImage(ValueError):
+    """A file gives no picture; the message says why, on one line and without the file's name."""
 
 
 def read_image(path: str) -> Image.Image:
-    """Decode a file completely, as RGB.
+    """Decode a file completely, its first picture if it has several, as 8-bit RGB of the size in which it is stored.
 
     Raises:
-        OSError, ValueError, SyntaxError: the file cannot be read, is empty, truncated or no image, or is too large.
+        UnreadableImage: it is no picture in one of `FORMATS`, is damaged, too large, or has pixels of no defined range.
     """
-    require_regular_file(path)
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    with open_image(path) as image:
+        return _rgb(_as_stored(image))
 
 
-def reason(error: BaseException, path: str) -> str:
-    """Why a file was left out, on one line and without its path."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow knows"
-    text = " ".join(str(error).replace(path, "").split()).strip(" :'\"")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+@contextmanager
+def open_image(path: str) -> Iterator[Image.Image]:
+    """A file of which the header has been read, and nothing else yet.
+
+    Raises:
+        UnreadableImage: see `read_image`; also for whatever is raised in the block, which is to decode and no more.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            raise UnreadableImage("no regular file")
+        with open(path, "rb") as file:
+            start = file.read(16)
+            if not start:
+                raise UnreadableImage("empty file")
+            for make, accepts in map(Image.OPEN.__getitem__, FORMATS):
+                # not Image.open: beyond twice the limit it does not say how large the picture is
+                if accepts is not None and accepts(start) is True:
+                    file.seek(0)
+                    with make(file, "") as image:
+                        _require_limit(image)
+                        yield image
+                    return
+        raise UnreadableImage(f"in none of the formats that are read: {', '.join(FORMATS)}")
+    except UnreadableImage:
+        raise
+    except (
+        Exception
+    ) as error:  # on damaged bytes decoders raise nearly anything: KeyError, struct.error, zlib.error, ...
+        raise UnreadableImage(_reason(error, path)) from None
+
+
+def _require_limit(image: Image.Image) -> None:
+    """Raises UnreadableImage where a header promises more pixels than Pillow's limit, in the picture or in one TIFF tile."""
+    limit = Image.MAX_IMAGE_PIXELS
+    tags = getattr(image, "tag_v2", {})
+    tile = tags.get(Tag.TileWidth, 1), tags.get(Tag.TileLength, 1)
+    for width, height in (image.size, tile):
+        if limit is not None and width * height > limit:
+            raise UnreadableImage(f"{width}x{height} pixels are more than the limit of {limit:,}")
+
+
+def _as_stored(image: Image.Image) -> Image.Image:
+    """The picture without the turn that Pillow gives to TIFF files, and to no others, by their orientation."""
+    if image.format != "TIFF":
+        return image
+    image.getexif()[Tag.Orientation] = 1
+    return image.copy()  # its size is that of its pixels
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in NO_RANGE:
+        raise UnreadableImage(f"{NO_RANGE[image.mode]} have no defined range")
+    if image.mode.startswith("I;16"):  # the high byte, as Pillow takes it of 16-bit colour; its conversion would clip
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _reason(error: Exception, path: str) -> str:
+    if isinstance(error, OSError) and error.strerror:  # the system's: no such file, no permission
+        return error.strerror
+    text = " ".join(printable(str(error).replace(path, "")).split()).strip(" :'\"")
+    if isinstance(error, Image.DecompressionBombError):  # some decoders ask for the limit themselves
+        return f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,} ({text})"
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return f"damaged: {type(error).__name__}{': ' if text else ''}{text}"

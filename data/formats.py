@@ -8,6 +8,8 @@ from functools import cache, lru_cache
 
 from PIL import Image, JpegImagePlugin
 
+from data.decode import open_image
+
 SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
@@ -37,21 +39,14 @@ def read_format(path: str) -> FileFormat:
     """The encoding of a file, by its content and not by its name.
 
     Raises:
-        what `data.decode.UNREADABLE` lists: no image that Pillow knows.
+        UnreadableImage: see `data.decode.open_image`.
     """
-    require_regular_file(path)
-    with Image.open(path) as image:
+    with open_image(path) as image:
         kind, (width, height), size = image.format or "unknown", image.size, os.path.getsize(path)
         if not isinstance(image, JpegImagePlugin.JpegImageFile):
             return FileFormat(kind, width, height, size)
         subsampling = "grey" if image.mode == "L" else SUBSAMPLINGS.get(JpegImagePlugin.get_sampling(image), "other")
         return FileFormat("JPEG", width, height, size, jpeg_quality(image.quantization), subsampling)
-
-
-def require_regular_file(path: str) -> None:
-    """Raises OSError for a pipe, a device or a folder: opening a pipe would wait for ever."""
-    if not os.path.isfile(path):
-        raise OSError("no regular file" if os.path.exists(path) else "no such file")
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:

@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data.decode import UNREADABLE
+from data.decode import UnreadableImage
 from data.formats import FileFormat, read_format
 from data.image_sets import ImageSet, sample_evenly
 
@@ -80,7 +80,7 @@ def format_leak(images: ImageSet, seed: int = 0) -> float | None:
     for path, label in zip(sampled.paths, sampled.labels, strict=True):
         try:
             formats.append(read_format(path))
-        except UNREADABLE:
+        except UnreadableImage:
             continue
         labels.append(label)
     return separability(format_features(formats), np.array(labels)) if len(set(labels)) == 2 else None

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from multiprocessing.pool import ThreadPool
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from data.decode import UNREADABLE, read_image, reason
+from data.decode import UnreadableImage, read_image
 from data.formats import FileFormat, read_format
 from data.image_sets import ImageSet
 from evaluation.names import escaped
@@ -70,8 +69,7 @@ class Files:
 
     def decode(self, threads: int) -> None:
         """Look at every file; what is kept of one is small, whatever its size."""
-        with warnings.catch_warnings(), ThreadPool(threads) as pool:
-            warnings.simplefilter("ignore")  # remarks about metadata; what matters is raised
+        with ThreadPool(threads) as pool:
             found = pool.imap(look_at, self.paths, chunksize=8)
             self.seen = list(
                 tqdm(found, total=len(self.paths), desc="decoding", unit="file", leave=False, disable=None)
@@ -160,8 +158,6 @@ def look_at(path: str) -> Seen:
     try:
         encoding = read_format(path)
         image = read_image(path)
-    except UNREADABLE as error:
-        return Seen(b"", None, reason(error, path))
-    except Exception as error:  # not among what the scripts leave out
-        return Seen(b"", None, f"{reason(error, path)}; train.py and test.py would stop here")
+    except UnreadableImage as error:
+        return Seen(b"", None, str(error))
     return Seen(hashlib.blake2b(image.tobytes(), digest_size=16, key=b"%dx%d" % image.size).digest(), encoding, "")

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.decode import UNREADABLE
+from data.decode import UnreadableImage
 from data.folders import CLASS_FOLDERS, SPLITS
 from data.formats import read_format
 from data.image_sets import SUFFIXES
@@ -140,6 +140,6 @@ def _picture_kind(path: str) -> str:
             if not file.read(4).startswith(SIGNATURES):
                 return ""
         kind = read_format(path).kind
-    except UNREADABLE:
+    except (OSError, UnreadableImage):
         return ""
     return kind if kind in SUFFIX_OF else ""
