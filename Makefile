@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo demo-first demo-second test test-all check format bench bench-gpu clean
+.PHONY: help install lock demo demo-first demo-second test test-all fuzz coverage check format bench bench-gpu clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -60,6 +60,17 @@ test: $(VENV)/.installed-dev ## run the tests (a few minutes)
 
 test-all: $(VENV)/.installed-dev ## run all tests, the long ones too
 	$(RUN) -m pytest -m "slow or not slow"
+
+FUZZ_FLAGS ?= --minutes 10
+
+fuzz: $(VENV)/.installed-dev ## damaged pictures and checkpoints through the readers, 10 minutes (FUZZ_FLAGS="--minutes 60 --seed 1")
+	$(RUN) -W ignore -m tests.fuzz $(FUZZ_FLAGS)
+
+coverage: $(VENV)/.installed-dev ## run the tests and list the lines that none of them reaches (twice as long as the tests alone)
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
 
 check: $(VENV)/.installed-dev ## format, lint and types, without changing anything
 	$(RUN) -m ruff format --check .
