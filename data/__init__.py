@@ -47,11 +47,15 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
             raise UserError(f"--dataroot {root}: has {len(sets)} sets; a loader takes one, such as {sets[0].generator}")
         images = sets[0]
         protocol = evaluation_protocol(Protocol("published"), images.suite, opt)
-        return evaluation_loader(images, protocol, opt.batch_size, opt.num_threads, cache=opt.cache)
+        return evaluation_loader(
+            images, protocol, opt.batch_size, opt.num_threads, cache=opt.cache, on_bad_image=opt.on_bad_image
+        )
     protocol = training_protocol(opt)
     if split is not None:
         images = shared_set(Path(opt.dataroot) / split, opt.classes)
-        return evaluation_loader(images, protocol.for_evaluation(), opt.batch_size, opt.num_threads, cache=opt.cache)
+        return evaluation_loader(
+            images, protocol, opt.batch_size, opt.num_threads, cache=opt.cache, on_bad_image=opt.on_bad_image
+        )
     images = shared_set(Path(opt.dataroot) / opt.train_split, opt.classes)
     require_both_classes(images, opt)
     sampler = EpochSampler(
@@ -62,7 +66,8 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
     )
     cache = cached_pixels(opt.cache, images, protocol, opt.num_threads)
     dataset = ImageDataset(images.paths, images.labels, protocol, opt.seed, cache=cache)
-    return ImageLoader(dataset, sampler, opt.batch_size, worker_count(opt.num_threads), torch.cuda.is_available())
+    workers = worker_count(opt.num_threads)
+    return ImageLoader(dataset, sampler, opt.batch_size, workers, torch.cuda.is_available(), opt.on_bad_image)
 
 
 def shared_set(root: Path, classes: tuple[str, ...]) -> ImageSet:
@@ -94,15 +99,18 @@ def evaluation_loader(
     num_threads: int = 0,
     variants: Sequence[Degradation] = (NOTHING,),
     cache: str | None = None,
+    on_bad_image: str = "skip",
 ) -> ImageLoader:
     """A loader of one set in order, under a protocol without anything random, once per variant of each picture.
 
     Args:
         cache: folder of caches (see `data.cache.open_cache`), not used for variants; None for none.
+        on_bad_image: see `ImageLoader`.
     """
     protocol = protocol.for_evaluation()
     plain = list(variants) == [NOTHING]
     cached = cached_pixels(cache, images, protocol, num_threads) if plain else None
     dataset = ImageDataset(images.paths, images.labels, protocol, variants=variants, cache=cached)
     workers = worker_count(num_threads) if len(images.paths) > batch_size else 0
-    return ImageLoader(dataset, EpochSampler(len(dataset)), batch_size, workers, torch.cuda.is_available())
+    sampler = EpochSampler(len(dataset))
+    return ImageLoader(dataset, sampler, batch_size, workers, torch.cuda.is_available(), on_bad_image)

@@ -1,14 +1,21 @@
 """From a list of files to batches of tensors; files that cannot be read are left out and reported, never scored."""
 
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 import parallel
 from data.batches import Batch, ahead, regrouped
@@ -17,7 +24,15 @@ from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation
 from data.samplers import EpochSampler, ProcessBatches, SampleKey
 from data.transforms import Protocol
-from util import log, printable
+from util import UserError, log, printable
+
+DEATHS: dict[int, str] = {
+    signal.SIGKILL: "was killed (usually because memory ran out)",
+    signal.SIGBUS: "ended with a bus error (usually because shared memory, /dev/shm, is full)",
+    signal.SIGSEGV: "crashed (usually in the decoder of a damaged file)",
+}
+"""What the signals that end a worker mean."""
+WORKER_ADVICE = "a lower --num_threads (0: no such processes) or --batch_size, or a larger /dev/shm, may help"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +47,11 @@ class Sample:
 
 
 class LoadedBatch(NamedTuple):
-    """What one step of a loader brings: batches grouped by image size, and what was left out."""
+    """What one step of a loader brings: batches grouped by image size, and what was left out; or that memory had no room for it."""
 
     groups: list[Batch]
     left_out: list[tuple[int, int, str]]  # (index, variant, reason)
+    no_room: bool = False
 
 
 class ImageDataset(Dataset[list[Sample]]):
@@ -58,11 +74,26 @@ class ImageDataset(Dataset[list[Sample]]):
         self.paths, self.labels = list(paths), list(labels)
         self.protocol, self.seed, self.variants = protocol, seed, list(variants)
         self.cache = cache
+        # int64 [workers, 1 + files of a batch], shared with them: pid, and indices of the files to be loaded yet, else -1
+        self.under_way: Tensor | None = None
         if cache is not None and self.variants != [NOTHING]:
             raise ValueError("a cache holds pictures as they are: no variants of them")
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def __getitems__(self, keys: list[SampleKey]) -> list[list[Sample]]:
+        """The files of a batch, one after the other; a worker writes down those that it has yet to load."""
+        worker = get_worker_info()
+        if worker is None or self.under_way is None:
+            return [self[key] for key in keys]
+        mine = self.under_way[worker.id]
+        mine[: 1 + len(keys)] = torch.tensor([os.getpid(), *(key.index for key in keys)])
+        loaded = []
+        for place, key in enumerate(keys, start=1):
+            loaded.append(self[key])
+            mine[place] = -1
+        return loaded
 
     def __getitem__(self, key: SampleKey) -> list[Sample]:
         if self.cache is not None:
@@ -109,7 +140,31 @@ def collate(files: list[list[Sample]]) -> LoadedBatch:
         )
         for group in by_size.values()
     ]
+    if get_worker_info() is not None:  # here: the queue would lose the batch, and its parent wait for ever
+        try:
+            for tensor in chain.from_iterable(groups):
+                tensor.share_memory_()
+        except RuntimeError:
+            return LoadedBatch([], [], no_room=True)
     return LoadedBatch(groups, [(s.index, s.variant, s.problem) for s in samples if s.pixels is None])
+
+
+def heed_only_the_parent(worker: int) -> None:
+    """Let a worker ignore Ctrl-C, and SIGTERM unless its parent sends it: what a signal to all processes does, the parent decides.
+
+    A worker ends when its parent closes the loader, ends the worker, or is gone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for crash in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE):
+        signal.signal(crash, signal.SIG_DFL)  # instead of PyTorch's, which prints; the parent says it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class ImageLoader:
@@ -122,6 +177,7 @@ class ImageLoader:
     Args:
         dataset: the files. sampler: their order. batch_size: images per batch, over all processes together.
         num_workers: processes that decode; does not change what comes out. pin_memory: for copies to a GPU.
+        on_bad_image: what `leave_out` does: 'skip' the file, or 'fail'.
     """
 
     def __init__(
@@ -131,10 +187,15 @@ class ImageLoader:
         batch_size: int,
         num_workers: int = 0,
         pin_memory: bool = False,
+        on_bad_image: str = "skip",
     ) -> None:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
+        self.on_bad_image = on_bad_image
         self.left_out_of: list[dict[str, str]] = [{} for _ in dataset.variants]  # per variant: path -> reason
         files = max(parallel.world_size(), batch_size // len(dataset.variants))
+        if num_workers:
+            dataset.under_way = torch.full((num_workers, 1 + files), -1).share_memory_()
+        self._workers: list[BaseProcess] = []
         self._loader: DataLoader[list[Sample]] = DataLoader(
             dataset,
             batch_sampler=ProcessBatches(sampler, files, parallel.rank(), parallel.world_size()),
@@ -142,6 +203,7 @@ class ImageLoader:
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
+            worker_init_fn=heed_only_the_parent,
             generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global one
         )
 
@@ -181,13 +243,54 @@ class ImageLoader:
         return ahead(self._steps(), torch.device(device))
 
     def _steps(self) -> Iterator[list[Batch]]:
-        for loaded in self._loader:
+        for loaded in self._loaded():
+            if loaded.no_room:
+                raise UserError(f"--num_threads: shared memory (/dev/shm) is full; {WORKER_ADVICE}")
             for index, variant, why in loaded.left_out:
                 self.leave_out(self.dataset.paths[index], why, variant)
             yield [Batch(*group) for group in loaded.groups]
 
+    def _loaded(self) -> Iterator[LoadedBatch]:
+        """What the DataLoader gives; a worker that died ends it with a UserError."""
+        on_main_thread = threading.current_thread() is threading.main_thread()
+        handler, before = signal.getsignal(signal.SIGCHLD), set(multiprocessing.active_children())
+        try:
+            loading = iter(self._loader)
+            if (
+                on_main_thread and handler is not None
+            ):  # PyTorch's handler would raise wherever this process is; a dead worker is missed below
+                signal.signal(signal.SIGCHLD, handler)
+            self._workers += set(multiprocessing.active_children()) - before
+            yield from loading
+        except Exception as error:
+            ending = wait(
+                [worker.sentinel for worker in self._workers], timeout=1
+            )  # connections close before a process ends
+            for worker in self._workers:
+                if worker.sentinel in ending:
+                    worker.join(timeout=1)
+            dead = [worker for worker in self._workers if worker.exitcode is not None]
+            if not dead:
+                raise
+            raise UserError(self._about_dead(dead[0])) from error
+
+    def _about_dead(self, worker: BaseProcess) -> str:
+        """Why a worker may have died, what it was loading, and what may help."""
+        rows = [] if self.dataset.under_way is None else self.dataset.under_way.tolist()
+        files = [self.dataset.paths[i] for pid, *row in rows if pid == worker.pid for i in row if i >= 0]
+        named = ", ".join(printable(path) for path in files[:3])
+        loading = f"{len(files)} files of its batch yet to load, first {named}" if files else "no file being loaded"
+        how = DEATHS.get(-(worker.exitcode or 0), f"ended with status {worker.exitcode}")
+        return f"--num_threads: a process that loads images {how}, with {loading}; {WORKER_ADVICE}"
+
     def leave_out(self, path: str, why: str, variant: int = 0) -> None:
-        """Note, once, that a file has no score in a variant, and why."""
+        """Note, once, that a file has no score in a variant, and why.
+
+        Raises:
+            UserError: --on_bad_image fail.
+        """
+        if self.on_bad_image == "fail":
+            raise UserError(f"--on_bad_image fail: {printable(path)} ({why})")
         seen = any(path in left_out for left_out in self.left_out_of)
         self.left_out_of[variant].setdefault(path, why)
         if not seen:

@@ -63,7 +63,7 @@ def open_image(path: str) -> Iterator[Image.Image]:
                         _require_limit(image)
                         yield image
                     return
-        raise UnreadableImage(f"in none of the formats that are read: {', '.join(FORMATS)}")
+        raise UnreadableImage(f"no picture in one of the formats that are read: {', '.join(FORMATS)}")
     except UnreadableImage:
         raise
     except (

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from data.benchmarks import SUITES, is_generator_of, plain, suite_called, suite_of_generators
 from data.image_sets import FAKE, REAL, SUFFIXES, ImageSet, list_images, subfolders
-from util import UserError, log
+from util import UserError, log, printable
 
 CLASS_FOLDERS = {"0_real": REAL, "1_fake": FAKE, "nature": REAL, "ai": FAKE, "real": REAL, "fake": FAKE}
 """Names of class folders, in lower case."""
 SPLITS = ("train", "val", "test")
 DIRE_COPIES = ("recons", "dire")
 """Folders of reconstructions and their differences, beside images/ in DiffusionForensics as distributed."""
+EMPTY_CLASS = "%s: a class folder without images"
+LINK_ABOVE = "%s: not followed, a link to a folder that it lies in"
 EXPECTED = "0_real/ and 1_fake/ (or nature/ and ai/, real/ and fake/)"
 
 
@@ -73,6 +75,8 @@ class Folder:
         labels: list[int] = []
         for path, label in [pair for folder in (self.below or (self,)) for pair in folder.classes]:
             found = list_images(path)
+            if not found:
+                log.warning(EMPTY_CLASS, printable(str(path)))
             paths += found
             labels += [label] * len(found)
         if not paths:
@@ -97,20 +101,27 @@ def _names(folder: Path) -> list[str]:
     return [sub.name.lower() for sub in subfolders(folder)] if folder.is_dir() else []
 
 
-def scan(path: Path, splits: Sequence[str] = ("test", "val"), limit: int = 5) -> Folder | None:
+def scan(
+    path: Path, splits: Sequence[str] = ("test", "val"), limit: int = 5, above: frozenset[str] = frozenset()
+) -> Folder | None:
     """The class folders in and below a folder; None if there is none.
 
     Args:
         splits: of <folder>/{train,val,test}/<class folders>, as in GenImage and Chameleon, the first of these is taken.
-        limit: how many folders deep to look.
+        limit: how many folders deep to look. above: real paths of folders that this one lies in; links to them are not followed.
     """
-    name = folder_name(path)
+    name, above = folder_name(path), above | {os.path.realpath(path)}
     for place in (path, *(path / split for split in splits)):
         if classes := class_folders(place):
             return Folder(path, name, classes, _generators_beside_real(place, classes))
     if limit == 0:
         return None
-    below = [folder for sub in subfolders(path) if (folder := scan(sub, splits, limit - 1)) is not None]
+    below = []
+    for sub in subfolders(path):
+        if os.path.realpath(sub) in above:
+            log.warning(LINK_ABOVE, printable(str(sub)))
+        elif (folder := scan(sub, splits, limit - 1, above)) is not None:
+            below.append(folder)
     if not below:
         return None
     inner = {folder.path.name.lower(): folder for folder in below}

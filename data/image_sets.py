@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from data.benchmarks import SUITES
-from util import UserError
+from util import UserError, log, printable
 
 REAL, FAKE = 0, 1
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -81,23 +81,38 @@ def sample_evenly(images: ImageSet, count: int, seed: int) -> ImageSet:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders directly below, sorted by name; hidden ones are left out."""
-    return sorted(Path(e.path) for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+    """Folders directly below, links to folders too, sorted by name; hidden ones are left out.
+
+    Raises:
+        UserError: the folder cannot be listed.
+    """
+    try:
+        return sorted(Path(e.path) for e in os.scandir(folder) if not e.name.startswith(".") and os.path.isdir(e.path))
+    except OSError as error:
+        raise _unlisted(error) from None
 
 
 def list_images(folder: Path) -> list[str]:
     """Paths of all image files below a folder (by their suffix), sorted; hidden files are left out.
+
+    Links to folders are not followed, with a warning: one may lead to the other class, or in a circle.
 
     Raises:
         UserError: a folder below cannot be listed; its images would be missing without a word.
     """
 
     def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename}: cannot be listed ({error.strerror})")
+        raise _unlisted(error)
 
     found = []
     for directory, subdirs, files in os.walk(folder, onerror=refuse):
         subdirs[:] = sorted(name for name in subdirs if not name.startswith("."))
+        if links := [path for name in subdirs if os.path.islink(path := os.path.join(directory, name))]:
+            log.warning("links inside of a class folder are not followed: %s", ", ".join(map(printable, links)))
         names = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
         found += [os.path.join(directory, name) for name in sorted(names)]
     return found
+
+
+def _unlisted(error: OSError) -> UserError:
+    return UserError(f"{printable(str(error.filename))}: cannot be listed ({error.strerror})")

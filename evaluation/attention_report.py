@@ -82,7 +82,10 @@ class AttentionReport:
     def _attend(self, images: ImageSet) -> SetAttention:
         sampled = sample_evenly(images, self.opt.num_samples, self.opt.seed)
         protocol = evaluation_protocol(trained_protocol(self.loaded), images.suite, self.opt)
-        loader = evaluation_loader(sampled, protocol, self.opt.batch_size, self.opt.num_threads, cache=self.opt.cache)
+        opt = self.opt
+        loader = evaluation_loader(
+            sampled, protocol, opt.batch_size, opt.num_threads, cache=opt.cache, on_bad_image=opt.on_bad_image
+        )
         return SetAttention(
             sampled, protocol, predict(self.model, loader, self.opt.precision, progress=images.generator)
         )

@@ -1,15 +1,14 @@
 """What is looked at during training: validation figures, and attention on a fixed batch."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 import parallel
-from data import create_dataloader, evaluation_loader, shared_set
-from data.image_sets import sample_evenly
+from data import create_dataloader, evaluation_loader
+from data.image_sets import ImageSet, sample_evenly
 from data.protocols import training_protocol
 from evaluation.attention import summarize
 from evaluation.evaluate import predict
@@ -42,11 +41,13 @@ class Monitor:
     def __init__(self, opt: Any, writer: EventLog) -> None:
         self.opt, self.writer = opt, writer
         self.loader = create_dataloader(opt, split=opt.val_split)
-        if len(set(self.loader.dataset.labels)) < 2:
+        found = self.loader.dataset
+        if len(set(found.labels)) < 2:
             log.warning("%s/ has one class: AP is undefined there, so no best checkpoint can be chosen", opt.val_split)
-        images = shared_set(Path(opt.dataroot) / opt.val_split, opt.classes)
-        fixed = sample_evenly(images, ATTENTION_IMAGES, opt.seed)
-        self.fixed_batch = evaluation_loader(fixed, training_protocol(opt), min(opt.batch_size, ATTENTION_IMAGES))
+        fixed = sample_evenly(ImageSet("", "", tuple(found.paths), tuple(found.labels)), ATTENTION_IMAGES, opt.seed)
+        self.fixed_batch = evaluation_loader(
+            fixed, training_protocol(opt), min(opt.batch_size, ATTENTION_IMAGES), on_bad_image=opt.on_bad_image
+        )
 
     def validate(self, model: nn.Module, step: int) -> ValidationResult:
         """Figures on the whole val split, written to TensorBoard at this step; the first process' in all of them."""

@@ -64,7 +64,9 @@ def run_test(
     protocols: dict[str, Any] = {}
     for images in sets:
         protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
-        loader = evaluation_loader(images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache)
+        loader = evaluation_loader(
+            images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
+        )
         said = predict_variants(loaded.model, loader, opt.precision, progress=images.generator, forward=forward)
         skipped += _skipped(said, variants, dataroot)
         if not len(said[0].labels):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
 from options.flags import add_to_parser, comma_list, flag, gpu_list, names, one_of, scale, shown_value, whole
+from util import printable
 
 RETIRED_ANYWHERE = ("mode", "arch", "resize_or_crop", "last_epoch", "eval")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
@@ -20,7 +21,7 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
+        print(printable(f"{self.prog}: error: {message} (see --help)"), file=sys.stderr)
         sys.exit(2)
 
 
@@ -60,6 +61,11 @@ class BaseOptions:
     cache: str | None = flag(
         None,
         "folder to keep decoded pictures in, so that every file is decoded once and not every epoch; left out: none",
+    )
+    on_bad_image: str = flag(
+        "skip",
+        "a file that gives no picture (docs/files.md): skip = left out and named, fail = the run ends there",
+        choices=("skip", "fail"),
     )
     classes: tuple[str, ...] = flag((), "class folders to use, such as car,cat; all when left out", parse=names)
     checkpoints_dir: str = flag("./checkpoints", "folder of run folders")

@@ -86,7 +86,7 @@ def test_what_is_in_the_folder(tested: Path) -> None:
     assert document["skipped"] == [
         {
             "path": "gan/0_real/bad.png",
-            "reason": "in none of the formats that are read: PNG, JPEG, WEBP, BMP, TIFF, GIF",
+            "reason": "no picture in one of the formats that are read: PNG, JPEG, WEBP, BMP, TIFF, GIF",
         }
     ]
     figures = document["sets"]["suite/gan"]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from data.benchmarks import DATA, SUITES
-from data.folders import SPLITS, Folder, class_folders, scan
+from data.folders import EMPTY_CLASS, LINK_ABOVE, SPLITS, Folder, class_folders, scan
 from data.image_sets import ImageSet
 from data.layouts import find_sets, load_set
 from data.protocols import evaluation_protocol
@@ -138,6 +138,8 @@ def _heard(findings: list[Finding]) -> Iterator[None]:
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            if record.msg in (EMPTY_CLASS, LINK_ABOVE):  # findings of their own
+                return
             warning = record.levelno >= logging.WARNING
             kind = "left_out" if warning else "suite"
             findings.append(Finding(kind, WARNING if warning else NOTE, escaped(record.getMessage())))

@@ -120,7 +120,7 @@ def _look_into(folder: str, tree: Tree) -> list[str]:
         path = str(Path(entry.path))  # without the './' that a class folder's files do not have
         if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
             tree.ignored[entry.name if entry.name.lower() in SYSTEM else "hidden"] += 1
-        elif entry.is_dir():
+        elif os.path.isdir(path):
             inner.append(path)
         elif entry.name.lower().endswith(SUFFIXES):
             tree.pictures.setdefault(folder, []).append(entry.name)
