@@ -18,6 +18,7 @@ from evaluation.tables import (
     Row,
     defined,
     latex_tables,
+    left_out_rows,
     markdown_tables,
     pooled_row,
     protocol_name,
@@ -124,7 +125,7 @@ def draw(run: TestRun, folder: Path) -> list[Picture]:
 def report_page(run: TestRun, pictures: list[Picture], name: str) -> Page:
     """The page that shows all of a run; `name` is that of its folder."""
     head = run.head
-    skipped = [[one["path"], one["reason"], one.get("condition", "")] for one in head["skipped"]]
+    skipped = left_out_rows(run)
     small = "; small: 95 % intervals" if head["bootstrap"]["resamples"] else ""
     sections = [
         Section("Figures", f"In %, ECE and Brier from 0 to 1{small}. {LEGEND}", _figure_tables(run)),

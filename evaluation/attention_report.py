@@ -14,6 +14,7 @@ from data.protocols import evaluation_protocol
 from data.transforms import Protocol
 from evaluation.attention import statistics_text, write_attention_csv
 from evaluation.evaluate import Predictions, predict, trained_protocol
+from evaluation.names import escaped, relative_name
 from evaluation.plots import (
     plot_attention_distribution,
     plot_attention_heatmap,
@@ -104,9 +105,11 @@ class AttentionReport:
         self, folder: Path, title: str, weights: NDArray, labels: NDArray, left_out: dict[str, str]
     ) -> None:
         text = f"model: {self.loaded.name}\n" + statistics_text(title, weights, labels, self.scales)
-        text += f"\nleft out: {len(left_out)} files\n" + "".join(f"  {path}: {why}\n" for path, why in left_out.items())
+        text += f"\nleft out: {len(left_out)} files\n" + "".join(
+            f"  {relative_name(path, self.root)}: {why}\n" for path, why in left_out.items()
+        )
         path = folder / "attention_statistics.txt"
-        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        path.write_text(text, encoding="utf-8")
         log.info("\n%s", text)
         plot_attention_distribution(weights, labels, self.scales, folder / "attention_distribution.png", title=title)
 
@@ -129,7 +132,9 @@ class AttentionReport:
             assert isinstance(maps, dict) and isinstance(weights, torch.Tensor) and isinstance(logits, torch.Tensor)
             index = int(batch.indices[0])
             kind = "fake" if int(batch.labels[0]) else "real"
-            stem = Path(chosen.paths[index]).stem
+            stem = escaped(Path(chosen.paths[index]).stem)[
+                :80
+            ]  # any name, and with ours around it no longer than a name may be
             plot_npr_maps(
                 found.protocol.denormalise(images[0]),
                 {key: residual[0] for key, residual in maps.items()},

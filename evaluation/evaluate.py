@@ -20,7 +20,7 @@ from networks.checkpoint import LoadedModel
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import reduced_size
 from networks.resnet import NPRResNet
-from util import autocast_dtype
+from util import UserError, autocast_dtype
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,13 @@ def validate(model: nn.Module, opt: Any) -> Validation:
 
 
 def trained_protocol(loaded: LoadedModel) -> Protocol:
-    """The preprocessing that a checkpoint was trained with; the published normalisation where it does not say."""
+    """The preprocessing that a checkpoint was trained with; the published normalisation where it does not say.
+
+    Raises:
+        UserError: what it says is none.
+    """
     stored = loaded.meta.get("protocol")
-    return Protocol.from_dict(stored) if stored else Protocol("published")
+    try:
+        return Protocol.from_dict(stored) if stored else Protocol("published")
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"--model_path {loaded.path}: its protocol is none ({str(error)[:300]})") from None

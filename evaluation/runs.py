@@ -25,6 +25,7 @@ from util import UserError
 
 SCHEMA = "npr-results/2"
 METRICS_FILE, PREDICTIONS_FILE, ROBUSTNESS_FILE = "metrics.json", "predictions.csv", "robustness_predictions.csv"
+LEFT_OUT_FILE = "left_out.csv"
 COLUMNS = ("path", "suite", "generator", "label", "logit", "score")
 FIGURES = ("sets", "suites", "pooled", "robustness")
 """The parts of metrics.json that follow from the scores; the others are the head."""
@@ -40,7 +41,8 @@ class TestRun:
     """Scores and how they came about.
 
     Args:
-        head: all of metrics.json but the figures: schema, model, protocol, checkpoint_sha256, versions, skipped, ...
+        head: all of metrics.json but the figures: schema, model, protocol, checkpoint_sha256, versions, skipped (files without a
+            score), left_out (how many of them each set has, by its key; not in runs of earlier code), ...
         sets: those with an image that could be read, in the order of the folders.
         robustness: {degradation: sets}, empty without --robustness.
         attention: names of the attention columns, empty for models without.
@@ -84,10 +86,14 @@ class TestRun:
         return self.head | self.figures()
 
     def write_data(self, folder: Path) -> None:
-        """Write predictions.csv, robustness_predictions.csv where there is one, and, last, metrics.json."""
+        """Write predictions.csv, robustness_predictions.csv where there is one, left_out.csv, and, last, metrics.json."""
         write_predictions(folder / PREDICTIONS_FILE, {None: self.sets}, self.attention)
         if self.robustness:
             write_predictions(folder / ROBUSTNESS_FILE, self.robustness)
+        with open(folder / LEFT_OUT_FILE, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ("path", "reason", "condition"), restval="")
+            writer.writeheader()
+            writer.writerows(self.head["skipped"])
         text = json.dumps(self.document(), indent=2, allow_nan=False) + "\n"
         (folder / METRICS_FILE).write_text(text, encoding="utf-8")
 

@@ -47,6 +47,7 @@ class SuiteTable:
 
     title: str
     rows: list[Row]
+    left_out: int = 0  # files of these sets without a score
 
 
 def suite_tables(run: TestRun) -> list[SuiteTable]:
@@ -62,7 +63,8 @@ def suite_tables(run: TestRun) -> list[SuiteTable]:
         table = SUITES[suite].table if suite in SUITES else None
         title = " - ".join(filter(None, (table, suite or sets[0].generator)))
         protocols = sorted({protocol_name(run, scored.key) for scored in sets})
-        tables.append(SuiteTable(f"{title} (protocol {', '.join(protocols)})", rows))
+        left_out = sum(run.head.get("left_out", {}).get(scored.key, 0) for scored in sets)
+        tables.append(SuiteTable(f"{title} (protocol {', '.join(protocols)})", rows, left_out))
     return tables
 
 
@@ -132,6 +134,11 @@ def _left_out(run: TestRun) -> int:
     return sum("condition" not in one for one in run.head["skipped"])
 
 
+def left_out_rows(run: TestRun) -> list[list[str]]:
+    """Rows [file, reason, degradation or ''] of all files without a score; the degradation is named where it alone has none."""
+    return [[one["path"], one["reason"], one.get("condition", "")] for one in run.head["skipped"]]
+
+
 def _grid(rows: Sequence[Row], names: Sequence[str], style: str, intervals: bool = False) -> str:
     """A table of rows in one of tabulate's styles; names are harmless already, but for what a style itself understands."""
     clean = markdown if style == "pipe" else str
@@ -165,32 +172,46 @@ def markdown_tables(run: TestRun) -> str:
     for title, headers, body in robustness_tables(run):
         grid = tabulate(body, [markdown(header) for header in headers], "pipe", disable_numparse=True)
         parts += ["", f"## {title}", "", grid]
-    return "\n".join([*parts, "", f"In %, ECE and Brier from 0 to 1. {LEGEND}", ""])
+    parts += ["", f"In %, ECE and Brier from 0 to 1. {LEGEND}", "", f"Left out: {_left_out(run)} files.", ""]
+    if rows := [[markdown(cell) for cell in row] for row in left_out_rows(run)]:
+        parts += [tabulate(rows, ["file", "reason", "only under"], "pipe", disable_numparse=True), ""]
+    return "\n".join(parts)
 
 
 def latex_tables(run: TestRun) -> str:
-    r"""A `table` environment per suite, see `LATEX_PACKAGES`; figures in % with their 95 % intervals."""
+    r"""A `table` environment per suite, see `LATEX_PACKAGES`; figures in % with their 95 % intervals.
+
+    How many files were left out stands under a suite's table, and which, in comments at the end.
+    """
     parts = [LATEX_PACKAGES]
     together = [SuiteTable("all images together", [pooled_row(run)])] if len(run.sets) > 1 else []
     ends = " with 95 % intervals" if run.head["bootstrap"]["resamples"] else ""
     for table in [*suite_tables(run), *together]:
         grid = _grid(table.rows, WITH_INTERVAL, "latex_booktabs", intervals=True)
-        parts += ["", latex_table(f"{table.title}: {run.name}, in %{ends}", grid)]
+        note = f"left out: {table.left_out} files" if table.left_out else ""
+        parts += ["", latex_table(f"{table.title}: {run.name}, in %{ends}", grid, note)]
     for title, headers, body in robustness_tables(run):
         grid = tabulate(body, headers, "latex_booktabs", disable_numparse=True)
         parts += ["", latex_table(f"{title}: {run.name}", grid)]
+    parts += ["", f"% left out: {_left_out(run)} files"]
+    parts += [f"%   {': '.join(filter(None, row))}" for row in left_out_rows(run)]
     return "\n".join(parts) + "\n"
 
 
-def latex_table(caption: str, grid: str) -> str:
-    """A table environment around a tabular; the caption is escaped as tabulate escapes a cell, the tabular made harmless."""
+def latex_table(caption: str, grid: str, note: str = "") -> str:
+    """A table environment around a tabular; the caption is escaped as tabulate escapes a cell, the tabular made harmless.
+
+    Args:
+        note: stands small below, as LaTeX.
+    """
     cell = tabulate([[caption]], tablefmt="latex", disable_numparse=True).splitlines()[2]
     text = cell.strip().removesuffix(r"\\").strip()
     # after the \\ of a row, a name that begins so would be taken for its options
     grid = re.sub(r"^(\s*)(?=[\[*])", r"\1{}", grid, flags=re.MULTILINE)
     # no wider than the page, and not enlarged to it
     fitted = [r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", grid + "}"]
-    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{text}}}", *fitted, r"\end{table}"])
+    below = [rf"\par\smallskip{{\footnotesize {note}}}"] if note else []
+    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{text}}}", *fitted, *below, r"\end{table}"])
 
 
 def robustness_tables(run: TestRun) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -220,13 +241,14 @@ def write_csv(run: TestRun, path: Path) -> None:
     lines: list[tuple[list[Any], Figures]] = []
     for scored in run.sets:
         counts, protocol = summary.metrics[scored.key], protocol_name(run, scored.key)
-        about = ["set", scored.suite, scored.generator, protocol, counts.n_real, counts.n_fake]
+        left_out = run.head.get("left_out", {}).get(scored.key, "")
+        about = ["set", scored.suite, scored.generator, protocol, counts.n_real, counts.n_fake, left_out]
         lines.append((about, summary.sets[scored.key]))
-    lines += [(["suite mean", suite, "", "", "", ""], figures) for suite, figures in summary.suites.items()]
-    lines.append((["pooled", "", "", "", pooled.n_real, pooled.n_fake], summary.pooled))
+    lines += [(["suite mean", suite, "", "", "", "", ""], figures) for suite, figures in summary.suites.items()]
+    lines.append((["pooled", "", "", "", pooled.n_real, pooled.n_fake, _left_out(run)], summary.pooled))
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["kind", "suite", "generator", "protocol", "n_real", "n_fake", *headers])
+        writer.writerow(["kind", "suite", "generator", "protocol", "n_real", "n_fake", "left_out", *headers])
         for about, figures in lines:
             numbers = [n for name in LABELS for n in (figures.values[name], *figures.intervals.get(name, (None, None)))]
             writer.writerow([*about, *("" if number is None else repr(number) for number in numbers)])

@@ -60,7 +60,8 @@ def run_test(
     share = max(1, parallel.share_of(opt.batch_size))
     forward = InferenceModel(loaded.model, share, compiled, normalise) if compiled else None
     scored: dict[str, list[ScoredSet]] = {variant.name: [] for variant in variants}
-    skipped: list[dict[str, str]] = []
+    skipped: dict[tuple[str, str], dict[str, str]] = {}  # by file and condition: sets may share files
+    left_out: dict[str, int] = {}
     protocols: dict[str, Any] = {}
     for images in sets:
         protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
@@ -68,7 +69,9 @@ def run_test(
             images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
         )
         said = predict_variants(loaded.model, loader, opt.precision, progress=images.generator, forward=forward)
-        skipped += _skipped(said, variants, dataroot)
+        of_set = _skipped(said, variants, dataroot)
+        skipped |= {(one["path"], one.get("condition", "")): one for one in of_set}
+        left_out[f"{escaped(images.suite)}/{escaped(images.generator)}"] = len(said[0].left_out)
         if not len(said[0].labels):
             log.warning("left out %s: none of its images could be read", images.key)
             continue
@@ -81,7 +84,7 @@ def run_test(
     if not scored[CLEAN]:
         raise UserError(f"--dataroot {dataroot}: none of its images could be read and scored")
     head = _head(loaded, dataroot, opt) | {"protocol": protocols}
-    head |= {"format_leak": leaks or {}, "skipped": skipped}
+    head |= {"format_leak": leaks or {}, "skipped": list(skipped.values()), "left_out": left_out}
     attention = loaded.config.model_type == MULTISCALE
     columns = tuple(f"attention_{key}" for key in scale_keys(loaded.config.scales)) if attention else ()
     robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}

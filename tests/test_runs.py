@@ -66,8 +66,8 @@ def tested(trained: Path, dataroot: Path, tmp_path_factory: pytest.TempPathFacto
 
 def test_what_is_in_the_folder(tested: Path) -> None:
     assert {path.name for path in tested.iterdir()} == {
-        "metrics.json", "predictions.csv", "robustness_predictions.csv", "tables.md", "tables.tex", "tables.csv",
-        "roc.png", "scores.png", "robustness.png", "report.html", f"{tested.name}.txt",
+        "metrics.json", "predictions.csv", "robustness_predictions.csv", "left_out.csv", "tables.md", "tables.tex",
+        "tables.csv", "roc.png", "scores.png", "robustness.png", "report.html", f"{tested.name}.txt",
     }  # fmt: skip
     document = json.loads((tested / "metrics.json").read_text())
     wanted = {
