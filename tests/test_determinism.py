@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -202,6 +203,28 @@ def test_another_seed_changes_everything(places: tuple[Place, Place]) -> None:
     assert weights
     assert not any(torch.equal(one[name], other[name]) for name in weights)
     assert scalars(place.checkpoint("run").parent) != scalars(place.checkpoint("seed").parent)
+
+
+def test_the_comparison_that_the_documentation_shows(
+    places: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (REPOSITORY / "docs" / "determinism.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+    def printed(*names: str) -> str:
+        paths = [str(place.checkpoint(name)) for place, name in zip(places, names, strict=True)]
+        monkeypatch.setattr(sys, "argv", ["compare.py", *paths])
+        exec(code, {})
+        return capsys.readouterr().out
+
+    count = len(torch.load(places[0].checkpoint("run"))["model_state_dict"])
+    assert printed("run", "run") == f"0 of {count} tensors differ\n"
+    assert set(printed("workers", "run").splitlines()) == {
+        "name: workers against run",
+        "num_threads: 2 against 0",
+        f"0 of {count} tensors differ",
+    }
+    assert re.search(r"^seed: 101 against 100\n(.*\n)*[1-9]\d+ of \d+ tensors differ \w", printed("seed", "run"), re.M)
 
 
 VARIANTS = {
