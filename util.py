@@ -66,7 +66,7 @@ def run_script(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)  # names in it may come from anywhere
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

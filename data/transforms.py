@@ -81,10 +81,20 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Protocol":
+        """The inverse of `to_dict`.
+
+        Raises:
+            TypeError, ValueError, KeyError: the values describe no protocol, or no normalisation.
+        """
         fields = _tuples(values)
         if fields["augment"] is not None:
             fields["augment"] = Augmentation(**fields["augment"])
-        return cls(**fields)
+        found = cls(**fields)
+        for name, channels, least in (("mean", found.mean, -1e6), ("std", found.std, 1e-6)):
+            numbers = isinstance(channels, tuple) and all(isinstance(value, int | float) for value in channels)
+            if not numbers or len(channels) != 3 or not all(least <= value <= 1e6 for value in channels):
+                raise ValueError(f"{name} is not three numbers from {least:g} to 1e6")
+        return found
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
         """RGB picture -> normalised float32 [3, H, W].

@@ -7,6 +7,7 @@ Keys of a checkpoint written here:
 """
 
 import hashlib
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def infer_config(weights: dict[str, Tensor], flags: ModelFlags | None, path: Pat
         return ModelConfig()
     branches = branch_count(weights)
     if not branches or "classifier.weight" not in weights:
-        found = ", ".join(list(weights)[:3])
+        found = ", ".join(list(weights)[:3])[:300]
         raise UserError(f"--model_path {path}: weights of another network ({found}, ...)")
     scales = flags.npr_scales if flags is not None else None
     if scales is None:
@@ -142,7 +143,7 @@ def load_model(path: str | Path, flags: ModelFlags | None = None) -> LoadedModel
     model = _built(config, path)
     model.load_state_dict(weights)
     require_finite(weights, path)
-    meta = {key: value for key, value in values.items() if not key.endswith("state_dict")}
+    meta = {key: value for key, value in values.items() if isinstance(key, str) and not key.endswith("state_dict")}
     if "model_config" not in values:  # other programs' keys may mean something else
         meta = {key: value for key, value in meta.items() if key in ("epoch", "loss")}
     _check_meta(meta, path)
@@ -156,7 +157,7 @@ def _stored_config(values: dict[str, Any], weights: dict[str, Tensor], path: Pat
     try:
         config = ModelConfig.from_dict(values["model_config"])
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"--model_path {path}: its model_config describes no model ({error})") from None
+        raise UserError(f"--model_path {path}: its model_config describes no model ({str(error)[:300]})") from None
     branches = branch_count(weights)
     if config.model_type == MULTISCALE and len(config.scales) != branches:
         raise UserError(
@@ -186,6 +187,12 @@ def _check_meta(meta: dict[str, Any], path: Path) -> None:
     for key, kind in kinds.items():
         if not isinstance(meta.get(key), kind):
             raise UserError(f"--model_path {path}: its {key} is a {type(meta[key]).__name__}")
+    try:  # these are copied into the figures of a test
+        json.dumps([meta.get(key) for key in ("epoch", "val_threshold", "options")], allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"--model_path {path}: its options or threshold are no plain values ({str(error)[:300]})"
+        ) from None
 
 
 def require_fit(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
@@ -200,7 +207,7 @@ def require_fit(model: nn.Module, weights: dict[str, Tensor], path: Path) -> Non
     ]
     if differences:
         more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
-        raise UserError(f"--model_path {path}: does not fit the model: {'; '.join(differences[:5])}{more}")
+        raise UserError(f"--model_path {path}: does not fit the model: {'; '.join(differences[:5])[:500]}{more}")
 
 
 def require_finite(weights: dict[str, Tensor], path: Path) -> None:
@@ -208,4 +215,4 @@ def require_finite(weights: dict[str, Tensor], path: Path) -> None:
     wrong = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"--model_path {path}: holds NaN or infinite weights: {', '.join(wrong[:3])}{more}")
+        raise UserError(f"--model_path {path}: holds NaN or infinite weights: {', '.join(wrong[:3])[:300]}{more}")

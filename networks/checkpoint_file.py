@@ -8,7 +8,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from util import UserError
 FORMAT = "npr-checkpoint/2"
 """Stored under 'format'; from version 2 on a file holds a digest."""
 ZIP_MAGIC = b"PK\x03\x04"
+MOST_VALUES, DEEPEST = 2_000_000, 100
+"""Plain values in a checkpoint, and how deep they may be nested; that of a thousand processes has 700,000, a few deep."""
 
 
 class DamagedCheckpoint(UserError):
@@ -38,7 +40,7 @@ def save_checkpoint(path: Path, values: dict[str, Any], keep_previous: bool = Fa
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
-            torch.save(values | {"digest": digest(values)}, file)
+            _save(values | {"digest": digest(values)}, file)
             file.flush()
             os.fsync(file.fileno())
         if keep_previous and path.exists():
@@ -48,6 +50,15 @@ def save_checkpoint(path: Path, values: dict[str, Any], keep_previous: bool = Fa
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise
+
+
+def _save(values: dict[str, Any], file: IO[bytes]) -> None:
+    try:
+        torch.save(values, file)
+    except RuntimeError as error:  # what PyTorch makes of an OSError in the middle of a write
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
         raise
 
 
@@ -109,9 +120,15 @@ def digest(values: dict[str, Any]) -> str:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """What nested values are made of, depth first: tensors, plain values, and the kind and size of what holds them."""
+    """What nested values are made of, depth first: tensors, plain values, and the kind and size of what holds them.
+
+    Raises:
+        ValueError: they are nested too deeply, perhaps without end.
+    """
     waiting: list[Iterator[Any]] = [iter((value,))]
     while waiting:
+        if len(waiting) > DEEPEST:
+            raise ValueError("values that hold each other, or are nested too deeply")
         for value in waiting[-1]:
             if isinstance(value, dict):
                 yield "dict", len(value)
@@ -157,7 +174,11 @@ def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    text = (str(error).splitlines() or [""])[0]
+    """The first line of a message; of PyTorch's refusals the line that says what was refused, without the advice to load it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    refused = [line for line in lines if line.startswith("WeightsUnpickler error: ")]
+    others = [line for line in lines if not line.startswith(("Weights only load failed", "(1)", "(2)"))]
+    text = [*refused, *others, ""][0].removeprefix("WeightsUnpickler error: ")[:300]
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
@@ -179,8 +200,8 @@ def _refuse_swelling(values: dict[str, Any], size: int) -> None:
     A tensor may repeat its memory (stride 0), and lists may hold each other, so that a few bytes describe terabytes.
     """
     for number, part in enumerate(_parts(values)):
-        if number > size:
-            raise ValueError("values that hold each other")
+        if number > min(size, MOST_VALUES):
+            raise ValueError("values that hold each other, or too many of them")
         if isinstance(part, Tensor):
             if part.device.type != "cpu" or part.layout != torch.strided or part.is_quantized:
                 raise ValueError(f"holds a tensor that is not a plain one ({part.layout}, {part.device})")

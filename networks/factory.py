@@ -44,6 +44,8 @@ class ModelConfig:
             raise ValueError(f"scales are not numbers in (0, 1): {config.scales}")
         if config.feature_dim < 1 or config.attention_reduction < 1:
             raise ValueError("feature_dim and attention_reduction must be 1 or more")
+        if len(config.backbone) > 100:
+            raise ValueError(f"no backbone has a name of {len(config.backbone):,} characters")
         return config
 
 
