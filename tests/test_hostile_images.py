@@ -1,30 +1,44 @@
 """Image files of every kind that a data set may hold, sound and hostile: what docs/files.md says becomes of them."""
 
+import csv
+import gc
 import io
+import json
 import logging
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image
 
+import test as test_script
+import train
+import visualize_attention
 from data import evaluation_loader
-from data.decode import FORMATS, UnreadableImage, read_image
+from data.datasets import ImageLoader
+from data.decode import UnreadableImage, read_image
 from data.formats import read_format
-from data.image_sets import ImageSet
+from data.layouts import find_sets, load_set
 from data.transforms import Protocol
-from tests.conftest import REPOSITORY
+from evaluation.names import unescaped
+from tests.conftest import REPOSITORY, TINY, make_dataroot, make_set
+from tools import check_dataset, recompute
+from util import UserError, log
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -211,12 +225,12 @@ def test_pixels_are_those_computed_by_hand(name: str, tmp_path: Path) -> None:
 FLOATS = np.linspace(0, 1, 24 * 40, dtype=np.float32).reshape(24, 40)
 LEFT_OUT = {
     "empty": (b"", "empty file"),
-    "text": (b"no picture\n", "in none of the formats that are read: PNG, JPEG, WEBP, BMP, TIFF, GIF"),
-    "PostScript": (encoded(Image.fromarray(NOISE), "EPS"), "in none of the formats"),
-    "PPM": (encoded(Image.fromarray(NOISE), "PPM"), "in none of the formats"),
-    "JPEG 2000": (encoded(Image.fromarray(NOISE), "JPEG2000"), "in none of the formats"),
-    "AVIF": (encoded(Image.fromarray(NOISE), "AVIF"), "in none of the formats"),
-    "icon": (encoded(Image.fromarray(NOISE), "ICO"), "in none of the formats"),
+    "text": (b"no picture\n", "no picture in one of the formats that are read: PNG, JPEG, WEBP, BMP, TIFF, GIF"),
+    "PostScript": (encoded(Image.fromarray(NOISE), "EPS"), "no picture in one of the formats"),
+    "PPM": (encoded(Image.fromarray(NOISE), "PPM"), "no picture in one of the formats"),
+    "JPEG 2000": (encoded(Image.fromarray(NOISE), "JPEG2000"), "no picture in one of the formats"),
+    "AVIF": (encoded(Image.fromarray(NOISE), "AVIF"), "no picture in one of the formats"),
+    "icon": (encoded(Image.fromarray(NOISE), "ICO"), "no picture in one of the formats"),
     "32-bit integers": (encoded(Image.fromarray(WIDE.astype(np.int32)), "TIFF"), "integer pixels.*no defined range"),
     "32-bit floats": (encoded(Image.fromarray(FLOATS), "TIFF"), "floating-point pixels have no defined range"),
     "half a PNG": (encoded(Image.fromarray(NOISE), "PNG")[:1500], "damaged: .*truncated"),
@@ -335,6 +349,7 @@ def bombs() -> Iterator[tuple[str, bytes, str]]:
 
 MEASURE = """
 import resource, sys
+from data.datasets import ImageLoader
 from data.decode import UnreadableImage, read_image
 from data.formats import read_format
 from util import keep_freed_memory
@@ -391,3 +406,370 @@ def test_damage_is_one_kind_of_error(name: str, changes: list[tuple[float, int]]
                 read(file.name)
             except UnreadableImage as error:
                 assert str(error).isprintable()
+
+
+def run_test(trained: Path, dataroot: Path, results: Path, *extra: str) -> Path:
+    """test.py; returns the folder of its results."""
+    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(dataroot), "--gpu_ids", "-1"]
+    assert (
+        test_script.main([*argv, "--results_dir", str(results), "--num_threads", "0", "--bootstrap", "0", *extra]) == 0
+    )
+    (folder,) = (path for path in results.iterdir() if path.is_dir())
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+EXACT = [name for name, (_, _, tolerance) in CASES.items() if tolerance == 0]
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of all kinds of files, and beside it, in `computed`, PNG files of the pixels that the sound ones should give."""
+    root = tmp_path_factory.mktemp("zoo")
+    for place in ("set", "computed"):
+        for label in ("0_real", "1_fake"):
+            (root / place / label).mkdir(parents=True)
+    for number, name in enumerate(EXACT):
+        data, expected, _ = CASES[name]
+        inner = Path("1_fake" if number % 2 else "0_real", f"{number:02d}.png")
+        (root / "set" / inner).write_bytes(data)
+        Image.fromarray(expected).save(root / "computed" / inner)
+    for name, (data, _) in LEFT_OUT.items():
+        (root / "set" / "0_real" / f"{name}.png").write_bytes(data)
+    return root
+
+
+@pytest.mark.parametrize("geometry", ((), ("--loadSize", "24")))
+def test_scores_are_those_of_the_computed_pixels(
+    geometry: tuple[str, ...], zoo: Path, trained: Path, tmp_path: Path
+) -> None:
+    """From the files, from a cache of them, and with worker processes; native and resized."""
+    logits, left_out = [], []
+    cache = ("--cache", str(tmp_path / "cache"))
+    for number, (place, extra) in enumerate(
+        (
+            ("computed", ()),
+            ("set", ()),
+            ("set", cache),
+            ("set", cache),
+            ("set", ("--num_threads", "2", "--batch_size", "8")),
+        )
+    ):
+        folder = run_test(trained, zoo / place, tmp_path / str(number), *geometry, *extra)
+        logits.append({row["path"]: float(row["logit"]) for row in rows_of(folder / "predictions.csv")})
+        left_out.append({row["path"]: row["reason"] for row in rows_of(folder / "left_out.csv")})
+    small = set() if geometry else {"1x1", "30000x2"}
+    assert len(logits[0]) == len(EXACT) - len(small)
+    for found in logits[1:]:
+        assert found == pytest.approx(logits[0], abs=1e-5)
+    assert {why.removesuffix(" pixels leave none at scale 0.25") for why in left_out[0].values()} == small
+    for found in left_out[1:]:
+        assert len(found) == len(LEFT_OUT) + len(small)
+        assert found == left_out[1]
+
+
+def test_pictures_smaller_than_the_crop(trained: Path, tmp_path: Path) -> None:
+    make_set(tmp_path / "set", 2)
+    Image.fromarray(CASES["30000x2"][1]).save(tmp_path / "set" / "0_real" / "long.png")
+    folder = run_test(trained, tmp_path / "set", tmp_path / "out", "--protocol", "native", "--cropSize", "32")
+    (row,) = rows_of(folder / "left_out.csv")
+    assert row["path"] == "0_real/long.png"
+    assert row["reason"].startswith("30000x2 pixels are fewer than the 32x32 crop")
+
+
+def test_left_out_files_are_in_every_artefact(
+    zoo: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(zoo / "set", tmp_path / "suite" / "gan")
+    make_set(tmp_path / "suite" / "whole", 2)
+    folder = run_test(trained, tmp_path / "suite", tmp_path / "out")
+    names = {f"gan/0_real/{name}.png" for name in LEFT_OUT}
+    document = json.loads((folder / "metrics.json").read_text())
+    assert names <= {one["path"] for one in document["skipped"]}
+    count = len(LEFT_OUT) + 2
+    assert document["left_out"] == {"suite/gan": count, "suite/whole": 0}
+    assert len(rows_of(folder / "left_out.csv")) == count
+    for row in rows_of(folder / "left_out.csv"):
+        assert row["reason"] and row["condition"] == ""
+        for artefact in ("report.html", "tables.tex", f"{folder.name}.txt"):
+            assert row["path"] in (folder / artefact).read_text(), artefact
+        assert row["path"].rsplit("/")[-1] in (folder / "tables.md").read_text().replace("\\", "")
+    counts = {row["generator"]: row["left_out"] for row in rows_of(folder / "tables.csv")}
+    assert counts["gan"] == str(count) and counts["whole"] == "0"
+    assert not names & {row["path"] for row in rows_of(folder / "predictions.csv")}
+    assert recompute.main([str(folder), "--output", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "left_out.csv").read_bytes() == (folder / "left_out.csv").read_bytes()
+    if shutil.which("pdflatex"):
+        start = r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs,graphicx}\begin{document}"
+        (tmp_path / "x.tex").write_text(start + (folder / "tables.tex").read_text() + r"\end{document}")
+        command = ["pdflatex", "-interaction=batchmode", "-halt-on-error", "x.tex"]
+        subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    del document["left_out"]  # a folder of earlier code
+    (folder / "metrics.json").write_text(json.dumps(document))
+    (folder / "left_out.csv").unlink()
+    assert recompute.main([str(folder)]) == 0
+    capsys.readouterr()
+
+
+def test_nothing_left_out_is_a_header(trained: Path, tmp_path: Path) -> None:
+    folder = run_test(trained, make_set(tmp_path / "set", 2), tmp_path / "out")
+    assert (folder / "left_out.csv").read_text().split() == ["path,reason,condition"]
+
+
+def visualize(trained: Path, dataroot: Path, out: Path, *extra: str) -> None:
+    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(dataroot), "--gpu_ids", "-1"]
+    assert visualize_attention.main([*argv, "--output_dir", str(out), "--num_threads", "0", *extra]) == 0
+
+
+@pytest.mark.parametrize("extra", ((), ("--num_threads", "2"), ("--cache", "CACHE")))
+@pytest.mark.parametrize("script", ("train", "val", "test", "visualize"))
+def test_fail_ends_at_the_first_bad_file(script: str, extra: tuple[str, ...], trained: Path, tmp_path: Path) -> None:
+    root = make_dataroot(tmp_path / "data", ("car",), count=3)
+    place = {"train": "train/car", "val": "val/car"}.get(script, "test/gan")
+    (root / place / "1_fake" / "bad.png").write_bytes(b"")
+    extra = tuple(str(tmp_path / "cache") if word == "CACHE" else word for word in (*extra, "--on_bad_image", "fail"))
+    with pytest.raises(UserError, match=r"^--on_bad_image fail: .*bad\.png \(empty file\)$"):
+        if script in ("train", "val"):
+            argv = ["--dataroot", str(root), *TINY, "--niter", "1", "--batch_size", "2"]
+            train.main([*argv, "--checkpoints_dir", str(tmp_path / "runs"), *extra])
+        elif script == "test":
+            run_test(trained, root / place, tmp_path / "out", "--batch_size", "2", *extra)
+        else:
+            visualize(trained, root / place, tmp_path / "out", "--batch_size", "2", *extra)
+
+
+def test_fail_is_one_line_and_status_2(trained: Path, tmp_path: Path) -> None:
+    make_set(tmp_path / "set", 1)
+    (tmp_path / "set" / "0_real" / "a\nb.png").write_bytes(b"")
+    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", "set", "--on_bad_image", "fail"]
+    command = [sys.executable, str(REPOSITORY / "test.py"), *argv, "--gpu_ids", "-1"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr == "error: --on_bad_image fail: set/0_real/a\\nb.png (empty file)\n"
+
+
+NAMES = (
+    "with space.png",
+    "new\nline.png",
+    b"\xff\xfe bytes.png",
+    "-leading.png",
+    "=1+1.png",
+    "$x_1$ & %.png",
+    "a" * 250 + ".png",
+)
+
+
+def test_names_of_any_kind(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = make_dataroot(tmp_path / "data", ("car",), count=2)
+    sound, bad = (root / "test" / "gan" / name for name in ("0_real", "1_fake"))
+    for number, name in enumerate(map(os.fsdecode, NAMES)):
+        Image.fromarray(NOISE + np.uint8(number)).save(io_buffer := io.BytesIO(), format="PNG")
+        (sound / name).write_bytes(io_buffer.getvalue())
+        for folder in (bad, root / "train" / "car" / "1_fake", root / "val" / "car" / "0_real"):
+            (folder / name).write_bytes(b"no")
+    folder = run_test(trained, root / "test", tmp_path / "out")
+    scored = {os.fsencode(unescaped(row["path"])) for row in rows_of(folder / "predictions.csv")}
+    left_out = {os.fsencode(unescaped(row["path"])) for row in rows_of(folder / "left_out.csv")}
+    for name in map(os.fsencode, NAMES):
+        assert b"gan/0_real/" + name in scored
+        assert b"gan/1_fake/" + name in left_out
+    visualize(trained, root / "test" / "gan", tmp_path / "pictures", "--save_npr_maps", "--num_maps", "20")
+    assert len(list((tmp_path / "pictures" / "npr_artifacts").iterdir())) == len(NAMES) + 4
+    statistics = (tmp_path / "pictures" / "attention_statistics.txt").read_text()
+    assert f"left out: {len(NAMES)} files" in statistics and "new\\x0aline.png" in statistics
+    argv = ["--name", "n", "--dataroot", str(root), *TINY, "--niter", "1", "--checkpoints_dir", str(tmp_path / "runs")]
+    assert train.main(argv) == 0
+    (log,) = (tmp_path / "runs").glob("*/log.log")
+    text = log.read_text(encoding="utf-8")
+    assert text.count("left out") >= 2 * len(NAMES) and "new\\nline.png (no picture" in text
+    assert check_dataset.main([str(root), "--num_threads", "1", "--json", str(tmp_path / "found.json")]) == 1
+    found = json.loads((tmp_path / "found.json").read_text())
+    (unreadable,) = (one for one in found["findings"] if one["kind"] == "unreadable")
+    listed = {os.fsencode(unescaped(path)) for item in unreadable["items"] for path in item["paths"]}
+    assert {b"test/gan/1_fake/" + os.fsencode(name) for name in NAMES} <= listed
+    capsys.readouterr()
+
+
+def test_links_to_folders_in_class_folders_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Following them could bring in the other class, as here, where one leads up."""
+    folder = make_set(tmp_path / "set", 2)
+    (folder / "0_real" / "up").symlink_to("..")
+    (folder / "0_real" / "x.png").symlink_to("../1_fake")
+    (folder / "0_real" / "linked.png").symlink_to("000.png")
+    images = load_set(folder)
+    assert [Path(path).name for path, label in zip(images.paths, images.labels, strict=True) if label == 0] == [
+        "000.png", "001.png", "linked.png"
+    ]  # fmt: skip
+    (line,) = caplog.messages
+    assert "not followed" in line and "0_real/up" in line and "0_real/x.png" in line
+
+
+def test_links_in_a_circle_come_to_an_end(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
+) -> None:
+    root = make_dataroot(tmp_path / "data", ("car",), count=2)
+    for place in (root, root / "train", root / "test", root / "train" / "car", root / "test" / "gan" / "0_real"):
+        for number in range(8):
+            (place / f"loop{number}").symlink_to(place, target_is_directory=True)
+        (place / "nowhere").symlink_to("nowhere")
+    (root / "train" / "there").symlink_to(root / "val")
+    (root / "val" / "back").symlink_to(root / "train")
+    started = time.perf_counter()
+    sets = find_sets(root / "test")
+    assert {(found.key, len(found.paths)) for found in sets} == {("test/gan", 4), ("test/diffusion", 4)}
+    assert any("loop0: not followed, a link to a folder that it lies in" in line for line in caplog.messages)
+    argv = ["--name", "n", "--dataroot", str(root), *TINY, "--niter", "1", "--checkpoints_dir", str(tmp_path / "runs")]
+    assert train.main([*argv, "--classes", "car"]) == 0
+    assert len(rows_of(run_test(trained, root / "test", tmp_path / "out") / "predictions.csv")) == 8
+    check_dataset.main([str(root), "--num_threads", "1"])
+    assert time.perf_counter() - started < 60
+    capsys.readouterr()
+
+
+def test_class_folders_without_images_are_said(trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_dataroot(tmp_path / "data", ("car",), count=2)
+    for place in ("train/cat/0_real", "val/cat/1_fake", "test/empty/0_real"):
+        (root / place).mkdir(parents=True)
+    argv = ["--name", "n", "--dataroot", str(root), *TINY, "--niter", "1", "--checkpoints_dir", str(tmp_path / "runs")]
+    with said() as lines:
+        assert train.main(argv) == 0
+        run_test(trained, root / "test", tmp_path / "out")
+    for place in ("train/cat/0_real", "val/cat/1_fake", "test/empty/0_real"):
+        assert lines.count(f"{root / place}: a class folder without images") == 1
+
+
+@contextmanager
+def said() -> Iterator[list[str]]:
+    """The project's messages, whatever the scripts do to its handlers."""
+    lines: list[str] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        lines.append(record.getMessage())
+        return True
+
+    log.addFilter(note)
+    try:
+        yield lines
+    finally:
+        log.removeFilter(note)
+
+
+def slow_loader(folder: Path, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> ImageLoader:
+    """A loader with two workers; `act` is called in one of them, at 1_fake/010.png."""
+
+    def read(path: str) -> Image.Image:
+        if path.endswith("1_fake/010.png"):
+            act()
+        return read_image(path)
+
+    monkeypatch.setattr("data.datasets.read_image", read)
+    monkeypatch.setattr("data.cores", lambda: 2)
+    return evaluation_loader(load_set(make_set(folder, 20)), Protocol("native"), 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (signal.SIGKILL, "memory ran out"),
+        (signal.SIGSEGV, "crashed"),
+        (signal.SIGBUS, "shared memory"),
+        (None, "status 3"),
+    ],
+)
+def test_a_worker_that_dies_is_one_line(
+    number: int | None, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    act = (lambda: os._exit(3)) if number is None else lambda: os.kill(os.getpid(), number)
+    with pytest.raises(UserError) as caught:
+        list(slow_loader(tmp_path, act, monkeypatch).batches())
+    message = str(caught.value)
+    assert how in message and "--num_threads (0" in message and "/dev/shm" in message and "\n" not in message
+    assert "2 files" in message and "1_fake/010.png, " in message and "1_fake/011.png" in message
+    assert capfd.readouterr().err == ""
+
+
+def test_full_shared_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch loses the batch there, and waits for it for ever."""
+
+    def full(tensor: torch.Tensor) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    loader = slow_loader(tmp_path, lambda: None, monkeypatch)
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(UserError, match="--num_threads: shared memory .* is full"):
+        list(loader.batches())
+
+
+def test_an_error_of_ours_in_a_worker_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("ours")
+
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        list(slow_loader(tmp_path, fail, monkeypatch).batches())
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
+def test_workers_leave_signals_to_their_parent(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others send them is ignored; when the parent closes the loader, or ends them, they end."""
+
+    def from_another() -> None:
+        subprocess.run(["kill", f"-{number}", str(os.getpid())], check=True)
+        time.sleep(0.2)
+
+    loader = slow_loader(tmp_path, from_another, monkeypatch)
+    assert sum(len(batch.labels) for batch in loader.batches()) == 40
+    workers = loader._workers
+    assert len(workers) == 2 and all(worker.is_alive() for worker in workers)
+    workers[0].terminate()
+    workers[0].join(timeout=5)
+    assert workers[0].exitcode == 0
+    del loader._loader
+    gc.collect()
+    workers[1].join(timeout=10)
+    assert workers[1].exitcode == 0
+
+
+GROUP = """
+import signal, sys, time
+from pathlib import Path
+from data import evaluation_loader
+from data.layouts import load_set
+from data.transforms import Protocol
+import data
+data.cores = lambda: 2
+loader = evaluation_loader(load_set(Path(sys.argv[1])), Protocol("native"), 4, 2)
+batches = loader.batches()
+next(batches)
+stopped = []
+signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
+print(*(worker.pid for worker in loader._workers), flush=True)
+while not stopped:
+    time.sleep(0.01)
+print(4 + sum(len(batch.labels) for batch in batches), flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
+def test_a_signal_to_the_group_is_the_parents_and_workers_end_with_it(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", GROUP, str(make_set(tmp_path, 20))]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, **pipes) as process:
+        assert process.stdout is not None and process.stderr is not None
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(workers) == 2
+        os.killpg(process.pid, number)
+        assert process.stdout.readline() == "40\n"  # all came after the signal
+        process.kill()
+        process.wait()
+        until = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < until:
+            time.sleep(0.1)
+        alive = [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+        assert not alive
+        assert not process.stderr.read()
