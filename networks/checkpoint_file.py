@@ -175,10 +175,10 @@ def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
 
 def _first_line(error: Exception) -> str:
     """The first line of a message; of PyTorch's refusals the line that says what was refused, without the advice to load it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    refused = [line for line in lines if line.startswith("WeightsUnpickler error: ")]
-    others = [line for line in lines if not line.startswith(("Weights only load failed", "(1)", "(2)"))]
-    text = [*refused, *others, ""][0].removeprefix("WeightsUnpickler error: ")[:300]
+    advice, refused, text = str(error).partition("WeightsUnpickler error:")
+    if not refused:
+        text = advice.partition("\n")[2] if advice.startswith("Weights only load failed") else advice
+    text = next((line.strip() for line in text.splitlines() if line.strip()), "")[:300]
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
