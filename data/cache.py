@@ -1,7 +1,7 @@
 """Pictures decoded once: uint8 pixels of a list of files under a protocol's first half, in one memory-mapped file.
 
 A cache lies in its own folder below the one that the user names, called after a digest of the files (path, size, time of
-change) and of what was done to them: changed files or another resize make another cache. Files in it:
+change, permission) and of what was done to them: changed files or another resize make another cache. Files in it:
 
     about.json  what it holds     lock        held by the process that builds
     pixels.bin  one picture after the other, [3, H, W] each
@@ -114,7 +114,7 @@ def _about(paths: Sequence[str], protocol: Protocol) -> dict[str, Any]:
     for path in paths:
         try:
             found = os.stat(path)
-            state = f"{found.st_size} {found.st_mtime_ns}"
+            state = f"{found.st_size} {found.st_mtime_ns} {os.access(path, os.R_OK)}"
         except OSError:
             state = "missing"
         digest.update(os.fsencode(os.path.abspath(path)) + b"\0" + state.encode() + b"\0")

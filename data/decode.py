@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base as Tag
+from PIL.TiffImagePlugin import TiffImageFile
 
 from util import printable
 
@@ -75,7 +76,7 @@ def open_image(path: str) -> Iterator[Image.Image]:
 def _require_limit(image: Image.Image) -> None:
     """Raises UnreadableImage where a header promises more pixels than Pillow's limit, in the picture or in one TIFF tile."""
     limit = Image.MAX_IMAGE_PIXELS
-    tags = getattr(image, "tag_v2", {})
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     tile = tags.get(Tag.TileWidth, 1), tags.get(Tag.TileLength, 1)
     for width, height in (image.size, tile):
         if limit is not None and width * height > limit:
@@ -84,8 +85,10 @@ def _require_limit(image: Image.Image) -> None:
 
 def _as_stored(image: Image.Image) -> Image.Image:
     """The picture without the turn that Pillow gives to TIFF files, and to no others, by their orientation."""
-    if image.format != "TIFF":
+    if not isinstance(image, TiffImageFile):
         return image
+    if 12 in image.tag_v2.get(Tag.BitsPerSample, ()):  # Pillow gives them as 16 bits, nearly black
+        raise UnreadableImage("12 bits per pixel")
     image.getexif()[Tag.Orientation] = 1
     return image.copy()  # its size is that of its pixels
 

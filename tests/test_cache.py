@@ -17,6 +17,7 @@ from PIL import Image
 
 from data import create_dataloader, evaluation_loader
 from data.cache import PixelCache, estimated_bytes, open_cache
+from data.decode import UnreadableImage
 from data.image_sets import list_images
 from data.layouts import load_set
 from data.transforms import Augmentation, Protocol
@@ -96,6 +97,27 @@ def test_a_changed_file_or_resize_makes_another_cache(tmp_path: Path) -> None:
     for plain, cached in zip(everything(root, None), everything(root, tmp_path / "cache"), strict=True):
         assert torch.equal(plain, cached)
     assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_a_file_that_may_be_read_again_is_no_longer_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = list_images(make_set(tmp_path / "x", 1))
+    with monkeypatch.context() as forbidden:
+        forbidden.setattr("data.cache.os.access", lambda path, mode: path != paths[0])
+        forbidden.setattr("data.cache.read_image", _forbidden)
+        cache = open_cache(tmp_path / "cache", paths, Protocol("native"))
+    assert cache is not None and cache.problem(0) == "Permission denied"
+    cache = open_cache(tmp_path / "cache", paths, Protocol("native"))
+    assert cache is not None and cache.problem(0) is None
+
+
+def _forbidden(path: str) -> Image.Image:
+    raise UnreadableImage("Permission denied")
+
+
+def test_a_pipe_does_not_keep_the_estimate_waiting(tmp_path: Path) -> None:
+    make_set(tmp_path / "x", 1, size=64)
+    os.mkfifo(tmp_path / "x" / "0_real" / "pipe.png")
+    assert estimated_bytes(list_images(tmp_path / "x"), Protocol("native")) == 3 * 3 * 64 * 64
 
 
 def test_random_resizing_is_not_cached(dataroot: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -233,6 +233,7 @@ LEFT_OUT = {
     "icon": (encoded(Image.fromarray(NOISE), "ICO"), "no picture in one of the formats"),
     "32-bit integers": (encoded(Image.fromarray(WIDE.astype(np.int32)), "TIFF"), "integer pixels.*no defined range"),
     "32-bit floats": (encoded(Image.fromarray(FLOATS), "TIFF"), "floating-point pixels have no defined range"),
+    "12-bit grey": (tiff(2, 1, bytes(3), depth=12), "12 bits per pixel"),
     "half a PNG": (encoded(Image.fromarray(NOISE), "PNG")[:1500], "damaged: .*truncated"),
     "half a JPEG": (encoded(Image.fromarray(NOISE), "JPEG")[:900], "damaged: .*truncated"),
     "half a WebP": (encoded(Image.fromarray(NOISE), "WEBP")[:300], "damaged"),
