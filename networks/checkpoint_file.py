@@ -178,7 +178,7 @@ def _first_line(error: Exception) -> str:
     advice, refused, text = str(error).partition("WeightsUnpickler error:")
     if not refused:
         text = advice.partition("\n")[2] if advice.startswith("Weights only load failed") else advice
-    text = next((line.strip() for line in text.splitlines() if line.strip()), "")[:300]
+    text = next((line.strip() for line in text.splitlines() if line.strip()), "").partition(" In PyTorch")[0][:300]
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 

@@ -428,7 +428,10 @@ def check_checkpoint(path: Path, number: int) -> str:
         return use(path, number)
     except UserError as error:
         text = printable(str(error))  # as `util.run_script` prints it
-        require("weights_only" not in text, f"advice to run what is in the file: {text}"[:300])
+        require(
+            "trust" not in text and "Re-running" not in text and "file an issue" not in text,
+            f"advice to run what is in the file: {text}"[:300],
+        )
         require(len(text) < LONGEST, f"a message of {len(text)} characters: {text[:200]}")
         require(number >= len(files()) + len(forms()), f"an undamaged file is refused: {text}")
         return f"refused: {kind_of(text.replace(str(path), '').removeprefix('--model_path :').strip())}"

@@ -28,8 +28,6 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 MIB = 2**20
-SAMPLE_EVERY = 200
-"""Cases between two looks at a process' memory and open files."""
 
 
 class Failed(AssertionError):
@@ -55,7 +53,8 @@ class Kind:
         write: (seed, number, folder) -> file; called in the child, in a folder of the case's own.
         check: file -> outcome, 'read' or 'left out: why'; raises Failed, or anything else, for what may not happen.
         seconds, mib: limits of one case, of memory beyond what the process had before it.
-        growth_mib: limit of what the process' memory grows by over all its cases.
+        growth_mib: limit of what the process' memory grows by over all its cases, looked at, with its open files, every
+            `look_every` cases.
     """
 
     name: str
@@ -64,6 +63,7 @@ class Kind:
     seconds: float = 20.0
     mib: float = 1024.0
     growth_mib: float = 64.0
+    look_every: int = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _child(kind: Kind, seed: int, folder: Path, connection: Connection) -> None:
         case = _run_case(kind, seed, number, folder / "case")
         done += 1
         resident = None
-        if done % SAMPLE_EVERY == 0:
+        if done % kind.look_every == 0:
             resident = _resident_after_trimming()
             if _open_files() > files and not case.failure:
                 case = dataclasses.replace(case, failure=f"{_open_files() - files} files left open")
