@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo demo-first demo-second test test-all fuzz coverage check format bench bench-gpu clean
+.PHONY: help install lock demo demo-first demo-second test test-all soak fuzz coverage check format bench bench-gpu clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -71,6 +71,9 @@ coverage: $(VENV)/.installed-dev ## run the tests and list the lines that none o
 	$(RUN) -m coverage run -m pytest
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
+
+soak: $(VENV)/.installed-dev ## kill trainings hundreds of times and see that they end as if they had been left alone (half an hour)
+	$(RUN) -m tests.kill_checks --kills 400
 
 check: $(VENV)/.installed-dev ## format, lint and types, without changing anything
 	$(RUN) -m ruff format --check .

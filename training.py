@@ -10,6 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -179,12 +180,13 @@ class Run:
         loader.sampler.set_epoch(epoch, start=trainer.batch * opt.batch_size)
         name = f"epoch {epoch + 1}/{opt.niter}"
         steps, no_bar = loader.steps(trainer.device), parallel.no_bar()
+        batches = trainer.batch + len(loader)
         bar = tqdm(steps, total=len(loader), desc=name, leave=False, unit="batch", disable=no_bar)
         for step in bar:
             for batch in step or self.empty_part:
                 self._train_batch(batch)
             trainer.batch += 1
-            if trainer.at_window_end:
+            if trainer.at_window_end and trainer.batch < batches:  # after the last, the epoch's end is logged and saved
                 self._save_or_stop(stop)
         trainer.finish_window()
         trainer.epoch, trainer.batch = epoch + 1, 0
@@ -230,7 +232,8 @@ class Run:
         if not seen:
             return
         logits, labels = (torch.cat(column).flatten().numpy() for column in zip(*seen, strict=True))
-        warning = label_warning(labels, logits, validation)
+        finite = np.isfinite(logits)  # steps that were left out
+        warning = label_warning(labels[finite], logits[finite], validation)
         if warning and warning[:10] != self._warned:
             log.warning("%s", warning)
             self._warned = warning[:10]

@@ -277,6 +277,7 @@ class Trainer:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that numbers depend on."""
+    """Versions of the libraries that numbers depend on, and what their last digits depend on: instructions and threads."""
     modules = {"torch": torch, "torchvision": torchvision, "numpy": numpy, "pillow": PIL}
-    return {name: str(module.__version__) for name, module in modules.items()}
+    found = {name: str(module.__version__) for name, module in modules.items()}
+    return found | {"cpu": torch.backends.cpu.get_cpu_capability(), "threads": str(torch.get_num_threads())}

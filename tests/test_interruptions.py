@@ -1,0 +1,199 @@
+"""Trainings that end too early, in every way, and go on as if they had not."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import train
+from evaluation.monitor import Monitor
+from networks.checkpoint_file import read_checkpoint
+from networks.run_folder import lock
+from stopping import Stopped, StopRequest
+from tests.conftest import REPOSITORY
+from tests.kill_checks import VARIANTS, outcome
+from tests.test_scripts import only, train_argv
+from util import UserError, log, start_logging
+
+
+def killed(kills: int, seed: int) -> str:
+    command = [sys.executable, "-m", "tests.kill_checks", "--kills", str(kills), "--seed", str(seed)]
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_killed_trainings_end_equal() -> None:
+    assert "trainings compared" in killed(len(VARIANTS), seed=1)
+
+
+@pytest.mark.slow
+def test_trainings_killed_many_times_end_equal() -> None:
+    assert "trainings compared" in killed(40, seed=2)
+
+
+@pytest.fixture(scope="module")
+def whole(dataroot: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a training of three epochs that is left alone ends with."""
+    place = tmp_path_factory.mktemp("whole")
+    train.main(train_argv(dataroot, place, "run", "--niter", "3"))
+    return outcome(only(place, "run_*"))
+
+
+def stopped_in_validation(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
+    """Run a training that ends in its second validation."""
+    real, calls = Monitor.validate, []
+
+    def validate(self: Monitor, *args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "validate", validate)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(argv)
+
+
+def test_an_epoch_that_was_not_validated_is_validated_first(
+    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+) -> None:
+    argv = train_argv(dataroot, tmp_path, "run", "--niter", "3")
+    stopped_in_validation(monkeypatch, argv)
+    values = read_checkpoint(only(tmp_path, "run_*") / "model_epoch_last.pth")
+    assert values["epoch"] == 2 and values["validated_step"] < values["step"]
+    train.main([*argv, "--continue_train"])
+    assert outcome(only(tmp_path, "run_*")) == whole
+
+
+@pytest.mark.parametrize("damage", ("cut", "changed", "missing"))
+def test_the_checkpoint_before_a_damaged_one_is_taken(
+    damage: str, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+) -> None:
+    argv = train_argv(dataroot, tmp_path, "run", "--niter", "3")
+    stopped_in_validation(monkeypatch, argv)
+    folder = only(tmp_path, "run_*")
+    last = folder / "model_epoch_last.pth"
+    content = last.read_bytes()
+    last.unlink()  # the file has another name, which stays as it is
+    if damage != "missing":
+        middle = len(content) // 2
+        changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        last.write_bytes(content[:middle] if damage == "cut" else changed)
+    train.main([*argv, "--continue_train"])
+    text = (folder / "log.log").read_text()
+    assert "going on from the one before it" in text and "after epoch 1" in text
+    assert (folder / "damaged_model_epoch_last.pth").exists() == (damage != "missing")
+    assert outcome(folder) == whole
+
+
+def test_without_a_whole_checkpoint_nothing_is_overwritten(dataroot: Path, tmp_path: Path) -> None:
+    argv = train_argv(dataroot, tmp_path, "run", "--niter", "1")
+    train.main(argv)
+    folder = only(tmp_path, "run_*")
+    for path in folder.glob("*last.pth"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="--continue_train .*damaged, refused"):
+        train.main([*argv, "--continue_train", "--niter", "2"])
+    assert {path.read_bytes() for path in folder.glob("*last.pth")} == {b"damaged"}
+
+
+@pytest.mark.parametrize("call", ("fsync", "replace"))
+def test_a_disk_that_fills_up_stops_with_the_last_good_checkpoint(
+    call: str, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+) -> None:
+    argv = train_argv(dataroot, tmp_path, "run", "--niter", "3")
+    real = getattr(os, call)
+
+    def full(*args: Any, **kwargs: Any) -> Any:
+        if list(tmp_path.glob("run_*/model_epoch_best.pth")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(
+            UserError, match="No space left on device.; training stops. The last good.*of step 2"
+        ) as error:
+            train.main(argv)
+    assert "\n" not in str(error.value)
+    train.main([*argv, "--continue_train"])
+    assert outcome(only(tmp_path, "run_*")) == whole
+
+
+def test_a_folder_deleted_in_training_ends_it_with_one_line(
+    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Monitor.validate
+
+    def validate(self: Monitor, *args: Any) -> Any:
+        shutil.rmtree(only(tmp_path, "run_*"))
+        return real(self, *args)
+
+    monkeypatch.setattr(Monitor, "validate", validate)
+    with pytest.raises(UserError, match="cannot be written .No such file.*Nothing had been saved yet"):
+        train.main(train_argv(dataroot, tmp_path, "run", "--niter", "3"))
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(dataroot: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run_2026_01_02_03_04_05"
+    (folder / ".lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="run_2026_01_02_03_04_05: cannot be written"):
+        train.main(train_argv(dataroot, tmp_path, "run", "--continue_train"))
+
+
+def test_a_second_process_in_a_folder_is_refused(dataroot: Path, tmp_path: Path) -> None:
+    argv = train_argv(dataroot, tmp_path, "run", "--niter", "1")
+    train.main(argv)
+    folder = only(tmp_path, "run_*")
+    before = (folder / "log.log").read_bytes()
+    command = [sys.executable, str(REPOSITORY / "train.py"), *argv, "--continue_train", "--niter", "2"]
+    with lock(folder):
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ran.returncode == 2
+        assert f"error: {folder}: process {os.getpid()} on " in ran.stderr and "trains there" in ran.stderr
+        assert (folder / "log.log").read_bytes() == before
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_the_first_signal_is_noted_and_the_second_ends() -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.number == signal.SIGTERM
+        with pytest.raises(Stopped) as end:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert end.value.code == 130
+        with pytest.raises(Stopped) as end, stop.at_once():
+            raise AssertionError("a signal came before")
+        assert end.value.code == 143
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_signal_ends_at_once_where_it_may() -> None:
+    with StopRequest() as stop, pytest.raises(Stopped) as end, stop.at_once():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert end.value.code == 143
+
+
+def test_sigterm_ends_every_script_with_143(tmp_path: Path) -> None:
+    code = "import os, signal, util; util.run_script(lambda: os.kill(os.getpid(), signal.SIGTERM))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ran.returncode == 143 and ran.stderr.strip() == "ended by SIGTERM"
+
+
+def test_a_log_file_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture) -> None:
+    start_logging(Path("/dev/full"))
+    log.info("one")
+    log.info("two")
+    printed = capsys.readouterr()
+    assert printed.out.split() == ["one", *["/dev/full:", "cannot", "be", "written"], *printed.out.split()[5:-1], "two"]
+    assert printed.out.count("cannot be written") == 1 and "Traceback" not in printed.err
+    start_logging()
