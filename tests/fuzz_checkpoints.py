@@ -7,6 +7,7 @@ import json
 import pickle
 import pickletools
 import random
+import re
 import struct
 import tarfile
 import zipfile
@@ -92,9 +93,18 @@ def files() -> dict[str, bytes]:
         found[name] = buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
-    torch.save(forms()["bare"], buffer, _use_new_zipfile_serialization=False)
-    found["bare, not zipped"] = buffer.getvalue()
+    found["bare, not zipped"] = not_zipped(forms()["bare"])
     return found
+
+
+def not_zipped(weights: dict[str, Tensor]) -> bytes:
+    """The format of PyTorch 0.1.10 to 1.5, with one storage under a fixed name: PyTorch takes addresses, and their order."""
+    memory = torch.cat([value.float().flatten() for value in weights.values()])
+    parts = memory.split([value.numel() for value in weights.values()])
+    views = {name: part.view(value.shape) for (name, value), part in zip(weights.items(), parts, strict=True)}
+    buffer = io.BytesIO()
+    torch.save(views, buffer, _use_new_zipfile_serialization=False)
+    return re.sub(rb"X[\x08-\x14]\0\0\0\d{8,20}(?=[q\x8a-\x8b(Kr])", text_pickle("0" * 12), buffer.getvalue())
 
 
 # what can happen to bytes

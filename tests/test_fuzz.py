@@ -45,7 +45,9 @@ def test_damaged_files_are_read_or_refused() -> None:
 def test_a_case_is_the_same_every_time(tmp_path: Path) -> None:
     undamaged = len(seeds()) + len(foreign())
     cases = [image_case(3, number)[1] for number in range(undamaged, undamaged + 50)]
+    seeds.cache_clear()
     assert cases == [image_case(3, number)[1] for number in range(undamaged, undamaged + 50)]
+    assert [image_case(3, number)[1] for number in range(len(seeds()))] == list(seeds().values())
     assert len({image_case(seed, undamaged)[1] for seed in range(20)}) > 15
 
     def checkpoints(folder: Path) -> list[bytes]:
