@@ -3,7 +3,8 @@
 python -m tests.fuzz --images 100000 --checkpoints 2000 --minutes 10 --seed 0
 python -m tests.fuzz --seed 0 --only image:1234 --output DIR        # one case again; its file is written to DIR
 
-Every case follows from (seed, number) and the installed versions of Pillow and PyTorch (code in a checkpoint names its folder, too). Ends with status 1 after failures.
+Every case follows from (seed, number) and the installed versions of Pillow and PyTorch (code in a checkpoint also names the
+folder of its file). Ends with status 1 after failures.
 """
 
 import argparse
