@@ -33,7 +33,8 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
     """Test the last checkpoint on --test_dataroot; the results lie in the run folder."""
     loaded = parallel.by_first(lambda: load_model(checkpoint_path(folder, "last")))
     dataroot, sets = parallel.by_first(lambda: find_test_sets(opt.test_dataroot))
-    shared = {name: getattr(opt, name) for name in ("batch_size", "num_threads", "gpu_ids", "precision", "cache")}
+    names = ("batch_size", "num_threads", "gpu_ids", "precision", "cache", "on_bad_image")
+    shared = {name: getattr(opt, name) for name in names}
     first = parallel.rank() == 0
     with memory_advice(opt.batch_size):
         run = run_test(loaded, dataroot, sets, TestOptions(**shared), format_leaks(sets) if first else None)

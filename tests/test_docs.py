@@ -19,7 +19,8 @@ def test_linked_files_are_in_the_repository() -> None:
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.split()
-    headings = {"#" + title.lower().replace(" ", "-") for title in re.findall("^##+ (.*)$", README, re.MULTILINE)}
+    titles = [re.sub(r"[^\w -]", "", title.lower()) for title in re.findall("^##+ (.*)$", README, re.MULTILINE)]
+    headings = {"#" + title.replace(" ", "-") for title in titles}
     assert links
     assert set(links) <= {*tracked, *headings}
 

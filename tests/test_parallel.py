@@ -193,7 +193,8 @@ def test_torchrun_train(data: Path, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     (run,) = (tmp_path / "checkpoints").iterdir()
     names = {path.name for path in run.iterdir()}
-    assert names == {"opt.txt", "log.log", "train", "val", "model_epoch_last.pth", "model_epoch_best.pth", "results"}
+    checkpoints = {"model_epoch_last.pth", "previous_model_epoch_last.pth", "model_epoch_best.pth"}
+    assert names == {"opt.txt", "log.log", "train", "val", "results", ".lock"} | checkpoints
     log = (run / "log.log").read_text()
     for line in ("run folder", "step 1: training loss", "epoch 1/1", "was left out", "left out 1 files", "written: "):
         assert log.count(line) == 1 and ran.stdout.count(line) == 1, line

@@ -24,6 +24,7 @@ from evaluation.metrics import LABELS, binary_metrics
 from evaluation.names import escaped
 from evaluation.runs import TestRun, read_predictions, read_run, write_predictions
 from evaluation.tables import latex_tables, markdown_tables, text_report
+from networks.checkpoint_file import save_checkpoint
 from tests.conftest import make_set
 from tests.run_files import make_run, scored_set, with_accuracy, write_run
 from tools import recompute
@@ -407,9 +408,9 @@ def test_a_file_that_sets_share_counts_once_in_all_images_together() -> None:
 
 def test_scores_that_are_no_numbers_are_left_out_and_said(trained: Path, dataroot: Path, tmp_path: Path) -> None:
     values = torch.load(trained / "model_epoch_last.pth")
-    values["model_state_dict"]["classifier.weight"][:] = float("nan")
-    torch.save(values, tmp_path / "nan.pth")
-    argv = ["--model_path", str(tmp_path / "nan.pth"), "--dataroot", str(dataroot / "test"), "--num_threads", "0"]
+    values["model_state_dict"]["classifier.weight"][:] = 3e38  # finite, as weights have to be, but their sums are not
+    save_checkpoint(tmp_path / "huge.pth", values)
+    argv = ["--model_path", str(tmp_path / "huge.pth"), "--dataroot", str(dataroot / "test"), "--num_threads", "0"]
     with pytest.raises(UserError, match="none of its images"):
         test_script.main([*argv, "--results_dir", str(tmp_path / "out"), "--gpu_ids", "-1"])
 
