@@ -37,6 +37,7 @@ def save_checkpoint(path: Path, values: dict[str, Any], keep_previous: bool = Fa
         OSError: it cannot be written; what was there is untouched.
     """
     values = _on_cpu(values) | {"format": FORMAT}
+    values.pop("digest", None)  # of a checkpoint that was read and changed
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
