@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,7 +180,8 @@ def _first_line(error: Exception) -> str:
     advice, refused, text = str(error).partition("WeightsUnpickler error:")
     if not refused:
         text = advice.partition("\n")[2] if advice.startswith("Weights only load failed") else advice
-    text = next((line.strip() for line in text.splitlines() if line.strip()), "").partition(" In PyTorch")[0][:300]
+    text = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    text = re.split(" In PyTorch | Please use ", text)[0][:300]
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
