@@ -1,14 +1,9 @@
 """From a list of files to batches of tensors; files that cannot be read are left out and reported, never scored."""
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 import numpy as np
@@ -24,15 +19,8 @@ from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation
 from data.samplers import EpochSampler, ProcessBatches, SampleKey
 from data.transforms import Protocol
+from data.workers import WORKER_ADVICE, WatchedLoader, heed_only_the_parent
 from util import UserError, log, printable
-
-DEATHS: dict[int, str] = {
-    signal.SIGKILL: "was killed (usually because memory ran out)",
-    signal.SIGBUS: "ended with a bus error (usually because shared memory, /dev/shm, is full)",
-    signal.SIGSEGV: "crashed (usually in the decoder of a damaged file)",
-}
-"""What the signals that end a worker mean."""
-WORKER_ADVICE = "a lower --num_threads (0: no such processes) or --batch_size, or a larger /dev/shm, may help"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,24 +137,6 @@ def collate(files: list[list[Sample]]) -> LoadedBatch:
     return LoadedBatch(groups, [(s.index, s.variant, s.problem) for s in samples if s.pixels is None])
 
 
-def heed_only_the_parent(worker: int) -> None:
-    """Let a worker ignore Ctrl-C, and SIGTERM unless its parent sends it: what a signal to all processes does, the parent decides.
-
-    A worker ends when its parent closes the loader, ends the worker, or is gone.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for crash in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE):
-        signal.signal(crash, signal.SIG_DFL)  # instead of PyTorch's, which prints; the parent says it
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_when_told, daemon=True).start()
-
-
-def _end_when_told() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
-
-
 class ImageLoader:
     """Iterates over (images [B, 3, H, W], labels [B]) pairs; `batches()` adds the indices, `left_out` the files without a score.
 
@@ -195,7 +165,6 @@ class ImageLoader:
         files = max(parallel.world_size(), batch_size // len(dataset.variants))
         if num_workers:
             dataset.under_way = torch.full((num_workers, 1 + files), -1).share_memory_()
-        self._workers: list[BaseProcess] = []
         self._loader: DataLoader[list[Sample]] = DataLoader(
             dataset,
             batch_sampler=ProcessBatches(sampler, files, parallel.rank(), parallel.world_size()),
@@ -206,6 +175,7 @@ class ImageLoader:
             worker_init_fn=heed_only_the_parent,
             generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global one
         )
+        self.watched = WatchedLoader(self._loader, dataset.paths, dataset.under_way)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -243,45 +213,12 @@ class ImageLoader:
         return ahead(self._steps(), torch.device(device))
 
     def _steps(self) -> Iterator[list[Batch]]:
-        for loaded in self._loaded():
+        for loaded in self.watched:
             if loaded.no_room:
                 raise UserError(f"--num_threads: shared memory (/dev/shm) is full; {WORKER_ADVICE}")
             for index, variant, why in loaded.left_out:
                 self.leave_out(self.dataset.paths[index], why, variant)
             yield [Batch(*group) for group in loaded.groups]
-
-    def _loaded(self) -> Iterator[LoadedBatch]:
-        """What the DataLoader gives; a worker that died ends it with a UserError."""
-        on_main_thread = threading.current_thread() is threading.main_thread()
-        handler, before = signal.getsignal(signal.SIGCHLD), set(multiprocessing.active_children())
-        try:
-            loading = iter(self._loader)
-            if (
-                on_main_thread and handler is not None
-            ):  # PyTorch's handler would raise wherever this process is; a dead worker is missed below
-                signal.signal(signal.SIGCHLD, handler)
-            self._workers += set(multiprocessing.active_children()) - before
-            yield from loading
-        except Exception as error:
-            ending = wait(
-                [worker.sentinel for worker in self._workers], timeout=1
-            )  # connections close before a process ends
-            for worker in self._workers:
-                if worker.sentinel in ending:
-                    worker.join(timeout=1)
-            dead = [worker for worker in self._workers if worker.exitcode is not None]
-            if not dead:
-                raise
-            raise UserError(self._about_dead(dead[0])) from error
-
-    def _about_dead(self, worker: BaseProcess) -> str:
-        """Why a worker may have died, what it was loading, and what may help."""
-        rows = [] if self.dataset.under_way is None else self.dataset.under_way.tolist()
-        files = [self.dataset.paths[i] for pid, *row in rows if pid == worker.pid for i in row if i >= 0]
-        named = ", ".join(printable(path) for path in files[:3])
-        loading = f"{len(files)} files of its batch yet to load, first {named}" if files else "no file being loaded"
-        how = DEATHS.get(-(worker.exitcode or 0), f"ended with status {worker.exitcode}")
-        return f"--num_threads: a process that loads images {how}, with {loading}; {WORKER_ADVICE}"
 
     def leave_out(self, path: str, why: str, variant: int = 0) -> None:
         """Note, once, that a file has no score in a variant, and why.

@@ -67,9 +67,7 @@ def open_image(path: str) -> Iterator[Image.Image]:
         raise UnreadableImage(f"no picture in one of the formats that are read: {', '.join(FORMATS)}")
     except UnreadableImage:
         raise
-    except (
-        Exception
-    ) as error:  # on damaged bytes decoders raise nearly anything: KeyError, struct.error, zlib.error, ...
+    except Exception as error:  # on damaged bytes decoders raise nearly anything, from KeyError to struct.error
         raise UnreadableImage(_reason(error, path)) from None
 
 

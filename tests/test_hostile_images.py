@@ -723,7 +723,7 @@ def test_workers_leave_signals_to_their_parent(number: int, tmp_path: Path, monk
 
     loader = slow_loader(tmp_path, from_another, monkeypatch)
     assert sum(len(batch.labels) for batch in loader.batches()) == 40
-    workers = loader._workers
+    workers = loader.watched.workers
     assert len(workers) == 2 and all(worker.is_alive() for worker in workers)
     workers[0].terminate()
     workers[0].join(timeout=5)
@@ -748,7 +748,7 @@ next(batches)
 stopped = []
 signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
 signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
-print(*(worker.pid for worker in loader._workers), flush=True)
+print(*(worker.pid for worker in loader.watched.workers), flush=True)
 while not stopped:
     time.sleep(0.01)
 print(4 + sum(len(batch.labels) for batch in batches), flush=True)
