@@ -44,17 +44,28 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._at_once or self.number is not None:
-            raise Stopped(number)
+        at_once = self._at_once or self.number is not None
         self.number = number
+        if at_once:
+            raise Stopped(number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A block that a signal ends where it is, and that does not begin after one."""
+        """A block that a signal ends where it is, and that does not begin after one.
+
+        Python drops what is raised while it runs a destructor: then the block ends with its next error, or at its end.
+        """
         self._at_once = True
         try:
-            if self.number is not None:
-                raise Stopped(self.number)
+            self._require_none()
             yield
+        except Exception:
+            self._require_none()
+            raise
         finally:
             self._at_once = False
+        self._require_none()
+
+    def _require_none(self) -> None:
+        if self.number is not None:
+            raise Stopped(self.number)

@@ -29,6 +29,7 @@ def heed_only_the_parent(worker: int) -> None:
     A worker ends when its parent closes the loader, ends the worker, or is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for crash in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE):
         signal.signal(crash, signal.SIG_DFL)  # instead of PyTorch's, which prints; the parent says it
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -69,9 +70,16 @@ class WatchedLoader:
             raise UserError(self._about(dead[0])) from error
 
     def _started(self) -> Iterator[Any]:
-        """The loader's iterator, without the handler that PyTorch leaves behind, which would raise wherever this process is."""
+        """The loader's iterator, without the handler that PyTorch leaves behind, which would raise wherever this process is.
+
+        Signals wait until the workers have been started, which inherit that: one that comes then would end a worker.
+        """
         handler, before = signal.getsignal(signal.SIGCHLD), set(multiprocessing.active_children())
-        iterator = iter(self.loader)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            iterator = iter(self.loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threading.current_thread() is threading.main_thread() and handler is not None:
             signal.signal(signal.SIGCHLD, handler)  # a dead worker is missed when its batch does not come
         self.workers += set(multiprocessing.active_children()) - before

@@ -728,7 +728,7 @@ def test_workers_leave_signals_to_their_parent(number: int, tmp_path: Path, monk
     workers[0].terminate()
     workers[0].join(timeout=5)
     assert workers[0].exitcode == 0
-    del loader._loader
+    del loader
     gc.collect()
     workers[1].join(timeout=10)
     assert workers[1].exitcode == 0
