@@ -84,7 +84,8 @@ def misbehave(path: Path, number: int) -> str:
             path.write_bytes(b"x" * 100)
         case 6:
             with mmap.mmap(-1, 200 * 2**20) as block:  # not from memory that was freed before
-                block.write(bytes(len(block)))
+                for _ in range(200):
+                    block.write(bytes(2**20))
         case 7:
             raise Failed("a wrong result")
     return "fine"
