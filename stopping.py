@@ -44,8 +44,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        at_once = self._at_once or self.number is not None
-        self.number = number
+        at_once, self.number = self._at_once or self.number is not None, self.number or number
         if at_once:
             raise Stopped(number)
 
