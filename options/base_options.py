@@ -99,6 +99,10 @@ class BaseOptions:
             SystemExit: status 2 after one line that names the flag, the value and what would be right.
         """
         parser = self.parser()
+        argv = sys.argv[1:] if argv is None else argv
+        for word in argv:
+            if word.startswith("--") and word.endswith("=--"):  # of which argparse makes no value
+                parser.error(f"argument {word.removesuffix('=--')}: -- is no value")
         words, unknown = parser.parse_known_args(argv)
         if unknown:
             parser.error(self._unknown_flag(parser, unknown))

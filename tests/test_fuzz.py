@@ -130,8 +130,6 @@ def command_lines(options: type[BaseOptions]) -> st.SearchStrategy[list[str]]:
     names = [name for action in options.parser()._actions for name in action.option_strings]
     odd = st.sampled_from([*names, "--batchsize", "--l", "stray"])
     pair = st.tuples(odd, st.sampled_from(WORDS)).flatmap(lambda p: st.sampled_from([list(p), ["=".join(p)], [p[0]]]))
-    # argparse of Python 3.11 takes "--" out of "--flag=--", and the value is no text
-    pair = pair.filter(lambda words: not words[0].endswith("=--"))
     fitting = st.sampled_from(dataclasses.fields(options)).flatmap(fitting_words)
     return st.lists(st.one_of(fitting, fitting, fitting, pair), max_size=6).map(lambda parts: sum(parts, []))
 
