@@ -29,7 +29,8 @@ class Predictions:
 
     Args:
         indices: [N] into the loader's paths. labels: [N], 0 real, 1 generated. logits: [N]. attention_weights: [N, S],
-            None for models without attention. left_out: path -> reason.
+            None for models without attention. left_out: path -> reason. branch_logits: [N, S], each branch's logit without
+            bias (see `AttentionMultiScaleNPR.forward`), None for models without attention.
     """
 
     indices: NDArray
@@ -37,6 +38,7 @@ class Predictions:
     logits: NDArray
     attention_weights: NDArray | None
     left_out: dict[str, str]
+    branch_logits: NDArray | None = None
 
     @property
     def scores(self) -> NDArray:
@@ -83,7 +85,7 @@ def predict_variants(
     model.eval()
     run = forward if forward is not None else model
     said: list[tuple[NDArray, ...]] = []
-    computing: deque[tuple[tuple[torch.Tensor | None, ...], Any]] = deque()
+    computing: deque[tuple[tuple[torch.Tensor, ...], Any]] = deque()
     total = parallel.share_of(len(loader.dataset) * len(loader.left_out_of))
     with tqdm(
         total=total, desc=progress, disable=parallel.no_bar() if progress else True, leave=False, unit="image"
@@ -97,10 +99,10 @@ def predict_variants(
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 images = batch.pixels if forward is not None else loader.images(batch, device)
                 if isinstance(model, AttentionMultiScaleNPR):
-                    output, weights = run(images, return_attention=True)
+                    output, *attention = run(images, return_branches=True)
                 else:
-                    output, weights = run(images), None
-            found = (batch.variants, batch.indices, batch.labels, *_on_the_way(output.flatten(), weights))
+                    output, attention = run(images), []
+            found = (batch.variants, batch.indices, batch.labels, *_on_the_way(output.flatten(), *attention))
             computing.append((found, device.type == "cuda" and torch.cuda.current_stream(device).record_event()))
             if len(computing) > 1:  # a GPU still computes these: take what it has done before
                 said.append(_finite(loader, *computing.popleft()))
@@ -113,13 +115,13 @@ def predict_variants(
     return [_collect(said, variant, dict(left_out)) for variant, left_out in enumerate(loader.left_out_of)]
 
 
-def _on_the_way(*outputs: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+def _on_the_way(*outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Outputs whose copy from a GPU to pinned memory has been asked for; elsewhere as they are."""
-    return tuple(output if output is None else output.to("cpu", non_blocking=True) for output in outputs)
+    return tuple(output.to("cpu", non_blocking=True) for output in outputs)
 
 
-def _finite(loader: ImageLoader, columns: tuple[torch.Tensor | None, ...], copied: Any) -> tuple[NDArray, ...]:
-    """Variants, indices, labels, logits and attention of one batch as arrays, without images whose logit is not finite.
+def _finite(loader: ImageLoader, columns: tuple[torch.Tensor, ...], copied: Any) -> tuple[NDArray, ...]:
+    """Variants, indices, labels, logits, attention and branch logits of one batch, without images whose logit is not finite.
 
     Args:
         copied: event of a GPU after which the columns lie in memory; False for none.
@@ -133,9 +135,9 @@ def _finite(loader: ImageLoader, columns: tuple[torch.Tensor | None, ...], copie
     return tuple(column[finite] for column in found)
 
 
-def _arrays(*tensors: torch.Tensor | None) -> tuple[NDArray, ...]:
+def _arrays(*tensors: torch.Tensor) -> tuple[NDArray, ...]:
     """Copies: a tensor from a worker keeps a file of shared memory open for as long as it lives."""
-    return tuple((t.float() if t.is_floating_point() else t).cpu().numpy().copy() for t in tensors if t is not None)
+    return tuple((t.float() if t.is_floating_point() else t).cpu().numpy().copy() for t in tensors)
 
 
 def _collect(said: list[tuple[NDArray, ...]], variant: int, left_out: dict[str, str]) -> Predictions:
@@ -147,7 +149,8 @@ def _collect(said: list[tuple[NDArray, ...]], variant: int, left_out: dict[str, 
     chosen = np.flatnonzero(variants == variant)
     chosen = chosen[indices[chosen].argsort()]
     labels, logits, *attention = (column[chosen] for column in rest)
-    return Predictions(indices[chosen], labels, logits, attention[0] if attention else None, left_out)
+    weights, branches = attention if attention else (None, None)
+    return Predictions(indices[chosen], labels, logits, weights, left_out, branches)
 
 
 def too_small(model: nn.Module, images: torch.Tensor) -> str | None:

@@ -27,6 +27,8 @@ SCHEMA = "npr-results/2"
 METRICS_FILE, PREDICTIONS_FILE, ROBUSTNESS_FILE = "metrics.json", "predictions.csv", "robustness_predictions.csv"
 LEFT_OUT_FILE = "left_out.csv"
 COLUMNS = ("path", "suite", "generator", "label", "logit", "score")
+ATTENTION, BRANCH = "attention_", "branch_logit_"
+"""Columns of models with attention begin so; a scale's key follows. Files of earlier code have none of the second kind."""
 FIGURES = ("sets", "suites", "pooled", "robustness")
 """The parts of metrics.json that follow from the scores; the others are the head."""
 
@@ -42,7 +44,8 @@ class TestRun:
 
     Args:
         head: all of metrics.json but the figures: schema, model, protocol, checkpoint_sha256, versions, skipped (files without a
-            score), left_out (how many of them each set has, by its key; not in runs of earlier code), ...
+            score), left_out (how many of them each set has, by its key; not in runs of earlier code), ... For models with attention
+            also fusion: bias b and residual, with which logits follow from attention and branch logits (not in earlier code's).
         sets: those with an image that could be read, in the order of the folders.
         robustness: {degradation: sets}, empty without --robustness.
         attention: names of the attention columns, empty for models without.
@@ -101,17 +104,22 @@ class TestRun:
 def write_predictions(
     path: Path, conditions: "dict[None, list[ScoredSet]] | dict[str, list[ScoredSet]]", attention: Sequence[str] = ()
 ) -> None:
-    """CSV, one line per image: (condition,) path, suite, generator, label, logit, score, and the attention columns."""
+    """CSV, one line per image: (condition,) path, suite, generator, label, logit, score, the attention columns, and one for each
+    branch's logit where all sets have them."""
+    sets_of_all = [one for sets in conditions.values() for one in sets]
+    branches = tuple(BRANCH + name.removeprefix(ATTENTION) for name in attention)
+    branches = branches if all(one.branch_logits is not None for one in sets_of_all) else ()
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         first = [] if None in conditions else ["condition"]
-        writer.writerow([*first, *COLUMNS, *attention])
+        writer.writerow([*first, *COLUMNS, *attention, *branches])
         for condition, sets in conditions.items():
             before = [] if condition is None else [condition]
             for one in sets:
                 for row, image in enumerate(one.paths):
                     weights = () if one.attention is None or not attention else one.attention[row]
-                    numbers = (repr(float(value)) for value in (one.logits[row], one.scores[row], *weights))
+                    each = one.branch_logits[row] if branches and one.branch_logits is not None else ()
+                    numbers = (repr(float(value)) for value in (one.logits[row], one.scores[row], *weights, *each))
                     writer.writerow([*before, image, one.suite, one.generator, int(one.labels[row]), *numbers])
 
 
@@ -128,7 +136,12 @@ def read_predictions(path: Path) -> tuple[dict[str | None, list[ScoredSet]], tup
             first = [name for name in ("condition",) if name in header[:1]]
             if tuple(header[len(first) : len(first) + len(COLUMNS)]) != COLUMNS:
                 raise UserError(f"{path}: has the columns {','.join(header)}, expected {','.join(COLUMNS)}")
-            attention = tuple(header[len(first) + len(COLUMNS) :])
+            more = header[len(first) + len(COLUMNS) :]
+            attention = tuple(name for name in more if not name.startswith(BRANCH))
+            if more not in ([*attention], [*attention, *(BRANCH + name.removeprefix(ATTENTION) for name in attention)]):
+                raise UserError(
+                    f"{path}: its columns {','.join(more)} are not attention and branch logits of the same scales"
+                )
             rows = [_row(values, len(header), bool(first), f"{path}, line {reader.line_num}") for values in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}); give the folder that test.py wrote") from None
@@ -140,7 +153,7 @@ def read_predictions(path: Path) -> tuple[dict[str | None, list[ScoredSet]], tup
         paths = Counter(row[3] for row in of_set)
         if len(paths) < len(of_set):
             raise UserError(f"{path}: {max(paths, key=lambda name: paths[name])} occurs twice in {suite}/{generator}")
-        conditions.setdefault(condition, []).append(_scored_set(suite, generator, of_set, bool(attention)))
+        conditions.setdefault(condition, []).append(_scored_set(suite, generator, of_set, len(attention)))
     return conditions, attention
 
 
@@ -148,27 +161,30 @@ Row = tuple[str | None, str, str, str, list[float]]
 
 
 def _row(values: list[str], width: int, has_condition: bool, place: str) -> Row:
-    """Condition, suite, generator, path, and the numbers label, logit, score, attention."""
+    """Condition, suite, generator, path, and the numbers label, logit, score, attention, branch logits."""
     if len(values) != width:
         raise UserError(f"{place}: has {len(values)} values, expected {width}")
     condition = values.pop(0) if has_condition else None
     path, suite, generator, *numbers = values
     try:
-        label, logit, score, *attention = map(float, numbers)
+        label, logit, score, *more = map(float, numbers)
     except ValueError as error:
         raise UserError(f"{place}: {error}") from None
     if label not in (0, 1) or not 0 <= score <= 1:
         raise UserError(f"{place}: label {label:g} and score {score:g}, expected 0 or 1 and a number from 0 to 1")
     if not math.isclose(expit(logit), score, abs_tol=1e-6):
         raise UserError(f"{place}: score {score:g} is not the sigmoid of logit {logit:g}")
-    return condition, suite, generator, path, [label, logit, score, *attention]
+    return condition, suite, generator, path, [label, logit, score, *more]
 
 
-def _scored_set(suite: str, generator: str, rows: Iterable[Row], has_attention: bool) -> ScoredSet:
+def _scored_set(suite: str, generator: str, rows: Iterable[Row], scales: int) -> ScoredSet:
     numbers: NDArray = np.array([row[4] for row in rows])
     paths = tuple(row[3] for row in rows)
-    attention = numbers[:, 3:] if has_attention else None
-    return ScoredSet(suite, generator, paths, numbers[:, 0].astype(int), numbers[:, 1], numbers[:, 2], attention)
+    attention, branches = (
+        part if part.size else None for part in (numbers[:, 3 : 3 + scales], numbers[:, 3 + scales :])
+    )
+    labels, logits, scores = numbers[:, 0].astype(int), numbers[:, 1], numbers[:, 2]
+    return ScoredSet(suite, generator, paths, labels, logits, scores, attention, branches)
 
 
 def read_document(path: Path) -> dict[str, Any]:

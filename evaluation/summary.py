@@ -26,6 +26,7 @@ class ScoredSet:
     Args:
         paths: relative to the data root, see `evaluation.names.escaped`. labels: [N], 0 real, 1 generated.
         logits: [N]. scores: [N] in [0, 1]. attention: [N, S], None for models without.
+        branch_logits: [N, S], each branch's logit without bias, None for models and files without.
     """
 
     suite: str
@@ -35,6 +36,7 @@ class ScoredSet:
     logits: NDArray
     scores: NDArray
     attention: NDArray | None = None
+    branch_logits: NDArray | None = None
 
     @property
     def key(self) -> str:

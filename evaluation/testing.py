@@ -25,6 +25,7 @@ from evaluation.summary import ScoredSet
 from networks.checkpoint import LoadedModel
 from networks.factory import MULTISCALE
 from networks.fast import InferenceModel, place_model
+from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
 from networks.trainer import versions
 from options.test_options import TestOptions
@@ -88,6 +89,9 @@ def run_test(
     attention = loaded.config.model_type == MULTISCALE
     columns = tuple(f"attention_{key}" for key in scale_keys(loaded.config.scales)) if attention else ()
     robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}
+    if isinstance(loaded.model, AttentionMultiScaleNPR):
+        bias, residual = loaded.model.classifier.bias, loaded.model.attention_fusion.residual
+        head |= {"fusion": {"bias": bias.item(), "residual": residual}}
     return TestRun(head, scored[CLEAN], robust, columns)
 
 
@@ -122,7 +126,7 @@ def format_leaks(sets: Sequence[ImageSet], equalized: bool = False) -> dict[str,
 
 
 def _scored(images: ImageSet, said: Predictions, dataroot: Path, chosen: NDArray) -> ScoredSet:
-    weights = said.attention_weights
+    weights, branches = said.attention_weights, said.branch_logits
     return ScoredSet(
         escaped(images.suite),
         escaped(images.generator),
@@ -131,6 +135,7 @@ def _scored(images: ImageSet, said: Predictions, dataroot: Path, chosen: NDArray
         said.logits[chosen],
         said.scores[chosen],
         None if weights is None else weights[chosen],
+        None if branches is None else branches[chosen],
     )
 
 

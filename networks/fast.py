@@ -126,7 +126,7 @@ class InferenceModel(nn.Module):
         return self._compiled.get(size)
 
     def forward(self, pixels: Tensor, **kwargs: Any) -> Any:
-        """[B, 3, H, W] uint8 -> what the model says about their images: logits, or a tuple with them."""
+        """[B, 3, H, W] uint8 -> what the model says about their images: logits, or a tuple that begins with them."""
         if not self._prepared:
             self._prepare(pixels)
         count = len(pixels)

@@ -9,6 +9,7 @@ from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from networks.backbones import LIGHT, BackboneFactory, branch_factory
 from networks.npr import RESIDUAL_GAIN, NPRExtractor, residual_maps
@@ -88,12 +89,29 @@ class AttentionMultiScaleNPR(nn.Module):
     def forward(self, images: Tensor, return_attention: Literal[False] = False) -> Tensor: ...
     @overload
     def forward(self, images: Tensor, return_attention: Literal[True]) -> tuple[Tensor, Tensor]: ...
-    def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits [B, num_classes]; with return_attention also attention_weights [B, S]."""
+    @overload
+    def forward(
+        self, images: Tensor, return_attention: bool = False, *, return_branches: Literal[True]
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+    def forward(
+        self, images: Tensor, return_attention: bool = False, return_branches: bool = False
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Logits [B, num_classes]; with return_attention also attention_weights [B, S].
+
+        With return_branches (one class only, else ValueError) attention_weights and branch_logits [B, S]: z_s = w . f_s in
+        full precision, w the classifier's weights. Both steps behind the branches are linear in their features, so the
+        logit is b + sum_s a_s z_s, and with the residual fusion + mean_s z_s, to the classifier's rounding.
+        """
+        if return_branches and self.classifier.out_features != 1:
+            raise ValueError(f"branch logits are those of one class, this model has {self.classifier.out_features}")
         pairs = zip(self.npr_extractors, self.feature_branches, strict=True)
         features = [branch(extract(images) * RESIDUAL_GAIN) for extract, branch in pairs]  # S x [B, D]
         fused, attention_weights = self.attention_fusion(features)
         logits = self.classifier(fused)
+        if return_branches:
+            with torch.autocast(images.device.type, enabled=False):
+                each = linear(torch.stack(features, dim=1).float(), self.classifier.weight.float())  # [B, S, 1]
+            return logits, attention_weights, each.squeeze(2)
         return (logits, attention_weights) if return_attention else logits
 
     @torch.no_grad()

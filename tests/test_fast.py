@@ -58,6 +58,9 @@ def test_inference_model_gives_logits_and_attention_of_each_image() -> None:
         said = model(NORMALISE(pixels), return_attention=True)
         for ours, plain in zip(fast(pixels, return_attention=True), said, strict=True):
             assert ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-4)
+        said = model(NORMALISE(pixels), return_branches=True)
+        for ours, plain in zip(fast(pixels, return_branches=True), said, strict=True):
+            assert ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-4)
 
 
 @torch.inference_mode()

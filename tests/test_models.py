@@ -104,6 +104,20 @@ def test_multiscale_equals_its_restatement(residual: bool) -> None:
     assert torch.allclose(weights, attention, atol=1e-5)
     assert torch.allclose(logits, fused @ w["classifier.weight"].T + w["classifier.bias"], atol=1e-5)
     assert torch.equal(model(x), logits)
+    again, same, branches = model(x, return_branches=True)
+    assert torch.equal(again, logits) and torch.equal(same, weights)
+    expected = torch.cat([feature @ w["classifier.weight"].T for feature in features], dim=1)
+    assert torch.allclose(branches, expected, atol=1e-5)
+    sums = (weights * branches).sum(1) + (branches.mean(1) if residual else 0)
+    assert torch.allclose(sums + w["classifier.bias"], logits[:, 0], atol=1e-5)
+
+
+def test_branch_logits_are_those_of_one_class_and_in_full_precision() -> None:
+    with pytest.raises(ValueError, match="one class, this model has 2"):
+        AttentionMultiScaleNPR(num_classes=2)(torch.zeros(1, 3, 16, 16), return_branches=True)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, _, branches = randomised(AttentionMultiScaleNPR())(torch.randn(2, 3, 32, 32), return_branches=True)
+    assert logits.dtype == torch.bfloat16 and branches.dtype == torch.float32
 
 
 def test_parameter_counts_and_operations() -> None:

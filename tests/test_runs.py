@@ -196,6 +196,62 @@ def test_scores_come_back_bit_for_bit(rows: list[tuple[int, float, float]], data
         assert np.array_equal(getattr(found, name), getattr(scored, name)), name
 
 
+@pytest.fixture(scope="module")
+def attended(trained: Path, dataroot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a test of a model with attention."""
+    root = tmp_path_factory.mktemp("attended")
+    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(dataroot / "test")]
+    argv += ["--precision", "fp32"]
+    assert test_script.main([*argv, "--results_dir", str(root), "--num_threads", "0", "--gpu_ids", "-1"]) == 0
+    (folder,) = (path for path in root.iterdir() if path.is_dir())
+    return folder
+
+
+def test_logits_follow_from_attention_and_branch_logits(
+    attended: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with open(attended / "predictions.csv", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    keys = [name.removeprefix("attention_") for name in rows[0] if name.startswith("attention_")]
+    assert len(keys) > 1 and [*rows[0]][-len(keys) :] == [f"branch_logit_{key}" for key in keys]
+    fusion = json.loads((attended / "metrics.json").read_text())["fusion"]
+    for row in rows:
+        parts = [float(row[f"attention_{key}"]) * float(row[f"branch_logit_{key}"]) for key in keys]
+        assert float(row["logit"]) == pytest.approx(sum(parts) + fusion["bias"], abs=1e-4) and not fusion["residual"]
+    assert recompute.main([str(attended), "--output", str(tmp_path / "again")]) == 0
+    for name in ("metrics.json", "predictions.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (attended / name).read_bytes(), name
+    changed = shutil.copytree(attended, tmp_path / "changed")
+    most = max(keys, key=lambda key: float(rows[2][f"attention_{key}"]))
+    rows[2][f"branch_logit_{most}"] = str(float(rows[2][f"branch_logit_{most}"]) + 1)
+    with open(changed / "predictions.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0]])
+        writer.writeheader()
+        writer.writerows(rows)
+    capsys.readouterr()
+    assert recompute.main([str(changed)]) == 1
+    assert f"1 logits do not follow from attention and branch logits\n  {rows[2]['path']}" in capsys.readouterr().out
+
+
+def test_folders_without_branch_logits_are_still_read(attended: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(attended, tmp_path / "old")
+    with open(folder / "predictions.csv", newline="") as file:
+        rows = [[*row] for row in csv.reader(file)]
+    width = len([name for name in rows[0] if not name.startswith("branch_logit_")])
+    (folder / "predictions.csv").write_text("".join(",".join(row[:width]) + "\n" for row in rows))
+    document = json.loads((folder / "metrics.json").read_text())
+    del document["fusion"]
+    (folder / "metrics.json").write_text(json.dumps(document))
+    run = read_run(folder)
+    assert run.sets[0].branch_logits is None and np.allclose(run.sets[0].attention.sum(axis=1), 1)
+    assert recompute.main([str(folder)]) == 0
+    rows[0][-1] = "branch_logit_0.9"
+    (folder / "predictions.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="not attention and branch logits of the same scales"):
+        read_run(folder)
+
+
 class Page(html.parser.HTMLParser):
     """Collects what a page would run or load, and its text."""
 

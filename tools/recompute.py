@@ -3,6 +3,8 @@
     python -m tools.recompute results/my_model_2026_01_31_12_00_00_Generalization_Test
     python -m tools.recompute FOLDER --output again      # also writes metrics.json, tables, pictures and report.html anew
 
+For models with attention, logits are computed again from attention and branch logits, too, to the rounding of the run's precision.
+
 Only settings are taken from metrics.json: the threshold (it was chosen on other data) and the bootstrap's resamples and
 seed. Without metrics.json there is no threshold (see --threshold) and nothing to compare with.
 
@@ -18,7 +20,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evaluation.artefacts import write_derived
+from evaluation.attention_controls import fused_logits
 from evaluation.runs import (
     FIGURES,
     METRICS_FILE,
@@ -47,6 +52,28 @@ def differences(written: Any, computed: Any, place: str = "") -> Iterator[str]:
             yield f"{place}: written {written!r}, computed {computed!r}"
     elif written != computed:
         yield f"{place}: written {json.dumps(written)}, computed {json.dumps(computed)}"
+
+
+ROUNDING, HALF_ROUNDING = 1e-4, 0.02
+"""How far a logit may be from what it follows from, relative to 1 + the sum of its parts' sizes: in fp32, in other precisions."""
+
+
+def unexplained(run: TestRun) -> Iterator[str]:
+    """Images whose logit is not the fusion of their branch logits, as 'path: logit written, computed'; none where a run has no
+    branch logits or no `fusion` in its head."""
+    if not (fusion := run.head.get("fusion")):
+        return
+    tolerance = ROUNDING if run.head.get("precision") == "fp32" else HALF_ROUNDING
+    for scored in run.sets:
+        weights, branches = scored.attention, scored.branch_logits
+        if weights is None or branches is None:
+            continue
+        bias, residual = float(fusion["bias"]), bool(fusion["residual"])
+        computed = fused_logits(weights, branches, bias, residual)
+        size = 1 + fused_logits(weights, np.abs(branches), abs(bias), residual)
+        sums = np.abs(weights.sum(axis=1) - 1) < 1e-4
+        for row in np.flatnonzero(~(sums & (np.abs(computed - scored.logits) <= tolerance * size))):
+            yield f"{scored.paths[row]}: logit written {scored.logits[row]:.6g}, from its branches {computed[row]:.6g}"
 
 
 def count_numbers(value: Any) -> int:
@@ -111,6 +138,9 @@ def compare(document: dict[str, Any], run: TestRun, folder: Path) -> int:
         print(f"{ROBUSTNESS_FILE} is missing: {count_numbers(written.pop('robustness'))} numbers cannot be computed")
     found = list(differences(written, computed))
     print(f"{count_numbers(computed)} numbers computed, {len(found)} differ from {folder / METRICS_FILE}")
+    wrong = list(unexplained(run))
+    if wrong:
+        found += [f"{len(wrong)} logits do not follow from attention and branch logits", *wrong]
     for line in found[:20]:
         print(f"  {line}")
     return int(bool(found) or lost)
