@@ -183,6 +183,7 @@ class Run:
         batches = trainer.batch + len(loader)
         bar = tqdm(steps, total=len(loader), desc=name, leave=False, unit="batch", disable=no_bar)
         for step in bar:
+            trainer.watch_gradients = trainer.batch == batches - 1
             for batch in step or self.empty_part:
                 self._train_batch(batch)
             trainer.batch += 1
@@ -193,6 +194,9 @@ class Run:
         if trainer.step % opt.loss_freq:  # else it stands there already
             self.train_log.add_scalar("loss", trainer.mean_loss(), trainer.step)
         self.train_log.add_scalar("lr", trainer.lr, trainer.step)
+        for part, norm in trainer.gradient_norms.items():
+            self.train_log.add_scalar(f"gradient/{part}", norm, trainer.step)
+        trainer.gradient_norms = {}
 
     def _train_batch(self, batch: Batch) -> None:
         trainer = self.trainer

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from numpy.typing import NDArray
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter, masked_crc32c
-from tensorboardX.summary import scalar, text
+from tensorboardX.summary import histogram, scalar, text
 
 from util import writing
 
@@ -55,6 +56,10 @@ class EventLog:
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
         self._add(scalar(tag, value), step)
+
+    def add_histogram(self, tag: str, values: NDArray, step: int) -> None:
+        """How values [N] are spread, N >= 1."""
+        self._add(histogram(tag, values, bins="tensorflow"), step)
 
     def add_text(self, tag: str, value: str, step: int) -> None:
         """Text in Markdown."""

@@ -19,6 +19,7 @@ from networks.fast import CompiledOrPlain, place_model
 from networks.finite import FiniteGuard, norm_statistics, require_finite
 from networks.losses import detection_loss
 from networks.multiscale_npr import AttentionMultiScaleNPR
+from networks.npr import scale_keys
 from util import UserError, autocast_dtype
 
 MIN_LR = 1e-6
@@ -43,6 +44,7 @@ class Trainer:
     Attributes:
         model: the network (never wrapped or compiled, so that its names are the published ones).
         optimizer: over all its parameters. config: its architecture. device: where it computes.
+        watch_gradients: whether the next optimizer step notes gradient_norms, {part of a multi-scale model: Euclidean norm}.
         step: batches seen. epoch: finished epochs. batch: batches seen of the next one. validated_step: `step` at the last
             validation.
         loss: of this process' part of the last batch, a detached scalar; logits: [B, 1] of it, detached; labels: [B].
@@ -66,6 +68,8 @@ class Trainer:
         self.best_ap: float | None = None
         self.epochs_since_best = 0
         self.loss, self.logits = torch.zeros(()), torch.zeros(0, 1)
+        self.watch_gradients = False
+        self.gradient_norms: dict[str, float] = {}
         self._losses: list[Tensor] = []  # of the accumulation window
         self._statistics: list[Tensor] = []  # before it, where it may have to be left out
         self._share = 1 / parallel.world_size()  # of the last batch's images that are in this process' part
@@ -189,6 +193,9 @@ class Trainer:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(self._window_size / self._window_images)
+        if self.watch_gradients:
+            unscaled = self._window_images != self._window_size
+            self.gradient_norms = self._norms_of_parts(1.0 if unscaled else self.scaler.get_scale())
         steps = list(range(self.step - len(self._losses) + 1, self.step + 1))
         if self.guard.passes(steps, self._losses, self.model.parameters()):
             self.scaler.step(self.optimizer)
@@ -199,6 +206,16 @@ class Trainer:
         self.optimizer.zero_grad()
         self._window_images = self._window_batches = 0
         self._losses = []
+
+    def _norms_of_parts(self, scale: float) -> dict[str, float]:
+        """Euclidean norm of the gradients, divided by `scale`, of each branch and of the attention; empty for a single scale."""
+        if not isinstance(self.model, AttentionMultiScaleNPR):
+            return {}
+        keys = scale_keys(self.model.scales)
+        parts = {f"branch_{key}": branch for key, branch in zip(keys, self.model.feature_branches, strict=True)}
+        parts["attention"] = self.model.attention_fusion
+        gradients = {name: [p.grad for p in part.parameters() if p.grad is not None] for name, part in parts.items()}
+        return {name: float(nn.utils.get_total_norm(found)) / scale for name, found in gradients.items()}
 
     def record_validation(self, ap: float | None) -> bool:
         """Note an epoch's validation AP in [0, 1] (None = undefined); True when it is the best so far."""

@@ -234,3 +234,26 @@ def test_gpu_learns(fast: bool, accumulation_steps: int) -> None:
         losses.append(float(trainer.loss))
     assert trainer.device.type == "cuda"
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (4, 2)])
+def test_gradient_norms_of_branches_and_attention(sizes: tuple[int, ...]) -> None:
+    """Of the whole window, also a partial one: with SGD at learning rate 1, a part moves by its norm."""
+    trainer = frozen(Trainer(TrainOptions(**MULTI, optim="sgd", lr=1.0, batch_size=4, accumulation_steps=2)))
+    parts = {
+        **{f"branch_{key}": trainer.model.feature_branches[n] for n, key in enumerate(("0.25", "0.5", "0.75"))},
+        "attention": trainer.model.attention_fusion,
+    }
+    before = {name: [p.detach().clone() for p in part.parameters()] for name, part in parts.items()}
+    trainer.watch_gradients = True
+    images, labels = batch(sum(sizes))
+    for part in zip(images.split(sizes), labels.split(sizes), strict=True):
+        trainer.set_input(part)
+        trainer.optimize_parameters()
+    trainer.finish_window()
+    assert trainer.gradient_norms.keys() == parts.keys()
+    for name, part in parts.items():
+        moved = sum(
+            float((p.detach() - old).square().sum()) for p, old in zip(part.parameters(), before[name], strict=True)
+        )
+        assert trainer.gradient_norms[name] == pytest.approx(moved**0.5, rel=1e-3)
