@@ -4,43 +4,38 @@ Each `plot_*` function takes NumPy arrays, sequences or torch tensors (any devic
 replaces `save_path` in one step and returns it. ValueError names the argument that does not fit.
 """
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from evaluation.map_plots import plot_npr_maps
 from evaluation.plotting import (
     CHANCE_LINE,
     CLASSES,
     STYLE,
     Axes,
     Figure,
-    Normalize,
     Patch,
-    ScalarMappable,
     Target,
     array,
     label_array,
     palette,
     printable,
     save,
+    scale_labels,
     seaborn,
     text_inches,
 )
 
-
-def scale_labels(scales: Sequence[float]) -> list[str]:
-    """Names of the scales in their order: 0.25 is '0.25x', and where it comes again '0.25x #2' and so on."""
-    seen: Counter[str] = Counter()
-    labels = []
-    for scale in scales:
-        name = f"{float(scale):g}x"
-        seen[name] += 1
-        labels.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
-    return labels
+__all__ = [
+    "plot_attention_distribution",
+    "plot_attention_heatmap",
+    "plot_attention_per_image",
+    "plot_npr_maps",
+    "scale_labels",
+]
 
 
 @STYLE
@@ -103,66 +98,6 @@ def plot_attention_distribution(
     patches = [Patch(color=palette(2)[label], label=CLASSES[label]) for label in present]
     figure.legend(handles=[*patches, uniform], loc="outside lower center", ncols=3)
     return save(figure, save_path, title)
-
-
-@STYLE
-def plot_npr_maps(
-    image: Any,
-    npr_maps: Mapping[str, Any],
-    weights: Any,
-    scales: Sequence[float],
-    save_path: Target,
-    title: str = "",
-) -> Path:
-    """One image, its NPR residuals (mean |residual| over the channels, per scale) and its attention weights.
-
-    image [3, H, W] in [0, 1]; npr_maps {any key: residual [3, H, W]} in the order of `scales`; weights [S] in
-    [0, 1]. All scales share one colour range, from 0 to the 99.5th percentile, and so can be compared.
-    """
-    image = array(image, "image", (3, None, None), unit=True).clip(0, 1)
-    weights = array(weights, "weights", (len(scales),), unit=True)
-    if len(npr_maps) != len(scales):
-        raise ValueError(f"npr_maps has {len(npr_maps)} maps, expected one for each of {len(scales)} scales")
-    maps = [np.abs(array(m, f"npr_maps[{k!r}]", image.shape)).mean(axis=0) for k, m in npr_maps.items()]
-    # a residual that is zero nearly everywhere, or everywhere, still needs a range
-    colours = Normalize(0, float(np.percentile(maps, 99.5)) or float(np.max(maps)) or 1.0)
-    figure, panels, chart = _npr_layout(image.shape[1], image.shape[2], len(scales))
-    panels[0].imshow(image.transpose(1, 2, 0))
-    panels[0].set_title("image")
-    names = scale_labels(scales)
-    for axes, residual, name, weight in zip(panels[1:], maps, names, weights, strict=True):
-        axes.imshow(residual, cmap="cividis", norm=colours)
-        axes.set_title(f"NPR {name}, attention {weight:.3f}")
-    bar: dict[str, Any] = {"label": "mean |residual|", "extend": "max", "extendfrac": 0.03, "pad": 0.02}
-    bar |= {
-        "aspect": 5 * figure.get_figheight(),
-        "panchor": False,
-    }  # False: panels stay centred in their cells
-    figure.colorbar(ScalarMappable(colours, "cividis"), ax=panels, **bar)
-    chart.barh(names, weights, color=palette(1)[0])
-    chart.invert_yaxis()
-    chart.axvline(1 / len(scales), label="uniform", **CHANCE_LINE)
-    chart.set(xlim=(0, 1), xlabel="attention weight")
-    chart.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderpad=0)
-    return save(figure, save_path, title)
-
-
-def _npr_layout(height: int, width: int, scales: int) -> tuple[Figure, list[Axes], Axes]:
-    """Panels for the image and its residuals, and one for the bar chart in the last row or its own row."""
-    count, aspect = scales + 1, width / height
-    columns = math.ceil(count / math.ceil(count / (4 if aspect < 2.5 else 2)))
-    rows = count // columns + 1
-    panel_width = min(7.0, 2.9 * max(1.0, aspect / 1.5) ** 0.5)
-    panel_height = min(4.5, panel_width / aspect) + 0.3
-    chart_height = 0.8 + 0.2 * scales
-    heights = [panel_height] * (rows - 1)
-    heights.append(max(panel_height, chart_height) if count % columns else chart_height)
-    figure = Figure(figsize=(columns * panel_width + 1.2, sum(heights) + 0.5), layout="constrained")
-    grid = figure.add_gridspec(rows, columns, height_ratios=heights)
-    panels = [figure.add_subplot(grid[divmod(i, columns)], anchor="N") for i in range(count)]
-    for axes in panels:
-        axes.set_axis_off()
-    return figure, panels, figure.add_subplot(grid[rows - 1, count % columns :])
 
 
 @STYLE

@@ -9,7 +9,8 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
+    from matplotlib.patches import Patch, Rectangle
     from matplotlib.textpath import text_to_path
 except ImportError as error:
     raise ImportError("drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt") from error
@@ -38,6 +39,7 @@ __all__ = [
     "Line2D",
     "Normalize",
     "Patch",
+    "Rectangle",
     "ScalarMappable",
     "Target",
     "array",
@@ -47,6 +49,7 @@ __all__ = [
     "palette",
     "printable",
     "save",
+    "scale_labels",
     "seaborn",
     "text_inches",
     "wrapped",
@@ -55,8 +58,8 @@ __all__ = [
 Target = str | os.PathLike[str]
 CLASSES = ("real", "fake")  # by label
 CHANCE_LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
-# parse_math off: a "$" in a folder or run name is a character, not the start of a formula
-RC: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 10, "text.parse_math": False}
+# parse_math off: a "$" in a folder or run name is a character, not the start of a formula; 42: fonts that publishers take
+RC: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 10, "text.parse_math": False, "pdf.fonttype": 42}
 STYLE = matplotlib.rc_context(RC | {"axes.spines.top": False, "axes.spines.right": False})
 
 
@@ -89,6 +92,17 @@ def label_array(labels: Any, name: str, count: int | None = None) -> np.ndarray:
 def palette(count: int) -> list[Any]:
     """`count` colours; those for up to ten are told apart by their order, more are steps of one scale."""
     return list(seaborn.color_palette("colorblind" if count <= 10 else "viridis", count))
+
+
+def scale_labels(scales: Sequence[float]) -> list[str]:
+    """Names of the scales in their order: 0.25 is '0.25x', and where it comes again '0.25x #2' and so on."""
+    seen: Counter[str] = Counter()
+    labels = []
+    for scale in scales:
+        name = f"{float(scale):g}x"
+        seen[name] += 1
+        labels.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return labels
 
 
 def left_limit(smallest: float) -> float:
@@ -132,16 +146,27 @@ def legend_fit(texts: Iterable[str], width: float, points: float = 10) -> tuple[
     return width, columns, 0.25 + 0.0215 * points * math.ceil(len(entries) / columns)
 
 
-def save(figure: Figure, save_path: Target, title: str = "") -> Path:
-    """Write the figure at 150 dpi, under its title, to `save_path` (PNG without a suffix) and return that path."""
+def save(figure: Figure, save_path: Target, title: str = "", formats: Sequence[str] = ()) -> Path:
+    """Write the figure at 150 dpi, under its title, to `save_path` (PNG without a suffix) and return that path.
+
+    formats: several files instead, such as ("png", "pdf"), whose suffixes replace that of `save_path`; the first is returned.
+    """
     if title:
         figure.suptitle(wrapped(title, figure.get_figwidth() - 0.3, 12), fontsize=12)
     path = Path(save_path)
-    path = path if path.suffix else path.with_suffix(".png")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
+    suffixes = [f".{name.removeprefix('.')}" for name in formats] or [path.suffix or ".png"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_bytes(picture.getvalue())
-    os.replace(unfinished, path)
-    return path
+    for suffix in suffixes:
+        picture, kind = io.BytesIO(), suffix[1:].lower()
+        options: dict[str, Any] = {}
+        if kind == "png":
+            options["pil_kwargs"] = {"compress_level": 4}  # half the time of 6 for residuals, and hardly larger
+        elif kind == "pdf":
+            options["metadata"] = {"CreationDate": None}  # the same figure makes the same file
+        figure.savefig(picture, format=kind, dpi=150, **options)
+        figure.set_layout_engine("none")  # what follows is laid out alike
+        target = path.with_suffix(suffix)
+        unfinished = target.with_name(target.name + ".tmp")
+        unfinished.write_bytes(picture.getvalue())
+        os.replace(unfinished, target)
+    return path.with_suffix(suffixes[0])

@@ -1,6 +1,5 @@
 """Pictures of attention: what their axes show, that every text is readable, and that bad input is refused."""
 
-import itertools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,38 +82,6 @@ def test_violins_of_constant_weights_are_drawn(draw: Draw, spread: float) -> Non
     np.testing.assert_allclose(medians, [0, 0.5], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("shape", "scales"),
-    [*itertools.product([(64, 64)], [1, 3, 4, 6, 8]), *itertools.product([(30, 400), (400, 30)], [1, 4, 8])],
-)
-def test_npr_maps_share_one_colour_range(draw: Draw, scales: int, shape: tuple[int, int]) -> None:
-    rng = np.random.default_rng(1)
-    image = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
-    maps = {f"npr_{i}": rng.normal(size=(3, *shape)) * (i + 1) for i in range(scales)}
-    weights = dirichlet(1, scales)[0]
-    figure = draw(plots.plot_npr_maps, image, maps, weights, SCALES[scales], title="car/1_fake/7.png")
-    shown, *panels = [axes for axes in figure.axes if axes.images]
-    np.testing.assert_allclose(shown.images[0].get_array(), image.float().permute(1, 2, 0))
-    residuals = [np.abs(residual).mean(axis=0) for residual in maps.values()]
-    for axes, residual, name, weight in zip(
-        panels, residuals, plots.scale_labels(SCALES[scales]), weights, strict=True
-    ):
-        np.testing.assert_allclose(axes.images[0].get_array(), residual)
-        assert axes.images[0].get_clim() == pytest.approx((0, np.percentile(residuals, 99.5)))
-        assert axes.get_title() == f"NPR {name}, attention {weight:.3f}"
-    chart = next(axes for axes in figure.axes if axes.get_xlabel() == "attention weight")
-    np.testing.assert_allclose([bar.get_width() for bar in chart.patches], weights)
-    assert set(chart.lines[0].get_xdata()) == {1 / scales}
-    assert [axes.get_ylabel() for axes in figure.axes].count("mean |residual|") == 1
-    assert len(figure.axes) == scales + 3
-
-
-def test_npr_maps_of_a_flat_image(draw: Draw) -> None:
-    flat = np.full((3, 8, 8), 0.5)
-    figure = draw(plots.plot_npr_maps, flat, {"npr_0.5": flat * 0}, [1.0], [0.5])
-    assert figure.axes[1].images[0].get_clim() == (0, 1)
-
-
 @pytest.mark.parametrize(("count", "scales"), [(1, 1), (2, 3), (60, 3), (300, 8)])
 def test_attention_per_image_stacks_sorted_weights(draw: Draw, count: int, scales: int) -> None:
     weights, rng = dirichlet(count, scales), np.random.default_rng(2)
@@ -159,11 +126,6 @@ def heatmap(**changed: object) -> dict[str, object]:
     return {"mean_attentions": {"progan": [0.5, 0.5]}, "scales": [0.25, 0.5]} | changed
 
 
-def maps(**changed: object) -> dict[str, object]:
-    flat = np.zeros((3, 4, 4))
-    return {"image": flat, "npr_maps": {"npr_0.5": flat}, "weights": [1.0], "scales": [0.5]} | changed
-
-
 def images(**changed: object) -> dict[str, object]:
     return {"weights": [[0.5, 0.5]], "labels": [0], "scores": [0.1], "scales": [0.25, 0.5]} | changed
 
@@ -174,9 +136,6 @@ def images(**changed: object) -> dict[str, object]:
         (plots.plot_attention_heatmap, heatmap(mean_attentions={}), "mean_attentions is empty"),
         (plots.plot_attention_heatmap, heatmap(scales=[0.5]), r"'progan'.* shape \[2\], expected \[1\]"),
         (plots.plot_attention_heatmap, heatmap(mean_attentions={"a": [np.nan, 1]}), "NaN"),
-        (plots.plot_npr_maps, maps(npr_maps={}), "npr_maps has 0 maps"),
-        (plots.plot_npr_maps, maps(image=np.full((3, 4, 4), -2.1)), "image spans -2.1"),
-        (plots.plot_npr_maps, maps(npr_maps={"npr_0.5": np.zeros((3, 4, 5))}), r"npr_maps\['npr_0.5'\]"),
         (plots.plot_attention_per_image, images(labels=[2]), "labels must be 0"),
         (plots.plot_attention_per_image, images(labels=[0, 1]), "labels has shape"),
         (plots.plot_attention_per_image, images(scores=[3.7]), "scores spans 3.7"),
