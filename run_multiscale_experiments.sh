@@ -74,9 +74,9 @@ refuse() {
     exit 2
 }
 
-interrupted() {
+interrupted() { # STATUS: 130 for Ctrl-C, 143 for SIGTERM
     printf '\ninterrupted; start it again with the same settings and it goes on from here\n' >&2
-    exit 130
+    exit "$1"
 }
 
 # A run folder is exactly NAME_YYYY_MM_DD_HH_MM_SS: the name alone may also begin the names of other runs.
@@ -154,7 +154,7 @@ run_stage() { # COMMAND...; the rest are variables of stage
     printf '%s\n%s\n' "$line" "$before" >"$marker.begun"
     printf '\n=== %s: %s (%s)\n%s\n' "$name" "$kind" "$(date '+%F %T')" "$(quoted "$@")" | tee -a "$marker.log"
     "$@" 2>&1 | tee -i -a "$marker.log" || status=$? # -i: Ctrl-C must not take away the command's last words
-    ((status == 130)) && interrupted
+    ((status == 130 || status == 143)) && interrupted "$status"
     case $kind in
         train) folder=$(newest_run "$name") OUTPUT=$folder/model_epoch_last.pth ;;
         test) OUTPUT=$(newest_result "$folder" "$marker.begun") ;;
@@ -224,7 +224,8 @@ else
     [[ -d $TESTROOT ]] || refuse "TESTROOT=$TESTROOT: no such folder; give the folder of test images"
     command -v -- "$PYTHON" >/dev/null || refuse "PYTHON=$PYTHON: no such command; give a Python interpreter"
     mkdir -p -- "$STATE" 2>/dev/null || refuse "OUTPUT_DIR=$OUTPUT_DIR: cannot be written; give a folder that can"
-    trap interrupted INT
+    trap 'interrupted 130' INT
+    trap 'interrupted 143' TERM
 fi
 
 mode=$MODE

@@ -1,13 +1,16 @@
 """SIGTERM and Ctrl-C as a wish that a training grants when its state is whole."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEATS = 2.0
 
 
 class Stopped(SystemExit):
@@ -24,19 +27,25 @@ def stop_at_once(number: int, frame: FrameType | None) -> None:
 
 
 class StopRequest:
-    """Within its block the first signal is noted in `number`; a second, or one within `at_once`, raises `Stopped`.
+    """Within its block the first signal is noted in `number`; a later one, or one within `at_once`, raises `Stopped`.
 
-    Only the main thread can handle signals: in another, this does nothing.
+    One within `REPEATS` seconds of the first is taken for the same: torchrun passes on what its processes got already. Signals that
+    are ignored stay so. Only the main thread can handle signals: in another, this does nothing.
+
+    Args:
+        announce: say on standard error that a signal has been noted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, announce: bool = True) -> None:
         self.number: int | None = None
+        self._announce, self._noted_at = announce, 0.0
         self._at_once = False
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+            heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,8 +53,13 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        at_once, self.number = self._at_once or self.number is not None, self.number or number
-        if at_once:
+        again = self.number is not None and time.monotonic() > self._noted_at + REPEATS
+        if self.number is None:
+            self.number, self._noted_at = number, time.monotonic()
+            if self._announce and not self._at_once:
+                text = f"\n{signal.Signals(number).name}: saving after this step; again, after {REPEATS:g} s, to end at once\n"
+                os.write(2, text.encode())
+        if self._at_once or again:
             raise Stopped(number)
 
     @contextmanager

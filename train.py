@@ -84,7 +84,8 @@ def train(opt: TrainOptions, folder: Path) -> None:
         with logging_redirect_tqdm([log]), memory_advice(opt.batch_size, opt.accumulation_steps):
             run.train()
     except (KeyboardInterrupt, Stopped):
-        log.info("the same command with --continue_train goes on from the last checkpoint")
+        leave_out = " but without --epoch and --new_optim" if opt.epoch != "last" or opt.new_optim else ""
+        log.info("%s; the same command with --continue_train%s goes on", run.last_good(), leave_out)
         raise
     finally:
         with suppress(CannotWrite):  # said already, if training could not go on

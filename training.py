@@ -5,6 +5,8 @@ the same logs, bit for bit on one machine's CPU. So everything that decides what
 logged before it is on the disk before it is, and what was logged after it is taken back.
 """
 
+import hashlib
+import os
 import signal
 from collections import deque
 from pathlib import Path
@@ -18,14 +20,16 @@ from tqdm import tqdm
 import parallel
 from data import create_dataloader
 from data.batches import Batch, empty_batch
+from data.datasets import ImageDataset
 from data.protocols import training_protocol
 from data.transforms import Protocol
 from evaluation.event_log import FIRST, EventLog
 from evaluation.label_check import label_warning
 from evaluation.metrics import Metrics
 from evaluation.monitor import Monitor
-from networks.checkpoint_file import DamagedCheckpoint, previous_of, read_checkpoint, restore_previous, save_checkpoint
+from networks.checkpoint_file import save_checkpoint
 from networks.finite import NonFiniteError
+from networks.resume import check_order, checkpoint_to_continue
 from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
@@ -46,58 +50,48 @@ class Run:
         seed_everything(opt.seed, deterministic=not opt.fast)
         self.trainer = Trainer(opt)
         self.validated: dict[str, Any] = {"val_threshold": None, "val_metrics": None}
-        resumed = opt.continue_train and self._resume()
+        values = parallel.by_first(lambda: checkpoint_to_continue(folder, opt.epoch)) if opt.continue_train else None
+        if values is not None:
+            self.trainer.load_state_dict(values)
+            self.validated = {key: values.get(key) for key in self.validated}
         self.loader = create_dataloader(opt)
-        first = parallel.rank() == 0
-        self.train_log = EventLog(folder / "train", self.trainer.step if resumed else FIRST, first)
-        self.val_log = EventLog(folder / "val", self.trainer.validated_step if resumed else FIRST, first)
-        if not resumed:
-            self.train_log.add_text("options", f"```\n{opt.dump()}\n```", self.trainer.step)
-        self.monitor = Monitor(opt, self.val_log)
+        self.order = order_of_images(opt, self.loader.dataset)
+        if values is not None and opt.epoch_count - 1 <= self.trainer.epoch:
+            check_order(values, self.order)
         self.saved_at = self.trainer.step
+        self._open_logs(values)
+        self.monitor = Monitor(opt, self.val_log)
         self._seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of the epoch
-        self._recent: deque[tuple[int, list[str]]] = deque(
-            maxlen=2 * opt.accumulation_steps + 1
-        )  # files of the last steps
+        # files of the last steps
+        self._recent: deque[tuple[int, list[str]]] = deque(maxlen=2 * opt.accumulation_steps + 1)
         self._warned = ""
 
-    def _resume(self) -> bool:
-        """Go on from a checkpoint; False where the folder has none at all."""
-        path = checkpoint_path(self.folder, self.opt.epoch)
-        values = parallel.by_first(lambda: self._read(path))
-        if values is None:
-            log.info("--continue_train: no checkpoint in %s yet, starting over there", self.folder)
-            return False
-        self.trainer.load_state_dict(values)
-        self.validated = {key: values.get(key) for key in self.validated}
-        log.info("continuing %s after epoch %d, step %d", path, self.trainer.epoch, self.trainer.step)
-        return True
+    def _open_logs(self, values: dict[str, Any] | None) -> None:
+        """Go on with the logs as they were at the checkpoint, or begin them.
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
-        """The checkpoint to go on from, or the one before where that is damaged; None where the folder has none at all."""
-        there = sorted(p.stem.removeprefix("model_epoch_") for p in self.folder.glob("*model_epoch_*.pth"))
-        if not there:
-            return None
-        if not path.is_file() and not previous_of(path).is_file():
-            raise UserError(f"--epoch {self.opt.epoch}: not in {self.folder}, which has {', '.join(there)}")
-        try:
-            if path.is_file():
-                return read_checkpoint(path, "--continue_train")
-            damage: UserError = UserError(f"--continue_train {path}: no such file")
-        except DamagedCheckpoint as error:
-            damage = error
-        if not previous_of(path).is_file():
-            raise damage
-        values = read_checkpoint(previous_of(path), "--continue_train")
-        kept = restore_previous(path)
-        log.warning(
-            "%s; going on from the one before it%s", damage, f" (the damaged file is now {kept})" if kept else ""
-        )
-        return values
+        A checkpoint other than the last becomes the last first: the logs of what came after it are about to go.
+        """
+        opt, first = self.opt, parallel.rank() == 0
+        if values is None:
+            kept = kept_of_validation = FIRST
+            if opt.continue_train:
+                log.info("--continue_train: no checkpoint in %s yet, starting over there", self.folder)
+        else:
+            path, last = checkpoint_path(self.folder, opt.epoch), checkpoint_path(self.folder, "last")
+            log.info("continuing %s after epoch %d, step %d", path, self.trainer.epoch, self.trainer.step)
+            kept, kept_of_validation = self.trainer.step, self.trainer.validated_step
+            if first and path != last:
+                with writing(self.folder):
+                    save_checkpoint(last, values, keep_previous=True)
+        self.train_log = EventLog(self.folder / "train", kept, first)
+        self.val_log = EventLog(self.folder / "val", kept_of_validation, first)
+        if values is None:
+            self.train_log.add_text("options", f"```\n{opt.dump()}\n```", self.trainer.step)
 
     def save(self, epoch: str | int) -> None:
         """Write model_epoch_{epoch}.pth, after all that was logged before it."""
-        values = self.trainer.state_dict() | self.validated | {"protocol": self.protocol.to_dict()}
+        values = self.trainer.state_dict() | self.validated
+        values |= {"protocol": self.protocol.to_dict(), "sampler_state": self.order}
         if parallel.rank() == 0:
             self.train_log.flush()
             self.val_log.flush()
@@ -114,7 +108,7 @@ class Run:
             UserError: the folder cannot be written, or the loss or gradients are not finite.
         """
         trainer = self.trainer
-        with StopRequest() as stop:
+        with StopRequest(announce=parallel.rank() == 0) as stop:
             try:
                 if trainer.batch == 0 and trainer.step > trainer.validated_step:
                     self._finish_epoch(stop)  # the run ended between an epoch and its validation
@@ -126,10 +120,11 @@ class Run:
                     self._train_epoch(trainer.epoch, stop)
                     self.save("last")  # before anything else can fail; it also leaves all processes with one model
                     self._finish_epoch(stop)
+                self._require_no_stop(stop)
             except NonFiniteError as error:
                 raise self._diverged(error) from error
             except CannotWrite as error:
-                raise UserError(f"{error}; training stops. {self._last_good()}") from error
+                raise UserError(f"{error}; training stops. {self.last_good()}") from error
         self._report_left_out()
 
     def close(self) -> None:
@@ -137,7 +132,7 @@ class Run:
         self.train_log.close()
         self.val_log.close()
 
-    def _last_good(self) -> str:
+    def last_good(self) -> str:
         """What there is to go on from, in words."""
         path = checkpoint_path(self.folder, "last")
         if not path.is_file():
@@ -203,7 +198,7 @@ class Run:
         self._recent.append((trainer.step + 1, [self.loader.dataset.paths[index] for index in batch.indices.tolist()]))
         trainer.set_input((self.loader.images(batch, trainer.device), batch.labels))
         if trainer.optimize_parameters():
-            self._seen.append((trainer.logits, batch.labels))
+            self._seen.append((trainer.logits, batch.labels.clone()))  # a worker's tensor keeps a file open
             if trainer.step % self.opt.loss_freq == 0:
                 loss = trainer.mean_loss()
                 self.train_log.add_scalar("loss", loss, trainer.step)
@@ -212,11 +207,16 @@ class Run:
     def _save_or_stop(self, stop: StopRequest) -> None:
         """Save where --save_latest_freq says so, or where a signal in any of the processes ends the training."""
         trainer, freq = self.trainer, self.opt.save_latest_freq
-        number = parallel.total(stop.number or 0) and max(parallel.gather(stop.number or 0))
-        if number or trainer.step // freq > self.saved_at // freq:
+        stopping = parallel.total(stop.number or 0) > 0
+        if stopping or trainer.step // freq > self.saved_at // freq:
             self.save("last")
-        if number:
-            log.info("%s: saved step %d", signal.Signals(number).name, trainer.step)
+        self._require_no_stop(stop)
+
+    def _require_no_stop(self, stop: StopRequest) -> None:
+        """Raises Stopped, in all processes, where a signal came to any of them. What there is has been saved."""
+        if parallel.total(stop.number or 0):
+            number = max(parallel.gather(stop.number or 0))
+            log.info("%s: saved step %d", signal.Signals(number).name, self.saved_at)
             raise Stopped(number)
 
     def _diverged(self, error: NonFiniteError) -> UserError:
@@ -225,7 +225,7 @@ class Run:
         log.error("%s; files of the batch:\n  %s", error, "\n  ".join(files) or "(of another process)")
         first = f"{files[0]} and {len(files) - 1} more files (listed above)" if files else "no file of this process"
         return UserError(
-            f"{error}, in a batch of {first}; training stops. {self._last_good()}; try a lower --lr, --precision fp32, or"
+            f"{error}, in a batch of {first}; training stops. {self.last_good()}; try a lower --lr, --precision fp32, or"
             " --skip_nonfinite N to leave out such steps"
         )
 
@@ -249,6 +249,15 @@ class Run:
         for path, why in left_out.items():
             log.warning("was left out: %s (%s)", printable(path), why)
         log.info("left out %d files", len(left_out))
+
+
+def order_of_images(opt: TrainOptions, dataset: ImageDataset) -> dict[str, Any]:
+    """What decides which image comes when in an epoch: a checkpoint within one must go on with the same."""
+    found = hashlib.sha256()
+    for path, label in zip(dataset.paths, dataset.labels, strict=True):
+        found.update(os.fsencode(os.path.relpath(path, opt.dataroot)) + b"\0%d" % label)
+    flags = {name: getattr(opt, name) for name in ("seed", "batch_size", "serial_batches", "class_bal")}
+    return flags | {"images": found.hexdigest()}
 
 
 def empty_part(protocol: Protocol) -> list[Batch]:

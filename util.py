@@ -60,6 +60,7 @@ def run_script(main: Callable[[], int | None]) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is raised while Python ends would be printed and dropped
         sys.stdout.flush()
         sys.exit(status)
     except BrokenPipeError:  # the reader, such as head, has seen enough

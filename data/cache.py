@@ -153,8 +153,9 @@ def _build(folder: Path, paths: Sequence[str], protocol: Protocol, threads: int)
                 pixels.flush()
                 index.flush()
             bar.update()
-        pixels.flush()
-        os.fsync(pixels.fileno())
+        for file in (pixels, index, problems):
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _resumable(folder: Path) -> int:

@@ -22,8 +22,8 @@ def label_warning(labels: NDArray, scores: NDArray, validation: Metrics) -> str 
     auc = float(roc_auc_score(labels, scores))
     if below_chance(auc, n_real, n_fake):
         return (
-            f"training AUC {auc:.2f}: the images it is trained on are ranked the wrong way round; are real and fake swapped"
-            " in some of the folders?"
+            f"training AUC {auc:.2f}: real and fake are ranked the wrong way round on the images it is trained on; if this stays,"
+            " labels contradict each other: are real and fake swapped in some of the folders?"
         )
     if auc > 0.5 and validation.auc is not None and below_chance(validation.auc, validation.n_real, validation.n_fake):
         return (

@@ -87,6 +87,7 @@ def _link(path: Path, other: Path) -> None:
     except OSError:
         temporary.write_bytes(path.read_bytes())
     os.replace(temporary, other)
+    temporary.unlink(missing_ok=True)  # renaming one name of a file to another of its names does nothing
 
 
 def _sync_folder(folder: Path) -> None:

@@ -104,11 +104,6 @@ class FiniteGuard:
         return False
 
 
-def norm_statistics(model: nn.Module) -> list[Tensor]:
-    """Running statistics of all normalisation layers, which a bad batch spoils as soon as it has passed."""
-    return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-
-
 def require_finite(state: dict[str, Tensor], step: int) -> None:
     """Raises NonFiniteError if a model's state is spoilt, which must not be saved."""
     bad = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]

@@ -16,13 +16,16 @@ import parallel
 from networks import data_parallel
 from networks.factory import ModelConfig, create_model, model_config
 from networks.fast import CompiledOrPlain, place_model
-from networks.finite import FiniteGuard, norm_statistics, require_finite
+from networks.finite import FiniteGuard, NonFiniteError, require_finite
 from networks.losses import detection_loss
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
+from networks.resume import NotResumable, check_resumable
 from util import UserError, autocast_dtype
 
 MIN_LR = 1e-6
+MIN_LOSS_SCALE = 2.0**-14
+"""GradScaler starts at 2**16 and halves its scale after every step with infinite gradients."""
 
 
 def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
@@ -146,7 +149,7 @@ class Trainer:
             data_parallel.settle(self._distributed, self.images)
             self._settled = True
         if self._window_batches == 0 and self.guard.allowed:
-            self._statistics = [statistic.clone() for statistic in norm_statistics(self.model)]
+            self._statistics = [statistic.clone() for statistic in self.model.buffers()]
         self._window_images += everywhere
         self._window_batches += 1
         self.step += 1
@@ -189,33 +192,35 @@ class Trainer:
         if self._window_batches < self.opt.accumulation_steps:  # the pass that averages has not come
             parallel.average([p.grad for p in self.model.parameters() if p.grad is not None])
         if self._window_images != self._window_size:
-            self.scaler.unscale_(self.optimizer)
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(self._window_size / self._window_images)
         if self.watch_gradients:
-            unscaled = self._window_images != self._window_size
-            self.gradient_norms = self._norms_of_parts(1.0 if unscaled else self.scaler.get_scale())
+            self.gradient_norms = self._norms_of_parts()
         steps = list(range(self.step - len(self._losses) + 1, self.step + 1))
         if self.guard.passes(steps, self._losses, self.model.parameters()):
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            if self.scaler.is_enabled() and self.scaler.get_scale() < MIN_LOSS_SCALE:
+                raise NonFiniteError(steps, "the gradients stay infinite, however small the loss is made for fp16")
         else:
-            for statistic, before in zip(norm_statistics(self.model), self._statistics, strict=True):
+            for statistic, before in zip(self.model.buffers(), self._statistics, strict=True):
                 statistic.copy_(before)
         self.optimizer.zero_grad()
         self._window_images = self._window_batches = 0
         self._losses = []
 
-    def _norms_of_parts(self, scale: float) -> dict[str, float]:
-        """Euclidean norm of the gradients, divided by `scale`, of each branch and of the attention; empty for a single scale."""
+    def _norms_of_parts(self) -> dict[str, float]:
+        """Euclidean norm of the gradients of each branch and of the attention; empty for a single scale."""
         if not isinstance(self.model, AttentionMultiScaleNPR):
             return {}
         keys = scale_keys(self.model.scales)
         parts = {f"branch_{key}": branch for key, branch in zip(keys, self.model.feature_branches, strict=True)}
         parts["attention"] = self.model.attention_fusion
         gradients = {name: [p.grad for p in part.parameters() if p.grad is not None] for name, part in parts.items()}
-        return {name: float(nn.utils.get_total_norm(found)) / scale for name, found in gradients.items()}
+        return {
+            name: float(nn.utils.get_total_norm(found)) / self.scaler.get_scale() for name, found in gradients.items()
+        }
 
     def record_validation(self, ap: float | None) -> bool:
         """Note an epoch's validation AP in [0, 1] (None = undefined); True when it is the best so far."""
@@ -248,49 +253,36 @@ class Trainer:
             "epochs_since_best": self.epochs_since_best,
             "model_config": self.config.to_dict(),
             **data_parallel.rng_states(),
-            "sampler_state": {"seed": self.opt.seed, "batch_size": self.opt.batch_size},
             "options": self.opt.to_dict(),
             "versions": versions(),
         }
-
-    def _check_resumable(self, state: dict[str, Any]) -> None:
-        """Raises UserError where going on with other flags would go wrong without a word."""
-        optim = state["options"]["optim"]
-        if optim != self.opt.optim and not self.opt.new_optim:
-            raise UserError(
-                f"--optim {self.opt.optim}: the checkpoint's is {optim}; add --new_optim to start a fresh one"
-            )
-        now = {"seed": self.opt.seed, "batch_size": self.opt.batch_size}
-        if state["batch"] and state["sampler_state"] != now:
-            raise UserError(
-                f"--seed, --batch_size {now}: the checkpoint stopped within an epoch of {state['sampler_state']}"
-            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned (with --new_optim: without the optimizer's state).
 
         Raises:
-            UserError: the checkpoint is of another architecture or does not hold what a resume needs.
+            NotResumable: the checkpoint is of another architecture or optimizer, or does not hold what a resume needs.
         """
-        missing = [key for key in ("model_config", "optimizer_state_dict", "rng_state") if key not in state]
-        if missing:
+        check_resumable(state, self.model, self.config)
+        optim = state["options"].get("optim")
+        if optim != self.opt.optim and not self.opt.new_optim:
             raise UserError(
-                f"--continue_train: the checkpoint has no {', '.join(missing)}; it was not written by train.py"
+                f"--optim {self.opt.optim}: the checkpoint's is {optim}; add --new_optim to start a fresh one"
             )
-        stored = ModelConfig.from_dict(state["model_config"])
-        if stored != self.config:
-            raise UserError(f"--continue_train: the checkpoint is a {stored}, but the flags ask for a {self.config}")
-        self._check_resumable(state)
         self.model.load_state_dict(state["model_state_dict"])
-        if not self.opt.new_optim:
-            self.optimizer.load_state_dict(state["optimizer_state_dict"])
-            self.scaler.load_state_dict(state["scaler_state"])
+        try:
+            if not self.opt.new_optim:
+                self.optimizer.load_state_dict(state["optimizer_state_dict"])
+                self.scaler.load_state_dict(state["scaler_state"])
+            data_parallel.set_rng_states(state, self.opt.seed)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise NotResumable(f"the state of the optimizer or of the random numbers is damaged ({first})") from None
         for key in ("epoch", "step", "batch", "best_ap", "epochs_since_best"):
             setattr(self, key, state[key])
         self.validated_step = state.get("validated_step", self.step)  # earlier checkpoints do not say
         self.guard.skipped = state.get("skipped_steps", 0)
         self.loss, self._share = torch.tensor(state["loss"], device=self.device), 1 / parallel.world_size()
-        data_parallel.set_rng_states(state, self.opt.seed)
 
 
 def versions() -> dict[str, str]:

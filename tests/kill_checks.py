@@ -30,7 +30,7 @@ from tests.conftest import make_dataroot
 ENDS = {"SIGTERM": {143}, "SIGINT": {130}, "group SIGTERM": {143}, "SIGKILL": {-9}, "SIGKILL in a write": {-9}}
 """How a training is ended, and the exit statuses it may have; 0, too, if it was faster."""
 VARIANTS: tuple[tuple[str, ...], ...] = (
-    ("--save_latest_freq", "1"),
+    ("--save_latest_freq", "1", "--precision", "fp16", "--skip_nonfinite", "2"),
     ("--save_latest_freq", "2", "--accumulation_steps", "2", "--num_threads", "2", "--data_aug"),
     ("--model_type", "multiscale_attention", "--feature_dim", "16", "--save_latest_freq", "3", "--loss_freq", "2"),
     ("--optim", "sgd", "--class_bal", "--num_threads", "1", "--accumulation_steps", "3", "--earlystop_epoch", "2"),

@@ -33,6 +33,7 @@ WITHIN_NETWORKS = [
     "data_parallel",
     "checkpoint_file",
     "checkpoint",
+    "resume",
     "trainer",
 ]
 

@@ -67,11 +67,34 @@ def test_left_out_steps_leave_no_trace() -> None:
         states.append(trainer.state_dict())
     good, other = states
     for name, value in good["model_state_dict"].items():
-        if "num_batches_tracked" not in name:
-            assert torch.equal(value, other["model_state_dict"][name]), name
+        assert torch.equal(value, other["model_state_dict"][name]), name
     for one, two in zip(*(s["optimizer_state_dict"]["state"].values() for s in states), strict=True):
         assert all(torch.equal(one[key], two[key]) for key in one)
     assert other["skipped_steps"] == 2
+
+
+@pytest.mark.parametrize("optim", ("adam", "sgd"))
+def test_a_partial_window_can_be_left_out_in_fp16(optim: str) -> None:
+    """The step after it is taken, and the loss scale stays."""
+    trainer = Trainer(TrainOptions(**MULTI, optim=optim, batch_size=4, skip_nonfinite=2, precision="fp16"))
+    assert trainer.scaler.is_enabled()
+    for size in (2, 3, 4):  # two partial windows, as at the ends of two epochs, and a full one
+        images, labels = batch(size)
+        trainer.set_input((images * (NAN if size < 4 else 1), labels))
+        before = trainer.model.classifier.weight.detach().clone()
+        trainer.optimize_parameters()
+        trainer.finish_window()
+        assert torch.equal(trainer.model.classifier.weight, before) == (size < 4)
+    assert trainer.scaler.get_scale() == 2**16
+
+
+def test_gradients_that_stay_infinite_in_fp16_stop_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(TrainOptions(**MULTI, batch_size=4, precision="fp16"))
+    trainer.model.classifier.weight.register_hook(lambda gradient: gradient * INF)
+    with pytest.raises(NonFiniteError, match="step 31: the gradients stay infinite"):
+        for _ in range(40):
+            trainer.set_input(batch(4))
+            trainer.optimize_parameters()
 
 
 def test_the_last_of_too_many_stops() -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+import stopping
 import train
+import training
 from evaluation.monitor import Monitor
-from networks.checkpoint_file import read_checkpoint
+from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.run_folder import lock
 from stopping import Stopped, StopRequest
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, TINY, make_dataroot
 from tests.kill_checks import VARIANTS, outcome
 from tests.test_scripts import only, train_argv
 from util import UserError, log, start_logging
@@ -163,11 +165,16 @@ def test_a_second_process_in_a_folder_is_refused(dataroot: Path, tmp_path: Path)
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def test_the_first_signal_is_noted_and_the_second_ends() -> None:
+def test_the_first_signal_is_noted_and_a_later_one_ends(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.number == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)  # as torchrun passes it on: the same
+        assert capfd.readouterr().err.count("saving after this step") == 1
+        monkeypatch.setattr(stopping, "REPEATS", 0)
         with pytest.raises(Stopped) as end:
             os.kill(os.getpid(), signal.SIGINT)
         assert end.value.code == 130
@@ -175,6 +182,141 @@ def test_the_first_signal_is_noted_and_the_second_ends() -> None:
             raise AssertionError("a signal came before")
         assert end.value.code == 143
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_during_the_last_save_is_not_lost(
+    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.Run.save
+
+    def save(self: training.Run, epoch: str | int) -> None:
+        real(self, epoch)
+        if self.trainer.validated_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(training.Run, "save", save)
+    with pytest.raises(Stopped) as end:
+        train.main(train_argv(dataroot, tmp_path, "run", "--niter", "1", "--test_dataroot", str(dataroot / "test")))
+    assert end.value.code == 143
+    assert not (only(tmp_path, "run_*") / "results").exists()
+
+
+def test_an_older_checkpoint_becomes_the_last_before_its_logs_are_cut(
+    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+) -> None:
+    argv = train_argv(dataroot, tmp_path, "run", "--niter", "3", "--save_epoch_freq", "1")
+    train.main(argv)
+    folder = only(tmp_path, "run_*")
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Run, "_train_epoch", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train.main([*argv, "--continue_train", "--epoch", "1"])
+    assert read_checkpoint(folder / "model_epoch_last.pth")["epoch"] == 1
+    train.main([*argv, "--continue_train"])
+    assert outcome(folder) == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [(["--serial_batches"], "serial_batches"), (["--seed", "7"], "seed"), (["--classes", "car"], "images")],
+)
+def test_another_order_of_images_within_an_epoch_is_refused(
+    change: list[str], what: str, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = train_argv(dataroot, tmp_path, "run", "--niter", "2", "--batch_size", "2", "--save_latest_freq", "1")
+    real = training.Run._train_batch
+
+    def train_batch(self: training.Run, batch: Any) -> None:
+        if self.trainer.step == 2:
+            raise KeyboardInterrupt
+        real(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Run, "_train_batch", train_batch)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(argv)
+    with pytest.raises(UserError, match=f"stopped within epoch 1, with other {what}; .*--epoch_count 2"):
+        train.main([*argv, "--continue_train", *change])
+    train.main([*argv, "--continue_train", *change, "--epoch_count", "2"])
+
+
+def test_a_long_epoch_with_workers_keeps_few_files_open(tmp_path: Path) -> None:
+    data = make_dataroot(tmp_path / "data", ("car",), count=70, size=16)
+    argv = train_argv(
+        data, tmp_path, "run", "--niter", "1", "--loadSize", "16", "--cropSize", "16", "--batch_size", "1"
+    )
+    code = f"""
+import resource, train, data
+data.cores = lambda: 2
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+train.main({[*argv, "--num_threads", "2"]!r})
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": None},
+        {"epoch": "3"},
+        {"epoch": -5},
+        {"loss": "x"},
+        {"best_ap": "x"},
+        {"rng_state": {"torch": "x"}},
+        {"rng_state": "x"},
+        {"optimizer_state_dict": {"state": {}, "param_groups": []}},
+        {"model_config": {"model_type": "single_scale"}},
+        {"model_config": {"model_type": "multiscale_attention", "scales": [0.5]}},
+        {"model_state_dict": {}},
+    ],
+)
+def test_a_checkpoint_that_lies_ends_a_resume_with_one_line(change: dict[str, Any], resumable: Path) -> None:
+    argv = ["--name", "run", "--dataroot", str(resumable / "data"), "--checkpoints_dir", str(resumable / "runs")]
+    last = only(resumable / "runs", "run_*") / "model_epoch_last.pth"
+    content = last.read_bytes()
+    save_checkpoint(last, read_checkpoint(last) | change)
+    try:
+        with pytest.raises(UserError, match="--continue_train: ") as error:
+            train.main([*argv, *TINY, "--continue_train", "--niter", "2"])
+        assert "\n" not in str(error.value)
+    finally:
+        last.write_bytes(content)
+
+
+def test_a_checkpoint_with_nan_weights_is_not_gone_on_from(resumable: Path) -> None:
+    argv = ["--name", "run", "--dataroot", str(resumable / "data"), "--checkpoints_dir", str(resumable / "runs")]
+    last = only(resumable / "runs", "run_*") / "model_epoch_last.pth"
+    content = last.read_bytes()
+    values = read_checkpoint(last)
+    values["model_state_dict"]["fc1.weight"][0, 0] = float("nan")
+    save_checkpoint(last, values)
+    with pytest.raises(UserError, match="fc1.weight is not finite"):
+        train.main([*argv, *TINY, "--continue_train", "--niter", "2"])
+    last.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def resumable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/ and, in runs/, a training of one epoch."""
+    folder = tmp_path_factory.mktemp("resumable")
+    data = make_dataroot(folder / "data", ("car",), count=2, size=32)
+    train.main(train_argv(data, folder / "runs", "run", "--niter", "1"))
+    return folder
 
 
 def test_a_signal_ends_at_once_where_it_may() -> None:
