@@ -27,7 +27,8 @@ def js_divergence(one: NDArray, other: NDArray) -> NDArray:
 
     Lin, Divergence measures based on the Shannon entropy, IEEE Trans. Inf. Theory 37, 1991.
     """
-    return np.nan_to_num(jensenshannon(one, other, base=2, axis=-1)) ** 2  # NaN: the root of -1e-17
+    with np.errstate(invalid="ignore"):  # the root of -1e-17
+        return np.nan_to_num(jensenshannon(one, other, base=2, axis=-1)) ** 2
 
 
 def p_value(observed: float, permuted: NDArray) -> float:
