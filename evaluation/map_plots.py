@@ -14,8 +14,8 @@ from evaluation.plotting import (
     CHANCE_LINE,
     STYLE,
     Axes,
-    Figure,
     Normalize,
+    Page,
     Rectangle,
     ScalarMappable,
     Target,
@@ -24,7 +24,6 @@ from evaluation.plotting import (
     save,
     scale_labels,
     text_inches,
-    wrapped,
 )
 
 ZOOM = 24  # pixels of the enlarged square's side
@@ -115,28 +114,7 @@ def _limit(values: np.ndarray) -> float:
     return float(np.percentile(values, 99.5)) or float(values.max()) or 1.0
 
 
-class _Page:
-    """A figure whose parts are placed by inches from its left and its top, under a title."""
-
-    def __init__(self, width: float, height: float, title: str) -> None:
-        """height: without the title."""
-        text = wrapped(title, width - 0.3, 12)
-        self.top = 0.12 + (0.22 * (text.count("\n") + 1) if title else 0)
-        self.width, self.height = width, height + self.top
-        self.figure = Figure(figsize=(self.width, self.height))
-        if title:
-            self.figure.suptitle(text, fontsize=12, y=1 - 0.06 / self.height)
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        top += self.top
-        place = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        return self.figure.add_axes(place)
-
-    def text(self, x: float, y: float, text: str, points: float = LABEL, **look: Any) -> None:
-        self.figure.text(x / self.width, 1 - (y + self.top) / self.height, text, fontsize=points, **look)
-
-
-class _MapPage(_Page):
+class _MapPage(Page):
     """Head, headings, rows of panels behind their labels, and colour bars."""
 
     def __init__(self, aspect: float, labels: Sequence[str], ranges: int, title: str) -> None:
@@ -164,7 +142,7 @@ class _MapPage(_Page):
         return axes
 
     def label(self, row: int, text: str) -> None:
-        self.text(0.12, self.first + row * (self.row + GAP) + self.row / 2, text, va="center")
+        self.text(0.12, self.first + row * (self.row + GAP) + self.row / 2, text, LABEL, va="center")
 
     def head_columns(self, texts: Sequence[str]) -> None:
         for column, text in enumerate(texts):

@@ -1,9 +1,11 @@
 """Pictures of attention weights and of NPR residuals; what all pictures share is in `evaluation.plotting`.
 
 Each `plot_*` function takes NumPy arrays, sequences or torch tensors (any device), makes the parent folder,
-replaces `save_path` in one step and returns it. ValueError names the argument that does not fit.
+replaces `save_path` in one step and returns it; `formats` as in `evaluation.plotting.save`. ValueError names the
+argument that does not fit.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ from evaluation.plotting import (
     STYLE,
     Axes,
     Figure,
+    MaxNLocator,
+    Page,
     Patch,
     Target,
     array,
+    ink,
     label_array,
     palette,
     printable,
@@ -39,31 +44,75 @@ __all__ = [
 
 
 @STYLE
-def plot_attention_heatmap(mean_attentions: Mapping[str, Any], scales: Sequence[float], save_path: Target) -> Path:
-    """Heat map of mean attention, a row per generator and a column per scale, with colours from 0 to 1.
+def plot_attention_heatmap(
+    mean_attentions: Mapping[str, Any],
+    scales: Sequence[float],
+    save_path: Target,
+    groups: Mapping[str, str] | None = None,
+    real: Mapping[str, Any] | None = None,
+    title: str = "",
+    formats: Sequence[str] = (),
+) -> Path:
+    """Heat map of mean attention, a row per generator and a column per scale.
 
-    mean_attentions: {generator: weights [S], each in [0, 1]}, S = len(scales); rows keep this order.
+    One colour range for all: from 0 to the next tenth above the largest weight, because eight scales would all be dark on 0 to 1.
+
+    Args:
+        mean_attentions: {generator: weights [S], each in [0, 1]}, S = len(scales); rows keep this order.
+        groups: {generator: its family or suite}; rows of a group come together under its name, groups in the order in which
+            they come first. A row loses the name of its group where it begins with it and "/". Generators without a group
+            come first.
+        real: {name: weights [S]}, rows for real images, before all others.
+        formats: see `evaluation.plotting.save`.
     """
     if not mean_attentions:
         raise ValueError("mean_attentions is empty: expected at least one {generator: weights}")
-    names, weights = [printable(name) for name in mean_attentions], mean_attentions.items()
-    table = np.stack([array(w, f"mean_attentions[{k!r}]", (len(scales),), unit=True) for k, w in weights])
-    size = (2.2 + text_inches(names) + 0.75 * len(scales), max(2.2, 1.0 + 0.3 * len(names)))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    colour_bar = {"label": "attention weight", "aspect": max(8, 3.5 * size[1]), "pad": 0.02}
-    limits = {"vmin": 0, "vmax": 1, "cmap": "cividis", "linewidths": 0.5, "cbar_kws": colour_bar}
-    seaborn.heatmap(
-        table, annot=True, fmt=".3f", xticklabels=scale_labels(scales), yticklabels=names, ax=axes, **limits
-    )
+    blocks: dict[str, list[tuple[str, np.ndarray]]] = {"real images": [], "": []}
+    for name, weights in (real or {}).items():
+        blocks["real images"].append((name, array(weights, f"real[{name!r}]", (len(scales),), unit=True)))
+    for name, weights in mean_attentions.items():
+        group = (groups or {}).get(name, "")
+        row = array(weights, f"mean_attentions[{name!r}]", (len(scales),), unit=True)
+        blocks.setdefault(group, []).append((name.removeprefix(f"{group}/") if group else name, row))
+    rows: list[tuple[str, np.ndarray]] = []
+    headings: list[int] = []
+    for group, block in blocks.items():
+        if block and (group or rows):  # a line of its own, empty between named rows and others
+            headings.append(len(rows))
+            rows.append((group, np.full(len(scales), np.nan)))
+        rows += block
+    names, table = [printable(name) for name, _ in rows], np.stack([row for _, row in rows])
+    columns = scale_labels(scales)
+    column, left = max(0.62, text_inches(columns) + 0.12), text_inches(names) * 1.1 + 0.25  # headings are bold
+    size = max(2.0, column * len(scales)), max(1.2, 0.25 * len(rows))
+    page = Page(max(3.5, left + size[0] + 1.15), size[1] + 0.55, title)
+    axes = page.axes(left, 0, *size)
+    colour_bar = page.axes(left + size[0] + 0.15, 0, 0.18, size[1])
+    top = min(1.0, math.ceil(np.nanmax(table) * 10 - 1e-6) / 10) or 0.1
+    look: dict[str, Any] = {"vmin": 0, "vmax": top, "cmap": "cividis", "linewidths": 0.5, "annot_kws": {"size": 9}}
+    look |= {
+        "cbar_ax": colour_bar,
+        "cbar_kws": {"label": "attention weight", "ticks": MaxNLocator(4, steps=[1, 2, 5, 10])},
+    }
+    seaborn.heatmap(table, annot=True, fmt=".3f", xticklabels=columns, yticklabels=names, ax=axes, **look)
+    for text, value in zip(axes.texts, table[~np.isnan(table)], strict=True):
+        text.set_color(ink(axes.collections[0].to_rgba(value)))
     axes.tick_params(axis="both", rotation=0)
+    axes.tick_params(axis="y", length=0)
+    for heading in headings:
+        axes.get_yticklabels()[heading].set_fontweight("bold")
     axes.set_xlabel("scale")
-    return save(figure, save_path)
+    return save(page.figure, save_path, formats=formats)
 
 
 @STYLE
 def plot_attention_distribution(
-    weights: Any, labels: Any, scales: Sequence[float], save_path: Target, title: str = ""
+    weights: Any,
+    labels: Any,
+    scales: Sequence[float],
+    save_path: Target,
+    title: str = "",
+    formats: Sequence[str] = (),
 ) -> Path:
     """Box plot and violin plot, side by side, of the attention that each scale gets, real and fake apart.
 
@@ -97,12 +146,18 @@ def plot_attention_distribution(
         axes.set_xticks(places, scale_labels(scales))
     patches = [Patch(color=palette(2)[label], label=CLASSES[label]) for label in present]
     figure.legend(handles=[*patches, uniform], loc="outside lower center", ncols=3)
-    return save(figure, save_path, title)
+    return save(figure, save_path, title, formats)
 
 
 @STYLE
 def plot_attention_per_image(
-    weights: Any, labels: Any, scores: Any, scales: Sequence[float], save_path: Target, title: str = ""
+    weights: Any,
+    labels: Any,
+    scores: Any,
+    scales: Sequence[float],
+    save_path: Target,
+    title: str = "",
+    formats: Sequence[str] = (),
 ) -> Path:
     """Attention pattern of every image as one stacked bar, over a strip with the score that the model gave.
 
@@ -127,7 +182,7 @@ def plot_attention_per_image(
     figure.colorbar(shown, ax=[bars, strip], label="score (0 real, 1 fake)", aspect=30, pad=0.02)
     _mark_classes(bars, strip, int((labels == 0).sum()), count)
     figure.legend(loc="outside lower center", ncols=8, title="scale")
-    return save(figure, save_path, title)
+    return save(figure, save_path, title, formats)
 
 
 def _mark_classes(bars: Axes, strip: Axes, real: int, count: int) -> None:

@@ -27,6 +27,7 @@ try:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch, Rectangle
     from matplotlib.textpath import text_to_path
+    from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError("drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt") from error
 
@@ -37,12 +38,15 @@ __all__ = [
     "Axes",
     "Figure",
     "Line2D",
+    "MaxNLocator",
     "Normalize",
+    "Page",
     "Patch",
     "Rectangle",
     "ScalarMappable",
     "Target",
     "array",
+    "ink",
     "label_array",
     "left_limit",
     "legend_fit",
@@ -110,6 +114,11 @@ def left_limit(smallest: float) -> float:
     return max(0.0, min(0.45, math.floor(smallest * 20) / 20 - 0.05))
 
 
+def ink(colour: Any) -> str:
+    """Black or white, whichever has more contrast on `colour` (WCAG 2.1, relative luminance)."""
+    return "black" if seaborn.utils.relative_luminance(colour) > 0.179 else "white"
+
+
 def printable(text: str) -> str:
     """`text` with "?" for what no font can draw: file names hold lone surrogates where they are not UTF-8."""
     return "".join(character if character.isprintable() else "?" for character in text)
@@ -144,6 +153,29 @@ def legend_fit(texts: Iterable[str], width: float, points: float = 10) -> tuple[
         if sum(column.max() for column in np.array_split(entries, columns)) <= width - 0.2:  # as matplotlib splits
             break
     return width, columns, 0.25 + 0.0215 * points * math.ceil(len(entries) / columns)
+
+
+class Page:
+    """A figure whose parts are placed by inches from its left and its top, under a title."""
+
+    def __init__(self, width: float, height: float, title: str) -> None:
+        """height: without the title."""
+        text = wrapped(title, width - 0.3, 12)
+        self.top = 0.12 + (0.22 * (text.count("\n") + 1) if title else 0)
+        self.width, self.height = width, height + self.top
+        self.figure = Figure(figsize=(self.width, self.height))
+        if title:
+            self.figure.suptitle(text, fontsize=12, y=1 - 0.06 / self.height)
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """A panel; `left` and `top` from the corner below the title, all in inches."""
+        top += self.top
+        place = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+        return self.figure.add_axes(place)
+
+    def text(self, x: float, y: float, text: str, points: float = 10, **look: Any) -> None:
+        """`x` and `y` as in `axes`; `look` is matplotlib's."""
+        self.figure.text(x / self.width, 1 - (y + self.top) / self.height, text, fontsize=points, **look)
 
 
 def save(figure: Figure, save_path: Target, title: str = "", formats: Sequence[str] = ()) -> Path:

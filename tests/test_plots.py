@@ -36,20 +36,47 @@ def test_scale_labels_number_repeated_scales() -> None:
     assert plots.scale_labels([0.25, 0.5, 0.25]) == ["0.25x", "0.5x", "0.25x #2"]
 
 
-@pytest.mark.parametrize(("generators", "scales"), [(1, 1), (1, 3), (8, 3), (38, 8)])
-def test_heatmap_shows_each_weight_on_a_range_from_0_to_1(draw: Draw, generators: int, scales: int) -> None:
+@pytest.mark.parametrize(("generators", "scales"), [(1, 1), (1, 3), (12, 3), (38, 8)])
+def test_heatmap_shows_each_weight_on_one_range(draw: Draw, generators: int, scales: int) -> None:
     names = [f"UniversalFakeDetect/glide_{i}" if i % 3 else f"gan_{i}" for i in range(generators)]
     weights = dirichlet(generators, scales)
     attention = {name: torch.tensor(w, requires_grad=True) for name, w in zip(names, weights, strict=True)}
     figure = draw(plots.plot_attention_heatmap, attention, SCALES[scales])
     heat, bar = figure.axes
     mesh = heat.collections[0]
-    assert mesh.get_clim() == (0, 1)
+    bottom, top = mesh.get_clim()
+    assert bottom == 0 and 0 <= top - weights.max() < 0.1 and round(top * 10) == pytest.approx(top * 10)
     np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(weights.shape), weights)
     assert [text.get_text() for text in heat.texts] == [f"{w:.3f}" for w in weights.ravel()]
     assert [text.get_text() for text in heat.get_yticklabels()] == names
     assert [text.get_text() for text in heat.get_xticklabels()] == plots.scale_labels(SCALES[scales])
     assert bar.get_ylabel() == "attention weight"
+
+
+@pytest.mark.parametrize("scales", [1, 8])
+@pytest.mark.parametrize("families", [1, 3])
+def test_heatmap_groups_generators_under_the_name_of_their_family(draw: Draw, families: int, scales: int) -> None:
+    """Families are interleaved in the input; a family may be longer than its generators' names."""
+    suites = ["A suite with quite a long name", "GAN", "b/c"][:families]
+    names = [f"{suites[i % families]}/{i}" for i in range(36)] + ["of no family"]
+    weights = dict(zip(names, dirichlet(37, scales), strict=True))
+    groups = {name: name.rpartition("/")[0] for name in names[:-1]}
+    real = {"GAN": dirichlet(1, scales)[0]}
+    figure = draw(plots.plot_attention_heatmap, weights, SCALES[scales], groups=groups, real=real, title="a model")
+    heat = figure.axes[0]
+    lines = [(label.get_text(), label.get_fontweight() == "bold") for label in heat.get_yticklabels()]
+    expected = [("real images", True), ("GAN", False), ("", True), ("of no family", False)]
+    rows = [real["GAN"], weights["of no family"]]
+    for suite in suites:
+        members = [name for name in names if groups.get(name) == suite]
+        expected += [(suite, True), *((name.rpartition("/")[2], False) for name in members)]
+        rows += [weights[name] for name in members]
+    assert lines == expected
+    shown = np.ma.filled(heat.collections[0].get_array(), np.nan).reshape(len(lines), scales)
+    bold = [is_bold for _, is_bold in lines]
+    assert np.isnan(shown[bold]).all()
+    np.testing.assert_allclose(shown[~np.array(bold)], rows)
+    assert [text.get_text() for text in heat.texts] == [f"{w:.3f}" for w in np.ravel(rows)]
 
 
 @pytest.mark.parametrize(("count", "scales", "classes"), [(1, 1, 1), (1, 3, 1), (40, 3, 2), (60, 8, 2)])
@@ -136,6 +163,7 @@ def images(**changed: object) -> dict[str, object]:
         (plots.plot_attention_heatmap, heatmap(mean_attentions={}), "mean_attentions is empty"),
         (plots.plot_attention_heatmap, heatmap(scales=[0.5]), r"'progan'.* shape \[2\], expected \[1\]"),
         (plots.plot_attention_heatmap, heatmap(mean_attentions={"a": [np.nan, 1]}), "NaN"),
+        (plots.plot_attention_heatmap, heatmap(real={"a": [1.0]}), r"real\['a'\] has shape \[1\]"),
         (plots.plot_attention_per_image, images(labels=[2]), "labels must be 0"),
         (plots.plot_attention_per_image, images(labels=[0, 1]), "labels has shape"),
         (plots.plot_attention_per_image, images(scores=[3.7]), "scores spans 3.7"),
@@ -174,6 +202,18 @@ def test_suffix_chooses_the_format(tmp_path: Path) -> None:
     assert plots.plot_attention_heatmap(attention, [0.25, 0.5], tmp_path / "bare") == tmp_path / "bare.png"
     pdf = plots.plot_attention_heatmap(attention, [0.25, 0.5], str(tmp_path / "figure.pdf"))
     assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_formats_make_a_file_each(tmp_path: Path) -> None:
+    """The second is laid out like the first, and no date in it makes two of the same figure differ."""
+    written = []
+    for name in ("one.png", "two"):
+        arguments = dirichlet(4, 3), [0, 0, 1, 1], [0.1] * 4, SCALES[3], tmp_path / name
+        path = plots.plot_attention_per_image(*arguments, formats=("png", ".pdf"))
+        assert path == tmp_path / f"{name.removesuffix('.png')}.png" and path.read_bytes().startswith(b"\x89PNG")
+        written.append(path.with_suffix(".pdf").read_bytes())
+    assert written[0] == written[1] and written[0].startswith(b"%PDF") and b"/Type3" not in written[0]
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_failed_write_keeps_the_earlier_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
