@@ -18,6 +18,8 @@ LIMIT = 1000
 """Images of a group that tests permute, drawn at random from larger groups: more of them resolve differences nobody asks for."""
 RARE = 10
 """With fewer permutations than this beyond the observed value, the tail of a fitted distribution gives the p-value."""
+SMALLEST = 1e-6
+"""Further out, the fit says nothing."""
 TIE = 1e-10
 """Divergences that differ by less are equal: sums in another order differ so much."""
 
@@ -37,14 +39,15 @@ def p_value(observed: float, permuted: NDArray) -> float:
     (1 + permutations that reach it) / (1 + P) (Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010) is at least 1 / (1 + P),
     too much to survive a correction for hundreds of tests. Where fewer than `RARE` reach it, it is the tail of the gamma
     distribution with the permutations' mean and variance instead, if that is smaller: the divergence of two sample
-    means is nearly a sum of weighted squares of normal variables (Satterthwaite, Biometrics Bulletin 2, 1946).
+    means is nearly a sum of weighted squares of normal variables (Satterthwaite, Biometrics Bulletin 2, 1946). It is never below
+    `SMALLEST`.
     """
     reached = int((permuted >= observed - TIE).sum())
     counted = (1 + reached) / (1 + len(permuted))
     mean, variance = float(permuted.mean()), float(permuted.var())
     if reached >= RARE or variance == 0:
         return counted
-    return min(counted, float(gamma.sf(observed, mean**2 / variance, scale=variance / mean)))
+    return min(counted, max(SMALLEST, float(gamma.sf(observed, mean**2 / variance, scale=variance / mean))))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
