@@ -14,7 +14,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import gamma
 
 PERMUTATIONS = 1000
-LIMIT = 1000
+LIMIT = 500
 """Images of a group that tests permute, drawn at random from larger groups: more of them resolve differences nobody asks for."""
 RARE = 10
 """With fewer permutations than this beyond the observed value, the tail of a fitted distribution gives the p-value."""
