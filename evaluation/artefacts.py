@@ -9,6 +9,13 @@ from typing import Any
 from data.degradations import ROBUSTNESS
 from data.folders import folder_name
 from data.image_sets import unique_names
+from evaluation.attention_findings import (
+    AttentionFindings,
+    attention_sections,
+    draw_findings,
+    findings_of_run,
+    write_findings,
+)
 from evaluation.html import Card, Cell, Page, Picture, Section, Table, TableRow, plain_rows
 from evaluation.metrics import LABELS
 from evaluation.names import escaped
@@ -81,17 +88,20 @@ def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
 
 
 def write_derived(run: TestRun, folder: Path, name: str) -> None:
-    """What follows from the scores: <name>.txt, tables.md, tables.tex, tables.csv, pictures and report.html."""
+    """What follows from the scores: <name>.txt, tables.md, tables.tex, tables.csv, attention's files, pictures and report.html."""
     (folder / f"{name}.txt").write_text(text_report(run), encoding="utf-8")
     (folder / "tables.md").write_text(markdown_tables(run), encoding="utf-8")
     (folder / "tables.tex").write_text(latex_tables(run), encoding="utf-8")
     write_csv(run, folder / "tables.csv")
-    page = report_page(run, draw(run, folder), name)
+    attention = findings_of_run(run)
+    if attention:
+        write_findings(attention, folder)
+    page = report_page(run, draw(run, folder, attention), name, attention)
     (folder / "report.html").write_text(page.render(), encoding="utf-8")
 
 
-def draw(run: TestRun, folder: Path) -> list[Picture]:
-    """ROC curves, score histograms and, if there is one, the robustness grid; none, saying so, without matplotlib."""
+def draw(run: TestRun, folder: Path, attention: AttentionFindings | None = None) -> list[Picture]:
+    """ROC curves, score histograms and, if there are, attention and the robustness grid; none, saying so, without matplotlib."""
     try:
         from evaluation.score_plots import plot_robustness, plot_roc, plot_score_histograms
     except ImportError as error:
@@ -119,18 +129,22 @@ def draw(run: TestRun, folder: Path) -> list[Picture]:
         families = {family: list(conditions.items()) for family, conditions in ROBUSTNESS.items()}
         curves = plot_robustness(values, families, folder / "robustness.png", metric=LABELS[metric])
         pictures.append(Picture(curves, f"{LABELS[metric]} of each set under growing degradations"))
-    return pictures
+    return pictures + (draw_findings(attention, folder) if attention else [])
 
 
-def report_page(run: TestRun, pictures: list[Picture], name: str) -> Page:
+def report_page(run: TestRun, pictures: list[Picture], name: str, attention: AttentionFindings | None = None) -> Page:
     """The page that shows all of a run; `name` is that of its folder."""
     head = run.head
+    of_attention = [picture for picture in pictures if picture.path.stem.startswith("attention_")]
+    pictures = [picture for picture in pictures if picture not in of_attention]
     skipped = left_out_rows(run)
     small = "; small: 95 % intervals" if head["bootstrap"]["resamples"] else ""
     sections = [
         Section("Figures", f"In %, ECE and Brier from 0 to 1{small}. {LEGEND}", _figure_tables(run)),
         Section("Scores", "", pictures=[picture for picture in pictures if picture.path.stem != "robustness"]),
     ]
+    if attention:
+        sections += attention_sections(attention, of_attention)
     if run.robustness:
         curves = [picture for picture in pictures if picture.path.stem == "robustness"]
         tables = [Table(headers, plain_rows(body), title) for title, headers, body in robustness_tables(run)]

@@ -138,19 +138,21 @@ def plot_attention_training(
 ) -> Path:
     """Attention while a model trains: mean and standard deviation over the images per scale, and entropy below.
 
-    The entropy is in units of ln S: 1 is uniform attention, 0 attention to one scale. The mean over the images of their entropies
-    is drawn with its standard deviation, and the entropy of the mean attention dashed: where the second is higher, images differ
-    in what they attend to. One scale has no entropy, and no such panel.
+    The entropy is in units of ln S: 1 is uniform attention, 0 attention to one scale. Dashed is the entropy of the mean attention:
+    where it is higher than the mean over the images of theirs, images differ in what they attend to. One scale has no entropy,
+    and no such panel.
 
     Args:
-        history: {epoch or step: weights [N, S] in [0, 1]}, of the same images or others each time.
+        history: {epoch or step: (mean [S] and standard deviation [S] of the weights over images, mean entropy in nats)}.
         time: what the keys are.
     """
     if not history:
         raise ValueError("history is empty: expected at least one {epoch: weights}")
     moments = sorted(history)
-    tables = [array(history[m], f"history[{m!r}]", (None, len(scales)), unit=True).clip(0, 1) for m in moments]
-    mean, spread = np.array([t.mean(axis=0) for t in tables]), np.array([t.std(axis=0) for t in tables])
+    mean, spread = (
+        np.array([array(history[m][part], f"history[{m!r}][{part}]", (len(scales),), unit=True) for m in moments])
+        for part in (0, 1)
+    )
     names = scale_labels(scales)
     count = 1 + (len(scales) > 1)
     _, columns, below = legend_fit(names, 6.5)
@@ -171,10 +173,8 @@ def plot_attention_training(
     panels[0].axhline(1 / len(scales), zorder=1, **CHANCE_LINE)
     panels[0].set(ylim=(0, _top(mean + spread, len(scales))), ylabel="attention weight")
     if count == 2:
-        each = [entropy(t, axis=1) / math.log(len(scales)) for t in tables]
-        middle, around = np.array([e.mean() for e in each]), np.array([e.std() for e in each])
-        panels[1].fill_between(moments, middle - around, middle + around, color="0.5", alpha=0.25, linewidth=0)
-        panels[1].plot(moments, middle, color="0.2", marker=marker, markersize=3, label="mean over images")
+        each = np.array([float(history[m][2]) for m in moments]) / math.log(len(scales))
+        panels[1].plot(moments, each, color="0.2", marker=marker, markersize=3, label="mean over images")
         of_mean = entropy(mean, axis=1) / math.log(len(scales))
         panels[1].plot(moments, of_mean, color="0.2", linestyle="--", label="of the mean attention")
         panels[1].set(ylim=(-0.02, 1.05), ylabel="entropy / ln S")

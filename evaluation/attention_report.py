@@ -1,7 +1,9 @@
-"""The files of visualize_attention.py: statistics, weights and pictures for one generator or a suite of them."""
+"""The files of visualize_attention.py: statistics, weights, pictures and a page for one generator or a suite of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,23 +11,30 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data import evaluation_loader
+from data.decode import read_image
 from data.image_sets import ImageSet, sample_evenly, unique_names
 from data.protocols import evaluation_protocol
 from data.transforms import Protocol
 from evaluation.attention import statistics_text, write_attention_csv
+from evaluation.attention_findings import attention_findings, attention_sections, draw_findings, write_findings
+from evaluation.attention_plots import plot_attention_training
+from evaluation.attention_statistics import Attended
 from evaluation.evaluate import Predictions, predict, trained_protocol
+from evaluation.event_log import read_scalars
+from evaluation.html import Page, Picture
 from evaluation.names import escaped, relative_name
-from evaluation.plots import (
-    plot_attention_distribution,
-    plot_attention_heatmap,
-    plot_attention_per_image,
-    plot_npr_maps,
-)
+from evaluation.plots import plot_attention_distribution, plot_attention_per_image, plot_npr_maps
+from evaluation.sheet_plots import plot_image_sheet, typical_and_surprising
+from networks.cam import class_activation_maps
 from networks.checkpoint import LoadedModel
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
+from networks.npr import scale_keys
 from options.visualize_options import VisualizeOptions
 from util import UserError, autocast_dtype, choose_device, log
+
+MOST_SHEETS = 12
+"""Generators of which images are shown on the page, which holds every picture."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class AttentionReport:
         self.scales = loaded.config.scales
 
     def write(self, sets: list[ImageSet]) -> None:
-        """One set: everything in the folder. Several: a folder per generator, and the whole with a heat map above them."""
+        """One set: everything in the folder. Several: a folder for each, and the whole above them. A page with the findings."""
         names = unique_names(sets)
         several = len(sets) > 1
         found: dict[str, SetAttention] = {}
@@ -79,6 +88,7 @@ class AttentionReport:
             raise UserError(f"--dataroot {self.root}: none of its images could be read")
         if several:
             self._write_whole(found)
+        self._write_page(found)
 
     def _attend(self, images: ImageSet) -> SetAttention:
         sampled = sample_evenly(images, self.opt.num_samples, self.opt.seed)
@@ -142,6 +152,8 @@ class AttentionReport:
                 self.scales,
                 folder / f"{index:03d}_{kind}_{stem}.png",
                 title=f"{kind}: {stem}, score {float(logits.sigmoid()):.3f}",
+                cams=class_activation_maps(self.model, images)[0],
+                formats=("png", "pdf") if self.opt.pdf else (),
             )
 
     def _write_whole(self, found: dict[str, SetAttention]) -> None:
@@ -150,5 +162,78 @@ class AttentionReport:
         labels = np.concatenate([one.predictions.labels for one in found.values()])
         left_out = {path: why for one in found.values() for path, why in one.predictions.left_out.items()}
         self._write_statistics(self.folder, f"all {len(found)} generators", weights, labels, left_out)
-        means = {name: one.weights.mean(axis=0) for name, one in found.items()}
-        plot_attention_heatmap(means, self.scales, self.folder / "attention_heatmap.png")
+
+    def _write_page(self, found: dict[str, SetAttention]) -> None:
+        """attention_report.html, with what it shows as files beside it; a model with one scale has nothing to be found."""
+        sets = [
+            Attended(
+                name,
+                one.images.suite,
+                one.predictions.labels,
+                one.predictions.scores,
+                one.weights,
+                one.predictions.branch_logits,
+                tuple(one.images.paths[index] for index in one.predictions.indices),
+            )
+            for name, one in found.items()
+        ]
+        fusion = {"bias": self.model.classifier.bias.item(), "residual": self.model.attention_fusion.residual}
+        findings = attention_findings(sets, self.scales, fusion, self.opt.seed)
+        if findings is None:
+            log.info("no findings about attention: there is one scale")
+            return
+        formats = ("png", "pdf") if self.opt.pdf else ()
+        write_findings(findings, self.folder)
+        pictures = [
+            *draw_findings(findings, self.folder, formats),
+            *self._sheets(found, formats),
+            *self._training(formats),
+        ]
+        for name in ("attention_distribution", "attention_per_image"):
+            if (path := self.folder / f"{name}.png").is_file():
+                pictures.append(Picture(path, name.replace("_", " ")))
+        count = sum(len(one.labels) for one in sets)
+        subtitle = f"on {escaped(str(self.root))}: {count:,} images of {len(sets)} generator{'s' * (len(sets) != 1)}"
+        page = Page(f"Attention of {self.loaded.name}", subtitle, attention_sections(findings, pictures))
+        (self.folder / "attention_report.html").write_text(page.render(), encoding="utf-8")
+        for verdict in findings.verdicts:
+            log.info("%s", verdict.sentence)
+            for flags, why in verdict.advice:
+                log.info("  %s: %s", flags, why)
+
+    def _sheets(self, found: dict[str, SetAttention], formats: Sequence[str]) -> list[Picture]:
+        """The images whose attention is most typical of their generator, and those where it is most surprising; up to 6 each."""
+        pictures = []
+        for name, one in list(found.items())[:MOST_SHEETS]:
+            blocks = {}
+            for heading, chosen in zip(("typical", "surprising"), typical_and_surprising(one.weights, 6), strict=True):
+                blocks[f"most {heading} attention"] = [
+                    (
+                        read_image(one.images.paths[one.predictions.indices[row]]),
+                        one.weights[row],
+                        one.predictions.scores[row],
+                    )
+                    for row in chosen
+                ]
+            folder = self.folder / name if len(found) > 1 else self.folder
+            path = plot_image_sheet(blocks, self.scales, folder / "attention_images.png", title=name, formats=formats)
+            pictures.append(Picture(path, f"{name}: images with the most typical and the most surprising attention"))
+        return pictures
+
+    def _training(self, formats: Sequence[str]) -> list[Picture]:
+        """Attention while the model was trained, if the checkpoint lies in its run's folder."""
+        logged = read_scalars(self.loaded.path.parent / "val")
+        keys = scale_keys(self.scales)
+        moments = dict(logged.get("attention/entropy", []))
+        table = {name: [dict(logged.get(f"attention/{name}_{key}", [])) for key in keys] for name in ("mean", "std")}
+        history: dict[float, Any] = {
+            step: ([of[step] for of in table["mean"]], [of[step] for of in table["std"]], moments[step])
+            for step in moments
+            if all(step in of for columns in table.values() for of in columns)
+        }
+        if not history:
+            return []
+        path = plot_attention_training(
+            history, self.scales, self.folder / "attention_training.png", time="step", formats=formats
+        )
+        return [Picture(path, "attention on a fixed validation batch during training")]

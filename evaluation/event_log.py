@@ -91,6 +91,17 @@ def cut_events(folder: Path, last_step: int) -> None:
             os.replace(temporary, path)
 
 
+def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The scalars in a folder of event files, {tag: (step, value) in the order of the files}; empty without such files."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for _, event in records(path.read_bytes()):
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return found
+
+
 def records(content: bytes) -> Iterator[tuple[bytes, Event]]:
     """The records of an event file, as bytes and as events, up to the first damaged one.
 

@@ -26,6 +26,7 @@ WITHIN_NETWORKS = [
     "resnet",
     "backbones",
     "multiscale_npr",
+    "cam",
     "factory",
     "losses",
     "fast",

@@ -84,12 +84,17 @@ def test_one_class_alone_has_one_entry_in_the_legend(draw: Draw) -> None:
         assert legend_texts(draw(attention_plots.plot_attention_means, given, [0.25, 0.5])) == ["fake", "uniform"]
 
 
+def moments_of(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    return weights.mean(axis=0), weights.std(axis=0), float(-(weights * np.log(weights)).sum(axis=1).mean())
+
+
 @pytest.mark.parametrize("moments", [1, 4, 60])
 @pytest.mark.parametrize("scales", [1, 3, 8])
 def test_training_shows_means_bands_and_entropies(draw: Draw, moments: int, scales: int) -> None:
     rng = np.random.default_rng(0)
     history = {10 * i: rng.dirichlet(np.ones(scales) * 3, size=5 + i % 2) for i in reversed(range(1, moments + 1))}
-    figure = draw(attention_plots.plot_attention_training, history, SCALES[:scales], time="step", title="a model")
+    given = {t: moments_of(weights) for t, weights in history.items()}
+    figure = draw(attention_plots.plot_attention_training, given, SCALES[:scales], time="step", title="a model")
     assert legend_texts(figure) == scale_labels(SCALES[:scales])
     assert figure.axes[-1].get_xlabel() == "step" and len(figure.axes) == (1 if scales == 1 else 2)
     times = sorted(history)
@@ -117,7 +122,11 @@ def test_training_shows_means_bands_and_entropies(draw: Draw, moments: int, scal
 
 
 def test_attention_to_one_scale_has_no_entropy(draw: Draw) -> None:
-    figure = draw(attention_plots.plot_attention_training, {0: [[1, 0], [1, 0]], 1.5: [[0.5, 0.5]]}, [0.25, 0.5])
+    figure = draw(
+        attention_plots.plot_attention_training,
+        {0: ([1, 0], [0, 0], 0.0), 1.5: ([0.5, 0.5], [0, 0], math.log(2))},
+        [0.25, 0.5],
+    )
     assert [line.get_ydata().tolist() for line in figure.axes[1].lines] == [[0, 1], [0, 1]]
 
 
@@ -137,7 +146,9 @@ def test_means_that_do_not_fit_are_refused(given: dict, message: str, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("given", "message"), [({}, "is empty"), ({3: [[0.5]]}, r"history\[3\] has shape \[1, 1\]")])
+@pytest.mark.parametrize(
+    ("given", "message"), [({}, "is empty"), ({3: ([0.5], [0], 0)}, r"history\[3\]\[0\] has shape \[1\]")]
+)
 def test_histories_that_do_not_fit_are_refused(given: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         attention_plots.plot_attention_training(given, [0.25, 0.5], tmp_path / "picture.png")

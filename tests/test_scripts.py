@@ -304,6 +304,10 @@ def test_validate_unpacks_as_published(trained: Path, dataroot: Path) -> None:
     assert len(on_val.labels) == 16
 
 
+FINDINGS = {"attention_report.html", "attention.json", "attention_statistics.csv", "attention_controls.csv",
+            "attention_means.png", "attention_controls.png", "attention_training.png"}  # fmt: skip
+
+
 def visualize(model: Path, dataroot: Path, out: Path, *extra: str) -> None:
     argv = ["--model_path", str(model), "--dataroot", str(dataroot), "--output_dir", str(out), "--gpu_id", "-1"]
     assert visualize_attention.main([*argv, "--num_threads", "0", *extra]) == 0
@@ -314,7 +318,9 @@ def test_visualize_one_generator(trained: Path, dataroot: Path, tmp_path: Path) 
               "--save_npr_maps", "--num_maps", "2", "--scales", "0.25,0.5,0.75")  # fmt: skip
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"attention_statistics.txt", "attention_distribution.png", "attention_per_image.png",
-                     "attention_weights.csv", "npr_artifacts"}  # fmt: skip
+                     "attention_weights.csv", "npr_artifacts", *FINDINGS, "attention_images.png"}  # fmt: skip
+    page = (tmp_path / "attention_report.html").read_text()
+    assert "Does it matter?" in page and page.count("<img") == 6
     with open(tmp_path / "attention_weights.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["0"] * 3 + ["1"] * 3  # both classes, not the first six files
@@ -341,7 +347,8 @@ def test_visualize_a_suite_and_several_models(trained: Path, dataroot: Path, tmp
     assert {path.name for path in tmp_path.iterdir()} == {trained.name, f"{trained.name}_best"}
     folder = tmp_path / trained.name
     assert {path.name for path in folder.iterdir()} == {
-        "attention_heatmap.png", "attention_statistics.txt", "attention_distribution.png", "gan", "diffusion"
+        "attention_heatmap.png", "attention_statistics.txt", "attention_distribution.png", "gan", "diffusion", *FINDINGS,
+        "attention_distances.png"
     }  # fmt: skip
     assert "all 2 generators" in (folder / "attention_statistics.txt").read_text()
 
@@ -372,7 +379,7 @@ def test_training_at_any_scales_on_odd_sizes(tmp_path: Path) -> None:
     model = only(tmp_path, "odd_*") / "model_epoch_last.pth"
     run_test(model, root / "test", tmp_path / "out")
     header = list(predictions(tmp_path / "out")[0])
-    assert header[6:] == ["attention_0.2", "attention_0.4", "attention_0.4_2", "attention_0.9"]
+    assert header[6:] == [f"{kind}_{s}" for kind in ("attention", "branch_logit") for s in ("0.2", "0.4", "0.4_2", "0.9")]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,229 @@
+"""What one model attends to on a test's images: statistics, verdicts and controls; in files, in pictures, and as parts of a page.
+
+All of it follows from labels, scores, attention and branch logits, so from one pass over the images and from predictions.csv.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.image_sets import unique_names
+from evaluation.attention_controls import attention_controls, controls_rows
+from evaluation.attention_leanings import leanings
+from evaluation.attention_statistics import Attended, attention_statistics, statistics_rows
+from evaluation.attention_verdict import SIGNIFICANT, Verdict, attention_verdicts
+from evaluation.html import Picture, Section, Table, plain_rows
+from evaluation.runs import TestRun
+
+MOST_DRAWS = 200_000_000
+"""Images times resamples behind the controls' intervals, so that they cost less than a minute; more images get fewer resamples."""
+FEWEST_RESAMPLES = 100
+
+
+@dataclass(frozen=True)
+class AttentionFindings:
+    """Everything that is said about the attention of a model with two scales or more.
+
+    Args:
+        sets: what it follows from. scales: S. statistics: of `attention_statistics`. controls: of `attention_controls`, None
+            without branch logits or without a set of both classes.
+    """
+
+    sets: Sequence[Attended]
+    scales: tuple[float, ...]
+    statistics: dict[str, Any]
+    controls: dict[str, Any] | None
+    verdicts: list[Verdict]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
+            "leanings": leanings(self.statistics),
+            "statistics": self.statistics,
+            "controls": self.controls,
+        }
+
+
+def attention_findings(
+    sets: Sequence[Attended],
+    scales: Sequence[float],
+    fusion: dict[str, Any] | None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> AttentionFindings | None:
+    """Statistics, controls and verdicts; None where there is nothing to say: one scale, or no image.
+
+    Args:
+        fusion: bias and residual of the model (`fusion` in metrics.json), None where unknown. resamples: 0 for no intervals.
+    """
+    sets = [one for one in sets if len(one.labels)]
+    if len(scales) < 2 or not sets:
+        return None
+    statistics = attention_statistics(sets, scales, seed, resamples)
+    controls = None
+    if fusion and all(one.branch_logits is not None for one in sets):
+        draws = max(FEWEST_RESAMPLES, MOST_DRAWS // sum(len(one.labels) for one in sets))
+        controls = attention_controls(
+            sets, scales, float(fusion["bias"]), bool(fusion["residual"]), seed, min(resamples, draws)
+        )
+    return AttentionFindings(sets, tuple(scales), statistics, controls, attention_verdicts(statistics, controls))
+
+
+def findings_of_run(run: TestRun) -> AttentionFindings | None:
+    """`attention_findings` of a test run; None for a model without attention."""
+    scales = run.head["model"].get("scales")
+    if not run.attention or not scales:
+        return None
+    names = unique_names(run.sets)
+    sets = [
+        Attended(names[s.key], s.suite, s.labels, s.scores, s.attention, s.branch_logits, s.paths)
+        for s in run.sets
+        if s.attention is not None
+    ]
+    settings = run.head["bootstrap"]
+    return attention_findings(sets, scales, run.head.get("fusion"), settings["seed"], settings["resamples"])
+
+
+def write_findings(found: AttentionFindings, folder: Path) -> None:
+    """Write attention.json, attention_statistics.csv and, with controls, attention_controls.csv."""
+    text = json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
+    (folder / "attention.json").write_text(text, encoding="utf-8")
+    _write_csv(folder / "attention_statistics.csv", statistics_rows(found.statistics))
+    if found.controls:
+        _write_csv(folder / "attention_controls.csv", controls_rows(found.controls))
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw_findings(found: AttentionFindings, folder: Path, formats: Sequence[str] = ()) -> list[Picture]:
+    """Means with intervals; of several generators also heat map and distances; with controls, what they change.
+
+    Raises:
+        ImportError: matplotlib or seaborn is missing.
+    """
+    from evaluation.attention_plots import plot_attention_means
+    from evaluation.difference_plots import plot_control_changes
+    from evaluation.plots import plot_attention_heatmap
+
+    statistics, scales = found.statistics, found.scales
+    generators = {one["name"]: one for one in statistics["generators"]}
+    path = plot_attention_means(
+        {
+            name: {label: _means(one["groups"][label]) for label in ("real", "fake") if one["groups"][label]}
+            for name, one in generators.items()
+        },
+        scales,
+        folder / "attention_means.png",
+        formats=formats,
+    )
+    pictures = [Picture(path, "mean attention of every scale with its 95 % interval, real and generated images apart")]
+    if len(generators) > 1:
+        fakes = {n: one["groups"]["fake"] or one["groups"]["all"] for n, one in generators.items()}
+        real = statistics["pooled"]["groups"]["real"]
+        path = plot_attention_heatmap(
+            {name: _means(group)[0] for name, group in fakes.items()},
+            scales,
+            folder / "attention_heatmap.png",
+            groups={name: one["family"] for name, one in generators.items()},
+            real={"real images": _means(real)[0]} if real else None,
+            formats=formats,
+        )
+        pictures.append(Picture(path, "mean attention on the generated images of each generator"))
+        pictures += _distances(found, folder, formats)
+    if found.controls:
+        changes = {
+            one["name"].replace("_", " "): (100 * one["change"], _points(one["low"]), _points(one["high"]))
+            for one in found.controls["conditions"]
+            if one["change"] is not None
+        }
+        if changes:
+            path = plot_control_changes(changes, folder / "attention_controls.png", formats=formats)
+            pictures.append(
+                Picture(path, "change of the mean AUC when attention is replaced, or branches are left out")
+            )
+    return pictures
+
+
+def _points(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _means(group: dict[str, Any]) -> NDArray:
+    """[3, S]: mean, and the ends of its interval (the mean itself where there is none)."""
+    rows = [(one["mean"], one["low"], one["high"]) for one in group["scales"].values()]
+    return np.array(
+        [[m, m if low is None else min(low, m), m if high is None else max(high, m)] for m, low, high in rows]
+    ).T
+
+
+def _distances(found: AttentionFindings, folder: Path, formats: Sequence[str]) -> list[Picture]:
+    from evaluation.difference_plots import plot_distances
+
+    pairs = found.statistics["between"]["pairs"]
+    keys = list(dict.fromkeys(key for pair in pairs for key in (pair["a"], pair["b"])))
+    if not keys:
+        return []
+    names = {one.key: one.name for one in found.sets}
+    table, significant = np.zeros((len(keys), len(keys))), np.zeros((len(keys), len(keys)), dtype=bool)
+    for pair in pairs:
+        a, b = keys.index(pair["a"]), keys.index(pair["b"])
+        table[a, b] = table[b, a] = pair["distance"]
+        significant[a, b] = significant[b, a] = pair["p_holm"] < SIGNIFICANT
+    path = plot_distances(
+        table, [names[key] for key in keys], folder / "attention_distances.png", significant, formats=formats
+    )
+    return [Picture(path, "Jensen-Shannon distance between the generators' mean attention; dots: significant")]
+
+
+def attention_sections(found: AttentionFindings, pictures: Sequence[Picture]) -> list[Section]:
+    """The parts of a page that say and show it."""
+    verdicts = [
+        [
+            verdict.kind,
+            verdict.sentence,
+            "; ".join(_evidence(one.name, one.value, one.threshold, one.side) for one in verdict.evidence),
+            "; ".join(f"{flags}: {why}" for flags, why in verdict.advice),
+        ]
+        for verdict in found.verdicts
+    ]
+    tables = [Table(["attention", "what is seen", "evidence", "flags that may help"], plain_rows(verdicts), prose=True)]
+    leaning = [one for one in leanings(found.statistics) if one["key"] is not None]
+    if leaning:
+        rows = [
+            [one["generator"], one["key"], f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]", one["reading"]]
+            for one in leaning
+        ]
+        tables.append(
+            Table(["generator", "scale", "mean weight", "meaning"], plain_rows(rows), "Which scale leads", True)
+        )
+    if found.controls:
+        rows = [[one["name"].replace("_", " "), one["sentence"]] for one in found.controls["conditions"]]
+        tables.append(
+            Table(
+                ["control", "what it changes"],
+                plain_rows(rows),
+                "Does it matter? The same branches, other weights",
+                True,
+            )
+        )
+    text = "Which scales count, for which generators, and whether attention does anything (attention.json has all figures)."
+    return [Section("Attention", text, tables, pictures)]
+
+
+def _evidence(name: str, value: float | None, threshold: float | None, side: str) -> str:
+    shown = "undefined" if value is None else f"{value:.3g}"
+    return f"{name}: {shown}" + (
+        "" if threshold is None else f" ({'at least' if side == '>=' else 'below'} {threshold:.3g})"
+    )
