@@ -55,11 +55,14 @@ demo-second:
 	@OMP_NUM_THREADS=1 EXPERIMENTS="multiscale_3scales ablation_2scales_coarse ablation_2scales_fine control_1branch" \
 	$(DEMO) ./run_multiscale_experiments.sh 2>&1 | sed 's/^/[2] /'
 
+# tests of one file stay together: they share what they have trained
+PYTEST = $(RUN) -m pytest --numprocesses 2 --dist loadfile
+
 test: $(VENV)/.installed-dev ## run the tests (a few minutes)
-	$(RUN) -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.installed-dev ## run all tests, the long ones too
-	$(RUN) -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 FUZZ_FLAGS ?= --minutes 10
 

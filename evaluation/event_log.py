@@ -59,7 +59,7 @@ class EventLog:
 
     def add_histogram(self, tag: str, values: NDArray, step: int) -> None:
         """How values [N] are spread, N >= 1."""
-        self._add(histogram(tag, values, bins="tensorflow"), step)
+        self._add(histogram(tag, values, bins=30), step)
 
     def add_text(self, tag: str, value: str, step: int) -> None:
         """Text in Markdown."""

@@ -11,6 +11,7 @@ from data import create_dataloader, evaluation_loader
 from data.image_sets import ImageSet, sample_evenly
 from data.protocols import training_protocol
 from evaluation.attention import summarize
+from evaluation.attention_watch import AttentionWatch
 from evaluation.evaluate import predict
 from evaluation.event_log import EventLog
 from evaluation.metrics import Metrics, best_threshold, binary_metrics
@@ -30,7 +31,7 @@ class ValidationResult:
 
 
 class Monitor:
-    """Validates on the val split, and follows the attention on up to 64 validation images, half of them generated.
+    """Validates on the val split, and follows the attention there and on up to 64 fixed images of it, half of them generated.
 
     Of several processes, each scores its part, and all get the same figures: its methods are collective (see `parallel`).
 
@@ -39,7 +40,7 @@ class Monitor:
     """
 
     def __init__(self, opt: Any, writer: EventLog) -> None:
-        self.opt, self.writer = opt, writer
+        self.opt, self.writer, self._watch = opt, writer, AttentionWatch()
         self.loader = create_dataloader(opt, split=opt.val_split)
         found = self.loader.dataset
         if len(set(found.labels)) < 2:
@@ -57,17 +58,22 @@ class Monitor:
         for tag, value in (("accuracy", metrics.acc), ("ap", metrics.ap), ("auc", metrics.auc)):
             if value is not None:
                 self.writer.add_scalar(tag, value, step)
+        if said.attention_weights is not None and len(said.labels) and isinstance(model, AttentionMultiScaleNPR):
+            warning = self._watch.after_epoch(said.attention_weights, model.scales)
+            if warning:
+                log.warning("%s", warning)
         return parallel.from_first(ValidationResult(metrics, threshold))
 
     def log_attention(self, model: nn.Module, step: int) -> None:
-        """Mean, standard deviation and entropy of the attention on the fixed batch, to TensorBoard and the log."""
+        """Mean, standard deviation, histogram and entropy of the attention on the fixed batch, to TensorBoard and the log."""
         if not isinstance(model, AttentionMultiScaleNPR):
             return
         weights = predict(model, self.fixed_batch, self.opt.precision).attention_weights
         assert weights is not None
         summary = summarize(weights)
         rows = list(zip(scale_keys(model.scales), summary.mean, summary.std, strict=True))
-        for key, mean, std in rows:
+        for column, (key, mean, std) in enumerate(rows):
+            self.writer.add_histogram(f"attention/{key}", weights[:, column], step)
             self.writer.add_scalar(f"attention/mean_{key}", mean, step)
             self.writer.add_scalar(f"attention/std_{key}", std, step)
         self.writer.add_scalar("attention/entropy", summary.entropy, step)

@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboardX import SummaryWriter
 
@@ -33,6 +34,17 @@ def test_files_are_those_of_another_writer(tmp_path: Path) -> None:
             event.wall_time = 0
         found.append([event.SerializeToString() for event in events])
     assert found[0] == found[1] and len(found[0]) == 4
+
+
+def test_a_histogram_counts_all_values(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.add_histogram("attention", np.array([0.1, 0.1, 0.9]), 5)
+    log.add_histogram("attention", np.full(4, 0.5), 6)
+    log.close()
+    (path,) = tmp_path.glob("events*")
+    histograms = [event.summary.value[0].histo for _, event in records(path.read_bytes()) if event.summary.value]
+    assert [sum(h.bucket) for h in histograms] == [3, 4]
+    assert (histograms[0].min, histograms[0].max, histograms[0].sum) == (0.1, 0.9, pytest.approx(1.1))
 
 
 def test_steps_behind_the_checkpoint_are_taken_back(tmp_path: Path) -> None:

@@ -379,7 +379,9 @@ def test_training_at_any_scales_on_odd_sizes(tmp_path: Path) -> None:
     model = only(tmp_path, "odd_*") / "model_epoch_last.pth"
     run_test(model, root / "test", tmp_path / "out")
     header = list(predictions(tmp_path / "out")[0])
-    assert header[6:] == [f"{kind}_{s}" for kind in ("attention", "branch_logit") for s in ("0.2", "0.4", "0.4_2", "0.9")]
+    assert header[6:] == [
+        f"{kind}_{s}" for kind in ("attention", "branch_logit") for s in ("0.2", "0.4", "0.4_2", "0.9")
+    ]
 
 
 @pytest.mark.parametrize(
