@@ -137,7 +137,7 @@ def draw_findings(found: AttentionFindings, folder: Path, formats: Sequence[str]
             scales,
             folder / "attention_heatmap.png",
             groups={name: one["family"] for name, one in generators.items()},
-            real={"real images": _means(real)[0]} if real else None,
+            real={"of all generators": _means(real)[0]} if real else None,
             formats=formats,
         )
         pictures.append(Picture(path, "mean attention on the generated images of each generator"))
@@ -208,18 +208,17 @@ def attention_sections(found: AttentionFindings, pictures: Sequence[Picture]) ->
         tables.append(
             Table(["generator", "scale", "mean weight", "meaning"], plain_rows(rows), "Which scale leads", True)
         )
+    text = (
+        "Which scales count, and for which generators, by stated thresholds and tests (attention.json has all figures)."
+    )
+    sections = [Section("Attention", text, tables)]
+    shown = [picture for picture in pictures if picture.path.stem == "attention_controls"]
     if found.controls:
         rows = [[one["name"].replace("_", " "), one["sentence"]] for one in found.controls["conditions"]]
-        tables.append(
-            Table(
-                ["control", "what it changes"],
-                plain_rows(rows),
-                "Does it matter? The same branches, other weights",
-                True,
-            )
-        )
-    text = "Which scales count, for which generators, and whether attention does anything (attention.json has all figures)."
-    return [Section("Attention", text, tables, pictures)]
+        text = "The same branches with other weights, computed from what each branch said; mean over the generators."
+        table = Table(["control", "what it changes"], plain_rows(rows), prose=True)
+        sections.append(Section("Does attention matter?", text, [table], shown))
+    return [*sections, Section("Attention in pictures", "", pictures=[one for one in pictures if one not in shown])]
 
 
 def _evidence(name: str, value: float | None, threshold: float | None, side: str) -> str:

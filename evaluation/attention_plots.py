@@ -178,7 +178,7 @@ def plot_attention_training(
         of_mean = entropy(mean, axis=1) / math.log(len(scales))
         panels[1].plot(moments, of_mean, color="0.2", linestyle="--", label="of the mean attention")
         panels[1].set(ylim=(-0.02, 1.05), ylabel="entropy / ln S")
-        panels[1].legend(loc="lower left", frameon=False)
+        panels[1].legend(loc="best", frameon=False)
     panels[-1].set_xlabel(time)
     if all(float(moment).is_integer() for moment in moments):
         panels[-1].locator_params(axis="x", integer=True)
