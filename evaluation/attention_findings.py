@@ -20,7 +20,9 @@ from evaluation.attention_statistics import Attended, attention_statistics, stat
 from evaluation.attention_verdict import SIGNIFICANT, Verdict, attention_verdicts
 from evaluation.html import Picture, Section, Table, plain_rows
 from evaluation.runs import TestRun
+from evaluation.summary import ScoredSet
 
+FINDINGS_FILE = "attention.json"
 MOST_DRAWS = 200_000_000
 """Images times resamples behind the controls' intervals, so that they cost less than a minute; more images get fewer resamples."""
 FEWEST_RESAMPLES = 100
@@ -82,19 +84,24 @@ def findings_of_run(run: TestRun) -> AttentionFindings | None:
     if not run.attention or not scales:
         return None
     names = unique_names(run.sets)
-    sets = [
-        Attended(names[s.key], s.suite, s.labels, s.scores, s.attention, s.branch_logits, s.paths)
-        for s in run.sets
-        if s.attention is not None
-    ]
+    sets = [_by_name(names[one.key], one) for one in sorted(run.sets, key=lambda one: one.key)]
     settings = run.head["bootstrap"]
     return attention_findings(sets, scales, run.head.get("fusion"), settings["seed"], settings["resamples"])
+
+
+def _by_name(name: str, scored: ScoredSet) -> Attended:
+    """A set with its images in the order of their names, because what is drawn at random follows their order."""
+    order = np.argsort(np.array(scored.paths, dtype=object), kind="stable")
+    columns = (scored.labels, scored.scores, scored.attention, scored.branch_logits)
+    labels, scores, weights, branches = (None if column is None else column[order] for column in columns)
+    assert labels is not None and scores is not None and weights is not None
+    return Attended(name, scored.suite, labels, scores, weights, branches, tuple(scored.paths[row] for row in order))
 
 
 def write_findings(found: AttentionFindings, folder: Path) -> None:
     """Write attention.json, attention_statistics.csv and, with controls, attention_controls.csv."""
     text = json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
-    (folder / "attention.json").write_text(text, encoding="utf-8")
+    (folder / FINDINGS_FILE).write_text(text, encoding="utf-8")
     _write_csv(folder / "attention_statistics.csv", statistics_rows(found.statistics))
     if found.controls:
         _write_csv(folder / "attention_controls.csv", controls_rows(found.controls))

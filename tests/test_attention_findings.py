@@ -15,6 +15,7 @@ from evaluation.attention_statistics import Attended
 from evaluation.runs import TestRun, read_run
 from evaluation.summary import ScoredSet
 from tests.run_files import make_run
+from tools import recompute
 
 SCALES = [0.25, 0.5, 0.75]
 FUSION = {"bias": 0.3, "residual": False}
@@ -44,6 +45,11 @@ def run() -> TestRun:
 def test_findings_are_those_of_the_files(run: TestRun, tmp_path: Path) -> None:
     folder = write_artefacts(run, tmp_path, Path("data"))
     written = json.loads((folder / "attention.json").read_text())
+    assert recompute.main([str(folder)]) == 0
+    changed = json.loads(json.dumps(written))
+    changed["statistics"]["pooled"]["groups"]["fake"]["scales"]["0.5"]["mean"] += 1e-6
+    (folder / "attention.json").write_text(json.dumps(changed))
+    assert recompute.main([str(folder)]) == 1
     again = findings_of_run(read_run(folder))
     assert again is not None
     assert json.loads(json.dumps(again.to_dict())) == written

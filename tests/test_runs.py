@@ -69,6 +69,8 @@ def test_what_is_in_the_folder(tested: Path) -> None:
     assert {path.name for path in tested.iterdir()} == {
         "metrics.json", "predictions.csv", "robustness_predictions.csv", "left_out.csv", "tables.md", "tables.tex",
         "tables.csv", "roc.png", "scores.png", "robustness.png", "report.html", f"{tested.name}.txt",
+        "attention.json", "attention_statistics.csv", "attention_controls.csv",
+        *(f"attention_{name}.png" for name in ("means", "heatmap", "distances", "controls")),
     }  # fmt: skip
     document = json.loads((tested / "metrics.json").read_text())
     wanted = {
@@ -243,6 +245,7 @@ def test_folders_without_branch_logits_are_still_read(attended: Path, tmp_path: 
     document = json.loads((folder / "metrics.json").read_text())
     del document["fusion"]
     (folder / "metrics.json").write_text(json.dumps(document))
+    (folder / "attention.json").unlink()  # earlier code wrote none
     run = read_run(folder)
     assert run.sets[0].branch_logits is None and np.allclose(run.sets[0].attention.sum(axis=1), 1)
     assert recompute.main([str(folder)]) == 0

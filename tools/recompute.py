@@ -1,4 +1,4 @@
-"""Compute every figure of a test run again, from its predictions.csv alone, and compare with its metrics.json.
+"""Compute every figure of a test run again, from its predictions.csv alone, and compare with its metrics.json and attention.json.
 
     python -m tools.recompute results/my_model_2026_01_31_12_00_00_Generalization_Test
     python -m tools.recompute FOLDER --output again      # also writes metrics.json, tables, pictures and report.html anew
@@ -24,6 +24,7 @@ import numpy as np
 
 from evaluation.artefacts import write_derived
 from evaluation.attention_controls import fused_logits
+from evaluation.attention_findings import FINDINGS_FILE, findings_of_run
 from evaluation.runs import (
     FIGURES,
     METRICS_FILE,
@@ -138,6 +139,12 @@ def compare(document: dict[str, Any], run: TestRun, folder: Path) -> int:
         print(f"{ROBUSTNESS_FILE} is missing: {count_numbers(written.pop('robustness'))} numbers cannot be computed")
     found = list(differences(written, computed))
     print(f"{count_numbers(computed)} numbers computed, {len(found)} differ from {folder / METRICS_FILE}")
+    if (attention := folder / FINDINGS_FILE).exists():
+        findings = findings_of_run(run)
+        again = findings.to_dict() if findings else {}
+        other = list(differences(json.loads(attention.read_text(encoding="utf-8")), again))
+        print(f"{count_numbers(again)} numbers computed, {len(other)} differ from {attention}")
+        found += [f"attention {line}" for line in other]
     wrong = list(unexplained(run))
     if wrong:
         found += [f"{len(wrong)} logits do not follow from attention and branch logits", *wrong]
