@@ -20,6 +20,7 @@ from tools._comparison import Comparison, remarks
 from tools._comparison_tables import mean_over_sets, metric_rows, report, summary_rows
 from tools._published import methods, published, rows, sources
 from tools._results import Recipe, Result, read_recipes
+from tools._scales_control import scales_against_control
 from tools.compare_results import main
 from util import UserError
 
@@ -440,3 +441,43 @@ def test_wrong_command_lines(tmp_path, capsys):
     for folder in (good, other):
         with pytest.raises(UserError, match="--output .*one of the compared"):
             main([good, other, "--output", folder, "--bootstrap", "0"])
+
+
+def scaled_runs(folder: Path, name: str, scales: list[float], aucs: list[float], **training: Any) -> list[Path]:
+    """A run per AUC, of other seeds, whose scores have just that AUC: real images at 0.5, fakes above or below."""
+    written = []
+    for seed, auc in enumerate(aucs):
+        above = round(100 * auc)
+        scores = [0.5] * 100 + [0.9] * above + [0.1] * (100 - above)
+        flags = {"npr_scales": scales, "seed": seed, "lr": 0.001, **training}
+        run = f"{name}_seed{seed}{STAMP}{seed}"
+        model = {"name": run, "path": "x", "epoch": 1, "training": flags, "scales": scales}
+        written.append(
+            write_run(folder, run, {"s/a": ([0] * 100 + [1] * 100, scores)}, model=model, checkpoint_sha256=run)
+        )
+    return written
+
+
+def test_scales_against_the_control_of_equal_capacity(tmp_path):
+    """By hand: means 84 and 80, variances 4 and 1, so standard error sqrt(5/3) and Welch's 2.94 degrees of freedom: t = 3.22."""
+    ours = scaled_runs(tmp_path, "three", [0.25, 0.5, 0.75], [0.82, 0.84, 0.86])
+    control = scaled_runs(tmp_path, "equal", [0.5, 0.5, 0.5], [0.79, 0.80, 0.81])
+    (said,) = scales_against_control(compare([*ours, *control]))
+    assert said.startswith("three against its control of equal capacity, equal: AUC +4.00 points over 1 set [")
+    low, high = map(float, re.findall(r"\[(.*), (.*)\]", said)[0])
+    assert (low, high) == pytest.approx((4 - 3.22 * (5 / 3) ** 0.5, 4 + 3.22 * (5 / 3) ** 0.5), abs=0.02)
+    assert said.endswith("over 3 and 3 seeds: no difference that these seeds could show")
+    assert said in report(compare([*ours, *control]), ["auc"])
+    better = scaled_runs(tmp_path / "b", "three", [0.25, 0.5, 0.75], [0.92, 0.94, 0.96])
+    (said,) = scales_against_control(compare([*better, *control]))
+    assert said.endswith("more than capacity explains")
+
+
+def test_scales_without_their_control_or_with_one_seed(tmp_path):
+    ours = scaled_runs(tmp_path, "three", [0.25, 0.5, 0.75], [0.8, 0.9])
+    two = scaled_runs(tmp_path, "two", [0.5, 0.5], [0.8, 0.9])
+    other = scaled_runs(tmp_path, "other", [0.5, 0.5, 0.5], [0.8, 0.9], lr=0.01)
+    assert scales_against_control(compare([*ours, *two, *other])) == []
+    single = scaled_runs(tmp_path / "s", "single", [0.5, 0.5, 0.5], [0.8])
+    (said,) = scales_against_control(compare([*ours, *single]))
+    assert "without an interval" in said

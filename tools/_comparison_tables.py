@@ -14,6 +14,7 @@ from evaluation.tables import LATEX_PACKAGES, latex_table
 from tools._comparison import Comparison, remarks
 from tools._published import published, sources
 from tools._results import Recipe, shown
+from tools._scales_control import scales_against_control
 
 
 def metric_rows(comparison: Comparison, metric: str, methods: Sequence[str] = ()) -> list[list[str]]:
@@ -156,6 +157,7 @@ def notes(comparison: Comparison, methods: Sequence[str]) -> list[str]:
             "[...]: 95 % interval of the difference, paired bootstrap over the same pictures; "
             "p: Wilcoxon signed-rank test over generators, two-sided"
         )
+    found += scales_against_control(comparison)
     shown_methods = {m for metric in ("acc", "ap") for m in methods_with(comparison, methods, metric)}
     for method in sorted(shown_methods):
         found += [f"published, not measured here: {method}, {source}" for source in sources(method, comparison.keys)]

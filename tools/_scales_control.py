@@ -1,0 +1,61 @@
+"""What several scales do beyond their capacity: recipes with scales against the control that has as many branches at one scale."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from scipy.stats import ttest_ind
+
+from evaluation.bootstrap import CONFIDENCE
+from evaluation.metrics import LABELS
+from tools._comparison import Comparison
+from tools._results import NOT_THE_RECIPE, Recipe
+
+METRIC = "auc"
+
+
+def scales_against_control(comparison: Comparison) -> list[str]:
+    """One sentence for each recipe of several scales whose control of equal capacity is compared, too: both recipes must differ in
+    nothing but the scales. The interval is Welch's, over seeds, of the difference of the mean AUC over the sets that all have."""
+    return [_sentence(ours, control, comparison) for ours, control in _pairs(comparison.recipes)]
+
+
+def _pairs(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Recipe]]:
+    for ours in recipes:
+        for control in recipes:
+            scales, equal = _scales(ours), _scales(control)
+            fits = len(set(scales)) == len(scales) > 1 and len(equal) == len(scales) and len(set(equal)) == 1
+            if fits and _others(ours) == _others(control):
+                yield ours, control
+
+
+def _scales(recipe: Recipe) -> list[float]:
+    return list(recipe.results[0].document["model"].get("scales") or [])
+
+
+def _others(recipe: Recipe) -> str:
+    """All training flags that belong to a recipe, but for the scales."""
+    training = recipe.results[0].document["model"].get("training") or {"unknown": recipe.label}
+    return json.dumps({k: v for k, v in training.items() if k not in (*NOT_THE_RECIPE, "npr_scales")}, sort_keys=True)
+
+
+def _sentence(ours: Recipe, control: Recipe, comparison: Comparison) -> str:
+    runs = [*ours.results, *control.results]
+    keys = [k for k in comparison.keys if all(k in r.sets and r.sets[k].get(METRIC) is not None for r in runs)]
+    about = f"{ours.label} against its control of equal capacity, {control.label}"
+    if not keys:
+        return f"{about}: no set has an AUC in all runs"
+    means = [[100 * float(np.mean([r.sets[k][METRIC] for k in keys])) for r in one.results] for one in (ours, control)]
+    difference = float(np.mean(means[0]) - np.mean(means[1]))
+    said = f"{about}: {LABELS[METRIC]} {difference:+.2f} points over {len(keys)} set{'s' * (len(keys) != 1)}"
+    if min(map(len, means)) < 2:
+        return f"{said}, without an interval: train both with several seeds"
+    found = ttest_ind(*means, equal_var=False)
+    low, high = found.confidence_interval(CONFIDENCE)
+    if np.isnan(low):  # runs that do not differ at all
+        low = high = difference
+    verdict = "no difference that these seeds could show" if low <= 0 <= high else "more" if low > 0 else "less"
+    seeds = f"{len(means[0])} and {len(means[1])} seeds"
+    return f"{said} [{low:+.2f}, {high:+.2f}] over {seeds}: {verdict}" + (
+        " than capacity explains" if verdict == "more" else ""
+    )
