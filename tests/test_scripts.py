@@ -71,15 +71,6 @@ def test_run_folder(trained: Path) -> None:
     assert {"loss", "lr"} <= set(scalars(trained / "train"))
 
 
-def test_training_is_repeatable_and_workers_change_nothing(dataroot: Path, tmp_path: Path) -> None:
-    weights = []
-    for name, extra in (("a", []), ("b", []), ("c", ["--num_threads", "2"])):
-        train.main(train_argv(dataroot, tmp_path, name, "--niter", "1", *extra))
-        weights.append(torch.load(only(tmp_path, f"{name}_*") / "model_epoch_last.pth")["model_state_dict"])
-    for other in weights[1:]:
-        assert all(torch.equal(weights[0][name], other[name]) for name in other)
-
-
 @pytest.mark.parametrize("stop", (["--niter", "1"], ["--save_latest_freq", "1", "--accumulation_steps", "2"]))
 def test_continued_training_equals_uninterrupted(
     stop: list[str], dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
