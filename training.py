@@ -210,7 +210,8 @@ class Run:
         stopping = parallel.total(stop.number or 0) > 0
         if stopping or trainer.step // freq > self.saved_at // freq:
             self.save("last")
-        self._require_no_stop(stop)
+        if stopping:  # not a signal that came since: it waits for the next save
+            self._require_no_stop(stop)
 
     def _require_no_stop(self, stop: StopRequest) -> None:
         """Raises Stopped, in all processes, where a signal came to any of them. What there is has been saved."""
@@ -231,11 +232,12 @@ class Run:
 
     def _check_labels(self, validation: Metrics) -> None:
         """Warn, once of each kind, where real and fake seem to be confused."""
-        seen = [pair for part in parallel.gather([(x.float().cpu(), y) for x, y in self._seen]) for pair in part]
+        columns = [torch.cat(column).flatten().float().cpu() for column in zip(*self._seen, strict=True)]
         self._seen = []
-        if not seen:
+        parts = [part for part in parallel.gather(columns) if part]
+        if not parts:
             return
-        logits, labels = (torch.cat(column).flatten().numpy() for column in zip(*seen, strict=True))
+        logits, labels = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
         finite = np.isfinite(logits)  # steps that were left out
         warning = label_warning(labels[finite], logits[finite], validation)
         if warning and warning[:10] != self._warned:

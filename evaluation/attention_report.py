@@ -142,9 +142,8 @@ class AttentionReport:
             assert isinstance(maps, dict) and isinstance(weights, torch.Tensor) and isinstance(logits, torch.Tensor)
             index = int(batch.indices[0])
             kind = "fake" if int(batch.labels[0]) else "real"
-            stem = escaped(Path(chosen.paths[index]).stem)[
-                :80
-            ]  # any name, and with ours around it no longer than a name may be
+            # any name, and with ours around it no longer than a name may be
+            stem = escaped(Path(chosen.paths[index]).stem)[:80]
             plot_npr_maps(
                 found.protocol.denormalise(images[0]),
                 {key: residual[0] for key, residual in maps.items()},
@@ -157,7 +156,7 @@ class AttentionReport:
             )
 
     def _write_whole(self, found: dict[str, SetAttention]) -> None:
-        """Statistics over all generators, and the heat map of their means."""
+        """Statistics over all generators."""
         weights = np.concatenate([one.weights for one in found.values()])
         labels = np.concatenate([one.predictions.labels for one in found.values()])
         left_out = {path: why for one in found.values() for path, why in one.predictions.left_out.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import parallel
 import stopping
 import train
 import training
@@ -339,3 +340,21 @@ def test_a_log_file_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFi
     assert printed.out.split() == ["one", *["/dev/full:", "cannot", "be", "written"], *printed.out.split()[5:-1], "two"]
     assert printed.out.count("cannot be written") == 1 and "Traceback" not in printed.err
     start_logging()
+
+
+def test_a_signal_just_after_it_was_asked_for_is_saved_for(
+    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = parallel.total, []
+
+    def total(count: int) -> int:
+        found = real(count)
+        if count == 0 and not asked:
+            asked.append(count)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(parallel, "total", total)
+    with pytest.raises(Stopped):
+        train.main(train_argv(dataroot, tmp_path, "run", "--niter", "1", "--batch_size", "2"))
+    assert read_checkpoint(only(tmp_path, "run_*") / "model_epoch_last.pth")["step"] == 2
