@@ -19,7 +19,7 @@ from evaluation.attention import statistics_text, write_attention_csv
 from evaluation.attention_findings import attention_findings, attention_sections, draw_findings, write_findings
 from evaluation.attention_plots import plot_attention_training
 from evaluation.attention_statistics import Attended
-from evaluation.evaluate import Predictions, predict, trained_protocol
+from evaluation.evaluate import Predictions, predict
 from evaluation.event_log import read_scalars
 from evaluation.html import Page, Picture
 from evaluation.names import escaped, relative_name
@@ -27,6 +27,7 @@ from evaluation.plots import plot_attention_distribution, plot_attention_per_ima
 from evaluation.sheet_plots import plot_image_sheet, typical_and_surprising
 from networks.cam import class_activation_maps
 from networks.checkpoint import LoadedModel
+from networks.detector import trained_protocol
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys

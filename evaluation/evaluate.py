@@ -14,13 +14,10 @@ from tqdm import tqdm
 import parallel
 from data import create_dataloader
 from data.datasets import ImageLoader
-from data.transforms import Protocol
 from evaluation.metrics import binary_metrics
-from networks.checkpoint import LoadedModel
+from networks.detector import too_small
 from networks.multiscale_npr import AttentionMultiScaleNPR
-from networks.npr import reduced_size
-from networks.resnet import NPRResNet
-from util import UserError, autocast_dtype
+from util import autocast_dtype
 
 
 @dataclass(frozen=True)
@@ -153,17 +150,6 @@ def _collect(said: list[tuple[NDArray, ...]], variant: int, left_out: dict[str, 
     return Predictions(indices[chosen], labels, logits, weights, left_out, branches)
 
 
-def too_small(model: nn.Module, images: torch.Tensor) -> str | None:
-    """Why images [B, 3, H, W] leave no pixel at the model's smallest NPR scale; None if they do."""
-    height, width = images.shape[-2:]
-    smallest = min(getattr(model, "scales", (NPRResNet.scale,)))
-    return (
-        f"{width}x{height} pixels leave none at scale {smallest:g}"
-        if reduced_size(min(height, width), smallest) < 1
-        else None
-    )
-
-
 def validate(model: nn.Module, opt: Any) -> Validation:
     """Score the images that the options name: --val_split for TrainOptions, all of --dataroot for TestOptions.
 
@@ -176,16 +162,3 @@ def validate(model: nn.Module, opt: Any) -> Validation:
     return Validation(
         figures.acc, figures.ap, figures.real_acc, figures.fake_acc, predictions.labels, predictions.scores
     )
-
-
-def trained_protocol(loaded: LoadedModel) -> Protocol:
-    """The preprocessing that a checkpoint was trained with; the published normalisation where it does not say.
-
-    Raises:
-        UserError: what it says is none.
-    """
-    stored = loaded.meta.get("protocol")
-    try:
-        return Protocol.from_dict(stored) if stored else Protocol("published")
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"--model_path {loaded.path}: its protocol is none ({str(error)[:300]})") from None

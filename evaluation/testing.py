@@ -17,12 +17,13 @@ from data import evaluation_loader
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
 from data.image_sets import FAKE, REAL, ImageSet
 from data.protocols import evaluation_protocol
-from evaluation.evaluate import Predictions, predict_variants, trained_protocol
+from evaluation.evaluate import Predictions, predict_variants
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped, relative_name
 from evaluation.runs import SCHEMA, TestRun, bootstrap_settings
 from evaluation.summary import ScoredSet
 from networks.checkpoint import LoadedModel
+from networks.detector import trained_protocol
 from networks.factory import MULTISCALE
 from networks.fast import InferenceModel, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR

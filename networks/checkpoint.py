@@ -3,7 +3,8 @@
 Keys of a checkpoint written here:
     model_state_dict, optimizer_state_dict, epoch (finished epochs), loss (of the last training batch),
     format, digest, model_config, protocol, val_threshold, val_metrics, step, batch, validated_step, best_ap, epochs_since_best,
-    skipped_steps, rng_state, sampler_state, versions, options; of several processes also rng_states_of_others, a list.
+    skipped_steps, rng_state, sampler_state, versions, options; of several processes also rng_states_of_others, a list;
+    calibration, by tools.calibrate.
 """
 
 import hashlib
@@ -183,7 +184,7 @@ def _check_meta(meta: dict[str, Any], path: Path) -> None:
     """Raises UserError where what is read from the checkpoint besides the weights is of another type than train.py writes."""
     number = (int, float, type(None))
     kinds = {"epoch": (int, type(None)), "val_threshold": number, "loss": number, "protocol": (dict, type(None)),
-             "options": (dict, type(None))}  # fmt: skip
+             "options": (dict, type(None)), "calibration": (dict, type(None))}  # fmt: skip
     for key, kind in kinds.items():
         if not isinstance(meta.get(key), kind):
             raise UserError(f"--model_path {path}: its {key} is a {type(meta[key]).__name__}")

@@ -21,10 +21,10 @@ from torch import Tensor
 from data.layouts import find_test_sets
 from data.protocols import training_protocol
 from data.transforms import Protocol
-from evaluation.evaluate import too_small, trained_protocol
 from evaluation.testing import run_test
 from networks.checkpoint import load_model
 from networks.checkpoint_file import save_checkpoint
+from networks.detector import too_small, trained_protocol
 from networks.trainer import Trainer
 from options.test_options import TestOptions
 from options.train_options import TrainOptions

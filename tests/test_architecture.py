@@ -15,7 +15,7 @@ LAYERS = {  # what each layer may import of the project
     "parallel": {"util"},
     "options": {"options", "util"},
     "data": {"data", "parallel", "util"},
-    "networks": {"networks", "parallel", "util"},
+    "networks": {"networks", "data", "parallel", "util"},
     "evaluation": {"evaluation", "networks", "data", "options", "parallel", "util"},
     "training": {"evaluation", "networks", "data", "options", "parallel", "stopping", "util"},
     "tools": {"tools", "evaluation", "networks", "data", "options", "util"},
@@ -34,6 +34,8 @@ WITHIN_NETWORKS = [
     "data_parallel",
     "checkpoint_file",
     "checkpoint",
+    "calibration",
+    "detector",
     "resume",
     "trainer",
 ]
@@ -60,6 +62,8 @@ def test_imports_point_down(layer: str) -> None:
     for path in files(layer):
         project = {name.split(".")[0] for name in imports(path)} & {*LAYERS, "train", "test", "visualize_attention"}
         assert project <= LAYERS[layer], f"{path.name} imports {project - LAYERS[layer]}"
+        if layer == "networks" and path.stem not in ("__init__", "detector"):
+            assert "data" not in project, f"{path.name}: only the detector knows pictures"
 
 
 def test_imports_within_networks_point_down() -> None:

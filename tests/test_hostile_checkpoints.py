@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from data.protocols import training_protocol
-from evaluation.evaluate import trained_protocol
 from networks.checkpoint import load_model
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
+from networks.detector import trained_protocol
 from networks.resnet import resnet50
 from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY

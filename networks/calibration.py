@@ -1,0 +1,71 @@
+"""What a model's logits mean as probabilities, and when it had better not decide: constants fitted on validation images."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+REAL, UNSURE, GENERATED = "real", "unsure", "generated"
+"""The three verdicts."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Temperature scaling (Guo et al., ICML 2017, arXiv 1706.04599), a threshold, and a band in which no verdict is given.
+
+    Args:
+        temperature: T > 0; the probability of "generated" is sigmoid(logit / T).
+        threshold: probability in [0, 1] that parts real from generated best.
+        lower, upper: up to `lower` the verdict is "real", from `upper` on "generated", "unsure" between; lower <= upper. Below 0
+            and above 1 they are never reached.
+        target_error: share of wrong verdicts in [0, 1] for which the band was chosen.
+        ece_before, ece_after: expected calibration error in [0, 1], of sigmoid(logit) and of the probability.
+        n_real, n_fake: images it was fitted on. data: what they were. protocol: their preprocessing.
+    """
+
+    temperature: float
+    threshold: float
+    lower: float
+    upper: float
+    target_error: float
+    ece_before: float
+    ece_after: float
+    n_real: int
+    n_fake: int
+    data: str
+    protocol: str
+
+    def probabilities(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Logits -> probabilities of "generated", of the same shape."""
+        return expit(np.asarray(logits, np.float64) / self.temperature)
+
+    def verdict(self, probability: float) -> str:
+        """One of `REAL`, `UNSURE`, `GENERATED`."""
+        if probability >= self.upper:
+            return GENERATED
+        return REAL if probability <= self.lower else UNSURE
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Calibration":
+        """The inverse of `to_dict`.
+
+        Raises:
+            TypeError, ValueError: the values describe no calibration.
+        """
+        found = cls(**values)
+        for field in fields(cls):
+            value = getattr(found, field.name)
+            kind: Any = {float: int | float, int: int, str: str}[field.type]  # type: ignore[index]
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise TypeError(f"{field.name} is a {type(value).__name__}")
+            if not isinstance(value, str) and not math.isfinite(value):
+                raise ValueError(f"{field.name} is {value}")
+        if found.temperature <= 0 or not 0 <= found.threshold <= 1 or found.lower > found.upper:
+            raise ValueError("temperature, threshold or band out of range")
+        return found

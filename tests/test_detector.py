@@ -1,0 +1,202 @@
+"""The detector as a library: pictures in any form, one answer."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+import data.tiles as tiles
+from data.decode import UnreadableImage
+from data.tiles import Box, grid_of, tile_boxes
+from networks import ModelConfig, build_model, load_detector
+from networks.calibration import Calibration
+from networks.checkpoint_file import save_checkpoint
+from networks.detector import as_image
+from networks.npr import npr_residual
+from util import UserError
+
+MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
+CALIBRATION = Calibration(2.0, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("detector") / "model.pth"
+    values = {"model_state_dict": build_model(MULTI).state_dict(), "model_config": MULTI.to_dict(), "epoch": 1}
+    save_checkpoint(path, values)
+    return path
+
+
+def picture(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def plain_logit(checkpoint: Path, pixels: np.ndarray) -> float:
+    """The formulas written out: scale to [0, 1], ImageNet's mean and standard deviation, the model."""
+    model = build_model(MULTI).eval()
+    model.load_state_dict(torch.load(checkpoint)["model_state_dict"])
+    x = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
+    x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    with torch.no_grad():
+        return float(model(x[None]))
+
+
+def test_every_form_of_a_picture_scores_alike(checkpoint: Path, tmp_path: Path) -> None:
+    detector = load_detector(checkpoint, "cpu")
+    pixels = picture()
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    forms = [
+        pixels,
+        Image.fromarray(pixels),
+        tensor,
+        tensor / 255,
+        pixels / 255,
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+    ]
+    scores = detector.score(forms)
+    expected = 1 / (1 + np.exp(-plain_logit(checkpoint, pixels)))
+    assert scores.shape == (7,) and np.allclose(scores, expected, atol=1e-6)
+    assert detector.score(pixels).shape == (1,)
+    assert np.allclose(detector.score(torch.stack([tensor, tensor])), expected, atol=1e-6)
+    assert detector.score([]).shape == (0,)
+
+
+def test_order_stays_whatever_the_sizes_are(checkpoint: Path) -> None:
+    detector = load_detector(checkpoint, "cpu")
+    many = [picture(24 + 8 * (i % 3), 32, i) for i in range(9)]
+    assert np.allclose(detector.said(many).logits, [plain_logit(checkpoint, one) for one in many], atol=1e-5)
+    weights = detector.said(many).attention_weights
+    assert weights is not None and np.allclose(weights.sum(1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    (
+        ("nowhere.png", UnreadableImage, "image 1: nowhere.png: No such file"),
+        (object(), TypeError, "image 1: a object"),
+        (np.zeros((4, 4, 4), np.uint8), ValueError, "shape"),
+        (np.zeros((0, 4, 3), np.uint8), ValueError, "shape"),
+        (np.full((9, 9, 3), 2.0), ValueError, r"outside \[0, 1\]"),
+        (np.full((9, 9, 3), np.nan), ValueError, r"outside \[0, 1\]"),
+        (np.zeros((9, 9, 3), np.int64), TypeError, "int64"),
+        (torch.zeros(1, 9, 9), ValueError, "shape"),
+        (np.zeros((2, 9, 3), np.uint8), ValueError, "9x2 pixels leave none at scale 0.25"),
+    ),
+)
+def test_what_is_no_picture(checkpoint: Path, wrong: object, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        load_detector(checkpoint, "cpu").score([picture(), wrong])  # type: ignore[list-item]
+
+
+def test_grey_is_taken_as_colour() -> None:
+    grey = picture()[..., 0]
+    assert np.array_equal(np.asarray(as_image(grey)), np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_calibration_is_read_and_used(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no calibration"):
+        load_detector(checkpoint, "cpu").probability(picture())
+    values = torch.load(checkpoint)
+    save_checkpoint(tmp_path / "c.pth", values | {"calibration": CALIBRATION.to_dict()})
+    detector = load_detector(tmp_path / "c.pth", "cpu")
+    logit = plain_logit(checkpoint, picture())
+    assert detector.probability(picture())[0] == pytest.approx(1 / (1 + np.exp(-logit / 2)), abs=1e-6)
+    assert [CALIBRATION.verdict(p) for p in (0.2, 0.21, 0.89, 0.9)] == ["real", "unsure", "unsure", "generated"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ({"temperature": 0.0}, {"lower": 1.0, "upper": 0.5}, {"n_real": "3"}, {"threshold": float("nan")}, {"other": 1}),
+)
+def test_made_up_calibration_is_refused(checkpoint: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict() | change})
+    with pytest.raises(UserError, match="its calibration is none"):
+        load_detector(tmp_path / "c.pth", "cpu")
+
+
+def test_unknown_protocol(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match="--protocol nothing: unknown"):
+        load_detector(checkpoint, "cpu", protocol="nothing")
+
+
+def test_threads_get_what_one_after_the_other_gets(checkpoint: Path) -> None:
+    detector = load_detector(checkpoint, "cpu")
+    many = [picture(seed=i) for i in range(12)]
+    expected = [detector.score(one)[0] for one in many]
+    found = [0.0] * len(many)
+
+    def one(index: int) -> None:
+        found[index] = detector.score(many[index])[0]
+
+    threads = [threading.Thread(target=one, args=(index,)) for index in range(len(many))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == expected
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([8, 24, 40]))
+def test_tiles_cover_every_pixel_once(height: int, width: int, grid: int) -> None:
+    boxes = tile_boxes(height, width, grid)
+    assert sum(box.height * box.width for box in boxes) == height * width
+    for box in boxes:
+        assert box.top % grid == box.left % grid == 0
+        assert box.top + box.height <= height and box.left + box.width <= width
+        assert box.height > 0 and box.width > 0
+    for one in boxes:  # equal areas, and no two overlap
+        for other in boxes:
+            apart_rows = one.top + one.height <= other.top or other.top + other.height <= one.top
+            apart_columns = one.left + one.width <= other.left or other.left + other.width <= one.left
+            assert one is other or apart_rows or apart_columns
+    if height * width > tiles.WHOLE:
+        assert all(box.height * box.width <= (tiles.TILE + grid) ** 2 for box in boxes)
+
+
+def test_a_tile_has_the_residual_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "TILE", 64)
+    monkeypatch.setattr(tiles, "WHOLE", 64 * 64)
+    scales = (0.25, 0.5, 0.75, 0.2)
+    grid = grid_of(scales)
+    assert grid == 40
+    x = torch.randn(1, 3, 200, 240, dtype=torch.float64)
+    boxes = tile_boxes(200, 240, grid)
+    assert len(boxes) > 4 and Box(0, 0, 200, 240) not in boxes
+    for scale in scales:
+        whole = npr_residual(x, scale)
+        for top, left, height, width in boxes:
+            part = x[..., top : top + height, left : left + width]
+            assert torch.equal(npr_residual(part, scale), whole[..., top : top + height, left : left + width])
+
+
+def test_large_pictures_are_scored_in_tiles(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = load_detector(checkpoint, "cpu")
+    large = picture(160, 192)
+    whole = detector.said(large)
+    monkeypatch.setattr(tiles, "TILE", 64)
+    monkeypatch.setattr(tiles, "WHOLE", 64 * 64)
+    seen: list[tuple[int, ...]] = []
+    run = detector._run
+
+    def noting(pixels: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        seen.append(tuple(pixels.shape[2:]))
+        return run(pixels)
+
+    monkeypatch.setattr(detector, "_run", noting)
+    said = detector.said([large, picture()])
+    boxes = tile_boxes(160, 192, 8)
+    assert len(boxes) == 9 and max(max(size) for size in seen) <= 72
+    logits = [plain_logit(checkpoint, large[t : t + h, left : left + w]) for t, left, h, w in boxes]
+    areas = [box.height * box.width for box in boxes]
+    assert said.logits[0] == pytest.approx(np.average(logits, weights=areas), abs=1e-5)
+    assert abs(said.logits[0] - whole.logits[0]) < 0.1  # borders are padded, so not the same
+    assert said.logits[1] == pytest.approx(plain_logit(checkpoint, picture()), abs=1e-5)
