@@ -18,7 +18,8 @@ LAYERS = {  # what each layer may import of the project
     "networks": {"networks", "data", "parallel", "util"},
     "evaluation": {"evaluation", "networks", "data", "options", "parallel", "util"},
     "training": {"evaluation", "networks", "data", "options", "parallel", "stopping", "util"},
-    "tools": {"tools", "evaluation", "networks", "data", "options", "util"},
+    "inference": {"inference", "evaluation", "networks", "data", "options", "parallel", "util"},
+    "tools": {"tools", "inference", "evaluation", "networks", "data", "options", "util"},
 }
 WITHIN_NETWORKS = [
     "run_folder",
@@ -60,7 +61,13 @@ def files(layer: str) -> list[Path]:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_imports_point_down(layer: str) -> None:
     for path in files(layer):
-        project = {name.split(".")[0] for name in imports(path)} & {*LAYERS, "train", "test", "visualize_attention"}
+        project = {name.split(".")[0] for name in imports(path)} & {
+            *LAYERS,
+            "train",
+            "test",
+            "visualize_attention",
+            "predict",
+        }
         assert project <= LAYERS[layer], f"{path.name} imports {project - LAYERS[layer]}"
         if layer == "networks" and path.stem not in ("__init__", "detector"):
             assert "data" not in project, f"{path.name}: only the detector knows pictures"

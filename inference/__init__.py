@@ -1,0 +1,1 @@
+"""What a trained detector says of pictures and videos that nobody has labelled."""

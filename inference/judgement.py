@@ -1,0 +1,111 @@
+"""One picture's answer: score, probability, verdict, and what may make it less reliable."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy.special import expit
+from torch import Tensor
+
+from networks.calibration import GENERATED, REAL
+from networks.detector import Detector
+
+SMALL_SIDE = 128
+"""Pixels; a picture with a shorter side holds few traces."""
+HEAVY_JPEG = 70
+"""JPEG quality below which compression wipes out most of the traces."""
+CUT = 0.5
+"""Score that parts real from generated where nothing was calibrated."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture: what to call it, RGB, and the quality of its JPEG compression (1..100; None for other formats)."""
+
+    name: str
+    image: Image.Image
+    jpeg_quality: int | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a detector says of one picture.
+
+    Args:
+        name: path, or what else it is called. logit: positive towards generated. score: sigmoid(logit).
+        probability: of "generated", in [0, 1]; the score where the detector is not `calibrated`.
+        verdict: "real", "generated" or, from a calibrated detector, "unsure".
+        attention: [S] weights of the scales, None for a model without. top_scale: that of the largest weight.
+        width, height: pixels of the picture as it is stored. warnings: what may make the answer less reliable.
+    """
+
+    name: str
+    logit: float
+    score: float
+    probability: float
+    calibrated: bool
+    verdict: str
+    attention: tuple[float, ...] | None
+    top_scale: float | None
+    width: int
+    height: int
+    warnings: tuple[str, ...]
+
+
+def judge(detector: Detector, pictures: Sequence[Picture], pixels: Sequence[Tensor] | None = None) -> list[Judgement]:
+    """Judge pictures together, in their order.
+
+    Args:
+        pixels: what `detector.pixels` made of each, if that has been done.
+
+    Raises:
+        ValueError: a picture is too small for the protocol or the model (see `Detector.pixels`).
+    """
+    if pixels is None:
+        pixels = [detector.pixels(picture.image) for picture in pictures]
+    said = detector.said_of_pixels(pixels)
+    attention: Sequence[np.ndarray | None] = (
+        [None] * len(pictures) if said.attention_weights is None else list(said.attention_weights)
+    )
+    return [
+        judgement(detector, picture, float(logit), weights)
+        for picture, logit, weights in zip(pictures, said.logits, attention, strict=True)
+    ]
+
+
+def judgement(detector: Detector, picture: Picture, logit: float, weights: np.ndarray | None) -> Judgement:
+    """The answer that follows from a picture's logit and attention [S]."""
+    calibration = detector.calibration
+    score = float(expit(logit))
+    probability = score if calibration is None else float(calibration.probabilities(logit))
+    plain = GENERATED if score > CUT else REAL
+    return Judgement(
+        name=picture.name,
+        logit=logit,
+        score=score,
+        probability=probability,
+        calibrated=calibration is not None,
+        verdict=plain if calibration is None else calibration.verdict(probability),
+        attention=None if weights is None else tuple(map(float, weights)),
+        top_scale=None if weights is None else detector.scales[int(weights.argmax())],
+        width=picture.image.width,
+        height=picture.image.height,
+        warnings=tuple(reservations(detector, picture)),
+    )
+
+
+def reservations(detector: Detector, picture: Picture) -> list[str]:
+    """What may make the answer less reliable, in words."""
+    width, height = picture.image.size
+    found = []
+    if min(width, height) < SMALL_SIDE:
+        found.append(f"small: {width}x{height} pixels")
+    if picture.jpeg_quality is not None and picture.jpeg_quality < HEAVY_JPEG:
+        found.append(f"heavily compressed: JPEG quality about {picture.jpeg_quality}")
+    resize, crop = detector.protocol.resize, detector.protocol.crop
+    if resize is not None and (width, height) != (resize, resize):
+        found.append(f"resized from {width}x{height} to {resize}x{resize} by protocol {detector.protocol.name}")
+    if crop is not None and (resize or min(width, height)) != crop:
+        found.append(f"only the central {crop}x{crop} pixels were looked at, by protocol {detector.protocol.name}")
+    return found
