@@ -152,7 +152,7 @@ class Run:
         """What follows the saving of a trained epoch: validation, log, and the checkpoints that depend on it."""
         trainer, opt = self.trainer, self.opt
         with stop.at_once():
-            found = self.monitor.validate(trainer.model, trainer.step)
+            found = self.monitor.validate(trainer.model, trainer.step, trainer.epoch)
             if opt.attention_log_freq and (trainer.epoch - 1) % opt.attention_log_freq == 0:
                 self.monitor.log_attention(trainer.model, trainer.step)
         m = found.metrics

@@ -22,6 +22,7 @@ from evaluation.attention_statistics import Attended
 from evaluation.evaluate import Predictions, predict
 from evaluation.event_log import read_scalars
 from evaluation.html import Page, Picture
+from evaluation.monitor import VALIDATION
 from evaluation.names import escaped, relative_name
 from evaluation.plots import plot_attention_distribution, plot_attention_per_image, plot_npr_maps
 from evaluation.sheet_plots import plot_image_sheet, typical_and_surprising
@@ -221,19 +222,16 @@ class AttentionReport:
         return pictures
 
     def _training(self, formats: Sequence[str]) -> list[Picture]:
-        """Attention while the model was trained, if the checkpoint lies in its run's folder."""
-        logged = read_scalars(self.loaded.path.parent / "val")
+        """Attention on the validation images after every epoch, if the checkpoint lies in its run's folder."""
+        logged = {tag: dict(values) for tag, values in read_scalars(self.loaded.path.parent / "val").items()}
         keys = scale_keys(self.scales)
-        moments = dict(logged.get("attention/entropy", []))
-        table = {name: [dict(logged.get(f"attention/{name}_{key}", [])) for key in keys] for name in ("mean", "std")}
-        history: dict[float, Any] = {
-            step: ([of[step] for of in table["mean"]], [of[step] for of in table["std"]], moments[step])
-            for step in moments
-            if all(step in of for columns in table.values() for of in columns)
-        }
+        tags = [f"{VALIDATION}/{name}_{key}" for name in ("mean", "std") for key in keys]
+        columns = [logged.get(tag, {}) for tag in ("epoch", f"{VALIDATION}/entropy", *tags)]
+        history: dict[float, Any] = {}
+        for step in sorted(set.intersection(*map(set, columns))):
+            epoch, entropy, *moments = (column[step] for column in columns)
+            history[epoch] = moments[: len(keys)], moments[len(keys) :], entropy
         if not history:
             return []
-        path = plot_attention_training(
-            history, self.scales, self.folder / "attention_training.png", time="step", formats=formats
-        )
-        return [Picture(path, "attention on a fixed validation batch during training")]
+        path = plot_attention_training(history, self.scales, self.folder / "attention_training.png", formats=formats)
+        return [Picture(path, "attention on the validation images after each epoch of training")]

@@ -43,7 +43,7 @@ def plot_npr_maps(
     cams: Any = None,
     formats: Sequence[str] = (),
 ) -> Path:
-    """One image, the attention of its scales, and a row per scale: NPR residual, pixels of it, its strength, the evidence.
+    """One image, the attention to its scales, and a row per scale: NPR residual, pixels of it, its strength, the evidence.
 
     The residual is its mean over the channels, with its sign; its strength is the mean of its absolute values. Each has one
     colour range for all scales, up to the 99.5th percentile, and so can be compared. The pixels are those of the square of at
@@ -52,14 +52,13 @@ def plot_npr_maps(
     Args:
         image: [3, H, W] in [0, 1].
         npr_maps: {any key: residual [3, H, W]} in the order of `scales`.
-        weights: attention [S] in [0, 1], S = len(scales).
+        weights: attention [S] in [0, 1], S = len(scales); None for a model without, of which none is shown.
         cams: class-activation maps [S, h, w] of any size in units of the logit, positive towards generated
             (`networks.cam`), drawn over the image with one colour range for all scales; their means, each scale's contribution
             to the logit, stand in the labels. None: no such column.
         formats: see `evaluation.plotting.save`.
     """
     image = array(image, "image", (3, None, None), unit=True).clip(0, 1)
-    weights = array(weights, "weights", (len(scales),), unit=True)
     if len(npr_maps) != len(scales):
         raise ValueError(f"npr_maps has {len(npr_maps)} maps, expected one for each of {len(scales)} scales")
     signed, strength = np.empty((2, len(scales), *image.shape[1:]), np.float32)
@@ -68,7 +67,10 @@ def plot_npr_maps(
         signed[i], strength[i] = residual.mean(axis=0), np.abs(residual).mean(axis=0)
     reach = _limit(np.abs(signed))
     colours = [(RESIDUAL, Normalize(-reach, reach)), (STRENGTH, Normalize(0, _limit(strength)))]
-    labels = [f"{name}\nattention {w:.3f}" for name, w in zip(scale_labels(scales), weights, strict=True)]
+    labels = scale_labels(scales)
+    if weights is not None:
+        weights = array(weights, "weights", (len(scales),), unit=True)
+        labels = [f"{name}\nattention {w:.3f}" for name, w in zip(labels, weights, strict=True)]
     if cams is not None:
         cams = array(cams, "cams", (len(scales), None, None))
         furthest = float(np.abs(cams).max()) or 1.0
@@ -162,9 +164,9 @@ class _MapPage(Page):
 
 
 def _draw_head(
-    page: _MapPage, image: np.ndarray, square: Sequence[int], weights: np.ndarray, names: Sequence[str]
+    page: _MapPage, image: np.ndarray, square: Sequence[int], weights: np.ndarray | None, names: Sequence[str]
 ) -> None:
-    """The image [H, W, 3] with the square (first row and column, height, width) over the first column, attention beside it."""
+    """The image [H, W, 3] with the square (first row and column, height, width) over the first column, attention [S], if any, beside it."""
     axes = page.axes(page.left(0), 0, page.widths[0], page.head - 0.1)
     axes.imshow(image)
     axes.set_axis_off()
@@ -173,6 +175,8 @@ def _draw_head(
     for colour, thickness in (("black", 2.5), ("white", 1)):
         look: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": thickness, "clip_on": False}
         axes.add_patch(Rectangle((left - 0.5 - more, top - 0.5 - more), columns + 2 * more, rows + 2 * more, **look))
+    if weights is None:
+        return
     start = page.left(1) + text_inches(names) + 0.2
     chart = page.axes(start, 0.22, page.width - start - 0.2, min(page.head - 0.75, 0.4 * len(names) + 0.1))
     chart.barh(names, weights, color=palette(1)[0])

@@ -1,5 +1,6 @@
 """What is looked at during training: validation figures, and attention on a fixed batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import parallel
 from data import create_dataloader, evaluation_loader
 from data.image_sets import ImageSet, sample_evenly
 from data.protocols import training_protocol
-from evaluation.attention import summarize
+from evaluation.attention import AttentionSummary, summarize
 from evaluation.attention_watch import AttentionWatch
 from evaluation.evaluate import predict
 from evaluation.event_log import EventLog
@@ -20,6 +21,8 @@ from networks.npr import scale_keys
 from util import log
 
 ATTENTION_IMAGES = 64
+FIXED, VALIDATION = "attention", "attention_validation"
+"""Tags of the attention on the fixed images, every few epochs, and on the whole val split, after every epoch."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,20 @@ class Monitor:
             fixed, training_protocol(opt), min(opt.batch_size, ATTENTION_IMAGES), on_bad_image=opt.on_bad_image
         )
 
-    def validate(self, model: nn.Module, step: int) -> ValidationResult:
-        """Figures on the whole val split, written to TensorBoard at this step; the first process' in all of them."""
+    def validate(self, model: nn.Module, step: int, epoch: int) -> ValidationResult:
+        """Figures on the whole val split, written to TensorBoard at this step; the first process' in all of them.
+
+        Args:
+            epoch: finished epochs, written beside them, so that they can be drawn over epochs.
+        """
         said = predict(model, self.loader, self.opt.precision, progress="validation")
         threshold = best_threshold(said.labels, said.scores)
         metrics = binary_metrics(said.labels, said.scores, threshold)
-        for tag, value in (("accuracy", metrics.acc), ("ap", metrics.ap), ("auc", metrics.auc)):
+        for tag, value in (("epoch", epoch), ("accuracy", metrics.acc), ("ap", metrics.ap), ("auc", metrics.auc)):
             if value is not None:
                 self.writer.add_scalar(tag, value, step)
         if said.attention_weights is not None and len(said.labels) and isinstance(model, AttentionMultiScaleNPR):
+            self._write_attention(VALIDATION, summarize(said.attention_weights), model.scales, step)
             warning = self._watch.after_epoch(said.attention_weights, model.scales)
             if warning:
                 log.warning("%s", warning)
@@ -71,12 +79,17 @@ class Monitor:
         weights = predict(model, self.fixed_batch, self.opt.precision).attention_weights
         assert weights is not None
         summary = summarize(weights)
-        rows = list(zip(scale_keys(model.scales), summary.mean, summary.std, strict=True))
-        for column, (key, mean, std) in enumerate(rows):
-            self.writer.add_histogram(f"attention/{key}", weights[:, column], step)
-            self.writer.add_scalar(f"attention/mean_{key}", mean, step)
-            self.writer.add_scalar(f"attention/std_{key}", std, step)
-        self.writer.add_scalar("attention/entropy", summary.entropy, step)
+        keys = scale_keys(model.scales)
+        self._write_attention(FIXED, summary, model.scales, step)
+        for column, key in enumerate(keys):
+            self.writer.add_histogram(f"{FIXED}/{key}", weights[:, column], step)
+        rows = zip(keys, summary.mean, summary.std, strict=True)
         shown = ", ".join(f"{key}x {mean:.3f} ± {std:.3f}" for key, mean, std in rows)
         log.info("attention on %d validation images: %s; entropy %.3f of %.3f nats",
-                 summary.count, shown, summary.entropy, np.log(len(rows)))  # fmt: skip
+                 summary.count, shown, summary.entropy, np.log(len(keys)))  # fmt: skip
+
+    def _write_attention(self, of: str, summary: AttentionSummary, scales: Sequence[float], step: int) -> None:
+        for key, mean, std in zip(scale_keys(tuple(scales)), summary.mean, summary.std, strict=True):
+            self.writer.add_scalar(f"{of}/mean_{key}", mean, step)
+            self.writer.add_scalar(f"{of}/std_{key}", std, step)
+        self.writer.add_scalar(f"{of}/entropy", summary.entropy, step)

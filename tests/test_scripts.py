@@ -68,6 +68,8 @@ def test_run_folder(trained: Path) -> None:
     assert {"accuracy", "ap", "auc", "attention/mean_0.25", "attention/std_0.75", "attention/entropy"} <= set(val)
     assert len(val["ap"]) == 2
     assert sum(val[f"attention/mean_{s}"][0][1] for s in ("0.25", "0.5", "0.75")) == pytest.approx(1, abs=1e-5)
+    assert [epoch for _, epoch in val["epoch"]] == list(range(1, len(val["ap"]) + 1))
+    assert [step for step, _ in val["attention_validation/entropy"]] == [step for step, _ in val["epoch"]]
     assert {"loss", "lr"} <= set(scalars(trained / "train"))
 
 
