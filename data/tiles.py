@@ -33,15 +33,15 @@ def grid_of(scales: Sequence[float], stride: int = 8) -> int:
     return grid
 
 
-def tile_boxes(height: int, width: int, grid: int) -> list[Box]:
-    """Parts that cover a picture once; one part if it has no more than `WHOLE` pixels.
+def tile_boxes(height: int, width: int, grid: int, tile: int | None = None) -> list[Box]:
+    """Parts that cover a picture once; one part if it has no more than `WHOLE` pixels (with `tile`, 2 * tile**2).
 
-    Sides are between about half of `TILE` and `TILE` + `grid`, and first rows and columns are multiples of `grid`, so that a
-    part's residual is the whole's wherever the picture's sides are multiples of it, too.
+    Sides are between about half of `tile`, left out `TILE`, and that + `grid`, and first rows and columns are multiples of
+    `grid`, so that a part's residual is the whole's wherever the picture's sides are multiples of it, too.
     """
-    if height * width <= WHOLE:
+    if height * width <= (2 * tile**2 if tile else WHOLE):
         return [Box(0, 0, height, width)]
-    rows, columns = _cuts(height, grid), _cuts(width, grid)
+    rows, columns = _cuts(height, grid, tile or TILE), _cuts(width, grid, tile or TILE)
     return [
         Box(top, left, bottom - top, right - left)
         for top, bottom in zip(rows, rows[1:], strict=False)
@@ -49,6 +49,6 @@ def tile_boxes(height: int, width: int, grid: int) -> list[Box]:
     ]
 
 
-def _cuts(length: int, grid: int) -> list[int]:
-    parts = math.ceil(length / TILE)
+def _cuts(length: int, grid: int, tile: int) -> list[int]:
+    parts = math.ceil(length / tile)
     return [round(part * length / parts / grid) * grid for part in range(parts)] + [length]

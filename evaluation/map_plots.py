@@ -166,7 +166,7 @@ class _MapPage(Page):
 def _draw_head(
     page: _MapPage, image: np.ndarray, square: Sequence[int], weights: np.ndarray | None, names: Sequence[str]
 ) -> None:
-    """The image [H, W, 3] with the square (first row and column, height, width) over the first column, attention [S], if any, beside it."""
+    """The image [H, W, 3] with the square (first row and column, height, width) over the first column, beside it any attention."""
     axes = page.axes(page.left(0), 0, page.widths[0], page.head - 0.1)
     axes.imshow(image)
     axes.set_axis_off()

@@ -1,0 +1,104 @@
+"""What a detector saw in one picture: the residual at every scale, how much each scale counts, and where the evidence is."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.special import expit
+from torch import Tensor
+
+from data.tiles import grid_of, tile_boxes
+from networks.cam import class_activation_maps
+from networks.detector import Detector
+from networks.npr import residual_maps
+
+SHOWN = 512
+"""Pixels of the side, about, of the part of a large picture that is shown: of more, no panel shows single pixels."""
+_DRAWING = threading.Lock()
+"""matplotlib's settings belong to the whole process: one drawing at a time."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything that `draw` puts on its panel, of the part of the picture that is shown.
+
+    Args:
+        title: what the picture is called, and which part of it this is. image: [3, H, W] in [0, 1], as the model sees it.
+        residuals: {'npr_0.5': [3, H, W], ...}, one for each of the S `scales`, of normalised pixels.
+        evidence: class-activation maps [S, h, w] in units of the logit, positive towards generated (see `networks.cam`).
+        attention: [S] weights of the scales, None for a model without.
+        box: first row and column, height and width of the part, in pixels of what the protocol makes of the picture.
+    """
+
+    title: str
+    scales: tuple[float, ...]
+    image: Tensor
+    residuals: dict[str, Tensor]
+    evidence: Tensor
+    attention: NDArray[np.float32] | None
+    box: tuple[int, int, int, int]
+
+
+def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanation:
+    """Take apart what a detector says of an RGB picture; may be called from several threads, they take turns.
+
+    Of a picture of more than 2 * SHOWN**2 pixels one part is shown, at its own size: that whose logit, as a picture of its own,
+    lies furthest on the side on which most of the picture is. The title says so with the part's score, and says what the
+    protocol did to the picture.
+
+    Raises:
+        ValueError: too small for the protocol's crop or the model (see `Detector.pixels`).
+    """
+    pixels = detector.pixels(image)
+    height, width = pixels.shape[1:]
+    boxes = tile_boxes(height, width, grid_of(detector.scales), SHOWN)
+    with detector.lock:
+        said = detector.said_of_pixels([pixels[:, t : t + h, left : left + w] for t, left, h, w in boxes])
+        areas = [box.height * box.width for box in boxes]
+        side = 1 if np.average(said.logits, weights=areas) > 0 else -1
+        strongest = int((side * said.logits).argmax())
+        top, left, rows, columns = boxes[strongest]
+        part = pixels[:, top : top + rows, left : left + columns]
+        images = detector.protocol.normalise(part[None].to(detector.device))
+        with torch.no_grad():
+            residuals = {key: residual[0].cpu() for key, residual in residual_maps(images, detector.scales).items()}
+        model: Any = detector.model
+        evidence = class_activation_maps(model, images)[0].cpu()
+    notes = [title] if title else []
+    if (width, height) != image.size:
+        notes.append(f"{image.width}x{image.height} made {width}x{height} by protocol {detector.protocol.name}")
+    if len(boxes) > 1:
+        rows_and_columns = f"rows {top}-{top + rows - 1}, columns {left}-{left + columns - 1}"
+        notes.append(
+            f"shown: {rows_and_columns} of {width}x{height}, the part with most evidence for it,"
+            f" score {expit(said.logits[strongest]):.3f}"
+        )
+    return Explanation(
+        title="; ".join(notes),
+        scales=detector.scales,
+        image=part.float() / 255,
+        residuals=residuals,
+        evidence=evidence,
+        attention=None if said.attention_weights is None else said.attention_weights[strongest],
+        box=(top, left, rows, columns),
+    )
+
+
+def draw(explanation: Explanation, path: str | Path) -> Path:
+    """Draw it as one panel (see `evaluation.map_plots.plot_npr_maps`) to `path`, which is made or replaced, and return that.
+
+    Raises:
+        ImportError: matplotlib is missing; the message says what to install. OSError: it cannot be written.
+    """
+    from evaluation.map_plots import plot_npr_maps  # here, so that judging needs no plotting library
+
+    with _DRAWING:
+        drawn: Any = explanation
+        return plot_npr_maps(
+            drawn.image, drawn.residuals, drawn.attention, drawn.scales, path, drawn.title, drawn.evidence
+        )

@@ -1,0 +1,84 @@
+"""The panel of one picture: numbers that add up to its logit, parts of large pictures, any model, any size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import inference.explain as explaining
+from inference.explain import draw, explain
+from networks import ModelConfig, build_model, load_detector
+from networks.checkpoint_file import save_checkpoint
+from networks.detector import Detector
+from networks.npr import npr_residual
+
+MODELS = {
+    "multi": ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4),
+    "single": ModelConfig("single_scale"),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Detector:
+    torch.manual_seed(5)
+    config, path = MODELS[request.param], tmp_path_factory.mktemp("explain") / "model.pth"
+    values = {"model_state_dict": build_model(config).state_dict(), "model_config": config.to_dict(), "epoch": 1}
+    save_checkpoint(path, values)
+    return load_detector(path, "cpu")
+
+
+def picture(height: int = 48, width: int = 64) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def test_the_evidence_adds_up_to_the_logit(detector: Detector) -> None:
+    image = picture()
+    found = explain(detector, image, "a picture")
+    logit = detector.said(image).logits[0]
+    last = "fc1" if len(detector.scales) == 1 else "classifier"
+    bias = detector.model.get_parameter(f"{last}.bias").item()
+    assert found.evidence.mean(dim=(1, 2)).sum().item() + bias == pytest.approx(logit, abs=1e-4)
+    assert (found.attention is None) == (len(detector.scales) == 1)
+    assert found.title == "a picture" and found.box == (0, 0, 48, 64)
+    assert torch.equal((found.image * 255).round().byte(), detector.pixels(image))
+
+
+def test_of_a_large_picture_the_most_telling_part_is_shown(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(explaining, "SHOWN", 32)
+    image = picture(96, 128)
+    found = explain(detector, image, "large")
+    top, left, height, width = found.box
+    assert found.image.shape == (3, height, width) and height * width < 96 * 128
+    parts = [
+        detector.said(image.crop((x, y, x + 32, y + 32))).logits[0] for y in range(0, 96, 32) for x in range(0, 128, 32)
+    ]
+    chosen = parts[top // 32 * 4 + left // 32]
+    assert chosen == pytest.approx(max(parts) if np.mean(parts) > 0 else min(parts), abs=1e-5)
+    assert f"rows {top}-{top + 31}, columns {left}-{left + 31} of 128x96" in found.title
+    whole = detector.protocol(image)[None]
+    for residual, scale in zip(found.residuals.values(), detector.scales, strict=True):
+        expected = npr_residual(whole, scale)[0, :, top : top + height, left : left + width]
+        assert torch.allclose(residual, expected, atol=1e-6)
+    assert Image.open(draw(found, tmp_path / "folder" / "large.png")).width > 500
+
+
+def test_the_title_says_what_the_protocol_did(detector: Detector) -> None:
+    resizing = Detector(detector.loaded, detector.device, type(detector.protocol)("small", resize=32))
+    found = explain(resizing, picture(), "a")
+    assert found.title == "a; 64x48 made 32x32 by protocol small" and found.image.shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(("height", "width"), ((4, 5), (5, 400), (400, 5)))
+def test_any_shape_is_drawn(detector: Detector, tmp_path: Path, height: int, width: int) -> None:
+    path = draw(explain(detector, picture(height, width), "name\n\udcff$x$"), tmp_path / "a.png")
+    with Image.open(path) as drawn:
+        assert min(drawn.size) > 300
+
+
+def test_too_small(detector: Detector) -> None:
+    with pytest.raises(ValueError, match="leave none at scale"):
+        explain(detector, picture(1, 40))
