@@ -72,6 +72,7 @@ class AttentionReport:
         device = choose_device(opt.gpu_ids)
         self.model = place_model(loaded.model, device, autocast_dtype(opt.precision, device))
         self.scales = loaded.config.scales
+        self.formats: Sequence[str] = ("png", "pdf") if opt.pdf else ()
 
     def write(self, sets: list[ImageSet]) -> None:
         """One set: everything in the folder. Several: a folder for each, and the whole above them. A page with the findings."""
@@ -109,7 +110,9 @@ class AttentionReport:
         self._write_statistics(folder, name, found.weights, said.labels, said.left_out)
         write_attention_csv(folder / "attention_weights.csv", found.images, said, self.scales, self.root)
         picture = folder / "attention_per_image.png"
-        plot_attention_per_image(found.weights, said.labels, said.scores, self.scales, picture, title=name)
+        plot_attention_per_image(
+            found.weights, said.labels, said.scores, self.scales, picture, title=name, formats=self.formats
+        )
         if self.opt.save_npr_maps:
             self._write_npr_maps(found, folder / "npr_artifacts")
 
@@ -123,7 +126,8 @@ class AttentionReport:
         path = folder / "attention_statistics.txt"
         path.write_text(text, encoding="utf-8")
         log.info("\n%s", text)
-        plot_attention_distribution(weights, labels, self.scales, folder / "attention_distribution.png", title=title)
+        picture = folder / "attention_distribution.png"
+        plot_attention_distribution(weights, labels, self.scales, picture, title=title, formats=self.formats)
 
     def _write_npr_maps(self, found: SetAttention, folder: Path) -> None:
         """Residual maps of up to --num_maps of the sampled images, half of them generated."""
@@ -154,7 +158,7 @@ class AttentionReport:
                 folder / f"{index:03d}_{kind}_{stem}.png",
                 title=f"{kind}: {stem}, score {float(logits.sigmoid()):.3f}",
                 cams=class_activation_maps(self.model, images)[0],
-                formats=("png", "pdf") if self.opt.pdf else (),
+                formats=self.formats,
             )
 
     def _write_whole(self, found: dict[str, SetAttention]) -> None:
@@ -183,13 +187,8 @@ class AttentionReport:
         if findings is None:
             log.info("no findings about attention: there is one scale")
             return
-        formats = ("png", "pdf") if self.opt.pdf else ()
         write_findings(findings, self.folder)
-        pictures = [
-            *draw_findings(findings, self.folder, formats),
-            *self._sheets(found, formats),
-            *self._training(formats),
-        ]
+        pictures = [*draw_findings(findings, self.folder, self.formats), *self._sheets(found), *self._training()]
         for name in ("attention_distribution", "attention_per_image"):
             if (path := self.folder / f"{name}.png").is_file():
                 pictures.append(Picture(path, name.replace("_", " ")))
@@ -202,7 +201,7 @@ class AttentionReport:
             for flags, why in verdict.advice:
                 log.info("  %s: %s", flags, why)
 
-    def _sheets(self, found: dict[str, SetAttention], formats: Sequence[str]) -> list[Picture]:
+    def _sheets(self, found: dict[str, SetAttention]) -> list[Picture]:
         """The images whose attention is most typical of their generator, and those where it is most surprising; up to 6 each."""
         pictures = []
         for name, one in list(found.items())[:MOST_SHEETS]:
@@ -217,11 +216,12 @@ class AttentionReport:
                     for row in chosen
                 ]
             folder = self.folder / name if len(found) > 1 else self.folder
-            path = plot_image_sheet(blocks, self.scales, folder / "attention_images.png", title=name, formats=formats)
+            picture = folder / "attention_images.png"
+            path = plot_image_sheet(blocks, self.scales, picture, title=name, formats=self.formats)
             pictures.append(Picture(path, f"{name}: images with the most typical and the most surprising attention"))
         return pictures
 
-    def _training(self, formats: Sequence[str]) -> list[Picture]:
+    def _training(self) -> list[Picture]:
         """Attention on the validation images after every epoch, if the checkpoint lies in its run's folder."""
         logged = {tag: dict(values) for tag, values in read_scalars(self.loaded.path.parent / "val").items()}
         keys = scale_keys(self.scales)
@@ -233,5 +233,6 @@ class AttentionReport:
             history[epoch] = moments[: len(keys)], moments[len(keys) :], entropy
         if not history:
             return []
-        path = plot_attention_training(history, self.scales, self.folder / "attention_training.png", formats=formats)
+        picture = self.folder / "attention_training.png"
+        path = plot_attention_training(history, self.scales, picture, formats=self.formats)
         return [Picture(path, "attention on the validation images after each epoch of training")]

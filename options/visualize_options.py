@@ -27,7 +27,7 @@ class VisualizeOptions(CheckpointOptions):
     num_samples: int = flag(100, "images per generator, drawn evenly from real and fake", parse=whole(1))
     save_npr_maps: bool = flag(False, "also draw the residual maps of up to --num_maps images per generator")
     num_maps: int = flag(10, "with --save_npr_maps: images per generator", parse=whole(1))
-    pdf: bool = flag(False, "write the figures of the report and the residual maps as PDF, too")
+    pdf: bool = flag(False, "write all figures as PDF, too")
     gpu_ids: tuple[int, ...] = flag(
         (0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU", parse=gpu_list, aliases=("--gpu_id",)
     )
