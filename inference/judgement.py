@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -53,6 +54,15 @@ class Judgement:
     warnings: tuple[str, ...]
 
 
+class Answer(NamedTuple):
+    """What follows from a logit; see `Judgement`."""
+
+    logit: float
+    score: float
+    probability: float
+    verdict: str
+
+
 def judge(detector: Detector, pictures: Sequence[Picture], pixels: Sequence[Tensor] | None = None) -> list[Judgement]:
     """Judge pictures together, in their order.
 
@@ -74,19 +84,26 @@ def judge(detector: Detector, pictures: Sequence[Picture], pixels: Sequence[Tens
     ]
 
 
-def judgement(detector: Detector, picture: Picture, logit: float, weights: np.ndarray | None) -> Judgement:
-    """The answer that follows from a picture's logit and attention [S]."""
+def answer(detector: Detector, logit: float) -> Answer:
+    """Score, probability and verdict that follow from a logit."""
     calibration = detector.calibration
     score = float(expit(logit))
-    probability = score if calibration is None else float(calibration.probabilities(logit))
-    plain = GENERATED if score > CUT else REAL
+    if calibration is None:
+        return Answer(logit, score, score, GENERATED if score > CUT else REAL)
+    probability = float(calibration.probabilities(logit))
+    return Answer(logit, score, probability, calibration.verdict(probability))
+
+
+def judgement(detector: Detector, picture: Picture, logit: float, weights: np.ndarray | None) -> Judgement:
+    """The answer that follows from a picture's logit and attention [S]."""
+    of_logit = answer(detector, logit)
     return Judgement(
         name=picture.name,
         logit=logit,
-        score=score,
-        probability=probability,
-        calibrated=calibration is not None,
-        verdict=plain if calibration is None else calibration.verdict(probability),
+        score=of_logit.score,
+        probability=of_logit.probability,
+        calibrated=detector.calibration is not None,
+        verdict=of_logit.verdict,
         attention=None if weights is None else tuple(map(float, weights)),
         top_scale=None if weights is None else detector.scales[int(weights.argmax())],
         width=picture.image.width,
