@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 
 REAL, UNSURE, GENERATED = "real", "unsure", "generated"
 """The three verdicts."""
@@ -17,13 +17,16 @@ class Calibration:
     """Temperature scaling (Guo et al., ICML 2017, arXiv 1706.04599), a threshold, and a band in which no verdict is given.
 
     Args:
-        temperature: T > 0; the probability of "generated" is sigmoid(logit / T).
+        temperature: T > 0; the probability of "generated" is sigmoid(logit / T + log(prior / (1 - prior))).
         threshold: probability in [0, 1] that parts real from generated best.
         lower, upper: up to `lower` the verdict is "real", from `upper` on "generated", "unsure" between; lower <= upper. Below 0
             and above 1 they are never reached.
-        target_error: share of wrong verdicts in [0, 1] for which the band was chosen.
+        target_error: share of wrong verdicts in [0, 1] for which the band was chosen, among the images that get "generated" and
+            among those that get "real".
         ece_before, ece_after: expected calibration error in [0, 1], of sigmoid(logit) and of the probability.
-        n_real, n_fake: images it was fitted on. data: what they were. protocol: their preprocessing.
+        n_real, n_fake: images it was fitted on. data: what they were. protocol: their preprocessing, name and version.
+        prior: share of generated images, in (0, 1), among the images that the probabilities are meant for.
+        confidence: 0 if the share of wrong verdicts itself was held against target_error, else the confidence of its upper bound.
     """
 
     temperature: float
@@ -37,10 +40,12 @@ class Calibration:
     n_fake: int
     data: str
     protocol: str
+    prior: float = 0.5
+    confidence: float = 0.0
 
     def probabilities(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Logits -> probabilities of "generated", of the same shape."""
-        return expit(np.asarray(logits, np.float64) / self.temperature)
+        return expit(np.asarray(logits, np.float64) / self.temperature + logit(self.prior))
 
     def verdict(self, probability: float) -> str:
         """One of `REAL`, `UNSURE`, `GENERATED`."""
@@ -68,4 +73,6 @@ class Calibration:
                 raise ValueError(f"{field.name} is {value}")
         if found.temperature <= 0 or not 0 <= found.threshold <= 1 or found.lower > found.upper:
             raise ValueError("temperature, threshold or band out of range")
+        if not 0 < found.prior < 1:
+            raise ValueError(f"prior is {found.prior}")
         return found
