@@ -105,7 +105,8 @@ def report(assessment: Assessment) -> str:
     found = assessment.calibration
     mean, worst = assessment.chance
     meant = f"meant for pictures of which {100 * found.prior:.3g} % are generated"
-    shift = "" if found.prior == 0.5 else f" {math.log(found.prior / (1 - found.prior)):+.3f}"
+    odds = math.log(found.prior / (1 - found.prior))
+    shift = "" if found.prior == 0.5 else f" {'-' if odds < 0 else '+'} {abs(odds):.3f}"
     goal = f"at most {_percent(found.target_error)} of each verdict wrong"
     goal += f", by the upper bound at confidence {found.confidence:g}" if found.confidence else ", on these images"
     rows = [
@@ -153,18 +154,21 @@ def doubts(assessment: Assessment) -> Iterator[str]:
     found = assessment.calibration
     if min(found.n_real, found.n_fake) < FEW:
         yield f"fewer than {FEW} images of a class: threshold, band and ECE are rough, see the intervals"
-    for verdict, missing in ((GENERATED, found.upper == NEVER_GENERATED), (REAL, found.lower == NEVER_REAL)):
-        given = assessment.fitted[verdict].total
+    for verdict, other, missing in (
+        (GENERATED, 0, found.upper == NEVER_GENERATED),
+        (REAL, 1, found.lower == NEVER_REAL),
+    ):
+        given, target = assessment.fitted[verdict].total, _percent(found.target_error)
         if missing:
             share = "the upper bound of the wrong share" if found.confidence else "the wrong share"
             yield (
-                f'no band keeps {share} of "{verdict}" at {_percent(found.target_error)}: that verdict is never given;'
-                " more images, or a larger --target_error"
+                f'no band keeps {share} of "{verdict}" at {target}: that verdict is never given; more images, or a larger'
+                " --target_error"
             )
-        elif given * found.target_error < 1 and not found.confidence:
+        elif not found.confidence and assessment.mix.share(1 / given, other) > found.target_error:
             yield (
-                f'"{verdict}" was given to {given} images: too few to show a wrong share of {_percent(found.target_error)}'
-                f" (at least {math.ceil(1 / found.target_error)}); --confidence 0.95 asks for evidence"
+                f'"{verdict}" was given to {given} images, too few to show a wrong share of {target}: a single wrong one would'
+                " be more; --confidence 0.95 asks for evidence"
             )
     if found.ece_after > assessment.chance[1]:
         yield (
