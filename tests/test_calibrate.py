@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from networks import ModelConfig, build_model, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from tests import plot_checks
-from tests.conftest import TINY, make_set
+from tests.conftest import REPOSITORY, TINY, make_set
 from tests.plot_checks import Draw, legend_texts
 from tools import calibrate
 from util import UserError
@@ -572,3 +573,33 @@ def test_unwritable_folder(checkpoint: Path, val: Path, tmp_path: Path) -> None:
         pytest.skip("root may write anywhere")
     with pytest.raises(UserError, match="cannot be written"):
         run(checkpoint, val, "--output", str(closed / "new.pth"))
+
+
+SNIPPETS = re.findall(
+    r"```python\n(.*?)```", (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8"), re.DOTALL
+)
+
+
+def test_simulation_of_the_guide(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(SNIPPETS[0], {})
+    mean, above = map(float, re.findall(r"[\d.]+", capsys.readouterr().out))
+    assert mean == pytest.approx(0.076, abs=0.003) and above == pytest.approx(3, abs=2)  # the last row of the table
+
+
+def test_snippet_of_the_guide(
+    checkpoint: Path, val: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(checkpoint, val)
+    monkeypatch.chdir(tmp_path)
+    Path("checkpoints/RUN").mkdir(parents=True)
+    (tmp_path / "model_calibrated.pth").rename("checkpoints/RUN/model_epoch_last_calibrated.pth")
+    make_set(Path("datasets/test/cyclegan"), 4)
+    capsys.readouterr()
+    exec(SNIPPETS[1], {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("ECE 0.") and "'generated': Share(" in printed
+
+
+def test_flags_that_the_guide_names_exist() -> None:
+    text = (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text)) <= set(calibrate.parser()._option_string_actions)
