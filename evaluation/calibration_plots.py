@@ -57,7 +57,8 @@ def plot_reliability(
             shaded = np.clip([calibration.lower, calibration.upper], 0, 1)
             axes.axvspan(*shaded, color="0.85", linewidth=0, zorder=0)
             axes.axvline(calibration.threshold, color="black", linestyle=":", linewidth=1.5, zorder=1)
-    grid[0, 0].set_ylabel("share that is generated")
+    of_all = "" if mix.prior == 0.5 else f" (of all: {100 * mix.prior:.3g} %)"
+    grid[0, 0].set_ylabel(f"share that is generated{of_all}")
     grid[1, 0].set_ylabel("images")
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return save(figure, save_path, title, formats)

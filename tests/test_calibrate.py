@@ -554,6 +554,7 @@ def test_diagram_shows_bins_counts_and_band(prior: float, draw: Draw) -> None:
     assert len(shaded) == 2 and {patch.axes for patch in shaded} == {figure.axes[1], figure.axes[3]}
     assert [patch.get_x() for patch in shaded] == [found.calibration.lower] * 2
     assert legend_texts(figure)[-2:] == ["threshold", "unsure"]
+    assert ("of all: 10 %" in figure.axes[0].get_ylabel()) == (prior == 0.1)
 
 
 def test_diagram_of_one_panel_with_few_images(draw: Draw) -> None:
