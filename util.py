@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -118,14 +118,14 @@ class LogFile(logging.FileHandler):
         log.warning("%s: cannot be written (%s), the log goes on without it", self.baseFilename, sys.exc_info()[1])
 
 
-def start_logging(log_file: Path | None = None) -> None:
-    """Send the project's messages to standard output and, with their time, to `log_file` (appended)."""
+def start_logging(log_file: Path | None = None, stream: TextIO | None = None) -> None:
+    """Send the project's messages to `stream`, left out standard output, and, with their time, to `log_file` (appended)."""
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in log.handlers[:]:
         log.removeHandler(handler)
         handler.close()
-    console = logging.StreamHandler(sys.stdout)
+    console = logging.StreamHandler(stream or sys.stdout)
     console.setFormatter(HarmlessFormatter("%(message)s"))
     log.addHandler(console)
     if log_file is not None:

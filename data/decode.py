@@ -39,7 +39,12 @@ def read_image(path: str) -> Image.Image:
         UnreadableImage: it is no picture in one of `FORMATS`, is damaged, too large, or has pixels of no defined range.
     """
     with open_image(path) as image:
-        return _rgb(_as_stored(image))
+        return decoded(image)
+
+
+def decoded(image: Image.Image) -> Image.Image:
+    """What `read_image` returns, of a file that `open_image` has opened and within its block."""
+    return _rgb(_as_stored(image))
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from PIL import Image, JpegImagePlugin
 
-from data.decode import open_image
+from data.decode import decoded, open_image
 
 SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
@@ -49,8 +49,29 @@ def read_format(path: str) -> FileFormat:
         return FileFormat("JPEG", width, height, size, jpeg_quality(image.quantization), subsampling)
 
 
+def read_with_quality(
+    path: str, before: Callable[[int, int], None] = lambda width, height: None
+) -> tuple[Image.Image, int | None]:
+    """The picture as `data.decode.read_image` gives it, and the quality of its JPEG compression, None for other formats.
+
+    Args:
+        before: called with width and height in pixels before pixels are decoded.
+
+    Raises:
+        UnreadableImage: see `data.decode.read_image`.
+    """
+    with open_image(path) as image:
+        before(*image.size)
+        tables = image.quantization if isinstance(image, JpegImagePlugin.JpegImageFile) else {}
+        return decoded(image), jpeg_quality(tables)
+
+
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
-    """Quality 1..100 whose standard luminance table (ITU-T T.81, annex K, scaled as libjpeg does) is nearest to table 0."""
+    """Quality 1..100 whose standard luminance table (ITU-T T.81, annex K, scaled as libjpeg does) is nearest to table 0.
+
+    libjpeg scales each entry t of the standard table to (t * S + 50) // 100, kept in 1..255, with S = 5000 // quality below 50
+    and 200 - 2 * quality from there on; nearest is the smallest sum of absolute differences of the 64 entries.
+    """
     return _nearest_quality(tuple(tables[0])) if 0 in tables else None
 
 

@@ -42,18 +42,18 @@ SAME_RUN = ("checkpoint_sha256", "dataroot", "protocol", "classes", "precision",
 """Parts of the head that agree between two runs of one test, which may then overwrite each other."""
 
 
-def writable_folder(results_dir: Path) -> None:
-    """Make --results_dir and try to write in it, before hours are spent on what is to be written there.
+def writable_folder(folder: Path, flag: str = "--results_dir") -> None:
+    """Make the folder of a flag and try to write in it, before hours are spent on what is to be written there.
 
     Raises:
         UserError: it cannot be made or written.
     """
     try:
-        results_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=results_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"--results_dir {results_dir}: cannot write there ({error.strerror})") from None
+        raise UserError(f"{flag} {folder}: cannot write there ({error.strerror})") from None
 
 
 def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path) -> Path:

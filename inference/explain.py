@@ -13,9 +13,13 @@ from scipy.special import expit
 from torch import Tensor
 
 from data.tiles import grid_of, tile_boxes
+from evaluation.names import escaped
+from inference.stream import Outcome
+from inference.video import VideoJudgement, write_video_report
 from networks.cam import class_activation_maps
 from networks.detector import Detector
 from networks.npr import residual_maps
+from util import UserError, writing
 
 SHOWN = 512
 """Pixels of the side, about, of the part of a large picture that is shown: of more, no panel shows single pixels."""
@@ -102,3 +106,29 @@ def draw(explanation: Explanation, path: str | Path) -> Path:
         return plot_npr_maps(
             drawn.image, drawn.residuals, drawn.attention, drawn.scales, path, drawn.title, drawn.evidence
         )
+
+
+def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place: int) -> str | None:
+    """Draw the panel of a judged picture, or write the report of a judged video, into `folder`; returns the path.
+
+    It is called after the file and its place among all, so that no two meet. None where there was no answer.
+
+    Raises:
+        UserError: matplotlib is missing. CannotWrite: the folder cannot be written.
+    """
+    one = outcome.judgement
+    if one is None:
+        return None
+    stem = escaped(Path(outcome.path).stem).encode()[:150].decode(errors="ignore")  # a name may have 255 bytes
+    target = folder / f"{place:06d}_{stem}"
+    try:
+        with writing(folder):
+            if isinstance(one, VideoJudgement):
+                write_video_report(one, target)
+                return str(target)
+            assert outcome.picture is not None
+            sure = f"probability {one.probability:.3f}" if one.calibrated else f"score {one.score:.3f}"
+            title = f"{escaped(outcome.path)}: {one.verdict}, {sure}"
+            return str(draw(explain(detector, outcome.picture.image, title), f"{target}.png"))
+    except ImportError as error:
+        raise UserError(f"--explain {folder}: {error}") from None

@@ -123,6 +123,9 @@ def reservations(detector: Detector, picture: Picture) -> list[str]:
     resize, crop = detector.protocol.resize, detector.protocol.crop
     if resize is not None and (width, height) != (resize, resize):
         found.append(f"resized from {width}x{height} to {resize}x{resize} by protocol {detector.protocol.name}")
-    if crop is not None and (resize or min(width, height)) != crop:
+    width, height = (resize, resize) if resize is not None else (width, height)
+    if crop is not None and detector.protocol.tile and min(width, height) < crop:
+        found.append(f"repeated until it covers {crop}x{crop} pixels, by protocol {detector.protocol.name}")
+    elif crop is not None and (width, height) != (crop, crop):
         found.append(f"only the central {crop}x{crop} pixels were looked at, by protocol {detector.protocol.name}")
     return found

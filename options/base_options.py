@@ -14,6 +14,9 @@ from util import printable
 RETIRED_ANYWHERE = ("mode", "arch", "resize_or_crop", "last_epoch", "eval")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+NO_CHECKPOINT = (
+    "argument --model_path: missing; give the checkpoint to load, such as checkpoints/RUN/model_epoch_last.pth"
+)
 MODEL_TYPES = ("single_scale", "multiscale_attention")
 
 
@@ -26,49 +29,25 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BaseOptions:
+class Options:
     """Options as typed fields; `parse` makes them from a command line, `dataclasses.replace` makes a variant."""
 
     isTrain: ClassVar[bool] = False
     examples: ClassVar[str] = ""
     description: ClassVar[str] = ""
-    retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE
+    retired: ClassVar[tuple[str, ...]] = ()
 
-    dataroot: str | None = flag(None, "folder of images")
-    batch_size: int = flag(64, "images per forward pass, over all processes together", parse=whole(1))
-    num_threads: int = flag(
-        8, "worker processes that load images, for each process; all together never more than there are cores", parse=whole(0)
-    )  # fmt: skip
     gpu_ids: tuple[int, ...] = flag(
         (0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU; under torchrun each process uses that of its number",
         parse=gpu_list,
     )  # fmt: skip
     precision: str = flag("fp32", "number format; auto = bf16 where the hardware has it, else fp32", choices=PRECISIONS)
-    seed: int = flag(100, "seed of every random number", parse=whole(0, 2**32 - 1))
-    loadSize: int | None = flag(
-        None, "resize images to this many pixels, both sides (training: 256; testing: by protocol)", parse=whole(1)
-    )
-    cropSize: int | None = flag(
-        None, "then crop a square of this many pixels (training: 224; testing: by protocol)", parse=whole(1)
-    )
-    no_resize: bool = flag(False, "keep the images' own size")
-    no_crop: bool = flag(False, "do not crop")
-    rz_interp: tuple[str, ...] = flag(
-        ("bilinear",),
-        f"interpolation of the resize, of {', '.join(INTERPOLATIONS)}; of several, training draws one per image",
-        parse=comma_list(one_of(*INTERPOLATIONS)),
-    )
-    cache: str | None = flag(
-        None,
-        "folder to keep decoded pictures in, so that every file is decoded once and not every epoch; left out: none",
-    )
-    on_bad_image: str = flag(
-        "skip",
-        "a file that gives no picture (docs/files.md): skip = left out and named, fail = the run ends there",
-        choices=("skip", "fail"),
-    )
-    classes: tuple[str, ...] = flag((), "class folders to use, such as car,cat; all when left out", parse=names)
     checkpoints_dir: str = flag("./checkpoints", "folder of run folders")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # argparse collects several values into a list
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))
 
     @classmethod
     def parser(cls) -> argparse.ArgumentParser:
@@ -103,10 +82,9 @@ class BaseOptions:
         for word in argv:
             if word.startswith("--") and word.endswith("=--"):  # of which argparse makes no value
                 parser.error(f"argument {word.removesuffix('=--')}: -- is no value")
-        words, unknown = parser.parse_known_args(argv)
+        given, unknown = self._split(parser, list(argv))
         if unknown:
             parser.error(self._unknown_flag(parser, unknown))
-        given = vars(words)
         retired = [f"--{name}" for name in self.retired if given.pop(name, None) is not None]
         if retired:
             print(f"warning: {', '.join(retired)}: accepted for old command lines, without effect", file=sys.stderr)
@@ -120,6 +98,19 @@ class BaseOptions:
             print(opt.dump())
         return opt
 
+    def _split(self, parser: argparse.ArgumentParser, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
+        """What was given, by field, and the words that are no flags; a positional field takes words anywhere and all after --."""
+        fields = dataclasses.fields(self)
+        positional = next((field.name for field in fields if field.metadata["cli"]["positional"]), None)
+        if positional is None:
+            words, unknown = parser.parse_known_args(argv)
+            return vars(words), unknown
+        end = argv.index("--") if "--" in argv else len(argv)  # argparse forgets it where words stand between flags
+        words, unknown = parser.parse_known_intermixed_args(argv[:end])
+        given = vars(words)
+        given[positional] = [*given.get(positional, ()), *argv[end + 1 :]]
+        return given, unknown
+
     @staticmethod
     def _unknown_flag(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
         word = next((word for word in unknown if word.startswith("--")), unknown[0])
@@ -131,14 +122,6 @@ class BaseOptions:
 
     def problem(self) -> str | None:
         """What is wrong with a combination of values, as 'flag value: what would be right'; None if nothing is."""
-        if self.no_resize and self.loadSize is not None:
-            return f"argument --loadSize {self.loadSize}: contradicts --no_resize; give one of them"
-        if self.no_crop and self.cropSize is not None:
-            return f"argument --cropSize {self.cropSize}: contradicts --no_crop; give one of them"
-        if self.loadSize is not None and self.cropSize is not None and self.cropSize > self.loadSize:
-            return f"argument --cropSize {self.cropSize}: must not exceed --loadSize {self.loadSize}"
-        if self.dataroot is not None and not Path(self.dataroot).is_dir():
-            return f"argument --dataroot {self.dataroot}: no such folder; give the folder that holds the images"
         return None
 
     def warnings(self) -> list[str]:
@@ -161,32 +144,80 @@ class BaseOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointOptions(BaseOptions):
-    """What scripts share that read a checkpoint. It knows its architecture; the flags here may only agree with it."""
+class BaseOptions(Options):
+    """What train.py, test.py and visualize_attention.py share: labelled images, and what becomes of them."""
 
-    model_path: tuple[str, ...] | None = flag(
-        None, "checkpoint, several of them, or a quoted glob pattern", nargs="+", metavar="PATH"
+    retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE
+
+    dataroot: str | None = flag(None, "folder of images")
+    batch_size: int = flag(64, "images per forward pass, over all processes together", parse=whole(1))
+    num_threads: int = flag(
+        8, "worker processes that load images, for each process; all together never more than there are cores", parse=whole(0)
+    )  # fmt: skip
+    seed: int = flag(100, "seed of every random number", parse=whole(0, 2**32 - 1))
+    loadSize: int | None = flag(
+        None, "resize images to this many pixels, both sides (training: 256; testing: by protocol)", parse=whole(1)
     )
+    cropSize: int | None = flag(
+        None, "then crop a square of this many pixels (training: 224; testing: by protocol)", parse=whole(1)
+    )
+    no_resize: bool = flag(False, "keep the images' own size")
+    no_crop: bool = flag(False, "do not crop")
+    rz_interp: tuple[str, ...] = flag(
+        ("bilinear",),
+        f"interpolation of the resize, of {', '.join(INTERPOLATIONS)}; of several, training draws one per image",
+        parse=comma_list(one_of(*INTERPOLATIONS)),
+    )
+    cache: str | None = flag(
+        None,
+        "folder to keep decoded pictures in, so that every file is decoded once and not every epoch; left out: none",
+    )
+    on_bad_image: str = flag(
+        "skip",
+        "a file that gives no picture (docs/files.md): skip = left out and named, fail = the run ends there",
+        choices=("skip", "fail"),
+    )
+    classes: tuple[str, ...] = flag((), "class folders to use, such as car,cat; all when left out", parse=names)
+
+    def problem(self) -> str | None:
+        if self.no_resize and self.loadSize is not None:
+            return f"argument --loadSize {self.loadSize}: contradicts --no_resize; give one of them"
+        if self.no_crop and self.cropSize is not None:
+            return f"argument --cropSize {self.cropSize}: contradicts --no_crop; give one of them"
+        if self.loadSize is not None and self.cropSize is not None and self.cropSize > self.loadSize:
+            return f"argument --cropSize {self.cropSize}: must not exceed --loadSize {self.loadSize}"
+        if self.dataroot is not None and not Path(self.dataroot).is_dir():
+            return f"argument --dataroot {self.dataroot}: no such folder; give the folder that holds the images"
+        return None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions(Options):
+    """Checkpoints by the name of their run."""
+
     name: str | None = flag(None, "instead of --model_path: the newest run of this --name in --checkpoints_dir")
     epoch: str = flag("last", "with --name: which checkpoint, last, best or a number ('latest' is 'last')")
-    protocol: str | None = flag(None, "preprocessing protocol; left out: the suite's published one, else native size")
-    model_type: str | None = flag(None, "refuse checkpoints of another type", choices=MODEL_TYPES)
     npr_scales: tuple[float, ...] | None = flag(
         None,
         "NPR scales; needed only for checkpoints of the earlier code, which do not hold them",
         parse=comma_list(scale),
         aliases=("--scales",),
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointOptions(RunOptions, BaseOptions):
+    """What scripts share that read a checkpoint. It knows its architecture; the flags here may only agree with it."""
+
+    model_path: tuple[str, ...] | None = flag(
+        None, "checkpoint, several of them, or a quoted glob pattern", nargs="+", metavar="PATH"
+    )
+    protocol: str | None = flag(None, "preprocessing protocol; left out: the suite's published one, else native size")
+    model_type: str | None = flag(None, "refuse checkpoints of another type", choices=MODEL_TYPES)
     feature_dim: int | None = flag(None, "refuse checkpoints of another feature dimension", parse=whole(1))
     attention_reduction: int | None = flag(None, "refuse checkpoints of another attention reduction", parse=whole(1))
     attention_residual: bool | None = flag(None, "refuse checkpoints without the residual fusion", switch=True)
     backbone: str | None = flag(None, "refuse checkpoints of another backbone")
 
-    def __post_init__(self) -> None:
-        if isinstance(self.model_path, list):  # argparse collects several values into a list
-            object.__setattr__(self, "model_path", tuple(self.model_path))
-
     def problem(self) -> str | None:
-        if not self.model_path and not self.name:
-            return "argument --model_path: missing; give the checkpoint to load, such as checkpoints/RUN/model_epoch_last.pth"
-        return super().problem()
+        return NO_CHECKPOINT if not self.model_path and not self.name else super().problem()

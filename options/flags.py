@@ -17,6 +17,7 @@ def flag(
     nargs: str | None = None,
     metavar: str | None = None,
     switch: bool = False,
+    positional: bool = False,
 ) -> Any:
     """A dataclass field that is also the command-line flag of the same name.
 
@@ -25,6 +26,7 @@ def flag(
         help: what the flag does; the default is added to it.
         parse: text -> value, raising argparse.ArgumentTypeError that says what would be right.
         choices: allowed texts. aliases: further spellings ('--scales'). nargs: as in argparse. metavar: name of the value.
+        positional: given without the flag's name.
     """
     cli: dict[str, Any] = {
         "help": help,
@@ -33,6 +35,7 @@ def flag(
         "aliases": aliases,
         "nargs": nargs,
         "metavar": metavar,
+        "positional": positional,
     }
     cli["switch"] = switch or default is False
     return dataclasses.field(default=default, metadata={"cli": cli})
@@ -47,13 +50,16 @@ def add_to_parser(parser: argparse.ArgumentParser, field: dataclasses.Field) -> 
     if cli["switch"]:
         parser.add_argument(*names, dest=field.name, action="store_true", default=argparse.SUPPRESS, help=text)
         return
-    keywords: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
+    keywords: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
     for key, value in (("type", cli["parse"]), ("choices", cli["choices"]), ("nargs", cli["nargs"])):
         if value is not None:
             keywords[key] = value
     if cli["choices"] is None:
         keywords["metavar"] = cli["metavar"] or (field.name.upper() if cli["parse"] is None else "VALUE")
-    parser.add_argument(*names, **keywords)
+    if cli["positional"]:
+        parser.add_argument(field.name, **keywords)
+    else:
+        parser.add_argument(*names, dest=field.name, **keywords)
 
 
 def shown_value(value: Any) -> str:

@@ -24,6 +24,7 @@ LAYERS = {  # what each layer may import of the project
 WITHIN_NETWORKS = [
     "run_folder",
     "npr",
+    "npr_indices",
     "resnet",
     "backbones",
     "multiscale_npr",
@@ -34,6 +35,7 @@ WITHIN_NETWORKS = [
     "finite",
     "data_parallel",
     "checkpoint_file",
+    "model_folder",
     "checkpoint",
     "calibration",
     "detector",
@@ -83,7 +85,7 @@ def test_imports_within_networks_point_down() -> None:
         assert of_networks <= set(WITHIN_NETWORKS[:position]), name
 
 
-@pytest.mark.parametrize("script", ("train", "test", "visualize_attention"))
+@pytest.mark.parametrize("script", ("train", "test", "visualize_attention", "predict"))
 def test_starting_a_script_needs_no_plotting(script: str) -> None:
     code = f"import sys, {script}; print([m for m in ('matplotlib', 'seaborn', 'timm', 'cv2') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.formats import jpeg_quality, read_format
+from data.decode import read_image
+from data.formats import jpeg_quality, read_format, read_with_quality
 from data.layouts import load_set
 from evaluation.format_leak import format_leak, separability
 
@@ -40,6 +41,17 @@ def test_other_formats_have_no_quality(tmp_path: Path) -> None:
         assert (found.kind, found.quality, found.subsampling) == (kind.upper(), None, "")
     NOISE.convert("L").save(tmp_path / "grey.jpg")
     assert read_format(str(tmp_path / "grey.jpg")).subsampling == "grey"
+
+
+def test_the_picture_comes_with_its_quality(tmp_path: Path) -> None:
+    path, sizes = str(tmp_path / "x"), []
+    for quality in range(10, 96):
+        NOISE.save(path, format="JPEG", quality=quality)
+        image, found = read_with_quality(path, lambda *size: sizes.append(size))
+        assert found == quality and image.tobytes() == read_image(path).tobytes()
+    assert set(sizes) == {(64, 48)}
+    NOISE.save(path, format="PNG")
+    assert read_with_quality(path)[1] is None
 
 
 def encoded_set(folder: Path, real: dict, fake: dict, count: int = 30, fake_size: int = 32) -> Path:

@@ -23,8 +23,9 @@ from PIL import Image
 from data.layouts import find_test_sets
 from data.transforms import Augmentation, Protocol
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
-from options.base_options import INTERPOLATIONS, BaseOptions
+from options.base_options import INTERPOLATIONS, Options
 from options.flags import shown_value
+from options.predict_options import PredictOptions
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from options.visualize_options import VisualizeOptions
@@ -119,14 +120,14 @@ def test_memory_that_grows_is_noticed() -> None:
 
 # options
 
-ALL = (TrainOptions, TestOptions, VisualizeOptions)
+ALL = (TrainOptions, TestOptions, VisualizeOptions, PredictOptions)
 WORDS = ("0", "1", "-1", "32", "64", "256", "4294967296", "0.5", "0.25,0.5", "1.5", "nan", "1e999", "-0", "", " ", ",", "x",
          "30,100", "100,30", "bilinear", "bilinear,lanczos", "pil", "cv2,pil", "adam", "bf16", "fp32", "best", "car,cat",
          "a/b", "{lr}", "{", "\n", "two\nlines", "\x1b[2J", "\udcff", "é", "0x10", "١", "1_0", "light", "single_scale",
          "multiscale_attention", "native", "jpeg:90", "train", "val", ".", "--", "-", "-x", "--seed", "=", "%s")  # fmt: skip
 
 
-def command_lines(options: type[BaseOptions]) -> st.SearchStrategy[list[str]]:
+def command_lines(options: type[Options]) -> st.SearchStrategy[list[str]]:
     """Flags with values that fit, flags with values that may not, and words in any order."""
     names = [name for action in options.parser()._actions for name in action.option_strings]
     odd = st.sampled_from([*names, "--batchsize", "--l", "stray"])
@@ -137,6 +138,8 @@ def command_lines(options: type[BaseOptions]) -> st.SearchStrategy[list[str]]:
 
 def fitting_words(field: dataclasses.Field) -> st.SearchStrategy[list[str]]:
     name, cli = f"--{field.name}", field.metadata["cli"]
+    if cli["positional"]:
+        return st.sampled_from([word for word in WORDS if not word.startswith("-")]).map(lambda word: [word])
     if cli["switch"]:
         return st.just([name])
     if cli["choices"]:
@@ -151,29 +154,32 @@ def fitting_words(field: dataclasses.Field) -> st.SearchStrategy[list[str]]:
     return st.sampled_from([word for word in WORDS if accepted(word)]).map(lambda word: [name, word])
 
 
-def words_of(opt: BaseOptions) -> list[str]:
+def words_of(opt: Options) -> list[str]:
     """A command line that stands for these options."""
-    words = []
+    words, last = [], []
     for field in dataclasses.fields(opt):
         value, cli = getattr(opt, field.name), field.metadata["cli"]
         if value == field.default:
             continue
-        if cli["nargs"]:
+        if cli["positional"]:
+            last = ["--", *value]
+        elif cli["nargs"]:
             words += [f"--{field.name}", *value]
         elif cli["switch"]:
             words.append(f"--{field.name}")
         else:
             words.append(f"--{field.name}={'-1' if field.name == 'gpu_ids' and not value else shown_value(value)}")
-    return words
+    return words + last
 
 
 @pytest.mark.parametrize("options", ALL)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_command_line_gives_options_or_one_line(
-    options: type[BaseOptions], dataroot: Path, data: st.DataObject
+    options: type[Options], dataroot: Path, data: st.DataObject
 ) -> None:
-    argv = ["--dataroot", str(dataroot), "--model_path", "m.pth"][: 2 if options is TrainOptions else 4]
+    data_flags, model_flags = ["--dataroot", str(dataroot)], ["--model_path", "m.pth"]
+    argv = {TrainOptions: data_flags, PredictOptions: [*model_flags, "a.png"]}.get(options, data_flags + model_flags)
     argv = data.draw(st.sampled_from([argv, argv, argv, []])) + data.draw(command_lines(options))
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):

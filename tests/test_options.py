@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from options.base_options import BaseOptions
+from options.base_options import Options
+from options.predict_options import PredictOptions
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from options.visualize_options import VisualizeOptions
 from tests.conftest import REPOSITORY
 
-ALL = (TrainOptions, TestOptions, VisualizeOptions)
+ALL = (TrainOptions, TestOptions, VisualizeOptions, PredictOptions)
 
 
-def error_line(capsys: pytest.CaptureFixture, options: type[BaseOptions], argv: list[str]) -> str:
+def error_line(capsys: pytest.CaptureFixture, options: type[Options], argv: list[str]) -> str:
     """The one line that a wrong command line ends with; checks status 2."""
     with pytest.raises(SystemExit) as stopped:
         options().parse(argv)
@@ -39,7 +40,7 @@ def attributes_read() -> set[str]:
 
 
 @pytest.mark.parametrize("options", ALL)
-def test_every_shown_flag_has_a_reader(options: type[BaseOptions]) -> None:
+def test_every_shown_flag_has_a_reader(options: type[Options]) -> None:
     read = attributes_read() | {"run_name"}
     read |= {"name", "suffix"} if "run_name" in attributes_read() else set()  # read by TrainOptions.run_name
     unread = {field.name for field in dataclasses.fields(options)} - read
@@ -47,9 +48,10 @@ def test_every_shown_flag_has_a_reader(options: type[BaseOptions]) -> None:
 
 
 @pytest.mark.parametrize("options", ALL)
-def test_help_shows_every_flag_and_an_example(options: type[BaseOptions]) -> None:
+def test_help_shows_every_flag_and_an_example(options: type[Options]) -> None:
     text = options.parser().format_help()
-    assert all(f"--{field.name}" in text for field in dataclasses.fields(options))
+    fields = [field for field in dataclasses.fields(options) if not field.metadata["cli"]["positional"]]
+    assert all(f"--{field.name}" in text for field in fields)
     assert "examples:" in text
     assert not any(f"--{name} " in text for name in options.retired)
 
@@ -174,3 +176,37 @@ def test_spellings_of_scales_and_gpu() -> None:
 def test_suffix_is_filled_in(dataroot: Path) -> None:
     argv = ["--dataroot", str(dataroot), "--name", "n", "--suffix", "b{batch_size}_{model_type}"]
     assert TrainOptions().parse(argv).run_name() == "n_b64_single_scale"
+
+
+PREDICT = "--model_path m.pth"
+
+
+@pytest.mark.parametrize(
+    ("argv", "paths"),
+    (
+        (f"a {PREDICT} b --format csv c --gpu_ids -1", ("a", "b", "c")),
+        (f"{PREDICT} --null -", ("-",)),
+        (f"{PREDICT} -- -a.png --b", ("-a.png", "--b")),
+    ),
+)
+def test_paths_stand_anywhere(argv: str, paths: tuple[str, ...]) -> None:
+    assert PredictOptions().parse(argv.split(), print_options=False).paths == paths
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    (
+        ("a", ["--model_path", "missing"]),
+        (PREDICT, ["PATH", "missing"]),
+        (f"{PREDICT} a --formt csv", ["--formt", "did you mean --format"]),
+        (f"{PREDICT} n.pth a", ["PATH n.pth", "--model_path", "quotes"]),
+        (f"{PREDICT} - -", ["PATH -", "twice"]),
+        (f"{PREDICT} a --null", ["--null", "PATH -"]),
+        (f"{PREDICT} a --output a", ["--output a", "another file"]),
+        (f"{PREDICT} a --fps 0", ["--fps", "> 0"]),
+        (f"{PREDICT} a --num_threads 0", ["--num_threads", "from 1 up"]),
+    ),
+)
+def test_wrong_prediction_flags_end_with_one_line(argv: str, parts: list[str], capsys: pytest.CaptureFixture) -> None:
+    line = error_line(capsys, PredictOptions, argv.split())
+    assert all(part in line for part in parts), line

@@ -1,0 +1,69 @@
+"""What is said of one picture, and what may make it less reliable."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.protocols import EVALUATION_PROTOCOLS
+from inference.judgement import Picture, judge, reservations
+from networks import ModelConfig, build_model, load_detector
+from networks.calibration import Calibration
+from networks.checkpoint_file import save_checkpoint
+from networks.detector import Detector
+
+CONFIG = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(4)
+    path = tmp_path_factory.mktemp("judgement") / "model.pth"
+    values = {"model_state_dict": build_model(CONFIG).state_dict(), "model_config": CONFIG.to_dict(), "epoch": 1}
+    save_checkpoint(path, values)
+    return path
+
+
+def picture(height: int, width: int, quality: int | None = None) -> Picture:
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Picture(f"{height}x{width}", Image.fromarray(pixels), quality)
+
+
+def test_judgements_are_those_of_the_detector(checkpoint: Path, tmp_path: Path) -> None:
+    pictures = [picture(40, 48), picture(130, 140)]
+    plain, said = load_detector(checkpoint, "cpu"), load_detector(checkpoint, "cpu").said([p.image for p in pictures])
+    assert said.attention_weights is not None
+    for one, logit, weights in zip(judge(plain, pictures), said.logits, said.attention_weights, strict=True):
+        assert one.logit == pytest.approx(logit, abs=1e-5) and one.score == pytest.approx(1 / (1 + np.exp(-logit)))
+        assert (one.verdict == "generated") == (logit > 0) and not one.calibrated
+        assert one.attention == pytest.approx(weights, abs=1e-5)
+        assert one.top_scale == CONFIG.scales[weights.argmax()]
+    band = Calibration(2.0, 0.5, 0.0, 1.0, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
+    save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": band.to_dict()})
+    for one, logit in zip(judge(load_detector(tmp_path / "c.pth", "cpu"), pictures), said.logits, strict=True):
+        assert one.calibrated and one.verdict == "unsure"
+        assert one.probability == pytest.approx(1 / (1 + np.exp(-logit / 2)), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "given", "expected"),
+    (
+        ("native", picture(128, 500, 70), []),
+        ("native", picture(127, 500), ["small"]),
+        ("native", picture(200, 200, 69), ["JPEG quality about 69"]),
+        ("resize256", picture(256, 256), []),
+        ("resize256", picture(256, 300), ["resized from 300x256 to 256x256"]),
+        ("crop224", picture(256, 256), ["central 224x224"]),
+        ("crop224", picture(300, 300), ["resized", "central 224x224"]),
+        ("genimage-tile", picture(224, 224), []),
+        ("genimage-tile", picture(224, 300), ["central 224x224"]),
+        ("genimage-tile", picture(200, 300), ["repeated until it covers 224x224"]),
+    ),
+)
+def test_reservations(checkpoint: Path, protocol: str, given: Picture, expected: list[str]) -> None:
+    loaded = load_detector(checkpoint, "cpu").loaded
+    found = reservations(Detector(loaded, torch.device("cpu"), EVALUATION_PROTOCOLS[protocol]), given)
+    assert len(found) == len(expected)
+    assert all(part in text for part, text in zip(expected, found, strict=True)), found

@@ -1,0 +1,183 @@
+"""Files as a stream of answers: the order, what is skipped, how far is read ahead, and how it stops."""
+
+import itertools
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import inference.stream as streaming
+from data.decode import UnreadableImage, read_image
+from data.inputs import Input
+from inference.stream import Outcome, judged
+from networks import ModelConfig, build_model, load_detector
+from networks.checkpoint_file import save_checkpoint
+from networks.detector import Detector
+from util import UserError
+
+CONFIG = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Detector:
+    torch.manual_seed(6)
+    path = tmp_path_factory.mktemp("stream") / "model.pth"
+    values = {"model_state_dict": build_model(CONFIG).state_dict(), "model_config": CONFIG.to_dict(), "epoch": 1}
+    save_checkpoint(path, values)
+    return load_detector(path, "cpu")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Pictures of several sizes, one too small, and files that are none."""
+    folder, rng = tmp_path_factory.mktemp("mixed"), np.random.default_rng(0)
+    for i in range(40):
+        size = [(32, 32), (24, 40), (64, 48), (3, 3)][i % 4]
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i:02d}.png")
+    (folder / "05.png").write_bytes(b"")
+    (folder / "10.png").write_bytes((folder / "09.png").read_bytes()[:60])
+    return [*sorted(folder.iterdir()), folder / "missing.png"]
+
+
+def no_video(path: str) -> None:
+    raise AssertionError(path)
+
+
+def run(detector: Detector, inputs: Iterator[Input], threads: int = 3, video: Callable = no_video) -> list[Outcome]:
+    with closing(judged(detector, inputs, threads, video)) as outcomes:
+        return list(outcomes)
+
+
+@pytest.mark.parametrize("threads", (1, 7))
+def test_answers_are_those_of_a_plain_loop_in_its_order(
+    detector: Detector, mixed: list[Path], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "AHEAD", 5)
+    outcomes = run(detector, (Input(str(path)) for path in mixed), threads)
+    assert [outcome.path for outcome in outcomes] == list(map(str, mixed))
+    for outcome in outcomes:
+        try:
+            expected = detector.said(read_image(outcome.path)).logits[0]
+        except (UnreadableImage, ValueError) as error:
+            assert outcome.judgement is None and outcome.problem == str(error).removeprefix("image 0: ")
+        else:
+            assert outcome.judgement is not None and outcome.judgement.logit == pytest.approx(expected, abs=1e-4)
+            assert outcome.picture is not None and outcome.picture.name == outcome.path
+    assert sum(outcome.judgement is None for outcome in outcomes) == 10 + 2 + 1
+
+
+def test_pictures_that_are_ready_are_judged_together(
+    detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    judge = streaming.judge
+
+    def noting(detector: Detector, pictures: list, pixels: list) -> list:
+        sizes.append(len(pictures))
+        time.sleep(0.2)  # time for the threads to read what follows
+        return judge(detector, pictures, pixels)
+
+    monkeypatch.setattr(streaming, "judge", noting)
+    run(detector, (Input(str(path)) for path in mixed))
+    assert sum(sizes) == 28 and max(sizes) > 5
+
+
+def test_pixels_under_way_are_bounded(detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most the room, or one picture more: the one that is waited for."""
+    largest = 64 * 48 * streaming.BYTES_PER_PIXEL
+    monkeypatch.setattr(streaming, "ROOM", largest)
+    taken = []
+    take = streaming._Room.take
+
+    def noting(room: streaming._Room, place: int, size: int) -> None:
+        take(room, place, size)
+        taken.append(room._taken)
+
+    monkeypatch.setattr(streaming._Room, "take", noting)
+    outcomes = run(detector, (Input(str(path)) for path in mixed), 8)
+    assert len(outcomes) == len(mixed) and max(taken) <= 2 * largest
+    monkeypatch.setattr(streaming, "ROOM", 1)  # not even one fits
+    assert [outcome.path for outcome in run(detector, (Input(str(path)) for path in mixed), 8)] == list(map(str, mixed))
+
+
+def test_nothing_is_waited_for_but_the_next_answer(detector: Detector, mixed: list[Path]) -> None:
+    """A list that comes slowly: its first answer is there before its second path."""
+    asked = threading.Event()
+
+    def slowly() -> Iterator[Input]:
+        yield Input(str(mixed[0]))
+        assert asked.wait(30)
+        yield Input(str(mixed[1]))
+
+    with closing(judged(detector, slowly(), 2, no_video)) as outcomes:
+        assert next(outcomes).path == str(mixed[0])
+        asked.set()
+        assert [outcome.path for outcome in outcomes] == [str(mixed[1])]
+
+
+def test_it_reads_no_further_than_it_may_and_stops_when_closed(
+    detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "AHEAD", 4)
+    given = itertools.count()
+    endless = (Input(str(mixed[next(given) % 2])) for _ in itertools.repeat(None))
+    before = threading.active_count()
+    with closing(judged(detector, endless, 2, no_video)) as outcomes:
+        for _ in range(3):
+            next(outcomes)
+        time.sleep(0.2)
+        assert next(given) <= 3 + 4 + 1  # the one that waits to be let in
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+def test_many_paths_take_no_memory(detector: Detector) -> None:
+    few, many = 2_000, 12_000
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        try:
+            with closing(judged(detector, (Input("/nowhere.png") for _ in range(count)), 2, no_video)) as outcomes:
+                assert sum(outcome.problem == "No such file or directory" for outcome in outcomes) == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(few)
+    assert peak(many) < peak(few) + 200_000  # 20 bytes for each would be more
+
+
+def test_videos_come_in_their_turn(detector: Detector, mixed: list[Path]) -> None:
+    words = [str(mixed[0]), "a.mp4", str(mixed[1]), "b.MKV", "c.mov"]
+
+    def judge_video(path: str) -> str:
+        if path == "b.MKV":
+            raise UserError("no")
+        if path == "c.mov":
+            raise ValueError("too small")
+        return f"judged {path}"
+
+    outcomes = run(detector, map(Input, words), 2, judge_video)
+    assert [outcome.path for outcome in outcomes] == words
+    assert outcomes[1].judgement == "judged a.mp4"
+    assert [outcome.problem for outcome in outcomes] == ["", "", "", "no", "too small"]
+
+
+def test_what_goes_wrong_in_finding_files_ends_the_stream(detector: Detector, mixed: list[Path]) -> None:
+    def broken() -> Iterator[Input]:
+        yield Input(str(mixed[0]))
+        raise UserError("the list")
+
+    with closing(judged(detector, broken(), 2, no_video)) as outcomes:
+        assert next(outcomes).judgement is not None
+        with pytest.raises(UserError, match="the list"):
+            next(outcomes)
