@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from networks.checkpoint_file import read_checkpoint
 from networks.factory import MULTISCALE, SINGLE_SCALE, ModelConfig, ModelFlags, build_model
+from networks.model_folder import read_model_folder
 from networks.multiscale_npr import DEFAULT_SCALES
 from util import UserError, log
 
@@ -27,7 +28,8 @@ class LoadedModel:
     """A model rebuilt from a file.
 
     Args:
-        model: in evaluation mode, on the CPU. config: its architecture. path: the file; sha256: of its bytes.
+        model: in evaluation mode, on the CPU. config: its architecture. path: the file; sha256: of its bytes; or the folder, and
+            that of its config.json, which holds that of its weights.
         meta: everything in the checkpoint beside the weights and the optimizer; empty for the forms of earlier code.
     """
 
@@ -44,12 +46,20 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
-        """The run folder's name, with the epoch unless it is 'last'; a file outside a run folder is named after itself."""
-        kind = self.path.stem.removeprefix("model_epoch_")
-        if kind == self.path.stem:
-            return self.path.stem
-        folder = self.path.resolve().parent.name
-        return folder if kind == "last" else f"{folder}_{kind}"
+        """See `model_name`."""
+        return model_name(self.path)
+
+
+def model_name(path: Path) -> str:
+    """The run folder's name, with the epoch unless it is 'last'; a file outside a run folder is named after itself, and so
+    is a folder that tools.export wrote."""
+    if path.is_dir():
+        return path.resolve().name
+    kind = path.stem.removeprefix("model_epoch_")
+    if kind == path.stem:
+        return path.stem
+    folder = path.resolve().parent.name
+    return folder if kind == "last" else f"{folder}_{kind}"
 
 
 def state_dict_of(values: dict[str, Any], path: Path) -> dict[str, Tensor]:
@@ -125,16 +135,17 @@ def load_model(path: str | Path, flags: ModelFlags | None = None) -> LoadedModel
     """Rebuild a model from its checkpoint alone.
 
     Args:
-        path: a checkpoint of this project, of the published NPR code, or of the earlier multi-scale code.
+        path: a checkpoint of this project, of the published NPR code, or of the earlier multi-scale code; or a folder that
+            tools.export wrote.
         flags: architecture flags of the command line, which must agree with the checkpoint (None = not given); the
             scales of a checkpoint that does not hold them are taken from there.
 
     Raises:
-        UserError: see `read_checkpoint`, `infer_config`, `check_flags`; or names or shapes differ (they are listed), or weights
-            are not finite.
+        UserError: see `read_checkpoint`, `read_model_folder`, `infer_config`, `check_flags`; or names or shapes differ (they are
+            listed), or weights are not finite.
     """
     path = Path(path)
-    values = read_checkpoint(path)
+    values, sha256 = _read(path)
     weights = state_dict_of(values, path)
     config = _stored_config(values, weights, path) or infer_config(weights, flags, path)
     if flags is not None:
@@ -148,7 +159,14 @@ def load_model(path: str | Path, flags: ModelFlags | None = None) -> LoadedModel
     if "model_config" not in values:  # other programs' keys may mean something else
         meta = {key: value for key, value in meta.items() if key in ("epoch", "loss")}
     _check_meta(meta, path)
-    return LoadedModel(model.eval(), config, path, hashlib.sha256(path.read_bytes()).hexdigest(), meta)
+    return LoadedModel(model.eval(), config, path, sha256, meta)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """The content of a checkpoint or of a model folder, and its SHA-256."""
+    if path.is_dir():
+        return read_model_folder(path)
+    return read_checkpoint(path), hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _stored_config(values: dict[str, Any], weights: dict[str, Tensor], path: Path) -> ModelConfig | None:

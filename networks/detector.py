@@ -156,7 +156,7 @@ def load_detector(
     """A detector from a checkpoint.
 
     Args:
-        path: a checkpoint (see `load_model`).
+        path: a checkpoint, or a folder that tools.export wrote (see `load_model`).
         device: None picks a GPU where there is one, else the CPU.
         protocol: geometry by name, one of `EVALUATION_PROTOCOLS` ("native": pictures keep their size); normalisation is the
             checkpoint's.
