@@ -17,7 +17,6 @@ from typing import TextIO
 from tqdm import tqdm
 
 from data.inputs import Inputs
-from evaluation.artefacts import writable_folder
 from inference.explain import write_explanation
 from inference.outputs import WRITERS, Summary, destination, record, summarised
 from inference.stream import judged
@@ -27,7 +26,16 @@ from networks.factory import MULTISCALE
 from networks.run_folder import find_checkpoints
 from options.base_options import CheckpointOptions
 from options.predict_options import PredictOptions
-from util import UserError, choose_device, log, printable, run_script, seed_everything, start_logging
+from util import (
+    UserError,
+    choose_device,
+    log,
+    printable,
+    run_script,
+    seed_everything,
+    start_logging,
+    writable_folder,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,13 +12,13 @@ import parallel
 from data.image_sets import ImageSet
 from data.layouts import find_test_sets
 from data.protocols import describe_protocols, known_protocol
-from evaluation.artefacts import writable_folder, write_artefacts
+from evaluation.artefacts import write_artefacts
 from evaluation.tables import text_report
 from evaluation.testing import equalization, format_leaks, run_test
 from networks.checkpoint import LoadedModel, load_model
 from networks.run_folder import find_checkpoints
 from options.test_options import TestOptions
-from util import log, memory_advice, run_script, seed_everything, start_logging
+from util import log, memory_advice, run_script, seed_everything, start_logging, writable_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

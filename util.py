@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,20 @@ def writing(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CannotWrite(f"{place}: cannot be written ({error.strerror or error})") from error
+
+
+def writable_folder(folder: Path, flag: str = "--results_dir") -> None:
+    """Make the folder of a flag and try to write in it, before hours are spent on what is to be written there.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot write there ({error.strerror})") from None
 
 
 def keep_freed_memory() -> bool:

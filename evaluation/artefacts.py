@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +35,10 @@ from evaluation.tables import (
     text_report,
     write_csv,
 )
-from util import UserError, log
+from util import UserError, log, writable_folder
 
 SAME_RUN = ("checkpoint_sha256", "dataroot", "protocol", "classes", "precision", "equalize", "grid", "bootstrap")
 """Parts of the head that agree between two runs of one test, which may then overwrite each other."""
-
-
-def writable_folder(folder: Path, flag: str = "--results_dir") -> None:
-    """Make the folder of a flag and try to write in it, before hours are spent on what is to be written there.
-
-    Raises:
-        UserError: it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{flag} {folder}: cannot write there ({error.strerror})") from None
 
 
 def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path) -> Path:

@@ -119,7 +119,8 @@ def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place:
     one = outcome.judgement
     if one is None:
         return None
-    stem = escaped(Path(outcome.path).stem).encode()[:150].decode(errors="ignore")  # a name may have 255 bytes
+    readable = "".join(character if character.isprintable() else "_" for character in Path(outcome.path).stem)
+    stem = readable.encode()[:150].decode(errors="ignore")  # a name may have 255 bytes
     target = folder / f"{place:06d}_{stem}"
     try:
         with writing(folder):
