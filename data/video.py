@@ -91,7 +91,7 @@ class Video:
         self.path = Path(path)
         self.interlaced = False
         self._decoding: Decoding | None = None
-        self._guessed = 0
+        self._guessed = self._unconverted = 0
         with opened(self.path) as (container, stream):
             self._index = packet_index(container, stream)
             self._tick: Fraction = stream.time_base
@@ -120,20 +120,30 @@ class Video:
         if (fps is not None and not 0 < fps < math.inf) or max_frames < 1:
             raise ValueError(f"fps {fps} and max_frames {max_frames}, expected numbers above 0")
         nearest = NearestFrames(self.interval(fps, max_frames) / self._tick)
-        for time, frame in islice(self._chosen(nearest, seek and self._index.whole), max_frames):
+        for time, frame in islice(self._chosen(nearest, seek and nearest.interval > 0), max_frames):
             self.interlaced = self.interlaced or frame.interlaced_frame
-            yield Frame(float(time * self._tick), frame.pts, rgb(frame))
+            try:
+                image = rgb(frame)
+            except Exception:  # a pixel format that FFmpeg does not convert, or no memory for it
+                self._unconverted += 1
+                continue
+            yield Frame(float(time * self._tick), frame.pts, image)
 
     def problem(self) -> str | None:
         """What was wrong with the file, as far as `frames` has read; None if nothing was."""
         found = []
         if self._decoding is not None and self._decoding.errors:
             since = self._decoding.since
-            place = "from the start" if since is None else f"after {float(since * self._tick):.2f} s"
-            found.append(f"damaged {place}: {self._decoding.lost} frames and what could not be decoded were left out")
+            place = "at the start" if since is None else f"after {float(since * self._tick):.2f} s"
+            found.append(f"damaged, first {place}: frames that could not be decoded whole were left out")
         promised, there = self.info.stored_duration, self.info.duration
-        if promised is not None and there is not None and promised - there > max(1, promised / 20):
+        end = (
+            0 if self._index.end is None else self._index.end * self._tick
+        )  # some headers count from 0, not from the first
+        if promised is not None and there is not None and promised - max(there, end) > max(0.5, promised / 50):
             found.append(f"its pictures end after {there:.2f} s, its header promises {promised:.2f} s")
+        if self._unconverted:
+            found.append(f"{self._unconverted} frames could not be converted to RGB and were left out")
         if self._guessed:
             found.append(f"{self._guessed} frames without a usable time stamp were timed by the frame rate")
         return "; ".join(found) or None
@@ -142,7 +152,8 @@ class Video:
         start = self._index.times[0] if self._index.times else None
         step = 1 if self.info.frame_rate is None else round(1 / (self.info.frame_rate * self._tick))
         with opened(self.path) as (container, stream):
-            seek = seek and all(one in those for one, those in zip(_kind(container, stream), SEEKABLE, strict=True))
+            sure = self._index.whole and not self._index.repeats and self._index.times
+            seek = bool(sure and seek and _seekable(container, stream))
             clock = Clock(start, step)
             self._decoding = Decoding(container, stream, clock, self._index if seek else None)
             try:
@@ -167,6 +178,10 @@ def rgb(frame: Any) -> Image.Image:
     return Image.fromarray(frame.to_ndarray(format="rgb24", interpolation=how))
 
 
+def _seekable(container: Any, stream: Any) -> bool:
+    return all(one in those for one, those in zip(_kind(container, stream), SEEKABLE, strict=True))
+
+
 def _kind(container: Any, stream: Any) -> tuple[str, str]:
     return container.format.name, stream.codec_context.codec.canonical_name
 
@@ -177,8 +192,8 @@ def _info(container: Any, stream: Any, index: PacketIndex) -> VideoInfo:
     duration = None
     if index.end is not None:
         duration = float((index.end - index.times[0]) * stream.time_base)
-    elif rate is not None and index.packets:
-        duration = index.packets / rate
+    if rate is not None and index.packets and (duration is None or index.repeats):
+        duration = max(duration or 0, index.packets / rate)
     stored = None
     if stream.duration is not None:
         stored = float(stream.duration * stream.time_base)

@@ -80,20 +80,20 @@ def _video_stream(container: Any, options: dict[str, str]) -> Any:
 
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     if not streams:
-        raise UnreadableVideo("no pictures in it, only " + (_kinds(container) or "an empty container"))
+        others = sorted({one.type or "data" for one in container.streams if one.type != "video"})
+        raise UnreadableVideo("no video stream in it" + (f", only {', '.join(others)}" if others else ""))
     stream = streams[0]
     if stream.codec_context is None or stream.codec_context.name not in CODECS:
         name = "unknown" if stream.codec_context is None else stream.codec_context.name
         raise UnreadableVideo(f"codec {name} is not read")
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and stream.width * stream.height > limit:
-        raise UnreadableVideo(f"{stream.width}x{stream.height} pixels are more than the limit of {limit:,}")
+    limit, pixels = Image.MAX_IMAGE_PIXELS, stream.width * stream.height
+    if not pixels or (
+        limit is not None and pixels > limit
+    ):  # FFmpeg forgets a size that max_pixels does not let it look at
+        most = "" if limit is None else f", or more pixels than the limit of {limit:,}"
+        raise UnreadableVideo(f"no size of its pictures{most}")
     stream.codec_context.options = options
     return stream
-
-
-def _kinds(container: Any) -> str:
-    return ", ".join(sorted({one.type or "data" for one in container.streams if one.type != "video"}))
 
 
 def read_packets(container: Any, stream: Any) -> Iterator[Any]:
@@ -136,15 +136,16 @@ class Decoding:
         clock: for the times of the frames. index: with it, key frames are jumped to.
 
     Attributes:
-        errors: damaged places. lost: frames left out. since: ticks of the last frame before the first damage; None: no frame.
+        errors: damaged places. since: ticks of the last frame before the first damage; None: no frame.
     """
 
     def __init__(self, container: Any, stream: Any, clock: Clock, index: PacketIndex | None) -> None:
-        self.errors = self.lost = 0
+        self.errors = 0
         self.since: int | None = None
         self._container, self._stream, self._clock, self._index = container, stream, clock, index
         self._time: int | None = None
         self._damaged = False
+        self._keys: set[int | None] = set()  # times of the key frames that went in since the last damage
         self._group: int | None = None  # time of the key frame whose group of pictures is being read
         self._first: int | None = None  # time of the first frame to come after a jump
 
@@ -169,8 +170,7 @@ class Decoding:
         while True:
             key = self._key_ahead(nearest)
             if key is not None:
-                assert self._index is not None
-                self._container.seek(min(key, self._index.keys[key]), stream=self._stream)
+                self._jump(key)
                 nearest.jump()
             try:
                 packet = next(packets)
@@ -180,14 +180,23 @@ class Decoding:
                 self._check_landing(packet, key)
             if packet is not None and packet.is_keyframe:
                 self._group = packet.pts
+                self._keys.add(packet.pts)
             yield packet
 
     def _key_ahead(self, nearest: NearestFrames) -> int | None:
         """Time of the key frame before the next wanted time, if it has not been read yet."""
-        if self._index is None or self._group is None or nearest.interval == 0:
+        if self._index is None or self._group is None:
             return None
         key = self._index.key_before(self._index.times[0] + nearest.wanted)
         return key if key is not None and key > self._group else None
+
+    def _jump(self, key: int) -> None:
+        from av.error import FFmpegError
+
+        try:
+            self._container.seek(key, stream=self._stream)
+        except FFmpegError:
+            raise NotTheSame from None
 
     def _check_landing(self, packet: Any, key: int) -> None:
         assert self._index is not None and self._group is not None
@@ -212,12 +221,10 @@ class Decoding:
             self._note_damage()
         for frame in frames:
             if frame.is_corrupt:
-                self._note_damage()
-            elif frame.key_frame:
+                self._note_damage(frame)
+            elif frame.key_frame and frame.pts in self._keys:
                 self._damaged = False
-            if self._damaged:
-                self.lost += 1
-            elif self._first is None or self._reached(frame.pts):
+            if not self._damaged and (self._first is None or self._reached(frame.pts)):
                 yield frame
         if packet is not None and packet.is_corrupt:
             self._note_damage()
@@ -232,10 +239,13 @@ class Decoding:
         self._first = None
         return True
 
-    def _note_damage(self) -> None:
+    def _note_damage(self, frame: Any = None) -> None:
+        """Damage in the frame that came out, or in what goes in now: then key frames that are still held back are from before."""
         if self._index is not None:
             raise NotTheSame
         if not self.errors:
             self.since = self._time
         self.errors += 1
         self._damaged = True
+        after = None if frame is None else frame.pts
+        self._keys = set() if after is None else {key for key in self._keys if key is not None and key > after}

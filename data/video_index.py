@@ -4,6 +4,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 
@@ -12,18 +13,19 @@ class PacketIndex:
     """What the packets of a video stream say, without decoding any.
 
     Args:
-        times: presentation times in ticks, sorted, of the packets that have one.
-        keys: {presentation time: decoding time} of key frames.
+        times: presentation times in ticks of the packets that have one; keys: of those with a key frame. Sorted.
         packets, size: how many there are, and their bytes. end: time at which the last frame ends.
-        whole: False if reading ended in an error, or two frames share a time, or one has none.
+        whole: False if reading met damage, or a frame has no time. repeats: two frames share a time, as in files joined by their
+            bytes.
     """
 
     times: list[int] = field(default_factory=list)
-    keys: dict[int, int] = field(default_factory=dict)
+    keys: list[int] = field(default_factory=list)
     packets: int = 0
     size: int = 0
     end: int | None = None
     whole: bool = True
+    repeats: bool = False
 
     def add(self, packet: Any) -> None:
         """Take note of a packet that holds data."""
@@ -37,24 +39,23 @@ class PacketIndex:
         self.times.append(packet.pts)
         self.end = max(self.end or packet.pts, packet.pts + (packet.duration or 0))
         if packet.is_keyframe:
-            self.keys[packet.pts] = packet.pts if packet.dts is None else packet.dts
+            self.keys.append(packet.pts)
 
     def finish(self) -> None:
         """Call it after the last packet."""
         self.times.sort()
-        self.keys = dict(sorted(self.keys.items()))
-        self.whole = self.whole and len(set(self.times)) == len(self.times) > 0
-        self._order = list(self.keys)
+        self.keys.sort()
+        self.repeats = len(set(self.times)) < len(self.times)
 
     def key_before(self, time: Fraction) -> int | None:
         """Presentation time of the last key frame that is shown at `time` or earlier."""
-        position = bisect_right(self._order, time)
-        return self._order[position - 1] if position else None
+        position = bisect_right(self.keys, time)
+        return self.keys[position - 1] if position else None
 
     @property
     def varies(self) -> bool:
         """Whether frames stay for different times, by more than the two ticks that rounding explains."""
-        gaps = [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(self.times) if after > before]
         return bool(gaps) and max(gaps) - min(gaps) > 2
 
 

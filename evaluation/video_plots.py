@@ -13,7 +13,6 @@ from evaluation.plotting import (
     Figure,
     Target,
     array,
-    legend_fit,
     palette,
     save,
     scale_labels,
@@ -21,7 +20,6 @@ from evaluation.plotting import (
 
 MARKED = 60
 """Frames up to which each has a point; more would be a band of points."""
-WIDTH = 9.0
 
 
 @STYLE
@@ -56,16 +54,15 @@ def plot_video(
         raise ValueError("times do not rise")
     weights = None if attention is None else array(attention, "attention", (len(times), len(scales)), unit=True)
     marker = {"marker": "o", "markersize": 4} if len(times) <= MARKED else {}
-    names = [f"median of all frames {median:.3f}", f"mean of all frames {mean:.3f}", "a frame"]
-    names += [f"unsure: {band[0]:.3g} to {band[1]:.3g}"] if band else [f"real below, generated above {cut:g}"]
-    width, columns, legend = legend_fit(names, WIDTH)
     panels = 1 if weights is None else 2
-    figure = Figure(figsize=(width, legend + 2.9 + (2.6 if panels == 2 else 0)), layout="constrained")
+    figure = Figure(figsize=(10, 0.7 + 2.7 * panels), layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-    handles = _draw_probabilities(axes[0], times, probabilities, (median, mean), band, cut, marker, names)
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
+    _draw_probabilities(axes[0], times, probabilities, (median, mean), band, cut, marker)
     if weights is not None:
         _draw_attention(axes[1], times, weights, scale_labels(scales), marker)
+    for one in axes:
+        one.set(ylim=(-0.03, 1.03))
+        one.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
     end = max(times[-1], times[-1] if duration is None else duration)
     pad = 0.02 * (end - min(0, times[0])) or 0.5
     axes[-1].set(xlabel="seconds since the first frame", xlim=(min(0, times[0]) - pad, end + pad))
@@ -80,32 +77,27 @@ def _draw_probabilities(
     band: tuple[float, float] | None,
     cut: float,
     marker: dict[str, Any],
-    names: Sequence[str],
-) -> list[Any]:
-    """The upper panel; returns what belongs into the legend."""
-    colours = palette(3)
-    handles: list[Any] = [
-        axes.axhline(value, color=colour, linestyle=style, linewidth=1.5, label=name)
-        for value, colour, style, name in zip(lines, colours[1:], ("-", "-."), names, strict=False)
-    ]
-    handles += axes.plot(times, probabilities, color=colours[0], linewidth=1, label=names[2], zorder=3, **marker)
+) -> None:
+    """The upper panel, in colours that the lower one hardly has."""
+    colours = palette(10)[3:]
+    axes.plot(times, probabilities, color="0.3", linewidth=1, label="each frame", zorder=4, **marker)
+    for name, value, colour, style in zip(("median", "mean"), lines, colours, ("-", "--"), strict=False):
+        label = f"{name} of all: {value:.3f}"
+        axes.axhline(value, color=colour, linestyle=style, linewidth=1.8, label=label, zorder=3)
     if band is None:
-        handles.append(axes.axhline(cut, label=names[3], zorder=1, **CHANCE_LINE))
+        axes.axhline(cut, label=f"generated above {cut:g}", zorder=1, **CHANCE_LINE)
     else:
-        low, high = max(0.0, band[0]), min(1.0, band[1])
-        handles.append(axes.axhspan(low, high, color="0.88", label=names[3], zorder=0))
-    kind = "probability" if band else "score, uncalibrated,"
-    axes.set(ylim=(-0.03, 1.03), ylabel=f"{kind} of\n“generated”")
-    return handles
+        label = f"unsure: {band[0]:.3g} to {band[1]:.3g}"
+        axes.axhspan(max(0.0, band[0]), min(1.0, band[1]), color="0.9", label=label, zorder=0)
+    axes.set_ylabel("probability of “generated”" if band else "score (uncalibrated)")
 
 
 def _draw_attention(
     axes: Axes, times: np.ndarray, weights: np.ndarray, names: Sequence[str], marker: dict[str, Any]
 ) -> None:
-    """The lower panel: a line for each scale, named with its mean at the right."""
+    """The lower panel: a line for each scale."""
     for name, colour, of_scale in zip(names, palette(len(names)), weights.T, strict=True):
         label = f"{name}, mean {of_scale.mean():.2f}"
         axes.plot(times, of_scale, color=colour, linewidth=1, label=label, **marker)
     axes.axhline(1 / len(names), label="all alike", zorder=1, **CHANCE_LINE)
-    axes.set(ylim=(-0.03, 1.03), ylabel="attention of scale")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_ylabel("attention of the scale")

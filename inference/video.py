@@ -39,8 +39,8 @@ class VideoJudgement:
     """What a detector says of a video.
 
     The video's answer is that to the median of its frames' logits: whatever up to half of the frames say (titles, fades, motion
-    blur), it stays within what the others say, and there is nothing to tune. With an odd number of frames its verdict is the one
-    that half of them or more share or exceed.
+    blur), it stays within what the others say, and there is nothing to tune. The mean stands beside it: the two part where a video
+    is generated only in part.
 
     Args:
         path: as given. frames: in the order of their times, at least one.
