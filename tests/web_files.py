@@ -1,0 +1,54 @@
+"""A small checkpoint, pictures and a video that the tests of the web page share."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from networks import ModelConfig, build_model
+from networks.calibration import Calibration
+from networks.checkpoint_file import save_checkpoint
+
+MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
+ABOUT = {
+    "options": {"dataroot": "/secret/place/my_photos", "classes": ["car", "cat"]},
+    "val_metrics": {"acc": 0.875, "ap": 0.9, "auc": 0.95, "n_real": 40, "n_fake": 1200},
+    "epoch": 7,
+}
+
+
+def save_model(path: Path, **more: Any) -> Path:
+    """A checkpoint with weights that are always the same."""
+    torch.manual_seed(3)
+    values = {"model_state_dict": build_model(MULTI).state_dict(), "model_config": MULTI.to_dict()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, values | ABOUT | more)
+    return path
+
+
+def calibration(lower: float, upper: float) -> Calibration:
+    return Calibration(1.0, 0.5, lower, upper, 0.05, 0.1, 0.02, 30, 31, "val", "native v1")
+
+
+def draw(path: Path, height: int = 40, width: int = 56, seed: int = 0) -> Path:
+    """A PNG file of noise, whatever its name."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, "PNG")
+    return path
+
+
+def film(path: Path, frames: int = 12, rate: int = 4, side: int = 64) -> Path:
+    """An MP4 file of noise that lasts `frames` / `rate` seconds, whatever its name."""
+    av = pytest.importorskip("av")
+    rng = np.random.default_rng(1)
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width = stream.height = side
+        for _ in range(frames):
+            pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
