@@ -179,12 +179,9 @@ def _reservations(video: Video, frames: tuple[JudgedFrame, ...], fps: float | No
     info = video.info
     yield from dict.fromkeys(warning for frame in frames for warning in frame.judgement.warnings)
     if not info.lossless:
-        yield (
-            f"compressed as video ({info.codec}, {info.bits_per_pixel:.2g} bits per pixel): that wipes out more of the traces"
-            " than the compression of the pictures that detectors are trained and calibrated on"
-        )
+        yield f"video compression ({info.codec}, {info.bits_per_pixel:.2g} bits per pixel); detectors learn from single pictures"
     if any(mark in info.pixel_format for mark in ("420", "422", "411", "410", "440", "nv12", "p010")):
-        yield f"colour is stored at lower resolution ({info.pixel_format}) and was interpolated"
+        yield f"colour interpolated from a lower resolution ({info.pixel_format})"
     if video.interlaced:
         yield "interlaced: neighbouring rows show two moments"
     if info.variable_rate:

@@ -434,7 +434,7 @@ def test_what_may_make_the_answer_less_reliable_is_said(tmp_path: Path) -> None:
     warnings = " | ".join(judge_video(detector, path, fps=25, max_frames=3).warnings)
     for word in (
         "small",
-        "compressed as video (h264, ",
+        "video compression (h264, ",
         "yuv420p",
         "interlaced",
         "only 3 frames",
