@@ -27,7 +27,7 @@ EXTENSIONS = (
     ".avi",
     ".mpg",
     ".mpeg",
-    ".ts",
+    ".mts",
     ".m2ts",
     ".mts",
     ".flv",
