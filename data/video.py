@@ -29,7 +29,6 @@ EXTENSIONS = (
     ".mpeg",
     ".mts",
     ".m2ts",
-    ".mts",
     ".flv",
     ".wmv",
     ".ogv",
