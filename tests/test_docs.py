@@ -5,12 +5,14 @@ import subprocess
 
 from torch.distributed.run import get_args_parser
 
+from options.predict_options import PredictOptions
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from options.visualize_options import VisualizeOptions
 from tests.conftest import REPOSITORY
-from tools import benchmark, check_dataset, compare_results, make_demo_data, recompute
+from tools import benchmark, calibrate, check_dataset, compare_results, export, make_demo_data, recompute, web_demo
 
+TOOLS = (benchmark, calibrate, check_dataset, compare_results, export, make_demo_data, recompute, web_demo)
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
@@ -33,9 +35,9 @@ def test_every_flag_that_is_named_exists() -> None:
     known = {
         name
         for parser in (
-            *(options.parser() for options in (TrainOptions, TestOptions, VisualizeOptions)),
+            *(options.parser() for options in (TrainOptions, TestOptions, VisualizeOptions, PredictOptions)),
             get_args_parser(),  # of torchrun
-            *(tool.parser() for tool in (benchmark, check_dataset, compare_results, make_demo_data, recompute)),
+            *(tool.parser() for tool in TOOLS),
         )
         for name in parser._option_string_actions
     }
