@@ -20,6 +20,7 @@ from networks import ModelConfig, build_model, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint_file import save_checkpoint
 from tests.conftest import REPOSITORY
+from tests.video_files import encode
 from util import UserError
 
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4)
@@ -96,6 +97,21 @@ def test_a_csv_file_with_explanations(tmp_path: Path, folder: Path, capsys: pyte
         with Image.open(path) as panel:
             assert min(panel.size) > 500
     assert all("resized from 130x140 to 256x256" in row["warnings"] for row in rows if not row["error"])
+
+
+def test_videos_among_pictures(checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("av")
+    encode(folder / "b.mkv", count=20, rate=10)  # two seconds, of which every half is looked at
+    (folder / "d.mp4").write_bytes(b"no video")
+    assert run(checkpoint, folder, "--format", "jsonl", "--fps", "2", "--explain", tmp_path / "panels") == 1
+    rows = {Path(row["path"]).name: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert list(rows) == ["a.png", "b.mkv", "bad.png", "c.png", "d.mp4", "b.jpg"]
+    video = rows["b.mkv"]
+    report = json.loads((Path(video["explained"]) / "summary.json").read_text())
+    assert (video["kind"], video["frames"], report["frames"]) == ("video", 4, 4)
+    assert video["score"] == report["score"] and sum(video["attention"].values()) == pytest.approx(1, abs=1e-5)
+    assert rows["d.mp4"]["error"] and rows["d.mp4"]["score"] is None
+    assert rows["a.png"]["explained"].endswith("000000_a.png")
 
 
 @pytest.mark.parametrize(
