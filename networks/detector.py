@@ -24,7 +24,7 @@ from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import reduced_size
 from networks.resnet import NPRResNet
-from util import UserError, autocast_dtype
+from util import UserError, autocast_dtype, log
 
 BATCH_PIXELS = 32 * 256 * 256
 """Pixels that go through the network together; larger pictures go alone."""
@@ -48,7 +48,8 @@ class Detector:
         precision: see --precision.
 
     Attributes:
-        model, config, name: of the checkpoint. scales: S NPR scales. calibration: None where the checkpoint has none.
+        model, config, name: of the checkpoint. scales: S NPR scales. calibration: None where the checkpoint has none for this
+            protocol.
         lock: hold it around anything else that runs or hooks into the model.
     """
 
@@ -56,11 +57,18 @@ class Detector:
         self.loaded, self.device, self.protocol = loaded, device, protocol.for_evaluation()
         self.config, self.name = loaded.config, loaded.name
         self.scales: tuple[float, ...] = getattr(loaded.model, "scales", (NPRResNet.scale,))
-        self.calibration = stored_calibration(loaded)
+        self.calibration = self._fitting_calibration()
         self.lock = threading.RLock()
         self._dtype = autocast_dtype(precision, device)
         self._grid = grid_of(self.scales)
         self.model = place_model(loaded.model.eval(), device, self._dtype)
+
+    def _fitting_calibration(self) -> Calibration | None:
+        found, here = stored_calibration(self.loaded), f"{self.protocol.name} v{self.protocol.version}"
+        if found is None or found.protocol == here:
+            return found
+        log.warning("%s is calibrated for protocol %s: not used with %s", self.loaded.path, found.protocol, here)
+        return None
 
     def score(self, images: Picture | Sequence[Picture]) -> NDArray[np.float64]:
         """Scores [N] in [0, 1], sigmoid(logit), high for generated: those of test.py. N = 1 for a single picture.

@@ -1,5 +1,6 @@
 """The detector as a library: pictures in any form, one answer."""
 
+import logging
 import threading
 from pathlib import Path
 
@@ -121,6 +122,15 @@ def test_made_up_calibration_is_refused(checkpoint: Path, tmp_path: Path, change
     save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict() | change})
     with pytest.raises(UserError, match="its calibration is none"):
         load_detector(tmp_path / "c.pth", "cpu")
+
+
+def test_a_calibration_is_for_its_protocol(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("npr"), "propagate", True)
+    save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict()})
+    assert load_detector(tmp_path / "c.pth", "cpu", protocol="resize256").calibration is None
+    assert "is calibrated for protocol native v1: not used with resize256 v1" in caplog.text
 
 
 def test_unknown_protocol(checkpoint: Path) -> None:
