@@ -130,12 +130,43 @@ def test_branches_in_one_pass_have_the_same_logits(root: Path) -> None:
     assert torch.allclose(plain.logits(plain.to_score), one_pass.logits(plain.to_score), atol=1e-5)
 
 
+def test_the_exported_graph_has_the_plain_logits(root: Path) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    from tools.bench.exported import Exported
+
+    plain, exported = (kind(tiny(root, model="0.25", batch_size=3)) for kind in (Plain, Exported))
+    plain.begin(training=False)
+    found = exported.logits(exported.to_score)
+    assert found.shape == (3, 1) and torch.allclose(plain.logits(plain.to_score), found, atol=1e-4)
+    assert exported.forward().images == 6
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    (
+        (["--parts", "export", "--device", "cpu"], "needs onnxscript; run: pip install -r requirements-export.txt"),
+        (["--parts", "all", "--device", "cpu"], None),
+    ),
+)
+def test_what_is_not_installed_is_left_out_unless_it_is_asked_for(
+    argv: list[str], says: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: None if name == "onnxscript" else object())
+    if says is None:
+        assert benchmark.checked(argv).parts == [part for part in PARTS if part != "export"]
+        return
+    with pytest.raises(SystemExit):
+        benchmark.checked(argv)
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("device", ("cpu", "cuda"))
 def test_every_group_begins_with_plain_and_has_ours(root: Path, device: str) -> None:
     base = tiny(root, device=device)
     groups = plan([*PARTS], MODELS, [4, 8], base, compiled=True)
     assert [group.part for group in groups if group.batch_size == 4 and group.model in ("", MODELS[0])] == [
-        "forward", "step", "input", "evaluation", "epoch", "ablation", "ablation",
+        "forward", "step", "input", "evaluation", "epoch", "export", "ablation", "ablation",
     ]  # fmt: skip
     for group in groups:
         names = [job.contestant for job in group.jobs]

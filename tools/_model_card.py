@@ -67,7 +67,7 @@ def public_options(options: Any) -> dict[str, Any] | None:
 
 
 def without_folders(value: Any) -> Any:
-    """Nested plain values; of every text with a path in it what follows the last separator, and nothing of a home folder."""
+    """Nested plain values; of every text with a path in it what follows the last separator, unless it names a home folder."""
     if isinstance(value, dict):
         return {without_folders(key): without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

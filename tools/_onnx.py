@@ -28,7 +28,9 @@ from util import UserError
 OPSET = 18
 """Of ONNX 1.13, 2022: old enough for most programs that run graphs."""
 TOLERANCE = 1e-4
-"""Largest difference of a logit, or of an attention weight, from PyTorch's."""
+"""Largest difference of a logit, or of an attention weight, from PyTorch's; of logits beyond `LARGE` relative to that."""
+LARGE = 10.0
+"""A logit's size up to which rounding in single precision matters; sigmoid(10) is 0.99995."""
 CLASSES = ("real", "generated")
 """What a logit below and above 0 stands for."""
 CHECKED_SIZES = 6
@@ -183,17 +185,20 @@ def metadata(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> 
     return {name: json.dumps(value, allow_nan=False) for name, value in (config | constants).items()}
 
 
-def session(model: bytes) -> Any:
-    """An onnxruntime session on the CPU."""
+def session(model: bytes, threads: int = 0) -> Any:
+    """An onnxruntime session on the CPU; 0 threads are onnxruntime's own choice."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # errors come as exceptions
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def largest_difference(model: bytes, loaded: LoadedModel, size: Size | None, seed: int = 0) -> float:
     """The largest difference of any logit or attention weight between onnxruntime and PyTorch, on random sizes and pictures.
+
+    That of a logit beyond `LARGE` is divided by its size in `LARGE`s, because rounding errors grow with it.
 
     Raises:
         UserError: onnxruntime cannot run the graph.
@@ -209,7 +214,8 @@ def largest_difference(model: bytes, loaded: LoadedModel, size: Size | None, see
         except Exception as error:  # onnxruntime's have no common class
             raise UserError(f"--format onnx: {width}x{height} pixels fail ({root_cause(error)})") from None
         expected = plain_outputs(loaded, pixels)
-        differences = [np.abs(found[name] - value).max() for name, value in expected.items()]
+        sizes = {name: np.maximum(1, np.abs(value) / LARGE) for name, value in expected.items()}
+        differences = [(np.abs(found[name] - value) / sizes[name]).max() for name, value in expected.items()]
         largest = max(largest, *(float(one) if np.isfinite(one) else math.inf for one in differences))
     return largest
 

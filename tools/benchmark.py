@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -103,7 +104,12 @@ def checked(argv: Sequence[str] | None) -> argparse.Namespace:
         made.error("argument --device cuda: PyTorch sees no CUDA device")
     opt.device = opt.device or ("cuda" if torch.cuda.is_available() else "cpu")
     opt.images = opt.images or IMAGES[opt.device]
+    given = opt.parts
     opt.parts = [part for part in PARTS if part in opt.parts or "all" in opt.parts]
+    if "export" in opt.parts and (why := not_exportable(opt.device)) is not None:
+        if "export" in given:
+            made.error(f"argument --parts export: {why}")
+        opt.parts.remove("export")
     for model in opt.models:
         smallest = min(model_flags(model).get("npr_scales", (NPRResNet.scale,)))
         if reduced_size(opt.size, smallest) < 1:
@@ -113,6 +119,14 @@ def checked(argv: Sequence[str] | None) -> argparse.Namespace:
     if opt.output is not None and not os.access(opt.output.absolute().parent, os.W_OK):
         made.error(f"argument --output {opt.output}: cannot be written there")
     return opt
+
+
+def not_exportable(device: str) -> str | None:
+    """Why the part `export` cannot be measured here; None if it can."""
+    if device != "cpu":
+        return "is measured on CPUs; add --device cpu"
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    return f"needs {', '.join(missing)}; run: pip install -r requirements-export.txt" if missing else None
 
 
 class Benchmark:
@@ -162,7 +176,7 @@ class Benchmark:
 
     def run(self) -> None:
         """All parts."""
-        if {"forward", "step", "ablation"} & set(self.opt.parts):
+        if {"forward", "step", "export", "ablation"} & set(self.opt.parts):
             self._limits()
         self.say(header(self.result))
         for group in plan(self.opt.parts, self.opt.models, self.opt.batch_size, self.base, not self.opt.no_compile):

@@ -12,12 +12,14 @@ PARTS = {
     "input": "training batches from files, nothing computed on them",
     "evaluation": "from files to scores",
     "epoch": "training epoch from files to the last optimizer step",
+    "export": "forward pass of the exported graph in onnxruntime, on CPUs (needs requirements-export.txt)",
     "ablation": "what each difference between the recipes brings, in a step and in a forward pass",
     "memory": "peak memory by batch size, of a training step and of a forward pass",
 }
 DEFAULT_PARTS = ("forward", "step", "input", "evaluation", "epoch")
 MEMORY_BATCHES = {"cpu": (8, 16, 32, 64), "cuda": (16, 32, 64, 128, 256, 512)}
 PLAIN, CUDNN, OURS, SYNTHETIC = "plain", "plain+cudnn", "ours", "ours, synthetic"
+ONNXRUNTIME = "onnxruntime"
 FAST, FAST_SYNTHETIC = "ours --fast", "ours --fast, synthetic"
 
 
@@ -49,7 +51,7 @@ def plan(
     """
     groups = []
     for part in [part for part in PARTS if part in parts and part != "memory"]:
-        works = ("step", "forward") if part == "ablation" else (part,)
+        works = {"ablation": ("step", "forward"), "export": ("forward",)}.get(part, (part,))
         for work in works:
             for model in models if part != "input" else ("",):
                 for batch_size in batch_sizes:
@@ -73,6 +75,8 @@ def contestants(job: Job, compiled: bool) -> list[Job]:
     if work == "evaluation":
         jobs.append(replace(job, contestant="plain, one at a time", batch_size=1))
     jobs.append(ours)
+    if job.part == "export":
+        jobs.append(replace(job, recipe="exported", contestant=ONNXRUNTIME, switches=("ReLU after pooling",)))
     if work in ("input", "evaluation", "epoch"):
         jobs.append(replace(ours, contestant="ours, cached", source="cache"))
     if work in ("step", "epoch") and on_gpu and compiled:

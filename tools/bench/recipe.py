@@ -26,7 +26,7 @@ class Job:
 
     Args:
         contestant: what tables call it. work: the `Recipe` method that is timed (or 'limits').
-        recipe: 'plain' or 'ours'. switches: what is changed of it (see there).
+        recipe: 'plain', 'ours' or 'exported'. switches: what is changed of it (see there).
         source: where pictures come from: 'files', 'cache' (decoded once), 'memory' (they already lie on the device).
         model: 'single_scale', 'multiscale_attention' or scales ('0.25,0.5').
         data: a data root with train/. cache: folder for decoded pictures. size: side of the network's input in pixels.

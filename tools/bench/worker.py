@@ -28,6 +28,10 @@ def recipe_of(job: Job) -> Recipe:
         from tools.bench.plain import Plain
 
         return Plain(job)
+    if job.recipe == "exported":
+        from tools.bench.exported import Exported
+
+        return Exported(job)
     from tools.bench.ours import Ours
 
     return Ours(job)
