@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo demo-first demo-second test test-all soak fuzz coverage check format bench bench-gpu clean
+.PHONY: help install lock demo demo-first demo-second browser test test-all soak fuzz coverage check format bench bench-gpu clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -61,7 +61,11 @@ PYTEST = $(RUN) -m pytest --numprocesses 2 --dist loadfile
 test: $(VENV)/.installed-dev ## run the tests (a few minutes)
 	$(PYTEST)
 
-test-all: $(VENV)/.installed-dev ## run all tests, the long ones too
+browser: ## Debian's Chromium for the tests of the web page, where it is missing (as root; they skip without)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install --yes --no-install-recommends chromium; } || \
+	echo "no Chromium: the tests of the web page will be skipped (Debian, Ubuntu: sudo apt install chromium)"
+
+test-all: $(VENV)/.installed-dev browser ## run all tests, the long ones too
 	$(PYTEST) -m "slow or not slow"
 
 FUZZ_FLAGS ?= --minutes 10
