@@ -210,7 +210,10 @@ class CheckpointOptions(RunOptions, BaseOptions):
     """What scripts share that read a checkpoint. It knows its architecture; the flags here may only agree with it."""
 
     model_path: tuple[str, ...] | None = flag(
-        None, "checkpoint, several of them, or a quoted glob pattern", nargs="+", metavar="PATH"
+        None,
+        "checkpoint (or a folder that tools.export wrote), several, or a quoted glob pattern",
+        nargs="+",
+        metavar="PATH",
     )
     protocol: str | None = flag(None, "preprocessing protocol; left out: the suite's published one, else native size")
     model_type: str | None = flag(None, "refuse checkpoints of another type", choices=MODEL_TYPES)

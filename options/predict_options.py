@@ -38,7 +38,9 @@ exit status:
         positional=True,
     )
     model_path: str | None = flag(
-        None, "checkpoint, or a quoted glob pattern that stands for one", metavar="CHECKPOINT"
+        None,
+        "checkpoint (or a folder that tools.export wrote), or a quoted glob pattern that stands for one",
+        metavar="CHECKPOINT",
     )
     protocol: str = flag(
         "native", "preprocessing protocol (test.py --list_protocols); native = pictures keep their size"
