@@ -42,6 +42,20 @@ def read_image(path: str) -> Image.Image:
         return decoded(image)
 
 
+def as_read(image: Image.Image) -> Image.Image:
+    """A picture of PIL's, from wherever it is, as `read_image` would give it.
+
+    Raises:
+        UnreadableImage: see `read_image`.
+    """
+    try:
+        return decoded(image)
+    except UnreadableImage:
+        raise
+    except Exception as error:
+        raise UnreadableImage(_reason(error, "")) from None
+
+
 def decoded(image: Image.Image) -> Image.Image:
     """What `read_image` returns, of a file that `open_image` has opened and within its block."""
     return _rgb(_as_stored(image))

@@ -10,7 +10,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from networks.calibration import GENERATED, REAL
-from networks.detector import Detector
+from networks.detector import Detector, NotFinite
 
 SMALL_SIDE = 128
 """Pixels; a picture with a shorter side holds few traces."""
@@ -71,10 +71,14 @@ def judge(detector: Detector, pictures: Sequence[Picture], pixels: Sequence[Tens
 
     Raises:
         ValueError: a picture is too small for the protocol or the model (see `Detector.pixels`).
+        NotFinite: the model's answer to one of them is none.
     """
     if pixels is None:
         pixels = [detector.pixels(picture.image) for picture in pictures]
     said = detector.said_of_pixels(pixels)
+    for picture, logit in zip(pictures, said.logits, strict=True):
+        if not np.isfinite(logit):
+            raise NotFinite(f"{picture.name}: the model's score is not finite")
     attention: Sequence[np.ndarray | None] = (
         [None] * len(pictures) if said.attention_weights is None else list(said.attention_weights)
     )

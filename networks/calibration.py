@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
+LARGEST = 1e12
+"""No constant of a calibration is larger."""
 REAL, UNSURE, GENERATED = "real", "unsure", "generated"
 """The three verdicts."""
 
@@ -69,10 +71,11 @@ class Calibration:
             kind: Any = {float: int | float, int: int, str: str}[field.type]  # type: ignore[index]
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise TypeError(f"{field.name} is a {type(value).__name__}")
-            if not isinstance(value, str) and not math.isfinite(value):
-                raise ValueError(f"{field.name} is {value}")
-        if found.temperature <= 0 or not 0 <= found.threshold <= 1 or found.lower > found.upper:
-            raise ValueError("temperature, threshold or band out of range")
-        if not 0 < found.prior < 1:
-            raise ValueError(f"prior is {found.prior}")
+            if not isinstance(value, str) and not (abs(value) <= LARGEST and math.isfinite(value)):
+                raise ValueError(f"{field.name} is out of range")
+        shares = (found.threshold, found.target_error, found.ece_before, found.ece_after, found.confidence)
+        if found.temperature <= 0 or found.lower > found.upper or not all(0 <= share <= 1 for share in shares):
+            raise ValueError("temperature, band, or a share in [0, 1] is out of range")
+        if not 0 < found.prior < 1 or min(found.n_real, found.n_fake) < 0:
+            raise ValueError("prior, or a number of images, is out of range")
         return found

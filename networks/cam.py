@@ -15,15 +15,15 @@ from networks.backbones import LightBranch
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import NPRResNet
 
-Detector = AttentionMultiScaleNPR | NPRResNet
+Network = AttentionMultiScaleNPR | NPRResNet
 
 
-def has_exact_maps(model: Detector) -> bool:
+def has_exact_maps(model: Network) -> bool:
     """Whether `class_activation_maps` of this model add up to its logits: single-scale, or light branches only."""
     return isinstance(model, NPRResNet) or all(isinstance(branch, LightBranch) for branch in model.feature_branches)
 
 
-def class_activation_maps(model: Detector, images: Tensor, output: int = 0) -> Tensor:
+def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Tensor:
     """Contribution of every position and scale to a logit, positive towards generated, in evaluation mode.
 
     With F_s [C, h, w] the last feature map of scale s, W, c its projection, w, b the classifier and a_s the attention of the
@@ -56,7 +56,7 @@ def class_activation_maps(model: Detector, images: Tensor, output: int = 0) -> T
         return torch.stack(maps, dim=1) * share[:, :, None, None]
 
 
-def grad_cam(model: Detector, images: Tensor, output: int = 0, layers: Sequence[nn.Module] | None = None) -> Tensor:
+def grad_cam(model: Network, images: Tensor, output: int = 0, layers: Sequence[nn.Module] | None = None) -> Tensor:
     """Grad-CAM of each scale's part of a logit, a_s * (w . f_s), with the attention a_s taken as given; in evaluation mode.
 
     With A [K, h, w] the output of `layers[s]`, map_s = sum_k (sum_xy d part_s / d A_k(x, y)) A_k: Grad-CAM (Selvaraju et al.,
@@ -97,15 +97,15 @@ def grad_cam(model: Detector, images: Tensor, output: int = 0, layers: Sequence[
         return torch.stack(maps, dim=1)
 
 
-def _branches(model: Detector) -> list[nn.Module]:
+def _branches(model: Network) -> list[nn.Module]:
     return [model] if isinstance(model, NPRResNet) else list(model.feature_branches)
 
 
-def _classifier(model: Detector) -> nn.Linear:
+def _classifier(model: Network) -> nn.Linear:
     return model.fc1 if isinstance(model, NPRResNet) else model.classifier
 
 
-def _share(model: Detector, images: Tensor) -> Tensor:
+def _share(model: Network, images: Tensor) -> Tensor:
     """Run the model; what each scale's features are multiplied by when they are added up, [B, S]."""
     if isinstance(model, NPRResNet):
         return torch.ones_like(model(images)[:, :1])

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import expit
 from torch import Tensor, nn
 
-from data.decode import UnreadableImage, read_image
+from data.decode import UnreadableImage, as_read, read_image
 from data.protocols import EVALUATION_PROTOCOLS
 from data.tiles import grid_of, tile_boxes
 from data.transforms import Protocol
@@ -33,8 +33,16 @@ Picture = str | Path | Image.Image | NDArray | Tensor
 """What a picture may be given as, see `as_image`."""
 
 
+class NotFinite(ValueError):
+    """A model's answer is NaN or infinite, and so no answer."""
+
+
 class Said(NamedTuple):
-    """What a model said of N pictures: logits [N], and for models with attention attention_weights [N, S], else None."""
+    """What a model said of N pictures.
+
+    Args:
+        logits: [N], NaN or infinite where its sums overflow. attention_weights: [N, S], None for models without attention.
+    """
 
     logits: NDArray[np.float32]
     attention_weights: NDArray[np.float32] | None
@@ -71,15 +79,18 @@ class Detector:
         return None
 
     def score(self, images: Picture | Sequence[Picture]) -> NDArray[np.float64]:
-        """Scores [N] in [0, 1], sigmoid(logit), high for generated: those of test.py. N = 1 for a single picture.
+        """Scores [N] in [0, 1], sigmoid(logit), high for generated. N = 1 for a single picture.
+
+        They are those of test.py, but that pictures of more than two million pixels go in tiles here.
 
         Args:
             images: one picture or several, of any sizes (see `as_image`); a tensor [N, 3, H, W] is N pictures.
 
         Raises:
-            UnreadableImage, TypeError, ValueError: one of them is none, or too small; the message says which.
+            UnreadableImage, TypeError, ValueError: one of them is none, or too small, or its logit is not finite (`NotFinite`); the
+                message says which.
         """
-        return expit(self.said(images).logits.astype(np.float64))
+        return expit(self._logits(images))
 
     def probability(self, images: Picture | Sequence[Picture]) -> NDArray[np.float64]:
         """Calibrated probabilities [N] in [0, 1] of "generated"; otherwise as `score`.
@@ -89,7 +100,13 @@ class Detector:
         """
         if self.calibration is None:
             raise ValueError(f"{self.loaded.path} holds no calibration; python -m tools.calibrate adds one")
-        return self.calibration.probabilities(self.said(images).logits)
+        return self.calibration.probabilities(self._logits(images))
+
+    def _logits(self, images: Picture | Sequence[Picture]) -> NDArray[np.float64]:
+        logits = self.said(images).logits.astype(np.float64)
+        for index in np.flatnonzero(~np.isfinite(logits)):
+            raise NotFinite(f"image {index}: the model's score is not finite")
+        return logits
 
     def said(self, images: Picture | Sequence[Picture]) -> Said:
         """Logits and attention of pictures given as for `score`."""
@@ -188,7 +205,8 @@ def as_image(picture: Picture) -> Image.Image:
     Arrays and tensors hold uint8, or floating-point values in [0, 1].
 
     Raises:
-        UnreadableImage: the file gives no picture. TypeError: it is none of these. ValueError: of another shape or range.
+        UnreadableImage: the file, or PIL's image, gives no picture (docs/files.md). TypeError: it is none of these.
+        ValueError: of another shape or range.
     """
     if isinstance(picture, str | Path):
         try:
@@ -196,7 +214,7 @@ def as_image(picture: Picture) -> Image.Image:
         except UnreadableImage as error:
             raise UnreadableImage(f"{picture}: {error}") from None
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return as_read(picture)
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] != 3:
             raise ValueError(f"a tensor of shape {tuple(picture.shape)}, expected [3, H, W]")

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from networks.backbones import BackboneFactory, LightBranch
-from networks.cam import Detector, class_activation_maps, grad_cam, has_exact_maps
+from networks.cam import Network, class_activation_maps, grad_cam, has_exact_maps
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import NPRResNet, resnet50
 
 
-def away_from_the_start(model: Detector) -> Detector:
+def away_from_the_start(model: Network) -> Network:
     """In evaluation mode, with statistics and biases that are not the initial zeros and ones."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -22,14 +22,14 @@ def away_from_the_start(model: Detector) -> Detector:
     return model.eval()
 
 
-def multiscale(*scales: float, residual: bool = False, backbone: str | BackboneFactory = "light") -> Detector:
+def multiscale(*scales: float, residual: bool = False, backbone: str | BackboneFactory = "light") -> Network:
     torch.manual_seed(0)
     return away_from_the_start(
         AttentionMultiScaleNPR(scales=scales, feature_dim=16, residual=residual, backbone=backbone)
     )
 
 
-def single_scale(classes: int = 1) -> Detector:
+def single_scale(classes: int = 1) -> Network:
     torch.manual_seed(0)
     return away_from_the_start(resnet50(classes))
 
@@ -50,7 +50,7 @@ def images(height: int = 64, width: int = 64) -> Tensor:
         pytest.param(lambda: single_scale(3), id="three classes"),
     ],
 )
-def test_maps_add_up_to_the_logits(model: Callable[[], Detector], size: tuple[int, int]) -> None:
+def test_maps_add_up_to_the_logits(model: Callable[[], Network], size: tuple[int, int]) -> None:
     detector, seen = model(), images(*size)
     bias = (detector.fc1 if isinstance(detector, NPRResNet) else detector.classifier).bias
     logits = detector(seen)
@@ -149,7 +149,7 @@ def test_timm_backbones_have_maps() -> None:
 
 
 @pytest.mark.parametrize("maps", [class_activation_maps, grad_cam])
-def test_the_model_stays_as_it_was(maps: Callable[[Detector, Tensor], Tensor]) -> None:
+def test_the_model_stays_as_it_was(maps: Callable[[Network, Tensor], Tensor]) -> None:
     model, seen = multiscale(0.25, 0.5).train(), images()
     model.feature_branches[0].bn1.eval()  # as with a frozen BatchNorm
     before = {name: value.clone() for name, value in model.state_dict().items()}

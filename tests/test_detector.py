@@ -2,6 +2,8 @@
 
 import logging
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 import data.tiles as tiles
 from data.decode import UnreadableImage
 from data.tiles import Box, grid_of, tile_boxes
+from inference.explain import explain
+from inference.judgement import Picture, judge
 from networks import ModelConfig, build_model, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint_file import save_checkpoint
-from networks.detector import as_image
+from networks.detector import NotFinite, as_image
 from networks.npr import npr_residual
 from util import UserError
 
@@ -116,7 +120,16 @@ def test_calibration_is_read_and_used(checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ({"temperature": 0.0}, {"lower": 1.0, "upper": 0.5}, {"n_real": "3"}, {"threshold": float("nan")}, {"other": 1}),
+    (
+        {"temperature": 0.0},
+        {"lower": 1.0, "upper": 0.5},
+        {"n_real": "3"},
+        {"threshold": float("nan")},
+        {"other": 1},
+        {"temperature": 10**400},
+        {"n_real": -5},
+        {"ece_after": 1.5},
+    ),
 )
 def test_made_up_calibration_is_refused(checkpoint: Path, tmp_path: Path, change: dict[str, object]) -> None:
     save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict() | change})
@@ -138,21 +151,54 @@ def test_unknown_protocol(checkpoint: Path) -> None:
         load_detector(checkpoint, "cpu", protocol="nothing")
 
 
-def test_threads_get_what_one_after_the_other_gets(checkpoint: Path) -> None:
+def test_threads_take_turns(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = load_detector(checkpoint, "cpu")
-    many = [picture(seed=i) for i in range(12)]
+    many = [picture(seed=i) for i in range(6)]
     expected = [detector.score(one)[0] for one in many]
-    found = [0.0] * len(many)
+    inside, most = 0, 0
 
-    def one(index: int) -> None:
-        found[index] = detector.score(many[index])[0]
+    def noting(module: nn.Module, arguments: object) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.02)  # lets the others in, if they can come
 
-    threads = [threading.Thread(target=one, args=(index,)) for index in range(len(many))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == expected
+    def leaving(module: nn.Module, arguments: object, output: object) -> None:
+        nonlocal inside
+        inside -= 1
+
+    detector.model.register_forward_pre_hook(noting)
+    detector.model.register_forward_hook(leaving)
+    explaining = threading.Thread(target=explain, args=(detector, Image.fromarray(many[0])))
+    explaining.start()
+    with ThreadPoolExecutor(len(many)) as pool:
+        found = [scores[0] for scores in pool.map(detector.score, many)]
+    explaining.join()
+    assert found == expected and most == 1
+
+
+def test_a_picture_in_memory_is_taken_as_its_file_is(checkpoint: Path, tmp_path: Path) -> None:
+    detector = load_detector(checkpoint, "cpu")
+    deep = Image.fromarray((picture()[..., 0].astype(np.uint16) << 8) + 7)
+    deep.save(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as opened:
+        assert detector.score([opened])[0] == detector.score(tmp_path / "deep.png")[0]
+    with pytest.raises(UnreadableImage, match="image 0: floating-point pixels have no defined range"):
+        detector.score(Image.fromarray(np.full((20, 20), 0.5, np.float32)))
+    Image.fromarray(picture()).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
+    with Image.open(tmp_path / "cut.png") as opened, pytest.raises(UnreadableImage, match="image 1: damaged"):
+        detector.score([picture(), opened])
+
+
+def test_an_answer_that_is_not_finite_is_none(checkpoint: Path) -> None:
+    detector = load_detector(checkpoint, "cpu")
+    with torch.no_grad():
+        detector.model.classifier.weight.fill_(3e38)
+    with pytest.raises(NotFinite, match="image 0: the model's score is not finite"):
+        detector.score([picture(), picture(seed=1)])
+    with pytest.raises(NotFinite, match="b.png: the model's score is not finite"):
+        judge(detector, [Picture("b.png", Image.fromarray(picture()))])
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([8, 24, 40]))
