@@ -22,7 +22,7 @@ from evaluation.attention_statistics import Attended
 from evaluation.evaluate import Predictions, predict
 from evaluation.event_log import read_scalars
 from evaluation.html import Page, Picture
-from evaluation.monitor import VALIDATION
+from evaluation.monitor import FIXED, VALIDATION
 from evaluation.names import escaped, relative_name
 from evaluation.plots import plot_attention_distribution, plot_attention_per_image, plot_npr_maps
 from evaluation.sheet_plots import plot_image_sheet, typical_and_surprising
@@ -222,17 +222,22 @@ class AttentionReport:
         return pictures
 
     def _training(self) -> list[Picture]:
-        """Attention on the validation images after every epoch, if the checkpoint lies in its run's folder."""
+        """Attention on the validation images after every epoch, if the checkpoint lies in its run's folder.
+
+        Runs logged by earlier versions have it for a fixed batch of them only, by step.
+        """
         logged = {tag: dict(values) for tag, values in read_scalars(self.loaded.path.parent / "val").items()}
         keys = scale_keys(self.scales)
-        tags = [f"{VALIDATION}/{name}_{key}" for name in ("mean", "std") for key in keys]
-        columns = [logged.get(tag, {}) for tag in ("epoch", f"{VALIDATION}/entropy", *tags)]
-        history: dict[float, Any] = {}
-        for step in sorted(set.intersection(*map(set, columns))):
-            epoch, entropy, *moments = (column[step] for column in columns)
-            history[epoch] = moments[: len(keys)], moments[len(keys) :], entropy
-        if not history:
-            return []
-        picture = self.folder / "attention_training.png"
-        path = plot_attention_training(history, self.scales, picture, formats=self.formats)
-        return [Picture(path, "attention on the validation images after each epoch of training")]
+        for images, time, what in ((VALIDATION, "epoch", "the validation images"), (FIXED, "step", "a fixed batch")):
+            tags = [f"{images}/{name}_{key}" for name in ("mean", "std") for key in keys]
+            columns = [logged.get(tag, {}) for tag in (f"{images}/entropy", *tags)]
+            times = logged.get("epoch", {}) if time == "epoch" else {step: float(step) for step in columns[0]}
+            history: dict[float, Any] = {}
+            for step in sorted(set.intersection(set(times), *map(set, columns))):
+                entropy, *moments = (column[step] for column in columns)
+                history[times[step]] = moments[: len(keys)], moments[len(keys) :], entropy
+            if history:
+                picture = self.folder / "attention_training.png"
+                path = plot_attention_training(history, self.scales, picture, time, formats=self.formats)
+                return [Picture(path, f"attention on {what} during training")]
+        return []

@@ -20,6 +20,7 @@ import test as test_script
 import train
 import visualize_attention
 from evaluation.evaluate import validate
+from evaluation.event_log import EventLog
 from networks.checkpoint import load_model
 from networks.trainer import Trainer
 from options.test_options import TestOptions
@@ -323,6 +324,23 @@ def test_visualize_one_generator(trained: Path, dataroot: Path, tmp_path: Path) 
     text = (tmp_path / "attention_statistics.txt").read_text()
     for scale, mean, std in zip(("0.25", "0.5", "0.75"), weights.mean(0), weights.std(0), strict=True):
         assert f"Scale {scale}x: {mean:.4f} ± {std:.4f}" in text
+
+
+def test_attention_in_training_of_runs_logged_by_earlier_versions(
+    trained: Path, dataroot: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    (run / "val").mkdir(parents=True)
+    shutil.copy(trained / "model_epoch_last.pth", run)
+    log = EventLog(run / "val")
+    for step in (3, 6):
+        log.add_scalar("attention/entropy", 1.0, step)
+        for scale in ("0.25", "0.5", "0.75"):
+            log.add_scalar(f"attention/mean_{scale}", 1 / 3, step)
+            log.add_scalar(f"attention/std_{scale}", 0.1, step)
+    log.close()
+    visualize(run / "model_epoch_last.pth", dataroot / "test" / "gan", tmp_path / "out", "--num_samples", "4")
+    assert (tmp_path / "out" / "attention_training.png").is_file()
 
 
 def test_visualize_preprocesses_as_test_does(trained: Path, dataroot: Path, tmp_path: Path) -> None:
