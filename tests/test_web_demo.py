@@ -152,6 +152,31 @@ def test_without_pyav_videos_are_refused(detector: Detector, tmp_path: Path, mon
         answer(detector, path, LIMITS)
 
 
+def too_much(kind: str) -> None:
+    if kind == "GPU":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+    np.empty(2**50) if kind == "NumPy" else torch.empty(2**50)  # more than any address space has
+
+
+@pytest.mark.parametrize("kind", ["GPU", "NumPy", "CPU"])
+@pytest.mark.parametrize("step", ["judge", "explain", "judge_video"])
+def test_want_of_memory_is_an_answer(
+    kind: str, step: str, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "large.mp4") if step == "judge_video" else draw(tmp_path / "large.png")
+    monkeypatch.setattr(answers, step, lambda *_, **__: too_much(kind))
+    with pytest.raises(NoAnswer, match=f"^{path.name} cannot be judged: not enough memory for a picture of this size"):
+        answer(detector, path, LIMITS)
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "explain", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        answer(detector, draw(tmp_path / "one.png"), LIMITS)
+
+
 def test_facts_come_from_the_checkpoint(detector: Detector) -> None:
     found = {fact.label: fact.text for fact in facts(detector)}
     assert found["Trained on"] == "my_photos (car, cat), 7 epochs"

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
@@ -37,6 +38,8 @@ VIDEO_PIXELS = 64 * 1920 * 1080
 """Pixels of all frames together that are looked at; of larger frames there are fewer."""
 SLOWEST = 10
 """Frames per second that are taken for granted where a video does not say how long it lasts."""
+CPU_MEMORY = "DefaultCPUAllocator: "
+"""In the message of PyTorch's error when the CPU's memory does not suffice: a plain RuntimeError, which has no class of its own."""
 THUMBNAIL = 320
 """Pixels of the longer side of the picture beside the verdict."""
 
@@ -57,13 +60,23 @@ def answer(detector: Detector, path: Path, limits: Limits) -> str:
     """Judge the picture or the video in a file, whatever its name, and show why: HTML.
 
     Raises:
-        NoAnswer: there is nothing to judge.
+        NoAnswer: there is nothing to judge, or not enough memory for it.
     """
     try:
-        picture = Picture(path.name, *read_with_quality(str(path)))
-    except UnreadableImage as error:
-        return of_video(detector, require_video(path, str(error), limits), path, limits)
-    return of_picture(detector, picture)
+        try:
+            picture = Picture(path.name, *read_with_quality(str(path)))
+        except UnreadableImage as error:
+            return of_video(detector, require_video(path, str(error), limits), path, limits)
+        return of_picture(detector, picture)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise NoAnswer(f"{path.name} cannot be judged: not enough memory for a picture of this size.") from None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True of Python's, NumPy's and PyTorch's errors for want of memory, on a GPU or not."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or CPU_MEMORY in str(error)
 
 
 def of_picture(detector: Detector, picture: Picture) -> str:
