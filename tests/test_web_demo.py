@@ -1,10 +1,15 @@
 """What the web page says, without a browser (tests/test_web_page.py has one)."""
 
 import dataclasses
+import json
 import re
 import shutil
 import socket
 import sys
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
@@ -175,6 +180,69 @@ def test_other_errors_are_not_taken_for_want_of_memory(
     monkeypatch.setattr(answers, "explain", lambda *_: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         answer(detector, draw(tmp_path / "one.png"), LIMITS)
+
+
+class Overlap:
+    """Stands in for an answer: takes a while, and notes how many are being worked on at once."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = self.done = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, *_: Any) -> str:
+        with self._lock:
+            self.now += 1
+            self.peak = max(self.peak, self.now)
+        time.sleep(0.3)
+        with self._lock:
+            self.now -= 1
+            self.done += 1
+        return "answered"
+
+
+def request(url: str, body: bytes = b"", kind: str = "application/json") -> bytes:
+    asked = urllib.request.Request(url, body or None, {"Content-Type": kind})
+    with urllib.request.urlopen(asked, timeout=30) as answered:
+        return answered.read()
+
+
+def test_one_is_answered_at_a_time(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upload, example and another detector, each asked for by somebody else at the same time."""
+    pytest.importorskip("gradio")
+    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "*")
+    (tmp_path / "examples").mkdir()
+    draw(tmp_path / "examples" / "one.png")
+    words = ["--model_path", str(checkpoint), "--examples", str(tmp_path / "examples"), "--gpu_ids", "-1"]
+    page = web_demo.build(web_demo.parser().parse_args(words), tmp_path)
+    overlap = Overlap()
+    monkeypatch.setattr("tools.web.page.answer", overlap)
+    port = web_demo.free_port("127.0.0.1", 0)
+    page.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    try:
+        address = f"http://127.0.0.1:{port}/"
+        api = f"{address}gradio_api/"
+        events = {one["targets"][0][1]: one["id"] for one in json.loads(request(f"{address}config"))["dependencies"]}
+        name, form = (
+            checkpoint.parent.name,
+            b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n',
+        )
+        (uploaded,) = json.loads(request(f"{api}upload", form + b"x\r\n--x--\r\n", "multipart/form-data; boundary=x"))
+        file = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
+
+        def ask(event: str, data: list[Any], session: str) -> None:
+            chosen = {"index": 0, "value": None, "selected": True} if event == "select" else None
+            body = {"data": data, "fn_index": events[event], "session_hash": session, "event_data": chosen}
+            request(f"{api}queue/join", json.dumps(body).encode())
+            assert b'"success":true' in request(f"{api}queue/data?session_hash={session}").replace(b": ", b":")
+
+        ask("select", [name], "a")  # so that there is a picture for another detector to look at
+        with ThreadPoolExecutor() as visitors:
+            asked = [("upload", [file, name], "b"), ("select", [name], "c"), ("change", [None, name], "a")]
+            list(visitors.map(lambda words: ask(*words), asked))
+    finally:
+        page.close(verbose=False)
+    assert (overlap.done, overlap.peak) == (4, 1)
 
 
 def test_facts_come_from_the_checkpoint(detector: Detector) -> None:

@@ -52,14 +52,16 @@ def build_page(models: Models, examples: Sequence[Example], limits: Limits, max_
         said = gr.HTML(elem_id="said", padding=False)
         what = gr.HTML(handler.about(first), elem_id="what", padding=False)
         private: dict[str, Any] = {"api_visibility": "private", "show_progress_on": said}
+        # without a name in common, Gradio would answer one of each event at a time
+        one: dict[str, Any] = {**private, "concurrency_id": "answer", "concurrency_limit": 1}
         for answered in (
-            upload.upload(handler.upload, [upload, model], [said, shown], **private),
-            gallery.select(handler.example, [model], [said, shown, upload], **private),
+            upload.upload(handler.upload, [upload, model], [said, shown], **one),
+            gallery.select(handler.example, [model], [said, shown, upload], **one),
         ):
             answered.then(None, js=SHOW_VERDICT, api_visibility="private")
         upload.clear(handler.clear, None, [said, shown], **private)
-        model.change(handler.again, [shown, model], [said, what], **private)
-    page.queue(max_size=queue, default_concurrency_limit=1)
+        model.change(handler.again, [shown, model], [said, what], **one)
+    page.queue(max_size=queue)
     return page
 
 
