@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import stat
 import sys
 import time
 from collections import Counter
@@ -151,23 +152,44 @@ WRITERS: dict[str, type[Writer]] = {"table": Table, "jsonl": JsonLines, "csv": C
 def destination(path: str | None) -> Iterator[TextIO]:
     """Where answers go: standard output, or a file that gets its name when all is in it.
 
-    Until then, and for good if the block is left by an exception, it is called `path` + `PARTIAL`; a log line says so.
+    Until then, and for good if the block is left by an exception, it is called `path` + `PARTIAL`; a log line says so. Of a link
+    it is the file behind it. What is no regular file, such as a pipe or a terminal, is written at once and stays what it is.
 
     Raises:
-        CannotWrite: it cannot be written, also in the block. BrokenPipeError: nobody reads standard output any more.
+        CannotWrite: it cannot be written, also in the block. BrokenPipeError: nobody reads standard output, or the pipe, any more.
     """
     if path is None:
         with _writing("standard output"):
             yield sys.stdout
             sys.stdout.flush()
         return
-    partial = Path(path + PARTIAL)
     with _writing(path):
-        if Path(path).is_dir():
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
             raise UserError(f"--output {path}: a folder; give the name of a file")
-        file = open(partial, "w", newline="", encoding="utf-8")  # noqa: SIM115  # closed below
+        with _whole(os.path.realpath(path)) if stat.S_ISREG(mode) else _opened(path) as file:
+            yield file
+
+
+def _opened(path: str) -> TextIO:
+    return open(path, "w", newline="", encoding="utf-8")
+
+
+def _mode(path: str) -> int:
+    """Kind of a file, or of that behind a link; a regular one where there is none yet."""
     try:
-        with _writing(path), file:
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return stat.S_IFREG
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[TextIO]:
+    """A file that is called `path` + `PARTIAL` until the block has ended well."""
+    partial = Path(path + PARTIAL)
+    file = _opened(path + PARTIAL)
+    try:
+        with file:
             yield file
     except BaseException:
         with contextlib.suppress(OSError):
@@ -176,8 +198,7 @@ def destination(path: str | None) -> Iterator[TextIO]:
             else:
                 partial.unlink()
         raise
-    with _writing(path):
-        os.replace(partial, path)
+    os.replace(partial, path)
 
 
 @contextlib.contextmanager

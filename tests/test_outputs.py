@@ -142,6 +142,43 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         JsonLines(file).write({"much": "x" * 100_000})
 
 
+def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None:
+    real, link, dangling = tmp_path / "far" / "a.csv", tmp_path / "a.csv", tmp_path / "b.csv"
+    real.parent.mkdir()
+    real.write_text("old")
+    link.symlink_to(real)
+    dangling.symlink_to("far/new.csv")
+    for path in (link, dangling):
+        with destination(str(path)) as file:
+            file.write("new")
+            assert real.read_text() == ("old" if path == link else "new")
+        assert path.is_symlink() and path.resolve().parent == real.parent and path.read_text() == "new"
+    assert sorted(path.name for path in tmp_path.rglob("*.csv*")) == ["a.csv", "a.csv", "b.csv", "new.csv"]
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(CannotWrite, match="levels of symbolic links"), destination(str(link)):
+        pytest.fail("the block is not entered")
+
+
+@pytest.mark.parametrize("linked", (False, True))
+def test_a_pipe_gets_the_answers_and_stays_a_pipe(tmp_path: Path, linked: bool) -> None:
+    pipe = path = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # so that opening it for writing does not wait
+    try:
+        with destination(str(path)) as file:
+            JsonLines(file).write({"new": 1})
+            assert os.read(reader, 100) == b'{"new": 1}\n'
+        with pytest.raises(UserError), destination(str(path)):
+            raise UserError("no")
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo() and path.is_symlink() == linked and len(list(tmp_path.iterdir())) == 1 + linked
+
+
 def test_a_reader_that_has_gone_is_no_error_of_ours() -> None:
     with pytest.raises(BrokenPipeError), destination(None):
         raise BrokenPipeError
