@@ -9,8 +9,10 @@ import io
 import math
 import os
 import re
+import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,18 @@ CLASSES = ("real", "fake")  # by label
 CHANCE_LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
 # parse_math off: a "$" in a folder or run name is a character, not the start of a formula; 42: fonts that publishers take
 RC: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 10, "text.parse_math": False, "pdf.fonttype": 42}
-STYLE = matplotlib.rc_context(RC | {"axes.spines.top": False, "axes.spines.right": False})
+_DRAWING = threading.RLock()  # re-entrant: a drawing function may call another
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """One drawing at a time: matplotlib's settings belong to the whole process, and whoever ends puts back what it found."""
+    with _DRAWING, matplotlib.rc_context(RC | {"axes.spines.top": False, "axes.spines.right": False}):
+        yield
+
+
+STYLE = _style()
+"""Decorator of every function that draws; other threads that call one wait."""
 
 
 def array(values: Any, name: str, shape: tuple[int | None, ...], unit: bool = False) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What a detector saw in one picture: the residual at every scale, how much each scale counts, and where the evidence is."""
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from util import UserError, writing
 
 SHOWN = 512
 """Pixels of the side, about, of the part of a large picture that is shown: of more, no panel shows single pixels."""
-_DRAWING = threading.Lock()
-"""matplotlib's settings belong to the whole process: one drawing at a time."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +98,8 @@ def draw(explanation: Explanation, path: str | Path) -> Path:
     """
     from evaluation.map_plots import plot_npr_maps  # here, so that judging needs no plotting library
 
-    with _DRAWING:
-        drawn: Any = explanation
-        return plot_npr_maps(
-            drawn.image, drawn.residuals, drawn.attention, drawn.scales, path, drawn.title, drawn.evidence
-        )
+    drawn: Any = explanation
+    return plot_npr_maps(drawn.image, drawn.residuals, drawn.attention, drawn.scales, path, drawn.title, drawn.evidence)
 
 
 def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place: int) -> str | None:

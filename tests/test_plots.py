@@ -2,18 +2,22 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, StepPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from evaluation import plots
+from evaluation import plots, plotting, video_plots
 from tests import plot_checks
 from tests.plot_checks import Draw, legend_texts
 
@@ -195,6 +199,40 @@ def test_names_that_are_not_utf8_are_drawn(draw: Draw, texts: dict[Text, Bbox]) 
 def test_dollar_signs_in_names_are_no_formulas(draw: Draw, texts: dict[Text, Bbox]) -> None:
     draw(plots.plot_attention_heatmap, {"a$\\frac{$": [1.0]}, [0.5])  # as a formula it could not be parsed
     assert "a$\\frac{$" in [text.get_text() for text in texts]
+
+
+def test_drawing_threads_take_turns_and_leave_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads draw, the second beginning within the first's time and ending after it, if it may."""
+    began = {"first": threading.Event(), "second": threading.Event()}
+    ended, save = threading.Event(), video_plots.save
+
+    def saved(figure: Figure, path: Path, title: str, formats: Sequence[str]) -> Path:
+        name = path.stem
+        began[name].set()
+        if name == "first":
+            assert not began["second"].wait(0.5)
+        else:
+            ended.wait(0.5)
+        assert matplotlib.rcParams["text.parse_math"] is False
+        return save(figure, path, title, formats)
+
+    def drawing(name: str) -> None:
+        if name == "second":
+            assert began["first"].wait(30)
+        video_plots.plot_video([0.0, 1.0], [0.1, 0.9], 0.5, 0.5, tmp_path / f"{name}.png")
+        if name == "first":
+            ended.set()
+
+    monkeypatch.setattr(video_plots, "save", saved)
+    before = dict(matplotlib.rcParams)
+    with ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(drawing, name) for name in began]
+    problems = [future.exception() for future in done]
+    changed = {name for name, value in before.items() if matplotlib.rcParams[name] != value}
+    matplotlib.rcParams.update(before)  # not to trouble other tests
+    assert not changed and problems == [None, None]
+    one_calls_another = plotting.STYLE(plotting.STYLE(lambda: matplotlib.rcParams["text.parse_math"]))
+    assert one_calls_another() is False
 
 
 def test_suffix_chooses_the_format(tmp_path: Path) -> None:
