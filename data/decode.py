@@ -32,6 +32,10 @@ class UnreadableImage(ValueError):
     """A file gives no picture; the message says why, on one line and without the file's name."""
 
 
+class NotAnImage(UnreadableImage):
+    """It does not even begin like a picture in one of `FORMATS`; it may be a video, or anything."""
+
+
 def read_image(path: str) -> Image.Image:
     """Decode a file completely, its first picture if it has several, as 8-bit RGB of the size in which it is stored.
 
@@ -83,7 +87,7 @@ def open_image(path: str) -> Iterator[Image.Image]:
                         _require_limit(image)
                         yield image
                     return
-        raise UnreadableImage(f"no picture in one of the formats that are read: {', '.join(FORMATS)}")
+        raise NotAnImage(f"no picture in one of the formats that are read: {', '.join(FORMATS)}")
     except UnreadableImage:
         raise
     except Exception as error:  # on damaged bytes decoders raise nearly anything, from KeyError to struct.error

@@ -20,13 +20,18 @@ LONGEST = 1 << 16
 
 
 class Input(NamedTuple):
-    """A file to look at; or, with a `problem`, something that was meant and is none."""
+    """A file to look at; or, with a `problem`, something that was meant and is none.
+
+    found: by its ending, in a folder; otherwise it is meant whatever its ending.
+    """
 
     path: str
     problem: str = ""
+    found: bool = False
 
     @property
     def is_video(self) -> bool:
+        """By its ending."""
         return self.path.lower().endswith(EXTENSIONS)
 
 
@@ -89,7 +94,7 @@ class Inputs:
             if path is None:
                 stack.pop()
             elif not path.endswith("/"):
-                yield Input(path)
+                yield Input(path, found=True)
             else:
                 try:
                     status = os.stat(path)

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from data.decode import NotAnImage
 from data.formats import read_with_quality
 from data.inputs import Input
+from data.video import UnreadableVideo
 from inference.judgement import Judgement, Picture, judge
 from inference.video import VideoJudgement
 from networks.detector import BATCH_PIXELS, Detector
@@ -43,12 +45,16 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A file as a thread hands it over: a picture and its pixels, a problem, or a video that is still to be opened."""
+    """A file as a thread hands it over: a picture and its pixels, a problem, or a video that is still to be opened.
+
+    no_picture: why a file that is tried as a video is no picture; "" where its ending is a video's.
+    """
 
     path: str
     picture: Picture | None = None
     pixels: Tensor | None = None
     problem: str = ""
+    no_picture: str = ""
     size: int = 0
 
     @property
@@ -115,7 +121,7 @@ class _Ahead:
             self._queue.put(error)
 
     def _load(self, place: int, one: Input) -> _Loaded:
-        if one.problem or one.is_video:
+        if one.problem or (one.found and one.is_video):
             return _Loaded(one.path, problem=one.problem)
         taken = 0
 
@@ -127,6 +133,10 @@ class _Ahead:
         try:
             image, quality = read_with_quality(one.path, make_room)
             return _Loaded(one.path, Picture(one.path, image, quality), self._detector.pixels(image), size=taken)
+        except NotAnImage as error:
+            if one.found:
+                return _Loaded(one.path, problem=str(error))
+            return _Loaded(one.path, no_picture="" if one.is_video else str(error))
         except (ValueError, MemoryError) as error:  # UnreadableImage is one
             self._room.give_back(taken)
             return _Loaded(one.path, problem=str(error) or "not enough memory")
@@ -169,7 +179,8 @@ def judged(
 ) -> Generator[Outcome, None, None]:
     """Judge files, in their order; memory does not grow with their number.
 
-    Pictures of one size that are ready at a time go through the network together. Close the iterator to stop before its end.
+    Pictures of one size that are ready at a time go through the network together. A file that was not found by its ending is
+    tried as a picture, then as a video. Close the iterator to stop before its end.
 
     Args:
         threads: that decode pictures, at least 1. judge_video: how a video is judged; ValueError or UserError says why it is not.
@@ -184,7 +195,7 @@ def judged(
             while group:
                 one = group.popleft()
                 if one.is_video:
-                    yield _of_video(one.path, judge_video)
+                    yield _of_video(one, judge_video)
                 else:
                     yield Outcome(one.path, None if one.problem else next(answers), one.problem, one.picture)
                 ahead.let_go(one)
@@ -201,12 +212,15 @@ def _judge(detector: Detector, group: Iterable[_Loaded]) -> list[Judgement]:
         return judge(detector, pictures, pixels)
 
 
-def _of_video(path: str, judge_video: Callable[[str], VideoJudgement]) -> Outcome:
+def _of_video(one: _Loaded, judge_video: Callable[[str], VideoJudgement]) -> Outcome:
     try:
         with _gpu_memory():
-            return Outcome(path, judge_video(path))
-    except (ValueError, UserError) as error:
-        return Outcome(path, None, str(error))
+            return Outcome(one.path, judge_video(one.path))
+    except (UnreadableVideo, UserError) as error:  # the second: no PyAV
+        problem = str(error).removeprefix(f"{one.path}: ")
+        return Outcome(one.path, None, f"{one.no_picture}; as a video: {problem}" if one.no_picture else problem)
+    except ValueError as error:
+        return Outcome(one.path, None, str(error))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.inputs import LONGEST, Inputs, matches
+from data.inputs import LONGEST, Input, Inputs, matches
 from util import UserError
 
 
@@ -140,7 +140,8 @@ def test_patterns_give_files_once_and_folders_all_below(tree: Path, monkeypatch:
     assert paths("a*") == ["a/deep/v.mp4", "a/y.gif", "a/z.JPG", "a.png"]
     assert paths("c[1].png") == ["c[1].png"]  # a file of that name
     (one,) = Inputs(["*.webp"])
-    assert one == ("*.webp", "no file matches the pattern")
+    assert one == Input("*.webp", "no file matches the pattern")
+    assert [one.found for one in Inputs(["?.png", "a/deep"])] == [False, False, True]  # two files, and one in a folder
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40).filter(lambda b: b"\0" not in b)), st.integers(1, 50))

@@ -1,11 +1,14 @@
 """Files as a stream of answers: the order, what is skipped, how far is read ahead, and how it stops."""
 
 import itertools
+import re
+import sys
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +19,13 @@ from PIL import Image
 import inference.stream as streaming
 from data.decode import UnreadableImage, read_image
 from data.inputs import Input
+from inference.judgement import Judgement
 from inference.stream import Outcome, judged
+from inference.video import VideoJudgement, judge_video
 from networks import ModelConfig, build_model, load_detector
 from networks.checkpoint_file import save_checkpoint
 from networks.detector import Detector
+from tests.video_files import encode
 from util import UserError
 
 CONFIG = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4)
@@ -159,17 +165,59 @@ def test_many_paths_take_no_memory(detector: Detector) -> None:
 def test_videos_come_in_their_turn(detector: Detector, mixed: list[Path]) -> None:
     words = [str(mixed[0]), "a.mp4", str(mixed[1]), "b.MKV", "c.mov"]
 
-    def judge_video(path: str) -> str:
+    def judge(path: str) -> str:
         if path == "b.MKV":
             raise UserError("no")
         if path == "c.mov":
             raise ValueError("too small")
         return f"judged {path}"
 
-    outcomes = run(detector, map(Input, words), 2, judge_video)
+    outcomes = run(detector, (Input(word, found=True) for word in words), 2, judge)
     assert [outcome.path for outcome in outcomes] == words
     assert outcomes[1].judgement == "judged a.mp4"
     assert [outcome.problem for outcome in outcomes] == ["", "", "", "no", "too small"]
+
+
+def test_named_files_are_tried_as_videos_whatever_their_names(
+    detector: Detector, mixed: list[Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    for name, codec in (
+        ("clip.ts", "libx264"),
+        ("clip.3gp", "libx264"),
+        ("clip", "libx264"),
+        ("clip.mxf", "mpeg2video"),
+    ):
+        form = {"clip.ts": "mpegts", "clip.mxf": "mxf"}.get(name, "mp4")
+        encode(tmp_path / name, codec, "yuv420p", count=25, format=form)
+    (tmp_path / "picture.ts").write_bytes(mixed[0].read_bytes())
+    (tmp_path / "picture.mp4").write_bytes(mixed[0].read_bytes())
+    (tmp_path / "notes.mp4").write_text("no video")
+    (tmp_path / "notes.ts").write_text("let x: number")
+    (tmp_path / "cut.png").write_bytes(mixed[0].read_bytes()[:60])
+    encode(tmp_path / "found.png", format="matroska", count=2)
+    inputs = [*(Input(str(path), found=path.name == "found.png") for path in sorted(tmp_path.iterdir()))]
+    found = {Path(one.path).name: one for one in run(detector, iter(inputs), 2, partial(judge_video, detector))}
+    for name in ("clip.ts", "clip.3gp", "clip", "clip.mxf"):
+        assert isinstance(found[name].judgement, VideoJudgement), found[name].problem
+    for name in ("picture.ts", "picture.mp4"):
+        assert isinstance(found[name].judgement, Judgement)
+    assert found["notes.mp4"].problem.startswith("damaged, or in no format")
+    assert re.match(
+        "no picture in one of the formats.*; as a video: damaged, or in no format", found["notes.ts"].problem
+    )
+    for name in ("cut.png", "found.png"):  # a damaged picture is no video; nor is what a folder was searched for
+        assert found[name].problem and "video" not in found[name].problem
+
+
+def test_without_pyav_both_reasons_are_given(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    path = tmp_path / "notes.ts"
+    path.write_text("let x: number")
+    (one,) = run(detector, iter([Input(str(path))]), 1, partial(judge_video, detector))
+    assert re.match("no picture in .*; as a video: reading videos needs PyAV: pip install", one.problem)
 
 
 def test_what_goes_wrong_in_finding_files_ends_the_stream(detector: Detector, mixed: list[Path]) -> None:
