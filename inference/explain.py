@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data.tiles import grid_of, tile_boxes
 from evaluation.names import escaped
+from inference.memory import memory_errors
 from inference.stream import Outcome
 from inference.video import VideoJudgement, write_video_report
 from networks.cam import class_activation_maps
@@ -108,7 +109,7 @@ def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place:
     It is called after the file and its place among all, so that no two meet. None where there was no answer.
 
     Raises:
-        UserError: matplotlib is missing. CannotWrite: the folder cannot be written.
+        UserError: matplotlib is missing. CannotWrite: the folder cannot be written. OutOfGpuMemory: see `inference.memory`.
     """
     one = outcome.judgement
     if one is None:
@@ -124,6 +125,8 @@ def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place:
             assert outcome.picture is not None
             sure = f"probability {one.probability:.3f}" if one.calibrated else f"score {one.score:.3f}"
             title = f"{escaped(outcome.path)}: {one.verdict}, {sure}"
-            return str(draw(explain(detector, outcome.picture.image, title), f"{target}.png"))
+            with memory_errors():
+                explanation = explain(detector, outcome.picture.image, title)
+            return str(draw(explanation, f"{target}.png"))
     except ImportError as error:
         raise UserError(f"--explain {folder}: {error}") from None

@@ -5,11 +5,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from data.decode import NotAnImage
@@ -17,6 +15,7 @@ from data.formats import read_with_quality
 from data.inputs import Input
 from data.video import UnreadableVideo
 from inference.judgement import Judgement, Picture, judge
+from inference.memory import OutOfGpuMemory, memory_errors
 from inference.video import VideoJudgement
 from networks.detector import BATCH_PIXELS, Detector
 from util import UserError
@@ -186,7 +185,7 @@ def judged(
         threads: that decode pictures, at least 1. judge_video: how a video is judged; ValueError or UserError says why it is not.
 
     Raises:
-        UserError: a GPU's memory is too small. Whatever iterating over `inputs` raises.
+        OutOfGpuMemory: see `inference.memory`. Whatever iterating over `inputs` raises.
     """
     ahead = _Ahead(detector, inputs, threads)
     try:
@@ -208,24 +207,18 @@ def _judge(detector: Detector, group: Iterable[_Loaded]) -> list[Judgement]:
     if not ready:
         return []
     pictures, pixels = zip(*ready, strict=True)
-    with _gpu_memory():
+    with memory_errors():
         return judge(detector, pictures, pixels)
 
 
 def _of_video(one: _Loaded, judge_video: Callable[[str], VideoJudgement]) -> Outcome:
     try:
-        with _gpu_memory():
+        with memory_errors():
             return Outcome(one.path, judge_video(one.path))
+    except OutOfGpuMemory:  # the next file would meet it, too
+        raise
     except (UnreadableVideo, UserError) as error:  # the second: no PyAV
         problem = str(error).removeprefix(f"{one.path}: ")
         return Outcome(one.path, None, f"{one.no_picture}; as a video: {problem}" if one.no_picture else problem)
     except ValueError as error:
         return Outcome(one.path, None, str(error))
-
-
-@contextmanager
-def _gpu_memory() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError("--gpu_ids: out of GPU memory; try --precision auto, another GPU, or -1 for the CPU") from error

@@ -19,6 +19,7 @@ from PIL import Image
 import inference.stream as streaming
 from data.decode import UnreadableImage, read_image
 from data.inputs import Input
+from inference.explain import write_explanation
 from inference.judgement import Judgement
 from inference.stream import Outcome, judged
 from inference.video import VideoJudgement, judge_video
@@ -218,6 +219,25 @@ def test_without_pyav_both_reasons_are_given(
     path.write_text("let x: number")
     (one,) = run(detector, iter([Input(str(path))]), 1, partial(judge_video, detector))
     assert re.match("no picture in .*; as a video: reading videos needs PyAV: pip install", one.problem)
+
+
+def test_too_little_memory_of_a_gpu_ends_the_run(
+    detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a picture, in a video, and in a panel."""
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    picture, video = Input(str(mixed[0])), Input("a.mp4", found=True)
+    (judged,) = run(detector, iter([picture]))
+    with pytest.raises(UserError, match="--gpu_ids: out of GPU memory"):
+        run(detector, iter([video, picture]), 2, full)
+    monkeypatch.setattr(detector, "said_of_pixels", full)
+    with pytest.raises(UserError, match="--gpu_ids: out of GPU memory"):
+        run(detector, iter([picture]))
+    with pytest.raises(UserError, match="--gpu_ids: out of GPU memory"):
+        write_explanation(detector, judged, tmp_path, 0)
 
 
 def test_what_goes_wrong_in_finding_files_ends_the_stream(detector: Detector, mixed: list[Path]) -> None:
