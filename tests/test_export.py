@@ -1,5 +1,6 @@
 """A checkpoint as files for others: the same scores, nothing of the machine, and nothing but models read back."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -21,14 +22,14 @@ import tools.export as export
 from networks import ModelConfig, build_model, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint import load_model
-from networks.checkpoint_file import save_checkpoint
+from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_model_folder
 from networks.npr import npr_residual, reduced_size
 from networks.npr_indices import IndexedNPR
 from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY
 from tools._model_card import without_folders
-from tools._onnx import OPSET, largest_difference, smallest_side
+from tools._onnx import OPSET, OnnxGraph, largest_difference, output_names, smallest_side
 from util import UserError
 
 onnx = pytest.importorskip("onnx")
@@ -137,6 +138,36 @@ def test_the_graph_computes_these_indices_for_all_sizes() -> None:
         for scale, kept in zip(ODD_SCALES, found, strict=True):
             if reduced_size(size, scale):
                 assert np.array_equal(kept, nearest_twice(size, scale).numpy()), (size, scale)
+
+
+def recalibrated(checkpoint: Path, path: Path, calibration: Calibration) -> Path:
+    """The same weights with another calibration."""
+    save_checkpoint(path, read_checkpoint(checkpoint) | {"calibration": calibration.to_dict()})
+    return path
+
+
+def test_a_calibration_for_another_protocol_stays_out_of_the_graph(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The graph takes pictures as they are; so does `load_detector`, which does not use it either."""
+    other = dataclasses.replace(CALIBRATION, protocol="crop224 v1")
+    path = recalibrated(checkpoint, tmp_path / "other.pth", other)
+    loaded = load_model(path)
+    with torch.inference_mode():
+        found = OnnxGraph(loaded)(torch.zeros(1, 3, 48, 48, dtype=torch.uint8))
+    assert len(found) == 3 and output_names(loaded) == ["logit", "score", "attention"]
+    assert load_detector(path, "cpu").calibration is None
+    assert load_detector(path, "cpu", protocol="crop224").calibration == other
+    monkeypatch.setattr(export, "export_onnx", lambda *_: b"")
+    monkeypatch.setattr(export, "largest_difference", lambda *_: 0.0)
+    capsys.readouterr()
+    for model, said in ((path, True), (checkpoint, False)):
+        out = tmp_path / f"out {said}"
+        assert export.main(["--model_path", str(model), "--output", str(out), "--format", "onnx"]) == 0
+        card = (out / "README.md").read_text()
+        assert ("gets no output probability" in " ".join(capsys.readouterr().out.split())) == said
+        assert ("get a score and no probability" in card, "`attention`, `probability`" in card) == (said, not said)
+        assert json.loads((out / CONFIG_FILE).read_text())["calibration"] is not None
 
 
 def graph_session(folder: Path) -> Any:
@@ -478,7 +509,7 @@ def test_example_without_the_project(checkpoint: Path, exported: Path, tmp_path:
     "config",
     (
         ModelConfig(),
-        ModelConfig("multiscale_attention", (0.1, 0.9), 16, 4, feature_norm=True, attention_temperature=0.5),
+        ModelConfig("multiscale_attention", (0.1, 0.9), 16, 2),
         ModelConfig("multiscale_attention", (1 / 3,), 16, 4, backbone="shufflenet_v2_x0_5"),
         ModelConfig("multiscale_attention", (0.5, 0.7), 16, 4, backbone="mobilenet_v3_small"),
         ModelConfig("multiscale_attention", (0.3,), 16, 4, backbone="resnet18"),

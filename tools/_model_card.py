@@ -18,7 +18,7 @@ from networks.model_folder import FORMAT
 from networks.trainer import versions
 from options.flags import shown_value
 from options.train_options import TrainOptions
-from tools._onnx import OPSET, Size, output_names
+from tools._onnx import OPSET, Size, graph_calibration, output_names
 
 OF_THE_MACHINE = ("checkpoints_dir", "cache", "test_dataroot", "num_threads", "gpu_ids")
 """Options of training that say where and on what it ran, not what it did."""
@@ -103,7 +103,7 @@ def model_card(
         "metrics": _table([(label, metrics[name]) for name, label in LABELS.items() if metrics.get(name) is not None]),
         "threshold": "" if chosen is None else f", but acc@val at {chosen:.3f}, which was chosen on these very pictures",
         "metrics_of": f"{_count(metrics, 'n_real')} real and {_count(metrics, 'n_fake')} generated pictures.",
-        "calibration": _calibration(config["calibration"]),
+        "calibration": _calibration(config["calibration"], graph_calibration(loaded) is not None),
         "has_onnx": onnx, "has_weights": weights, "opset": OPSET, "height": height, "width": width,
         "outputs": ", ".join(f"`{name}`" for name in output_names(loaded)),
     }  # fmt: skip
@@ -164,7 +164,8 @@ def _data(options: dict[str, Any] | None) -> str:
     return f"Trained on a folder called {shown(root)} ({which}). The checkpoint does not say more of it."
 
 
-def _calibration(calibration: dict[str, Any] | None) -> str:
+def _calibration(calibration: dict[str, Any] | None, native: bool) -> str:
+    """Args: native: it was fitted for pictures at their own size."""
     if calibration is None:
         return "None: scores are sigmoid(logit), which need not be probabilities."
     c = calibration
@@ -174,4 +175,8 @@ def _calibration(calibration: dict[str, Any] | None) -> str:
             ("ECE after", c["ece_after"])]  # fmt: skip
     said = 'The probability of "generated" is sigmoid(logit / temperature + log(prior / (1 - prior)))'
     fitted = f"fitted on {c['n_real']:,} real and {c['n_fake']:,} generated pictures of {shown(c['data'])}, {shown(c['protocol'])}"
-    return f"{said}, {fitted}.\n\n{_table(rows)}"
+    held = "" if native else (
+        " It holds for pictures preprocessed in that way only: those at their own size, which `load_detector` takes by default and"
+        " an ONNX graph always, get a score and no probability."
+    )  # fmt: skip
+    return f"{said}, {fitted}.{held}\n\n{_table(rows)}"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from data.protocols import EVALUATION_PROTOCOLS
 from networks.backbones import LIGHT
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel
@@ -31,6 +32,8 @@ TOLERANCE = 1e-4
 """Largest difference of a logit, or of an attention weight, from PyTorch's; of logits beyond `LARGE` relative to that."""
 LARGE = 10.0
 """A logit's size up to which rounding in single precision matters; sigmoid(10) is 0.99995."""
+GEOMETRY = EVALUATION_PROTOCOLS["native"]
+"""The protocol of the graph: a picture keeps its size."""
 CLASSES = ("real", "generated")
 """What a logit below and above 0 stands for."""
 CHECKED_SIZES = 6
@@ -55,7 +58,7 @@ class OnnxGraph(nn.Module):
             self.model.npr_extractors = nn.ModuleList(IndexedNPR(scale) for scale in self.model.scales)
         self.register_buffer("mean", torch.tensor(protocol.mean, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(protocol.std, dtype=torch.float32).view(3, 1, 1))
-        self.calibration = stored_calibration(loaded)
+        self.calibration = graph_calibration(loaded)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = (pixels.to(torch.float32) / 255 - self.mean) / self.std
@@ -71,6 +74,12 @@ class OnnxGraph(nn.Module):
         return (logits, logits.sigmoid(), *attention, *calibrated)
 
 
+def graph_calibration(loaded: LoadedModel) -> Calibration | None:
+    """The checkpoint's calibration; None where there is none, or one that was fitted for another protocol than the graph's."""
+    found = stored_calibration(loaded)
+    return found if found is not None and found.protocol == f"{GEOMETRY.name} v{GEOMETRY.version}" else None
+
+
 def calibrated_probability(logits: Tensor, calibration: Calibration) -> Tensor:
     """`Calibration.probabilities` of logits [B], in single precision."""
     prior = calibration.prior
@@ -78,9 +87,9 @@ def calibrated_probability(logits: Tensor, calibration: Calibration) -> Tensor:
 
 
 def output_names(loaded: LoadedModel) -> list[str]:
-    """logit [B], score [B] = sigmoid(logit); attention [B, S] of models with it; probability [B] of calibrated ones."""
+    """logit [B], score [B] = sigmoid(logit); attention [B, S] of models with it; probability [B] with a `graph_calibration`."""
     attention = ["attention"] if loaded.config.model_type == MULTISCALE else []
-    return ["logit", "score", *attention, *([] if stored_calibration(loaded) is None else ["probability"])]
+    return ["logit", "score", *attention, *([] if graph_calibration(loaded) is None else ["probability"])]
 
 
 def smallest_side(loaded: LoadedModel) -> int:

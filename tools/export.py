@@ -26,11 +26,12 @@ from typing import Any
 import torch
 
 from networks.checkpoint import LoadedModel, load_model
+from networks.detector import stored_calibration
 from networks.model_folder import CONFIG_FILE, INSTALL, WEIGHTS_FILE, write_config, write_model_folder
 from options.base_options import CheckpointOptions, OneLineParser
 from options.flags import comma_list, scale
 from tools._model_card import model_card, public_config
-from tools._onnx import TOLERANCE, Size, export_onnx, largest_difference, smallest_side
+from tools._onnx import TOLERANCE, Size, export_onnx, graph_calibration, largest_difference, smallest_side
 from util import UserError, log, run_script, start_logging, writing
 
 ONNX_FILE, CARD_FILE = "model.onnx", "README.md"
@@ -124,6 +125,7 @@ def fill(folder: Path, loaded: LoadedModel, name: str, formats: Sequence[str], s
         write_config(folder, config)
     if "onnx" in formats:
         log.info("exporting %s to ONNX ...", loaded.name)
+        warn_of_calibration(loaded)
         graph = export_onnx(loaded, size, config)
         difference = largest_difference(graph, loaded, size)
         log.info(
@@ -137,6 +139,18 @@ def fill(folder: Path, loaded: LoadedModel, name: str, formats: Sequence[str], s
         (folder / ONNX_FILE).write_bytes(graph)
     card = model_card(loaded, config, name, "onnx" in formats, "safetensors" in formats, size)
     (folder / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")
+
+
+def warn_of_calibration(loaded: LoadedModel) -> None:
+    """Say why the graph of a calibrated checkpoint gives no probability, if it does not."""
+    found = stored_calibration(loaded)
+    if found is not None and graph_calibration(loaded) is None:
+        log.warning(
+            "warning: %s is calibrated for protocol %s, and the graph takes pictures as they are: it gets no output"
+            " probability; calibrate with --protocol native for one",
+            loaded.path,
+            found.protocol,
+        )
 
 
 def plain_config(loaded: LoadedModel) -> dict[str, Any]:
