@@ -1,5 +1,6 @@
 """A checkpoint as files for others: the same scores, nothing of the machine, and nothing but models read back."""
 
+import copy
 import dataclasses
 import json
 import re
@@ -409,9 +410,26 @@ def test_a_graph_that_differs_is_not_written(
     assert largest_difference(graph, load_model(checkpoint), (48, 56), seed=3) <= 1e-4
     assert largest_difference(graph, load_model(other), (48, 56)) > 1e-3
     monkeypatch.setattr(export, "export_onnx", lambda *_: graph)
-    with pytest.raises(UserError, match="logits differ by .* try a fixed size"):
+    with pytest.raises(UserError, match="outputs differ by .* try a fixed size"):
         export.main(["--model_path", str(other), "--output", str(tmp_path / "out")])
     assert [path.name for path in tmp_path.iterdir()] == ["other.pth"]
+
+
+def test_every_output_is_compared(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
+    graph = onnx.load(exported / "model.onnx")
+    loaded = load_model(checkpoint)
+    other = load_model(recalibrated(checkpoint, tmp_path / "o.pth", dataclasses.replace(CALIBRATION, temperature=3.0)))
+    assert largest_difference(graph.SerializeToString(), other, (48, 56)) > 1e-3
+    for name in ("logit", "score", "attention", "probability"):
+        changed = copy.deepcopy(graph)
+        made = next(node for node in changed.graph.node if name in node.output)
+        made.output[list(made.output).index(name)] = "exact"
+        for node in changed.graph.node:
+            node.input[:] = ["exact" if one == name else one for one in node.input]
+        changed.graph.node.append(onnx.helper.make_node("Add", ["exact", "little"], [name]))
+        changed.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2e-4, np.float32), "little"))
+        difference = largest_difference(changed.SerializeToString(), loaded, (48, 56))
+        assert difference == pytest.approx(2e-4, rel=0.2), name
 
 
 def run(checkpoint: Path, output: Path, *flags: str) -> int:

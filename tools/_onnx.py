@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -29,7 +30,7 @@ from util import UserError
 OPSET = 18
 """Of ONNX 1.13, 2022: old enough for most programs that run graphs."""
 TOLERANCE = 1e-4
-"""Largest difference of a logit, or of an attention weight, from PyTorch's; of logits beyond `LARGE` relative to that."""
+"""Largest difference of an output from PyTorch's; of logits beyond `LARGE` relative to that."""
 LARGE = 10.0
 """A logit's size up to which rounding in single precision matters; sigmoid(10) is 0.99995."""
 GEOMETRY = EVALUATION_PROTOCOLS["native"]
@@ -205,7 +206,7 @@ def session(model: bytes, threads: int = 0) -> Any:
 
 
 def largest_difference(model: bytes, loaded: LoadedModel, size: Size | None, seed: int = 0) -> float:
-    """The largest difference of any logit or attention weight between onnxruntime and PyTorch, on random sizes and pictures.
+    """The largest difference of any output between onnxruntime and PyTorch, on random sizes and pictures.
 
     That of a logit beyond `LARGE` is divided by its size in `LARGE`s, because rounding errors grow with it.
 
@@ -230,13 +231,18 @@ def largest_difference(model: bytes, loaded: LoadedModel, size: Size | None, see
 
 
 def plain_outputs(loaded: LoadedModel, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What PyTorch says of uint8 [B, 3, H, W]: logit [B], and attention [B, S] of models with it."""
+    """What the model in PyTorch and its calibration say of uint8 [B, 3, H, W]: by `output_names`."""
     with torch.inference_mode():
         images = trained_protocol(loaded).normalise(torch.from_numpy(pixels))
         if isinstance(loaded.model, AttentionMultiScaleNPR):
             output, attention = loaded.model(images, return_attention=True)
-            return {"logit": output.flatten().numpy(), "attention": attention.numpy()}
-        return {"logit": loaded.model(images).flatten().numpy()}
+            found = {"attention": attention.numpy()}
+        else:
+            output, found = loaded.model(images), {}
+    logits = output.flatten().numpy()
+    if (calibration := graph_calibration(loaded)) is not None:
+        found["probability"] = calibration.probabilities(logits)
+    return found | {"logit": logits, "score": expit(logits)}
 
 
 def noise(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:

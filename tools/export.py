@@ -10,7 +10,7 @@ The folder holds config.json and README.md (a model card in Hugging Face's form)
     model.safetensors   weights without code; load_detector(DIR) and test.py --model_path DIR read the folder
 
 It takes its place when it is whole and has been checked: the graph by onnxruntime against PyTorch on random sizes and pictures
-(logits and attention differ by 1e-4 at most, or nothing is written), the weights by loading them. Calibrate before you export.
+(no output differs by more than 1e-4, or nothing is written), the weights by loading them. Calibrate before you export.
 
 Exit status: 0 written, 2 the command line or the checkpoint is wrong or a check failed, 130 interrupted.
 """
@@ -115,7 +115,7 @@ def fill(folder: Path, loaded: LoadedModel, name: str, formats: Sequence[str], s
         name: what the folder will be called.
 
     Raises:
-        UserError: the network cannot be exported, or what was written gives other logits. OSError: a file cannot be written.
+        UserError: the network cannot be exported, or what was written gives other answers. OSError: a file cannot be written.
     """
     config = plain_config(loaded)
     if "safetensors" in formats:
@@ -135,7 +135,7 @@ def fill(folder: Path, loaded: LoadedModel, name: str, formats: Sequence[str], s
         )
         if not difference <= TOLERANCE:
             fixed = "" if size else "; try a fixed size, such as --size 224 224"
-            raise UserError(f"--format onnx: the graph's logits differ by {difference:.1e} from PyTorch's{fixed}")
+            raise UserError(f"--format onnx: the graph's outputs differ by {difference:.1e} from PyTorch's{fixed}")
         (folder / ONNX_FILE).write_bytes(graph)
     card = model_card(loaded, config, name, "onnx" in formats, "safetensors" in formats, size)
     (folder / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")
