@@ -396,7 +396,7 @@ def test_nothing_is_overwritten_unasked(checkpoint: Path, val: Path) -> None:
         (["--protocol", "none"], "--protocol none: unknown"),
         (["--output", "."], "is a folder"),
         (["--output", "none/new.pth"], "cannot be written there"),
-        (["--model_path", "."], "--model_path .: no such file"),
+        (["--model_path", "."], "--model_path .: is a folder; calibrate the checkpoint, and then export the copy"),
         (["--model_path", "none.pth"], "--model_path none.pth: no such file"),
         (["--npr_scales", "0.1"], "--npr_scales 0.1: contradicts"),
         (["--classes", "dog"], "dog"),

@@ -79,6 +79,8 @@ def targets(opt: argparse.Namespace) -> dict[str, Path]:
         UserError: it would overwrite the checkpoint, or, without --overwrite, anything; or its folder cannot be written.
     """
     original: Path = opt.model_path
+    if original.is_dir():
+        raise UserError(f"--model_path {original}: is a folder; calibrate the checkpoint, and then export the copy")
     if not original.is_file():
         raise UserError(f"--model_path {original}: no such file")
     output: Path = opt.output or original.with_name(f"{original.stem}_calibrated.pth")
