@@ -13,13 +13,13 @@ from torch import Tensor
 
 from data.tiles import grid_of, tile_boxes
 from evaluation.names import escaped
-from inference.memory import memory_errors
+from inference.memory import NotEnoughMemory, memory_errors
 from inference.stream import Outcome
 from inference.video import VideoJudgement, write_video_report
 from networks.cam import class_activation_maps
 from networks.detector import Detector
 from networks.npr import residual_maps
-from util import UserError, writing
+from util import UserError, log, writing
 
 SHOWN = 512
 """Pixels of the side, about, of the part of a large picture that is shown: of more, no panel shows single pixels."""
@@ -106,7 +106,8 @@ def draw(explanation: Explanation, path: str | Path) -> Path:
 def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place: int) -> str | None:
     """Draw the panel of a judged picture, or write the report of a judged video, into `folder`; returns the path.
 
-    It is called after the file and its place among all, so that no two meet. None where there was no answer.
+    It is called after the file and its place among all, so that no two meet. None where there was no answer, and, saying so, where
+    memory did not suffice.
 
     Raises:
         UserError: matplotlib is missing. CannotWrite: the folder cannot be written. OutOfGpuMemory: see `inference.memory`.
@@ -126,7 +127,9 @@ def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place:
             sure = f"probability {one.probability:.3f}" if one.calibrated else f"score {one.score:.3f}"
             title = f"{escaped(outcome.path)}: {one.verdict}, {sure}"
             with memory_errors():
-                explanation = explain(detector, outcome.picture.image, title)
-            return str(draw(explanation, f"{target}.png"))
+                return str(draw(explain(detector, outcome.picture.image, title), f"{target}.png"))
+    except NotEnoughMemory as error:
+        log.warning("%s: no panel of it, %s", outcome.path, error)
+        return None
     except ImportError as error:
         raise UserError(f"--explain {folder}: {error}") from None

@@ -1,4 +1,4 @@
-"""What too little memory means where files are judged: on a GPU it ends the run."""
+"""What too little memory means where files are judged: on a GPU the end of the run, elsewhere the problem of a file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +12,16 @@ class OutOfGpuMemory(UserError):
     """A GPU's memory is too small; the message says which flags help."""
 
 
+class NotEnoughMemory(ValueError):
+    """A file needs more of the machine's memory than there is."""
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
     """A block in which memory may run out.
 
     Raises:
-        OutOfGpuMemory: it did.
+        OutOfGpuMemory, NotEnoughMemory: it did.
     """
     try:
         yield
@@ -25,3 +29,9 @@ def memory_errors() -> Iterator[None]:
         raise OutOfGpuMemory(
             "--gpu_ids: out of GPU memory; try --precision auto, another GPU, or -1 for the CPU"
         ) from error
+    except MemoryError:
+        raise NotEnoughMemory("not enough memory") from None
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # PyTorch has no type of its own for this
+            raise
+        raise NotEnoughMemory("not enough memory") from None

@@ -130,15 +130,16 @@ class _Ahead:
             taken = width * height * BYTES_PER_PIXEL
 
         try:
-            image, quality = read_with_quality(one.path, make_room)
-            return _Loaded(one.path, Picture(one.path, image, quality), self._detector.pixels(image), size=taken)
+            with memory_errors():
+                image, quality = read_with_quality(one.path, make_room)
+                return _Loaded(one.path, Picture(one.path, image, quality), self._detector.pixels(image), size=taken)
         except NotAnImage as error:
             if one.found:
                 return _Loaded(one.path, problem=str(error))
             return _Loaded(one.path, no_picture="" if one.is_video else str(error))
-        except (ValueError, MemoryError) as error:  # UnreadableImage is one
+        except ValueError as error:  # UnreadableImage and NotEnoughMemory are some
             self._room.give_back(taken)
-            return _Loaded(one.path, problem=str(error) or "not enough memory")
+            return _Loaded(one.path, problem=str(error))
 
     def groups(self) -> Iterator[deque[_Loaded]]:
         """Files in their order, as many as are ready, up to `TOGETHER` pixels or a video; only the first is waited for.
@@ -196,19 +197,35 @@ def judged(
                 if one.is_video:
                     yield _of_video(one, judge_video)
                 else:
-                    yield Outcome(one.path, None if one.problem else next(answers), one.problem, one.picture)
+                    answer = one.problem or next(answers)
+                    if isinstance(answer, str):
+                        yield Outcome(one.path, None, answer)
+                    else:
+                        yield Outcome(one.path, answer, picture=one.picture)
                 ahead.let_go(one)
     finally:
         ahead.close()
 
 
-def _judge(detector: Detector, group: Iterable[_Loaded]) -> list[Judgement]:
+def _judge(detector: Detector, group: Iterable[_Loaded]) -> list[Judgement | str]:
+    """Judgements of a group's pictures, or why there is none."""
     ready = [(one.picture, one.pixels) for one in group if one.picture is not None and one.pixels is not None]
     if not ready:
         return []
     pictures, pixels = zip(*ready, strict=True)
-    with memory_errors():
-        return judge(detector, pictures, pixels)
+    try:
+        with memory_errors():
+            return list(judge(detector, pictures, pixels))
+    except ValueError:  # the fault of one of them, or of all together
+        return [_judge_alone(detector, *one) for one in ready]
+
+
+def _judge_alone(detector: Detector, picture: Picture, pixels: Tensor) -> Judgement | str:
+    try:
+        with memory_errors():
+            return judge(detector, [picture], [pixels])[0]
+    except ValueError as error:
+        return str(error).removeprefix(f"{picture.name}: ")
 
 
 def _of_video(one: _Loaded, judge_video: Callable[[str], VideoJudgement]) -> Outcome:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import inference.stream as streaming
 from data.decode import UnreadableImage, read_image
@@ -25,7 +26,7 @@ from inference.stream import Outcome, judged
 from inference.video import VideoJudgement, judge_video
 from networks import ModelConfig, build_model, load_detector
 from networks.checkpoint_file import save_checkpoint
-from networks.detector import Detector
+from networks.detector import Detector, Said
 from tests.video_files import encode
 from util import UserError
 
@@ -238,6 +239,60 @@ def test_too_little_memory_of_a_gpu_ends_the_run(
         run(detector, iter([picture]))
     with pytest.raises(UserError, match="--gpu_ids: out of GPU memory"):
         write_explanation(detector, judged, tmp_path, 0)
+
+
+def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
+    detector: Detector,
+    mixed: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """PyTorch's own error, where pictures of 64x48 are judged, alone or with others; Python's, where one is decoded."""
+    as_before, decode = detector.said_of_pixels, streaming.read_with_quality
+
+    def small(pixels: list[Tensor]) -> Said:
+        if any(one.shape[1:] == (64, 48) for one in pixels):
+            torch.empty(10**16, dtype=torch.uint8)
+        return as_before(pixels)
+
+    def decoding(path: str, before: Callable) -> object:
+        if path == str(mixed[0]):
+            raise MemoryError
+        return decode(path, before)
+
+    expected = {outcome.path: outcome for outcome in run(detector, (Input(str(path)) for path in mixed))}
+    monkeypatch.setattr(detector, "said_of_pixels", small)
+    monkeypatch.setattr(streaming, "read_with_quality", decoding)
+    outcomes = run(detector, (Input(str(path)) for path in mixed))
+    assert [outcome.path for outcome in outcomes] == list(expected)
+    lacking = [outcome.path for outcome in outcomes if outcome.problem == "not enough memory"]
+    assert lacking == [str(path) for i, path in enumerate(mixed[:40]) if (i % 4 == 2 and i != 10) or i == 0]
+    for outcome in outcomes:
+        before = expected[outcome.path].judgement
+        if outcome.path not in lacking and before is not None:
+            assert outcome.judgement is not None and outcome.judgement.logit == pytest.approx(before.logit, abs=1e-4)
+
+    (video,) = run(detector, iter([Input("a.mp4", found=True)]), 2, lambda path: torch.empty(10**16))
+    assert (video.judgement, video.problem) == (None, "not enough memory")
+    assert write_explanation(detector, expected[str(mixed[2])], tmp_path, 0) is None
+    assert caplog.messages == [f"{mixed[2]}: no panel of it, not enough memory"]
+
+
+def test_an_answer_that_is_not_finite_is_the_problem_of_its_file(
+    detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_before = detector.said_of_pixels
+
+    def overflowing(pixels: list[Tensor]) -> Said:
+        said = as_before(pixels)
+        return said._replace(logits=np.where([one.shape[1:] == (24, 40) for one in pixels], np.nan, said.logits))
+
+    monkeypatch.setattr(detector, "said_of_pixels", overflowing)
+    outcomes = run(detector, (Input(str(path)) for path in mixed))
+    problems = [str(path) for i, path in enumerate(mixed[:40]) if i % 4 == 1 and i != 5]
+    assert [one.path for one in outcomes if one.problem == "the model's score is not finite"] == problems
+    assert sum(one.judgement is not None for one in outcomes) == 28 - len(problems)
 
 
 def test_what_goes_wrong_in_finding_files_ends_the_stream(detector: Detector, mixed: list[Path]) -> None:
