@@ -125,7 +125,7 @@ def check_flags(config: ModelConfig, flags: ModelFlags, path: Path) -> None:
     compared = ("model_type",) if config.model_type == SINGLE_SCALE else tuple(f.name for f in fields(config))
     for name in compared:
         flag = "npr_scales" if name == "scales" else name
-        given, stored = getattr(flags, flag, None), getattr(config, name)
+        given, stored = getattr(flags, flag), getattr(config, name)
         if given is not None and given != stored:
             shown = [",".join(map(str, v)) if isinstance(v, tuple) else v for v in (given, stored)]
             raise UserError(f"--{flag} {shown[0]}: contradicts {path}, which has {shown[1]}; leave the flag out")

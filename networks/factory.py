@@ -24,9 +24,6 @@ class ModelConfig:
     attention_reduction: int = 4
     attention_residual: bool = False
     backbone: str = LIGHT
-    attention_temperature: float = 1.0
-    branch_dropout: float = 0.0
-    feature_norm: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"scales": list(self.scales)}
@@ -80,9 +77,6 @@ def model_config(opt: ModelFlags) -> ModelConfig:
         attention_reduction=opt.attention_reduction or 4,
         attention_residual=bool(opt.attention_residual),
         backbone=opt.backbone or LIGHT,
-        attention_temperature=getattr(opt, "attention_temperature", 1.0),
-        branch_dropout=getattr(opt, "branch_dropout", 0.0),
-        feature_norm=getattr(opt, "feature_norm", False),
     )
 
 
@@ -99,9 +93,6 @@ def build_model(config: ModelConfig) -> nn.Module:
         reduction=config.attention_reduction,
         residual=config.attention_residual,
         backbone=config.backbone,
-        temperature=config.attention_temperature,
-        branch_dropout=config.branch_dropout,
-        feature_norm=config.feature_norm,
     )
 
 

@@ -26,29 +26,14 @@ class AttentionFusionModule(nn.Module):
         reduction: the hidden layer has D // reduction units; a smaller reduction means more capacity.
         residual: add the plain mean of the branches, fused = mean_s f_s + sum_s a_s f_s, so that every branch keeps a
             gradient when its attention is near zero. (A residual of (1 - sum_s a_s) f would be zero: the weights sum to 1.)
-        temperature: T > 0, a = softmax(MLP / T): below 1 sharper, infinite = always 1/S, the control of attention.
-        branch_dropout: probability in [0, 1) with which training leaves out each branch of an image (one always stays); the
-            attention of the others is renormalised.
-        feature_norm: normalise each branch's features over the batch (BatchNorm without weights of its own) before both steps.
     """
 
-    def __init__(
-        self,
-        feature_dim: int = 128,
-        num_scales: int = 3,
-        reduction: int = 4,
-        residual: bool = False,
-        temperature: float = 1.0,
-        branch_dropout: float = 0.0,
-        feature_norm: bool = False,
-    ) -> None:
+    def __init__(self, feature_dim: int = 128, num_scales: int = 3, reduction: int = 4, residual: bool = False) -> None:
         super().__init__()
         hidden = feature_dim // reduction
         if hidden < 1:
             raise ValueError(f"reduction {reduction} leaves no hidden unit of feature_dim {feature_dim}")
-        self.residual, self.temperature, self.branch_dropout = residual, temperature, branch_dropout
-        norms = [nn.BatchNorm1d(feature_dim, affine=False) for _ in range(num_scales)] if feature_norm else []
-        self.norms = nn.ModuleList(norms)
+        self.residual = residual
         self.attention_net = nn.Sequential(
             nn.Linear(num_scales * feature_dim, hidden),
             nn.ReLU(inplace=True),
@@ -59,28 +44,13 @@ class AttentionFusionModule(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """S tensors [B, D] -> (fused [B, D], attention_weights [B, S], rows that sum to 1)."""
-        stacked = self.normalised(features)
+        stacked = torch.stack(list(features), dim=1).float()  # [B, S, D]
         with torch.autocast(stacked.device.type, enabled=False):  # in bf16 the weights would not sum to 1
-            preferences = self.attention_net[:-1](stacked.flatten(1)) / self.temperature  # [B, S]
-            if self.training and self.branch_dropout:
-                preferences = preferences.masked_fill(self._left_out(preferences), -torch.inf)
-            attention_weights = preferences.softmax(dim=1)
+            attention_weights = self.attention_net(stacked.flatten(1))
         fused = (attention_weights.unsqueeze(2) * stacked).sum(dim=1)
         if self.residual:
             fused = fused + stacked.mean(dim=1)
         return fused, attention_weights
-
-    def normalised(self, features: Sequence[Tensor]) -> Tensor:
-        """S tensors [B, D] -> [B, S, D] in full precision, with feature_norm normalised."""
-        full = [feature.float() for feature in features]
-        if self.norms:
-            full = [norm(feature) for norm, feature in zip(self.norms, full, strict=True)]
-        return torch.stack(full, dim=1)
-
-    def _left_out(self, preferences: Tensor) -> Tensor:
-        """Which branches training leaves out, [B, S]; of each image the one with the highest draw stays."""
-        draw = torch.rand_like(preferences)
-        return (draw < self.branch_dropout) & (draw < draw.amax(dim=1, keepdim=True))
 
 
 class AttentionMultiScaleNPR(nn.Module):
@@ -91,7 +61,7 @@ class AttentionMultiScaleNPR(nn.Module):
         scales: S numbers in (0, 1); they may repeat (three times 0.5 is the equal-capacity control of three scales).
         feature_dim: D, features per branch.
         reduction: see `AttentionFusionModule`.
-        residual, temperature, branch_dropout, feature_norm: see `AttentionFusionModule`.
+        residual: see `AttentionFusionModule`.
         backbone: 'light', the name of a torchvision or timm classifier, or a callable feature_dim -> module with
             feature_dim outputs; it is called once per scale.
     """
@@ -104,9 +74,6 @@ class AttentionMultiScaleNPR(nn.Module):
         reduction: int = 4,
         residual: bool = False,
         backbone: str | BackboneFactory = LIGHT,
-        temperature: float = 1.0,
-        branch_dropout: float = 0.0,
-        feature_norm: bool = False,
     ) -> None:
         super().__init__()
         if not scales:
@@ -115,9 +82,7 @@ class AttentionMultiScaleNPR(nn.Module):
         self.npr_extractors = nn.ModuleList(NPRExtractor(scale) for scale in self.scales)
         build_branch = branch_factory(backbone)
         self.feature_branches = nn.ModuleList(build_branch(feature_dim) for _ in self.scales)
-        self.attention_fusion = AttentionFusionModule(
-            feature_dim, len(self.scales), reduction, residual, temperature, branch_dropout, feature_norm
-        )
+        self.attention_fusion = AttentionFusionModule(feature_dim, len(self.scales), reduction, residual)
         self.classifier = nn.Linear(feature_dim, num_classes)
 
     @overload
@@ -145,7 +110,7 @@ class AttentionMultiScaleNPR(nn.Module):
         logits = self.classifier(fused)
         if return_branches:
             with torch.autocast(images.device.type, enabled=False):
-                each = linear(self.attention_fusion.normalised(features), self.classifier.weight.float())  # [B, S, 1]
+                each = linear(torch.stack(features, dim=1).float(), self.classifier.weight.float())  # [B, S, 1]
             return logits, attention_weights, each.squeeze(2)
         return (logits, attention_weights) if return_attention else logits
 

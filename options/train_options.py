@@ -47,13 +47,6 @@ class TrainOptions(BaseOptions):
         4, "attention's hidden width is feature_dim / this; smaller = more capacity", parse=whole(1)
     )
     attention_residual: bool = flag(False, "add the branches' plain mean to their attention-weighted sum")
-    attention_temperature: float = flag(
-        1.0, "attention = softmax(. / this): below 1 sharper, 1e9 = always uniform", parse=number(above=0)
-    )
-    branch_dropout: float = flag(
-        0.0, "probability with which training leaves out each scale of an image", parse=number(minimum=0, maximum=0.9)
-    )
-    feature_norm: bool = flag(False, "normalise each branch's features over the batch before they are fused")
     backbone: str = flag("light", "branch network: light, or a torchvision or timm classifier by name")
     init_type: str | None = flag(None, "redraw all weights this way; left out: each layer's own", choices=INIT_TYPES)
     init_gain: float | None = flag(None, "gain of --init_type (0.02 when left out)", parse=number(above=0))
@@ -64,7 +57,8 @@ class TrainOptions(BaseOptions):
     attention_diversity_weight: float = flag(
         0.0,
         "w of loss + w * (mean entropy per image - entropy of the batch mean); w > 0 rewards attention "
-        "that is decided per image and uses all scales; of several processes, each takes the mean of its part of the batch",
+        "that is decided per image and uses all scales (docs/research-log.md: it does, and AUC did not rise); "
+        "of several processes, each takes the mean of its part of the batch",
         parse=number(minimum=0),
     )
     # optimisation

@@ -112,6 +112,22 @@ def test_multiscale_equals_its_restatement(residual: bool) -> None:
     assert torch.allclose(sums + w["classifier.bias"], logits[:, 0], atol=1e-5)
 
 
+def test_a_gain_per_scale_would_change_nothing_in_training() -> None:
+    """The first BatchNorm divides by whatever the residual is multiplied by, but for its epsilon; gradients stay the same, too."""
+    torch.manual_seed(0)
+    branch = AttentionMultiScaleNPR().feature_branches[0].double()
+    branch.bn1.eps = 1e-12
+    residual = nearest_residual(torch.randn(4, 3, 64, 64).double(), 0.25)
+    found = []
+    for gain in (2 / 3, 2.0):
+        branch.zero_grad()
+        features = branch(residual * gain)
+        features.square().mean().backward()
+        found.append((features.detach(), branch.conv1.weight.grad.clone()))
+    assert torch.allclose(found[1][0], found[0][0], rtol=1e-9)
+    assert torch.allclose(found[1][1], found[0][1], rtol=1e-6)
+
+
 def test_branch_logits_are_those_of_one_class_and_in_full_precision() -> None:
     with pytest.raises(ValueError, match="one class, this model has 2"):
         AttentionMultiScaleNPR(num_classes=2)(torch.zeros(1, 3, 16, 16), return_branches=True)
