@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from data.decode import UnreadableImage, open_image
 from data.image_sets import SUFFIXES
 from data.video import EXTENSIONS
 from util import UserError
@@ -120,6 +121,19 @@ class Inputs:
                 else:
                     self.passed_over += 1
         return sorted(found)
+
+
+def is_media(path: str) -> bool:
+    """Whether a file, or that behind a link, is there and has a picture's or a video's ending, or begins like a picture."""
+    if not os.path.isfile(path):
+        return False
+    if os.path.realpath(path).lower().endswith((*PICTURES, *EXTENSIONS)):
+        return True
+    try:
+        with open_image(path):
+            return True
+    except UnreadableImage:
+        return False
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from data.inputs import Inputs
+from data.inputs import Inputs, is_media
 from evaluation.names import escaped
 from inference.stream import Outcome
 from inference.video import VideoJudgement
@@ -156,7 +156,8 @@ def destination(path: str | None) -> Iterator[TextIO]:
     it is the file behind it. What is no regular file, such as a pipe or a terminal, is written at once and stays what it is.
 
     Raises:
-        CannotWrite: it cannot be written, also in the block. BrokenPipeError: nobody reads standard output, or the pipe, any more.
+        UserError: it is a folder, a picture or a video. CannotWrite: it cannot be written, also in the block.
+        BrokenPipeError: nobody reads standard output, or the pipe, any more.
     """
     if path is None:
         with _writing("standard output"):
@@ -167,6 +168,8 @@ def destination(path: str | None) -> Iterator[TextIO]:
         mode = _mode(path)
         if stat.S_ISDIR(mode):
             raise UserError(f"--output {path}: a folder; give the name of a file")
+        if is_media(path):
+            raise UserError(f"--output {path}: a picture or a video, not to be replaced by answers; give another file")
         with _whole(os.path.realpath(path)) if stat.S_ISREG(mode) else _opened(path) as file:
             yield file
 

@@ -1,6 +1,7 @@
 """Options of predict.py."""
 
 import dataclasses
+import os
 from typing import ClassVar
 
 from options.base_options import NO_CHECKPOINT, RunOptions
@@ -70,6 +71,6 @@ exit status:
         for path in self.paths:
             if path.endswith((".pth", ".pt", ".safetensors")):
                 return f"argument PATH {path}: a checkpoint; give one by --model_path, with a glob pattern in quotes"
-        if self.output is not None and self.output in self.paths:
+        if self.output is not None and os.path.realpath(self.output) in map(os.path.realpath, self.paths):
             return f"argument --output {self.output}: is also to be scored; give another file"
         return None

@@ -203,6 +203,7 @@ def test_paths_stand_anywhere(argv: str, paths: tuple[str, ...]) -> None:
         (f"{PREDICT} - -", ["PATH -", "twice"]),
         (f"{PREDICT} a --null", ["--null", "PATH -"]),
         (f"{PREDICT} a --output a", ["--output a", "another file"]),
+        (f"{PREDICT} b ./x/../a --output a", ["--output a", "another file"]),
         (f"{PREDICT} a --fps 0", ["--fps", "> 0"]),
         (f"{PREDICT} a --num_threads 0", ["--num_threads", "from 1 up"]),
     ),

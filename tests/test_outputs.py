@@ -142,6 +142,20 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         JsonLines(file).write({"much": "x" * 100_000})
 
 
+@pytest.mark.parametrize("name", ("a.PNG", "a.mp4", "without ending", "link.csv"))
+def test_pictures_and_videos_are_not_replaced(tmp_path: Path, name: str) -> None:
+    path, photo = tmp_path / name, tmp_path / "photo.jpeg"
+    Image.new("RGB", (8, 8)).save(path if name == "without ending" else photo, format="PNG")
+    if name == "link.csv":
+        path.symlink_to(photo)
+    elif not path.exists():
+        path.write_bytes(b"video")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=f"--output {path}: a picture or a video"), destination(str(path)):
+        pytest.fail("the block is not entered")
+    assert path.read_bytes() == before and not list(tmp_path.glob(f"*{PARTIAL}"))
+
+
 def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None:
     real, link, dangling = tmp_path / "far" / "a.csv", tmp_path / "a.csv", tmp_path / "b.csv"
     real.parent.mkdir()
