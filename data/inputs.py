@@ -48,7 +48,7 @@ class Inputs:
         words: see above. read: gives the next bytes of the list, b"" at its end. separator: what ends a path in it.
 
     Attributes:
-        passed_over: files in folders that are taken for neither pictures nor videos, so far.
+        passed_over: files in folders that are taken for neither pictures nor videos, so far; hidden ones do not count.
 
     Raises:
         UserError: while iterating: the list cannot be read, or holds a path longer than `LONGEST`.
@@ -112,11 +112,11 @@ class Inputs:
         found = []
         with os.scandir(folder) as entries:
             for entry in entries:
-                hidden = entry.name.startswith(".")
+                if entry.name.startswith("."):
+                    continue
                 if _is_folder(entry):
-                    if not hidden:
-                        found.append(entry.path + "/")
-                elif entry.name.lower().endswith((*PICTURES, *EXTENSIONS)) and not hidden:
+                    found.append(entry.path + "/")
+                elif entry.name.lower().endswith((*PICTURES, *EXTENSIONS)):
                     found.append(entry.path)
                 else:
                     self.passed_over += 1
