@@ -440,13 +440,22 @@ def test_pictures_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "says"), [("train", "like training images"), ("test", "like test images"), ("v", "")]
+    ("folder", "says"),
+    [
+        ("train", "like training images"),
+        ("train/car", "like training images"),
+        ("test/car", "like test images"),
+        ("v", ""),
+        ("train/photos/val", ""),
+        ("test/photos/val", ""),
+    ],
 )
 def test_images_of_other_splits_are_doubted(
     folder: str, says: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(checkpoint, make_set(tmp_path / folder, 6, seed=1))
-    assert (says or "like t") in capsys.readouterr().out if says else "looks like" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"looks {says}" in said if says else "looks like" not in said
 
 
 def test_images_trained_on_are_known_by_the_checkpoint(

@@ -130,11 +130,12 @@ def require_both(labels: Sequence[int], root: Path) -> None:
 def doubtful_data(root: Path, loaded: LoadedModel) -> Iterator[str]:
     """Signs that the images are others than validation images."""
     place = Path(os.path.abspath(root))
+    last = place.parts[-2:]  # DIR/train or DIR/train/SET; further up it is no word about the pictures, as in /home/test
     training = loaded.meta.get("options") or {}
     trained_on = Path(os.path.abspath(str(training.get("dataroot") or "."))) / str(training.get("train_split", "train"))
-    if "train" in place.parts or place.is_relative_to(trained_on):
+    if "train" in last or place.is_relative_to(trained_on):
         yield f"--dataroot {root}: looks like training images, on which a model is surer than on others; give validation images"
-    elif "test" in place.parts:
+    elif "test" in last:
         yield f"--dataroot {root}: looks like test images; figures of them no longer count as a test of the calibrated copy"
 
 
