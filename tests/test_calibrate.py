@@ -219,6 +219,21 @@ def test_ece_of_chance_is_that_of_probabilities_that_are_right() -> None:
     assert worst == pytest.approx(np.quantile(errors, 0.95), rel=0.08)
 
 
+@pytest.mark.parametrize(("n_real", "n_fake", "prior"), [(300, 60, 0.1), (60, 300, 0.1), (80, 240, 0.6)])
+def test_ece_of_chance_is_that_of_a_lopsided_sample(n_real: int, n_fake: int, prior: float) -> None:
+    """Scores drawn anew of two Gaussians whose probabilities are known, in numbers that are not those of the population."""
+    rng = np.random.default_rng(3)
+    mix, labels = Mix(n_real, n_fake, prior), np.repeat([0, 1], [n_real, n_fake])
+    errors, chances = [], []
+    for _ in range(150):
+        p = expit(2 * rng.normal(2 * labels - 1.0, 1.0) + logit(prior))  # 2x is the log-likelihood ratio
+        errors.append(reliability(labels, p, mix).ece)
+        chances.append(chance_ece(p, mix, draws=20))
+    mean, worst = np.mean(chances, axis=0)
+    assert mean == pytest.approx(np.mean(errors), rel=0.1)
+    assert worst == pytest.approx(np.quantile(errors, 0.95), rel=0.15)
+
+
 def test_an_image_has_no_part_in_its_own_probability() -> None:
     labels, logits = truth(60, 1.5)
     settings = fit_calibration(labels, logits, 0.1)
