@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.inputs import LONGEST, Input, Inputs, matches
+from data.inputs import LONGEST, PICTURES, Input, Inputs, matches
+from data.video import EXTENSIONS
+from tests.conftest import REPOSITORY
 from util import UserError
 
 
@@ -57,6 +60,11 @@ def test_a_folder_gives_what_is_below_it_sorted(tree: Path) -> None:
     assert inputs.passed_over == 1  # notes.txt; nothing hidden
     assert [one.is_video for one in found] == [False, True, False, False, False, False]
     assert not any(one.problem for one in found)
+
+
+def test_the_guide_names_every_ending() -> None:
+    line = next(line for line in (REPOSITORY / "docs/predict.md").read_text().splitlines() if "| a folder |" in line)
+    assert set(re.findall(r"\.\w+", line)) == {*PICTURES, *EXTENSIONS}
 
 
 def test_words_are_taken_in_their_order_and_named_files_whatever_they_are(tree: Path) -> None:

@@ -164,30 +164,34 @@ def test_a_list_on_standard_input_with_any_bytes(checkpoint: Path, folder: Path)
     assert b"\x1b" not in err and b"\xff" not in err
 
 
-def test_a_stop_leaves_what_was_judged(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status"), ((signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow))
+)
+def test_a_stop_leaves_what_was_judged(
+    checkpoint: Path, folder: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     """The list never ends: the first answer is there at once, the signal ends the run."""
     out = tmp_path / "out.jsonl"
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        running = script("--model_path", checkpoint, "-", "--format", "jsonl", "--output", out, stdin=subprocess.PIPE)
-        assert running.stdin is not None
-        running.stdin.write(os.fsencode(folder / "a.png") + b"\n")
-        running.stdin.flush()
-        partial, deadline = Path(f"{out}.partial"), time.monotonic() + 120
-        partial.unlink(missing_ok=True)
-        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        running.send_signal(number)
-        try:
-            assert running.wait(60) == status
-        finally:
-            running.kill()
-        assert running.stderr is not None
-        err = running.stderr.read().decode()
-        assert "stopped after 1 scored" in err and "out.jsonl.partial: holds what had been judged" in err
-        assert json.loads(partial.read_text())["path"] == str(folder / "a.png") and not out.exists()
-        assert "Traceback" not in err and "Fatal" not in err
+    running = script("--model_path", checkpoint, "-", "--format", "jsonl", "--output", out, stdin=subprocess.PIPE)
+    assert running.stdin is not None
+    running.stdin.write(os.fsencode(folder / "a.png") + b"\n")
+    running.stdin.flush()
+    partial, deadline = Path(f"{out}.partial"), time.monotonic() + 120
+    while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(number)
+    try:
+        assert running.wait(60) == status
+    finally:
+        running.kill()
+    assert running.stderr is not None
+    err = running.stderr.read().decode()
+    assert "stopped after 1 scored" in err and "out.jsonl.partial: holds what had been judged" in err
+    assert json.loads(partial.read_text())["path"] == str(folder / "a.png") and not out.exists()
+    assert "Traceback" not in err and "Fatal" not in err
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough(checkpoint: Path, folder: Path) -> None:
     running = script("--model_path", checkpoint, *[folder / "a.png"] * 300, "--format", "csv")
     assert running.stdout is not None and running.stderr is not None
@@ -197,6 +201,7 @@ def test_a_reader_that_has_seen_enough(checkpoint: Path, folder: Path) -> None:
     assert not [line for line in running.stderr.read().decode().splitlines() if "calibrated" not in line]
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_standard_output(checkpoint: Path, folder: Path) -> None:
     with open("/dev/full", "w") as full:
         command = [
