@@ -117,7 +117,8 @@ def test_residual_by_indices_is_the_residual(scale: float, height: int, width: i
     assert torch.equal(IndexedNPR(scale)(images), npr_residual(images, scale))
 
 
-def test_the_graph_computes_these_indices_for_all_sizes() -> None:
+@pytest.mark.parametrize("largest", [256, pytest.param(4096, marks=pytest.mark.slow)])
+def test_the_graph_computes_these_indices_for_all_sizes(largest: int) -> None:
     """ONNX in onnxruntime, not PyTorch: constants in single precision, or left out for being nearly 1, would show here."""
 
     class Indices(nn.Module):
@@ -134,7 +135,7 @@ def test_the_graph_computes_these_indices_for_all_sizes() -> None:
     )  # fmt: skip
     assert program is not None
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
-    for size in range(1, 4097):
+    for size in range(1, largest + 1):
         found = session.run(None, {"rows": np.zeros(size, np.float32)})
         for scale, kept in zip(ODD_SCALES, found, strict=True):
             if reduced_size(size, scale):
@@ -410,6 +411,7 @@ def test_a_graph_that_differs_is_not_written(
     assert largest_difference(graph, load_model(checkpoint), (48, 56), seed=3) <= 1e-4
     assert largest_difference(graph, load_model(other), (48, 56)) > 1e-3
     monkeypatch.setattr(export, "export_onnx", lambda *_: graph)
+    monkeypatch.setattr("tools._onnx.LARGEST_SIDE", 64)
     with pytest.raises(UserError, match="outputs differ by .* try a fixed size"):
         export.main(["--model_path", str(other), "--output", str(tmp_path / "out")])
     assert [path.name for path in tmp_path.iterdir()] == ["other.pth"]

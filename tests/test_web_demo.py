@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 import tools.web.answers as answers
+import tools.web.examples as examples
 from networks.detector import Detector, load_detector
 from tests.test_offline import from_elsewhere
 from tests.web_files import calibration, draw, film, save_model
@@ -284,11 +285,12 @@ def test_models_are_loaded_when_wanted_and_kept(checkpoint: Path, detector: Dete
         Models([other, other], load)
 
 
-def test_examples_are_drawn(tmp_path: Path) -> None:
+def test_examples_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "SIDE", 64)
     found = draw_examples(tmp_path)
     assert [example.caption for example in found] == ["real"] * 3 + ["generated"] * 3
     pictures = [np.asarray(Image.open(example.path).convert("RGB")) for example in found]
-    assert all(picture.shape == (256, 256, 3) for picture in pictures)
+    assert all(picture.shape == (64, 64, 3) for picture in pictures)
     assert len({picture.tobytes() for picture in pictures}) == 6
 
 

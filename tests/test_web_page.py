@@ -21,8 +21,6 @@ from networks.detector import load_detector
 from tests.conftest import REPOSITORY
 from tests.web_files import calibration, draw, film, save_model
 
-pytestmark = pytest.mark.slow
-
 LOOPBACK_ONLY = '''
 """Imported by Python as it starts: every attempt to reach another machine is noted, and fails."""
 import os, socket, sys
@@ -45,6 +43,9 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 '''
 MAX_MB = 0.5
+PHONE = (360, 740)
+WIDTH = "document.scrollingElement.scrollWidth"
+"""Of all there is to see: more than the window has is scrolled sideways."""
 
 
 def blocked(folder: Path) -> dict[str, str]:
@@ -159,6 +160,7 @@ def visit(chromium: Any, served: Served) -> Iterator[Visit]:
     visit.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("address", "reached"), [("192.0.2.1", False), ("127.0.0.1", True)])
 def test_the_block_works(address: str, reached: bool, tmp_path: Path) -> None:
     code = f"import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('{address}', 9))"
@@ -167,22 +169,29 @@ def test_the_block_works(address: str, reached: bool, tmp_path: Path) -> None:
     assert (tmp_path / "attempts").exists() != reached
 
 
-def test_upload_and_read_the_verdict(visit: Visit, served: Served, checkpoint: Path, tmp_path: Path) -> None:
-    path = draw(tmp_path / "photo.png")
+def test_upload_and_read_the_verdict_on_a_phone(
+    chromium: Any, served: Served, checkpoint: Path, tmp_path: Path
+) -> None:
+    """The one test of the page that is always run."""
+    visit = Visit(chromium, served.url, *PHONE)
+    path = draw(tmp_path / f"{'a_long_name_' * 8}.png")
     visit.upload(path)
     score = float(load_detector(checkpoint, "cpu").score(path)[0])
     verdict = "Generated" if score > 0.5 else "Real"
     text = visit.read()
-    assert verdict in text and f"Score {score:.2f}" in text and "photo.png, 56 x 40 pixels" in text
+    assert verdict in text and f"Score {score:.2f}" in text and f"{path.name}, 56 x 40 pixels" in text
     loaded = "[...document.querySelectorAll('#said img')].map(image => image.complete && image.naturalWidth > 0)"
     assert visit.page.evaluate(loaded) == [True, True]
     assert "my_photos (car, cat), 7 epochs" in visit.page.inner_text("#what")
     assert visit.page.locator("footer").count() == 0
+    assert visit.page.evaluate(WIDTH) <= visit.page.evaluate("innerWidth") == PHONE[0]
     visit.clear()
     visit.page.wait_for_function("document.querySelector('#said').innerText.trim() === ''")
-    assert not served.attempts.exists()
+    assert not visit.foreign and not served.attempts.exists()
+    visit.close()
 
 
+@pytest.mark.slow
 def test_a_bad_file_gets_a_message_and_the_page_goes_on(visit: Visit, tmp_path: Path) -> None:
     bad = tmp_path / "letter.png"
     bad.write_text("Dear reader")
@@ -193,6 +202,7 @@ def test_a_bad_file_gets_a_message_and_the_page_goes_on(visit: Visit, tmp_path: 
     assert "photo.png" in visit.read(".headline")
 
 
+@pytest.mark.slow
 def test_too_large_an_upload_is_refused(visit: Visit, served: Served, tmp_path: Path) -> None:
     large = draw(tmp_path / "large.png", 600, 600)
     assert large.stat().st_size > MAX_MB * 2**20
@@ -228,6 +238,7 @@ def ask(served: Served, path: str) -> dict[str, Any]:
         return next(json.loads(line[5:]) for line in events if b"process_completed" in line)
 
 
+@pytest.mark.slow
 def test_no_other_files_and_no_addresses(served: Served, tmp_path: Path) -> None:
     for path in (str(draw(tmp_path / "mine.png")), "http://192.0.2.1/x.png", "http://127.0.0.1/x.png"):
         said = ask(served, path)
@@ -238,6 +249,7 @@ def test_no_other_files_and_no_addresses(served: Served, tmp_path: Path) -> None
     assert not served.attempts.exists()
 
 
+@pytest.mark.slow
 def test_a_video_in_the_page(visit: Visit, tmp_path: Path) -> None:
     visit.upload(film(tmp_path / "film.mp4"))
     assert "median of 6 frames" in visit.read()
@@ -246,6 +258,7 @@ def test_a_video_in_the_page(visit: Visit, tmp_path: Path) -> None:
     assert "long.mp4 lasts 12 s; a video may last up to 10 s here" in visit.read(".problem")
 
 
+@pytest.mark.slow
 def test_examples_and_another_detector(visit: Visit) -> None:
     visit.page.click("#examples button >> nth=1")
     assert "example 1.png" in visit.read() and "uncalibrated" in visit.read()
@@ -256,22 +269,23 @@ def test_examples_and_another_detector(visit: Visit) -> None:
     assert "on 30 real and 31 generated pictures" in visit.page.inner_text("#what")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_screen_is_enough(chromium: Any, served: Served, tmp_path: Path, scheme: str) -> None:
-    visit = Visit(chromium, served.url, 360, 740, scheme)
+    visit = Visit(chromium, served.url, *PHONE, scheme)
     visit.upload(draw(tmp_path / f"{'a_long_name_' * 8}.png", 64, 64))
     visit.read()
     visit.page.wait_for_timeout(500)
-    width = visit.page.evaluate("document.scrollingElement.scrollWidth")
-    assert width <= visit.page.evaluate("innerWidth") == 360
+    assert visit.page.evaluate(WIDTH) <= visit.page.evaluate("innerWidth") == PHONE[0]
     box = visit.page.locator(".headline").bounding_box()
-    assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= 740
+    assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= PHONE[1]
     assert not visit.foreign
     dark = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 200) == (scheme == "dark")
     visit.close()
 
 
+@pytest.mark.slow
 def test_two_uploads_at_once_get_their_own_answers(chromium: Any, served: Served, tmp_path: Path) -> None:
     visits = [Visit(chromium, served.url) for _ in range(2)]
     for number, visit in enumerate(visits):
@@ -281,6 +295,7 @@ def test_two_uploads_at_once_get_their_own_answers(chromium: Any, served: Served
         visit.close()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_and_leaves_no_upload(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "examples").mkdir()
     draw(tmp_path / "examples" / "one.png")
