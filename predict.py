@@ -52,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     detector = chosen_detector(opt)
     if detector.calibration is None:
         log.info("the score is no probability: this checkpoint is not calibrated (python -m tools.calibrate does that)")
+    else:
+        log.info("probability: %s (chosen on validation images for %.0f %% wrong verdicts)",
+                 detector.calibration.rule, 100 * detector.calibration.target_error)  # fmt: skip
     inputs = Inputs(opt.paths, partial(os.read, 0, 1 << 16), b"\0" if opt.null else b"\n")
     summary = Summary()
     with summarised(summary, inputs), destination(opt.output) as file:

@@ -55,6 +55,13 @@ class Calibration:
             return GENERATED
         return REAL if probability <= self.lower else UNSURE
 
+    @property
+    def rule(self) -> str:
+        """When `verdict` says what, in words."""
+        said = [f'"{GENERATED}" from {self.upper:.3f} on' if self.upper <= 1 else f'never "{GENERATED}"']
+        said.append(f'"{REAL}" up to {self.lower:.3f}' if self.lower >= 0 else f'never "{REAL}"')
+        return f'{", ".join(said)}, "{UNSURE}" between' if self.lower < self.upper else ", ".join(said)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,9 @@ def test_calibration_is_read_and_used(checkpoint: Path, tmp_path: Path) -> None:
     detector = load_detector(tmp_path / "c.pth", "cpu")
     logit = plain_logit(checkpoint, picture())
     assert detector.probability(picture())[0] == pytest.approx(1 / (1 + np.exp(-logit / 2)), abs=1e-6)
+    assert CALIBRATION.rule == '"generated" from 0.900 on, "real" up to 0.200, "unsure" between'
+    assert replace(CALIBRATION, upper=1.1, lower=-0.1).rule == 'never "generated", never "real", "unsure" between'
+    assert replace(CALIBRATION, upper=0.5, lower=0.5).rule == '"generated" from 0.500 on, "real" up to 0.500'
     assert [CALIBRATION.verdict(p) for p in (0.2, 0.21, 0.89, 0.9)] == ["real", "unsure", "unsure", "generated"]
 
 
