@@ -130,7 +130,7 @@ def require_both(labels: Sequence[int], root: Path) -> None:
 def doubtful_data(root: Path, loaded: LoadedModel) -> Iterator[str]:
     """Signs that the images are others than validation images."""
     place = Path(os.path.abspath(root))
-    last = place.parts[-2:]  # DIR/train or DIR/train/SET; further up it is no word about the pictures, as in /home/test
+    last = place.parts[-2:]  # DIR/train or DIR/train/SET; further up it is no word about the pictures, as in /mnt/test
     training = loaded.meta.get("options") or {}
     trained_on = Path(os.path.abspath(str(training.get("dataroot") or "."))) / str(training.get("train_split", "train"))
     if "train" in last or place.is_relative_to(trained_on):
