@@ -178,7 +178,12 @@ def cases() -> Iterator[tuple[str, bytes, np.ndarray, float]]:
     )
     smooth = np.full((24, 40, 3), (120, 90, 170), dtype=np.uint8)
     yield "JPEG", encoded(Image.fromarray(smooth), "JPEG", quality=100), smooth, 2
-    yield "YCbCr TIFF", encoded(Image.fromarray(smooth, "YCbCr"), "TIFF", compression="jpeg", quality=100), from_ycbcr(smooth), 3
+    yield (
+        "YCbCr TIFF",
+        encoded(Image.fromarray(smooth, "YCbCr"), "TIFF", compression="jpeg", quality=100),
+        from_ycbcr(smooth),
+        3,
+    )
     lab = np.full((24, 40, 3), (150, 20, 236), dtype=np.uint8)
     yield "LAB TIFF", encoded(Image.fromarray(lab, "LAB"), "TIFF"), from_lab(lab), 3
     turned = {"exif": Image.Exif()}
