@@ -385,6 +385,7 @@ def test_figures_are_those_of_the_pictures(checkpoint: Path, val: Path) -> None:
         assert share["count"] <= 0.05 * share["total"]
 
 
+@pytest.mark.slow
 def test_twice_the_same_bytes(checkpoint: Path, val: Path) -> None:
     run(checkpoint, val)
     files = [path for path in checkpoint.parent.iterdir() if path != checkpoint]
@@ -481,7 +482,7 @@ def test_images_trained_on_are_known_by_the_checkpoint(
     assert "looks like training images" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("form", ["bare", "model", "module"])
+@pytest.mark.parametrize("form", [pytest.param("bare", marks=pytest.mark.slow), "model", "module"])
 def test_weights_in_earlier_forms_become_a_checkpoint(
     form: str, weights: dict[str, torch.Tensor], val: Path, tmp_path: Path
 ) -> None:
