@@ -180,7 +180,7 @@ def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
     if not gpu_ids:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        log.warning("PyTorch sees no CUDA device (GPU %d is --gpu_ids' choice): computing on the CPU", gpu_ids[0])
+        log.warning("PyTorch sees no CUDA device (GPU %d is --gpu_ids' choice): going on on the CPU", gpu_ids[0])
         return torch.device("cpu")
     if gpu_ids[0] >= torch.cuda.device_count():
         raise UserError(f"--gpu_ids {gpu_ids[0]}: only {torch.cuda.device_count()} CUDA device(s) are visible, from 0")
