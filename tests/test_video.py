@@ -123,6 +123,14 @@ def test_time_starts_with_the_first_frame(tmp_path: Path) -> None:
     assert frames[0].pts == 7000 and video.info.duration == 1.0 and video.problem() is None
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no such priorities")
+@pytest.mark.parametrize("codec", ("libsvtav1", "libx264"))
+def test_making_and_reading_videos_leaves_the_priority_of_the_process(tmp_path: Path, codec: str) -> None:
+    before = os.sched_getscheduler(0)
+    assert list(Video(encode(tmp_path / "a.mp4", codec, "yuv420p")).frames())
+    assert os.sched_getscheduler(0) == before
+
+
 @pytest.mark.parametrize(("name", "codec", "pix_fmt", "options"), CODECS, ids=[case[0] for case in CODECS])
 def test_jumps_give_what_decoding_everything_gives(
     tmp_path: Path, name: str, codec: str, pix_fmt: str, options: dict[str, str]

@@ -1,6 +1,8 @@
 """Small videos that the tests encode."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,19 @@ def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
     moved = np.roll(noise, 2 * index, axis=1)
     moved[:8, :8] = 5 * index % 256
     return moved
+
+
+@contextmanager
+def as_scheduled() -> Iterator[None]:
+    """Put the thread's priority back: of root, SVT-AV1's encoder makes it real-time, and all processes that it starts later."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def encode(
@@ -35,7 +50,8 @@ def encode(
     """Write `picture(0)` and so on to a path or an open file; pts: in ticks of `time_base`, else by the rate."""
     import av
 
-    with av.open(str(target) if isinstance(target, Path) else target, "w", format=format) as container:
+    place = str(target) if isinstance(target, Path) else target
+    with as_scheduled(), av.open(place, "w", format=format) as container:
         stream: Any = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = *size, pix_fmt, gop
         if rotate is not None:
