@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from networks import ModelConfig, build_model
+from networks.checkpoint_file import save_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -49,6 +53,15 @@ def make_dataroot(root: Path, classes: tuple[str, ...] = ("car", "cat"), count: 
 def dataroot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root of 32x32 images that tests only read."""
     return make_dataroot(tmp_path_factory.mktemp("data"))
+
+
+def save_model(path: Path, config: ModelConfig, seed: int = 0, **more: Any) -> Path:
+    """A checkpoint of an untrained model, the same every time, with more keys."""
+    torch.manual_seed(seed)
+    values = {"model_state_dict": build_model(config).state_dict(), "model_config": config.to_dict(), "epoch": 1}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, values | more)
+    return path
 
 
 TINY = ["--loadSize", "32", "--cropSize", "32", "--batch_size", "8", "--num_threads", "0", "--gpu_ids", "-1"]

@@ -25,6 +25,7 @@ from networks.calibration import Calibration
 from networks.checkpoint_file import save_checkpoint
 from networks.detector import NotFinite, as_image
 from networks.npr import npr_residual
+from tests.conftest import save_model
 from util import UserError
 
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
@@ -33,11 +34,7 @@ CALIBRATION = Calibration(2.0, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 30, "val", "n
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(3)
-    path = tmp_path_factory.mktemp("detector") / "model.pth"
-    values = {"model_state_dict": build_model(MULTI).state_dict(), "model_config": MULTI.to_dict(), "epoch": 1}
-    save_checkpoint(path, values)
-    return path
+    return save_model(tmp_path_factory.mktemp("detector") / "model.pth", MULTI, seed=3)
 
 
 def picture(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:

@@ -9,21 +9,18 @@ from PIL import Image
 
 from data.protocols import EVALUATION_PROTOCOLS
 from inference.judgement import Picture, judge, reservations
-from networks import ModelConfig, build_model, load_detector
+from networks import ModelConfig, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint_file import save_checkpoint
 from networks.detector import Detector
+from tests.conftest import save_model
 
 CONFIG = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(4)
-    path = tmp_path_factory.mktemp("judgement") / "model.pth"
-    values = {"model_state_dict": build_model(CONFIG).state_dict(), "model_config": CONFIG.to_dict(), "epoch": 1}
-    save_checkpoint(path, values)
-    return path
+    return save_model(tmp_path_factory.mktemp("judgement") / "model.pth", CONFIG, seed=4)
 
 
 def picture(height: int, width: int, quality: int | None = None) -> Picture:

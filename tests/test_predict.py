@@ -12,14 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import predict
-from networks import ModelConfig, build_model, load_detector
+from networks import ModelConfig, load_detector
 from networks.calibration import Calibration
-from networks.checkpoint_file import save_checkpoint
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, save_model
 from tests.video_files import encode
 from util import UserError
 
@@ -27,16 +25,9 @@ MULTI = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4)
 CALIBRATION = Calibration(2.0, 0.5, 0.0, 1.0, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
 
 
-def checkpoint_of(config: ModelConfig, path: Path, **more: object) -> Path:
-    torch.manual_seed(2)
-    values = {"model_state_dict": build_model(config).state_dict(), "model_config": config.to_dict(), "epoch": 1}
-    save_checkpoint(path, values | more)
-    return path
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoint_of(MULTI, tmp_path_factory.mktemp("predict") / "model.pth")
+    return save_model(tmp_path_factory.mktemp("predict") / "model.pth", MULTI, seed=2)
 
 
 @pytest.fixture
@@ -75,7 +66,7 @@ def test_json_lines_of_a_folder(checkpoint: Path, folder: Path, capsys: pytest.C
 
 
 def test_the_table_of_a_calibrated_checkpoint(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
-    calibrated = checkpoint_of(MULTI, tmp_path / "c.pth", calibration=CALIBRATION.to_dict())
+    calibrated = save_model(tmp_path / "c.pth", MULTI, seed=2, calibration=CALIBRATION.to_dict())
     assert run(calibrated, folder / "a.png", f"{folder}/**/*.jpg") == 0
     said = capsys.readouterr()
     head, *lines = said.out.splitlines()
@@ -85,7 +76,7 @@ def test_the_table_of_a_calibrated_checkpoint(tmp_path: Path, folder: Path, caps
 
 
 def test_a_csv_file_with_explanations(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
-    single = checkpoint_of(ModelConfig("single_scale"), tmp_path / "s.pth")
+    single = save_model(tmp_path / "s.pth", ModelConfig("single_scale"), seed=2)
     (folder / "a.png").rename(folder / ("é\n$x$" + "a" * 230 + ".png"))
     to = ["--output", tmp_path / "out.csv", "--format", "csv", "--explain", tmp_path / "panels"]
     assert run(single, folder, *to, "--protocol", "resize256") == 1

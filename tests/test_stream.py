@@ -24,9 +24,9 @@ from inference.explain import write_explanation
 from inference.judgement import Judgement
 from inference.stream import Outcome, judged
 from inference.video import VideoJudgement, judge_video
-from networks import ModelConfig, build_model, load_detector
-from networks.checkpoint_file import save_checkpoint
+from networks import ModelConfig, load_detector
 from networks.detector import Detector, Said
+from tests.conftest import save_model
 from tests.video_files import encode
 from util import UserError
 
@@ -35,11 +35,7 @@ CONFIG = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4)
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Detector:
-    torch.manual_seed(6)
-    path = tmp_path_factory.mktemp("stream") / "model.pth"
-    values = {"model_state_dict": build_model(CONFIG).state_dict(), "model_config": CONFIG.to_dict(), "epoch": 1}
-    save_checkpoint(path, values)
-    return load_detector(path, "cpu")
+    return load_detector(save_model(tmp_path_factory.mktemp("stream") / "model.pth", CONFIG, seed=6), "cpu")
 
 
 @pytest.fixture(scope="module")

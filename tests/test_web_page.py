@@ -19,7 +19,7 @@ import pytest
 
 from networks.detector import load_detector
 from tests.conftest import REPOSITORY
-from tests.web_files import calibration, draw, film, save_model
+from tests.web_files import calibration, draw, film, save_web_model
 
 LOOPBACK_ONLY = '''
 """Imported by Python as it starts: every attempt to reach another machine is noted, and fails."""
@@ -91,14 +91,14 @@ def serving(folder: Path, *words: str) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("page") / "run_one" / "model_epoch_last.pth")
+    return save_web_model(tmp_path_factory.mktemp("page") / "run_one" / "model_epoch_last.pth")
 
 
 @pytest.fixture(scope="module")
 def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A page with two detectors, the second of them calibrated so that it is never sure."""
     folder = tmp_path_factory.mktemp("served")
-    save_model(folder / "calibrated.pth", calibration=calibration(-1, 2).to_dict())
+    save_web_model(folder / "calibrated.pth", calibration=calibration(-1, 2).to_dict())
     (folder / "examples").mkdir()
     for number in range(2):
         draw(folder / "examples" / f"example {number}.png", 64, 64, seed=number)

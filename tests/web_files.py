@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from networks import ModelConfig, build_model
+from networks import ModelConfig
 from networks.calibration import Calibration
-from networks.checkpoint_file import save_checkpoint
+from tests.conftest import save_model
 
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
 ABOUT = {
@@ -20,13 +19,9 @@ ABOUT = {
 }
 
 
-def save_model(path: Path, **more: Any) -> Path:
-    """A checkpoint with weights that are always the same."""
-    torch.manual_seed(3)
-    values = {"model_state_dict": build_model(MULTI).state_dict(), "model_config": MULTI.to_dict()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, values | ABOUT | more)
-    return path
+def save_web_model(path: Path, **more: Any) -> Path:
+    """A checkpoint with what the page says about it."""
+    return save_model(path, MULTI, seed=3, **ABOUT | more)
 
 
 def calibration(lower: float, upper: float) -> Calibration:
