@@ -9,16 +9,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from data.decode import UnreadableImage
+from data.decode import NotAnImage, UnreadableImage
 from data.formats import read_with_quality
 from data.video import UnreadableVideo, Video, VideoInfo
 from evaluation.html import Picture as Drawing
 from inference.explain import draw, explain
 from inference.judgement import Judgement, Picture, judge
+from inference.memory import NotEnoughMemory, OutOfGpuMemory, memory_errors
 from inference.video import VideoJudgement, judge_video, write_video_report
 from networks.calibration import GENERATED, REAL, UNSURE
 from networks.detector import Detector
@@ -32,14 +32,10 @@ MEANING = {
     UNSURE: "The traces do not suffice for a verdict.",
 }
 MARKS = {GENERATED: "▲", REAL: "●", UNSURE: "?"}
-FPS = 2
-"""Frames of a video that are looked at for each second of it."""
 VIDEO_PIXELS = 64 * 1920 * 1080
 """Pixels of all frames together that are looked at; of larger frames there are fewer."""
 SLOWEST = 10
 """Frames per second that are taken for granted where a video does not say how long it lasts."""
-CPU_MEMORY = "DefaultCPUAllocator: "
-"""In the message of PyTorch's error when the CPU's memory does not suffice: a plain RuntimeError, which has no class of its own."""
 THUMBNAIL = 320
 """Pixels of the longer side of the picture beside the verdict."""
 
@@ -63,20 +59,16 @@ def answer(detector: Detector, path: Path, limits: Limits) -> str:
         NoAnswer: there is nothing to judge, or not enough memory for it.
     """
     try:
-        try:
-            picture = Picture(path.name, *read_with_quality(str(path)))
-        except UnreadableImage as error:
-            return of_video(detector, require_video(path, str(error), limits), path, limits)
-        return of_picture(detector, picture)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
+        with memory_errors():
+            try:
+                picture = Picture(path.name, *read_with_quality(str(path)))
+            except NotAnImage as error:
+                return of_video(detector, require_video(path, str(error), limits), path, limits)
+            except UnreadableImage as error:
+                raise NoAnswer(f"{path.name} cannot be read: {error}.") from None
+            return of_picture(detector, picture)
+    except (NotEnoughMemory, OutOfGpuMemory):
         raise NoAnswer(f"{path.name} cannot be judged: not enough memory for a picture of this size.") from None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """True of Python's, NumPy's and PyTorch's errors for want of memory, on a GPU or not."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or CPU_MEMORY in str(error)
 
 
 def of_picture(detector: Detector, picture: Picture) -> str:
@@ -112,7 +104,7 @@ def of_video(detector: Detector, info: VideoInfo, path: Path, limits: Limits) ->
     """Raises NoAnswer where no frame can be judged."""
     frames = max(1, min(limits.frames, VIDEO_PIXELS // max(1, info.width * info.height)))
     try:
-        found = judge_video(detector, path, fps=FPS, max_frames=frames)
+        found = judge_video(detector, path, max_frames=frames)
     except ValueError as error:
         raise NoAnswer(f"{path.name} cannot be judged: {error}.") from None
     with TemporaryDirectory() as folder:

@@ -15,6 +15,9 @@ from util import UserError, log
 TITLE = "Real or generated?"
 KEPT = 10
 """Minutes after which an upload is deleted."""
+EXAMPLES_NOTE = (
+    '<p class="soft">A detector knows pictures like those it was trained on, and may be wrong about these.</p>'
+)
 CSS = Path(__file__).parent / "templates" / "page.css"
 SHOW_VERDICT = "() => document.querySelector('#said .verdict, #said .problem')?.scrollIntoView({block: 'nearest'})"
 """On a small screen the answer may lie below what is seen."""
@@ -48,6 +51,7 @@ def build_page(models: Models, examples: Sequence[Example], limits: Limits, max_
             label="Or try one of these", height="auto", object_fit="cover", allow_preview=False, buttons=[], interactive=False,
             elem_id="examples",
         )  # fmt: skip
+        gr.HTML(EXAMPLES_NOTE, padding=False)
         shown = gr.State(None)
         said = gr.HTML(elem_id="said", padding=False)
         what = gr.HTML(handler.about(first), elem_id="what", padding=False)
