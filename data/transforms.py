@@ -68,6 +68,11 @@ class Protocol:
     augment: Augmentation | None = None
     version: int = 1
 
+    @property
+    def label(self) -> str:
+        """Name and version, as in 'native v1'."""
+        return f"{self.name} v{self.version}"
+
     def for_evaluation(self) -> "Protocol":
         """The same without anything random."""
         return replace(self, augment=None)

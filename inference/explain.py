@@ -16,6 +16,7 @@ from evaluation.names import escaped
 from inference.memory import NotEnoughMemory, memory_errors
 from inference.stream import Outcome
 from inference.video import VideoJudgement, write_video_report
+from networks.calibration import GENERATED, REAL
 from networks.cam import class_activation_maps
 from networks.detector import Detector
 from networks.npr import residual_maps
@@ -62,7 +63,7 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
     with detector.lock:
         said = detector.said_of_pixels([pixels[:, t : t + h, left : left + w] for t, left, h, w in boxes])
         areas = [box.height * box.width for box in boxes]
-        side = 1 if np.average(said.logits, weights=areas) > 0 else -1
+        side, of_side = (1, GENERATED) if np.average(said.logits, weights=areas) > 0 else (-1, REAL)
         strongest = int((side * said.logits).argmax())
         top, left, rows, columns = boxes[strongest]
         part = pixels[:, top : top + rows, left : left + columns]
@@ -77,7 +78,7 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
     if len(boxes) > 1:
         rows_and_columns = f"rows {top}-{top + rows - 1}, columns {left}-{left + columns - 1}"
         notes.append(
-            f"shown: {rows_and_columns} of {width}x{height}, the part with most evidence for it,"
+            f"shown: {rows_and_columns} of {width}x{height}, the part with most evidence for {of_side},"
             f" score {expit(said.logits[strongest]):.3f}"
         )
     return Explanation(

@@ -72,7 +72,7 @@ class Detector:
         self.model = place_model(loaded.model.eval(), device, self._dtype)
 
     def _fitting_calibration(self) -> Calibration | None:
-        found, here = stored_calibration(self.loaded), f"{self.protocol.name} v{self.protocol.version}"
+        found, here = stored_calibration(self.loaded), self.protocol.label
         if found is None or found.protocol == here:
             return found
         log.warning("%s is calibrated for protocol %s: not used with %s", self.loaded.path, found.protocol, here)

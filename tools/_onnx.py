@@ -78,7 +78,7 @@ class OnnxGraph(nn.Module):
 def graph_calibration(loaded: LoadedModel) -> Calibration | None:
     """The checkpoint's calibration; None where there is none, or one that was fitted for another protocol than the graph's."""
     found = stored_calibration(loaded)
-    return found if found is not None and found.protocol == f"{GEOMETRY.name} v{GEOMETRY.version}" else None
+    return found if found is not None and found.protocol == GEOMETRY.label else None
 
 
 def calibrated_probability(logits: Tensor, calibration: Calibration) -> Tensor:

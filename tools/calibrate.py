@@ -198,10 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with memory_advice(opt.batch_size):
         said = detector_predictions(detector, sets, opt.batch_size, opt.num_threads, opt.on_bad_image, opt.precision)
     require_both(said.labels.tolist(), root)
-    protocol = f"{detector.protocol.name} v{detector.protocol.version}"
     try:
         found = assess(said.labels.astype(np.int64), said.logits, opt.target_error, opt.prior, opt.confidence,
-                       described(root, sets), protocol)  # fmt: skip
+                       described(root, sets), detector.protocol.label)  # fmt: skip
     except NotCalibratable as error:
         raise UserError(
             f"--dataroot {root}: {error}; are the folders swapped, or is it another kind of picture?"
