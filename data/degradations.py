@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from data.transforms import gaussian_blur, pil_jpeg
+from data.filters import gaussian_blur, pil_jpeg
 
 Step = Callable[[Image.Image, np.random.Generator], Image.Image]
 CLEAN = "clean"

@@ -6,7 +6,8 @@ from typing import Any
 from tabulate import tabulate
 
 from data.benchmarks import DATA, SUITES
-from data.transforms import Augmentation, Protocol, available_jpeg_methods
+from data.filters import available_jpeg_methods
+from data.transforms import Augmentation, Protocol
 from util import UserError, log
 
 TRAIN_RESIZE = 256
@@ -58,6 +59,9 @@ def training_augmentation(opt: Any) -> Augmentation:
         jpeg_prob=chosen["jpg_prob"],
         jpeg_quality=chosen["jpg_qual"],
         jpeg_methods=methods,
+        degrade=opt.degrade,
+        self_made=opt.self_made,
+        self_made_operators=opt.self_made_operators,
     )
 
 

@@ -4,20 +4,22 @@ A checkpoint stores the protocol that it was trained with; test and visualise re
 geometry of the test suite. Every random choice is drawn from a generator that the caller passes in.
 """
 
-import importlib.util
-import io
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
+
+from data.filters import JPEG_ROUND_TRIP, gaussian_blur
+from data.matched import matched
+from data.self_made import self_made
+from data.upsamplers import OPERATORS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -33,6 +35,9 @@ class Augmentation:
             (one value, or the ends of a range).
         jpeg_prob: probability in [0, 1] of a JPEG round trip at a quality from jpeg_quality (one value, or the ends of
             a range, both included) by one of jpeg_methods ('pil', 'cv2').
+        degrade: probability in [0, 1] of the steps of `data.matched`.
+        self_made: share in [0, 1] of generated pictures whose place a photograph takes that went through an up-sampler, see
+            `data.self_made`, with one of self_made_operators.
     """
 
     flip: bool = True
@@ -41,6 +46,9 @@ class Augmentation:
     jpeg_prob: float = 0.0
     jpeg_quality: tuple[int, ...] = (75,)
     jpeg_methods: tuple[str, ...] = ("pil",)
+    degrade: float = 0.0
+    self_made: float = 0.0
+    self_made_operators: tuple[str, ...] = tuple(OPERATORS)
 
 
 @dataclass(frozen=True)
@@ -112,9 +120,11 @@ class Protocol:
         """
         return self.normalise(self.pixels(image, rng))
 
-    def pixels(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
+    def pixels(
+        self, image: Image.Image, rng: np.random.Generator | None = None, maker: np.random.Generator | None = None
+    ) -> Tensor:
         """All steps but scaling and normalisation: RGB picture -> uint8 [3, H, W]."""
-        return self.finish(self.begin(image, rng), rng)
+        return self.finish(self.begin(image, rng), rng, maker)
 
     @property
     def begins_alike(self) -> bool:
@@ -131,16 +141,35 @@ class Protocol:
             image = TF.resize(image, [self.resize, self.resize], InterpolationMode(chosen))
         return TF.pil_to_tensor(image)
 
-    def finish(self, pixels: Tensor, rng: np.random.Generator | None = None) -> Tensor:
-        """The other half, cheap and random in training: uint8 [3, H, W] -> augmented, tiled, cropped, flipped."""
+    def finish(
+        self, pixels: Tensor, rng: np.random.Generator | None = None, maker: np.random.Generator | None = None
+    ) -> Tensor:
+        """The other half, cheap and random in training: uint8 [3, H, W] -> augmented, tiled, cropped, flipped.
+
+        Args:
+            maker: source of an up-sampler through which the picture goes, in training; None = it goes through none.
+        """
         if self.augment is None:
             return pixels if self.crop is None else self._cropped(pixels, self.crop, None)
         if rng is None:
             raise ValueError("a protocol with random augmentation needs a random generator")
+        if self.augment.degrade or maker is not None:
+            pixels = self._with_history(pixels, self.augment, rng, maker)
         pixels = augmented(pixels, self.augment, rng)
         if self.crop is not None:
             pixels = self._cropped(pixels, self.crop, rng)
         return pixels.flip(-1) if self.augment.flip and rng.random() < 0.5 else pixels
+
+    def _with_history(
+        self, pixels: Tensor, augment: Augmentation, rng: np.random.Generator, maker: np.random.Generator | None
+    ) -> Tensor:
+        if self.crop is not None and self.tile:
+            pixels = tiled(pixels, self.crop)
+        side = self.crop or min(pixels.shape[1:])
+        if min(pixels.shape[1:]) < side:
+            return pixels  # `_cropped` says so
+        make = None if maker is None else partial(self_made, rng=maker, operators=augment.self_made_operators)
+        return matched(pixels, rng, augment.degrade, side, make)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [..., 3, H, W] -> float32, (value / 255 - mean) / std."""
@@ -213,33 +242,3 @@ def augmented(pixels: Tensor, augment: Augmentation, rng: np.random.Generator) -
         method = augment.jpeg_methods[int(method_draw * len(augment.jpeg_methods))]
         image = JPEG_ROUND_TRIP[method](image, qualities[int(quality_draw * len(qualities))])
     return TF.pil_to_tensor(image)
-
-
-def gaussian_blur(image: Image.Image, sigma: float) -> Image.Image:
-    """Gaussian blur of an RGB picture, standard deviation in pixels."""
-    blurred = gaussian_filter(np.asarray(image, np.float32), sigma=(sigma, sigma, 0))
-    return Image.fromarray(blurred.round().astype(np.uint8))
-
-
-def pil_jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """JPEG round trip by Pillow; quality 1..100."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
-
-
-def cv2_jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """JPEG round trip by OpenCV; quality 1..100."""
-    import cv2
-
-    _, data = cv2.imencode(".jpg", np.asarray(image)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return Image.fromarray(np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]))
-
-
-JPEG_ROUND_TRIP: dict[str, Callable[[Image.Image, int], Image.Image]] = {"pil": pil_jpeg, "cv2": cv2_jpeg}
-
-
-def available_jpeg_methods(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The asked methods whose library is installed; Pillow where none is."""
-    found = tuple(method for method in asked if method != "cv2" or importlib.util.find_spec("cv2") is not None)
-    return found or ("pil",)

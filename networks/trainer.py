@@ -1,6 +1,7 @@
 """Training of one model: `set_input`, `optimize_parameters`, and a state that resumes exactly where it stopped."""
 
 import copy
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -35,6 +36,14 @@ def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
     """
     decays = max(epoch - 1, 0) // delr_freq
     return max(initial * 0.9**decays, min(MIN_LR, initial))
+
+
+def cosine_learning_rate(initial: float, epochs: int, epoch: int) -> float:
+    """Learning rate of the epoch with this index (from 0) of `epochs`: half a cosine from `initial` to 0, which no epoch reaches.
+
+    Source: Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983, equation 5, without restarts.
+    """
+    return initial * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 class Trainer:
@@ -102,8 +111,13 @@ class Trainer:
     def start_epoch(self, epoch: int) -> None:
         """Set training mode and the learning rate of the epoch with this index (from 0)."""
         self.model.train()
+        cosine = self.opt.lr_schedule == "cosine"
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.opt.lr, self.opt.delr_freq, epoch)
+            group["lr"] = (
+                cosine_learning_rate(self.opt.lr, self.opt.niter, epoch)
+                if cosine
+                else learning_rate(self.opt.lr, self.opt.delr_freq, epoch)
+            )
 
     def set_input(self, data: tuple[Tensor, Tensor] | list[Tensor]) -> None:
         """Take a batch: images [B, 3, H, W] normalised, labels [B] (0 real, 1 generated); further items are ignored."""

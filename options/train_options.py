@@ -7,6 +7,7 @@ from typing import ClassVar
 from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
 from options.flags import comma_list, ends_of_range, flag, number, one_of, scale, whole
 
+UP_SAMPLERS = ("nearest", "bilinear", "transposed", "pixel_shuffle")
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
 
@@ -66,6 +67,11 @@ class TrainOptions(BaseOptions):
     lr: float = flag(0.0001, "learning rate at the start", parse=number(above=0))
     beta1: float = flag(0.9, "Adam's first momentum", parse=number(minimum=0, maximum=0.999999))
     niter: int = flag(1000, "epochs", parse=whole(1))
+    lr_schedule: str = flag(
+        "step",
+        "step: see --delr_freq; cosine: falls from --lr to 0 along half a cosine over --niter epochs (Loshchilov and Hutter, 2017)",
+        choices=("step", "cosine"),
+    )
     delr_freq: int = flag(20, "multiply the learning rate by 0.9 every this many epochs, down to 1e-6", parse=whole(1))
     sync_bn: bool = flag(
         False, "several processes on GPUs: BatchNorm over the whole batch; left out: each over its part of it"
@@ -102,6 +108,23 @@ class TrainOptions(BaseOptions):
     )
     jpg_qual: tuple[int, ...] | None = flag(
         None, "its quality, or a range such as 30,100 (75 when left out)", parse=ends_of_range(whole(1, 100))
+    )
+    degrade: float = flag(
+        0.0,
+        "probability of shrinking, and of a JPEG compression, of each picture (resize and blur: half of it), with whatever "
+        "strength; the same for both classes",
+        parse=number(minimum=0, maximum=1),
+    )
+    self_made: float = flag(
+        0.0,
+        "share of the generated pictures whose place photographs of the training set take, each passed through an up-sampler"
+        " that is fitted for it alone",
+        parse=number(minimum=0, maximum=1),
+    )
+    self_made_operators: tuple[str, ...] = flag(
+        UP_SAMPLERS,
+        f"up-sampling operators of --self_made, of {', '.join(UP_SAMPLERS)}",
+        parse=comma_list(one_of(*UP_SAMPLERS)),
     )
     # run
     continue_train: bool = flag(False, "go on with the newest run folder of this name")

@@ -416,39 +416,36 @@ def check(result: dict[str, Any], printed: str, markdown: str) -> None:
             assert f" {rate['median']:.1f} " in row and f" {one['ratio_to']['plain']:.2f} " in row and row in markdown
 
 
-@pytest.fixture(scope="module")
-def finished() -> tuple[dict[str, Any], str, str]:
-    with TemporaryDirectory() as folder:
-        result, printed = run(Path(folder), "--device", "cpu", "--models", "0.25,0.5", "--no_compile", "--threads", "1")
-        return result, printed, (Path(folder) / "out.md").read_text()
+TINY_RUN = ("--device", "cpu", "--models", "0.25,0.5", "--no_compile", "--threads", "1")
 
 
-def test_a_real_run(finished: tuple[dict[str, Any], str, str]) -> None:
-    result, printed, markdown = finished
-    check(result, printed, markdown)
-    names = {group["part"]: [one["contestant"] for one in group["contestants"]] for group in result["results"]}
-    assert names == {
+def contestants(result: dict[str, Any]) -> dict[str, list[str]]:
+    return {group["part"]: [one["contestant"] for one in group["contestants"]] for group in result["results"]}
+
+
+def test_a_real_run(scratch: Path) -> None:
+    result, printed = run(scratch, *TINY_RUN, "--parts", "forward", "input")
+    check(result, printed, (scratch / "out.md").read_text())
+    assert contestants(result) == {"forward": ["plain", "ours"], "input": ["plain", "ours", "ours, cached"]}
+    assert {one["threads"] for group in result["results"] for one in group["contestants"]} == {1}
+    for group in result["results"]:
+        shares = [one.get("peak_share") for one in group["contestants"]]
+        assert all(0 < share < 1.2 for share in shares) if group["part"] == "forward" else set(shares) == {None}
+
+
+@pytest.mark.slow
+def test_a_real_run_of_all_parts_but_ablation_and_memory(scratch: Path) -> None:
+    result, printed = run(scratch, *TINY_RUN)
+    check(result, printed, (scratch / "out.md").read_text())
+    assert contestants(result) == {
         "forward": ["plain", "ours"],
         "step": ["plain", "ours"],
         "input": ["plain", "ours", "ours, cached"],
         "evaluation": ["plain", "plain, one at a time", "ours", "ours, cached", "ours, synthetic"],
         "epoch": ["plain", "ours", "ours, cached", "ours, synthetic"],
     }
-    assert {one["threads"] for group in result["results"] for one in group["contestants"]} == {1}
-    assert (
-        "### Training 1 model: 50 epochs over 144,024 images each" in printed
-        and result["computed"][0]["contestant"] == "plain"
-    )
-
-
-def test_shares_of_peak_and_floor_are_shown(finished: tuple[dict[str, Any], str, str]) -> None:
-    result, printed, _ = finished
-    for group in result["results"]:
-        shares = [one.get("peak_share") for one in group["contestants"]]
-        if group["part"] in ("forward", "step"):
-            assert all(0 < share < 1.2 for share in shares)
-        else:
-            assert set(shares) == {None}
+    assert "### Training 1 model: 50 epochs over 144,024 images each" in printed
+    assert result["computed"][0]["contestant"] == "plain"
     assert "% of floor" in printed and "% of synthetic" in printed
 
 

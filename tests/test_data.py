@@ -13,11 +13,12 @@ from PIL import Image
 from torchvision import transforms as T
 
 from data import create_dataloader, evaluation_loader
+from data.filters import pil_jpeg
 from data.image_sets import ImageSet, unique_names
 from data.layouts import find_sets, find_test_sets, load_set
 from data.protocols import EVALUATION_PROTOCOLS, evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, balancing_weights
-from data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Protocol, pil_jpeg, tiled
+from data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Protocol, tiled
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from tests.conftest import draw_image, make_set
@@ -602,3 +603,43 @@ def test_minibench_is_found_and_readable(minibench: Path) -> None:
     loader = evaluation_loader(sets[0], Protocol("native"), batch_size=32)
     assert sum(len(batch.labels) for batch in loader.batches()) == 100
     assert not loader.left_out
+
+
+def made_and_plain(root: Path, **values: object) -> tuple[list[tuple[int, int, bytes]], list[tuple[int, int, bytes]]]:
+    """(index, label, pixels) of an epoch with half of the generated pictures self-made, and of one without any."""
+    found = []
+    for share in (0.5, 0.0):
+        loader = create_dataloader(
+            train_options(root, self_made=share, no_flip=True, no_resize=True, serial_batches=True, **values)
+        )
+        rows = [
+            (int(index), int(label), pixels.numpy().tobytes())
+            for batch in loader.batches()
+            for index, label, pixels in zip(batch.indices, batch.labels, batch.pixels, strict=True)
+        ]
+        found.append(rows)
+    return found[0], found[1]
+
+
+def test_self_made_pictures_take_the_place_of_generated_ones(tmp_path: Path) -> None:
+    root = make_set(tmp_path / "train" / "car", 40).parents[1]
+    make_set(tmp_path / "val" / "car", 1)
+    mixed, plain = made_and_plain(root)
+    assert [label for _, label, _ in mixed] == [label for _, label, _ in plain] == 40 * [0] + 40 * [1]
+    assert mixed[:40] == plain[:40]  # photographs stay
+    replaced = [row for row, other in zip(mixed[40:], plain[40:], strict=True) if row != other]
+    assert 10 <= len(replaced) <= 30
+    assert all(index < 40 for index, _, _ in replaced)  # each stands for the photograph that it was made of
+    originals = {index: pixels for index, _, pixels in plain}
+    assert all(originals[index] != pixels for index, _, pixels in replaced)
+    assert made_and_plain(root, num_threads=2, cache=str(tmp_path / "cache"))[0] == mixed
+
+
+def test_a_photograph_that_cannot_be_read_is_named_where_it_was_to_be_made_into_another(tmp_path: Path) -> None:
+    root = make_set(tmp_path / "train" / "car", 2).parents[1]
+    for path in (tmp_path / "train" / "car" / "0_real").iterdir():
+        path.write_bytes(b"no picture")
+    make_set(tmp_path / "val" / "car", 1)
+    loader = create_dataloader(train_options(root, self_made=1.0, no_resize=True))
+    assert list(loader.batches()) == [] and len(loader.left_out) == 2
+    assert all("0_real" in path for path in loader.left_out)

@@ -12,11 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from tools import make_demo_data as tool
-from tools._demo_images import SCENES, photograph, power_law_radii
-from tools._demo_set import GENERATORS, photographer
-from tools._trivial_features import trivial_feature_auc
-from tools._upsamplers import (
+from data.upsamplers import (
     OPERATORS,
     fit_autoencoder,
     fit_decoder,
@@ -24,6 +20,10 @@ from tools._upsamplers import (
     laplacian_covariance,
     restore_detail,
 )
+from tools import make_demo_data as tool
+from tools._demo_images import SCENES, photograph, power_law_radii
+from tools._demo_set import GENERATORS, photographer
+from tools._trivial_features import trivial_feature_auc
 from util import UserError
 
 TINY = {"size": 32, "train": 2, "val": 1, "test": 2}

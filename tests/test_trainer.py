@@ -1,6 +1,7 @@
 """The trainer: its loss, learning rate, accumulation and state."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from networks.losses import attention_entropy, detection_loss
-from networks.trainer import Trainer, learning_rate
+from networks.trainer import Trainer, cosine_learning_rate, learning_rate
 from options.train_options import TrainOptions
 
 MULTI = {"model_type": "multiscale_attention", "feature_dim": 16, "gpu_ids": ()}
@@ -257,3 +258,25 @@ def test_gradient_norms_of_branches_and_attention(sizes: tuple[int, ...]) -> Non
             float((p.detach() - old).square().sum()) for p, old in zip(part.parameters(), before[name], strict=True)
         )
         assert trainer.gradient_norms[name] == pytest.approx(moved**0.5, rel=1e-3)
+
+
+def test_cosine_schedule_is_that_of_torch() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.003)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=17)
+    for epoch in range(17):
+        assert cosine_learning_rate(0.003, 17, epoch) == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+
+
+def test_schedule_flag_decides(dataroot: Path) -> None:
+    options = {"dataroot": str(dataroot), "gpu_ids": (), "lr": 0.01, "niter": 4, "delr_freq": 1}
+    rates = {}
+    for schedule in ("step", "cosine"):
+        trainer = Trainer(TrainOptions(lr_schedule=schedule, **options))
+        rates[schedule] = []
+        for epoch in range(4):
+            trainer.start_epoch(epoch)
+            rates[schedule].append(trainer.lr)
+    assert rates["step"] == pytest.approx([0.01, 0.01, 0.009, 0.0081])
+    assert rates["cosine"] == pytest.approx([0.01, 0.0085355, 0.005, 0.0014645], rel=1e-4)
