@@ -22,6 +22,7 @@ from evaluation.tables import text_report
 from evaluation.testing import format_leaks, run_test
 from networks.checkpoint import load_model
 from networks.run_folder import checkpoint_path, lock, make_run_folder, newest_run_folder
+from options.recipes import describe_recipes
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from stopping import Stopped
@@ -46,7 +47,11 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns 0."""
     with parallel.silent_unless_first():
-        opt = TrainOptions().parse(argv)
+        opt = TrainOptions().parse(argv, print_options=False)
+        if opt.list_recipes:
+            print(describe_recipes())
+            return 0
+        print(opt.dump(), flush=True)
     with parallel.process_group(opt.gpu_ids), ExitStack() as until_the_end:
         parallel.require_images_for_all(opt.batch_size)
         folder = parallel.by_first(lambda: run_folder(opt, until_the_end))

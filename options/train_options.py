@@ -1,13 +1,28 @@
 """Options of train.py."""
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
+from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions, OneLineParser
 from options.flags import comma_list, ends_of_range, flag, number, one_of, scale, whole
+from options.recipes import PUBLISHED, load_recipe
 
 UP_SAMPLERS = ("nearest", "bilinear", "transposed", "pixel_shuffle")
+NOT_IN_RECIPES = (
+    "recipe",
+    "list_recipes",
+    "dataroot",
+    "name",
+    "suffix",
+    "checkpoints_dir",
+    "continue_train",
+    "epoch",
+    "new_optim",
+)
+"""Flags that say which run it is, not how it trains."""
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
 
@@ -24,6 +39,9 @@ class TrainOptions(BaseOptions):
         --batch_size 32 --lr 0.0002 --niter 50
   three scales fused by attention:
     python train.py --name three --model_type multiscale_attention --npr_scales 0.25,0.5,0.75 --dataroot DIR --niter 50
+  the recipe for detectors that are to be used, and what recipes there are:
+    python train.py --name robust --recipe robust --model_type multiscale_attention --dataroot DIR
+    python train.py --list_recipes
   go on with the newest run of that name:
     python train.py --name three --model_type multiscale_attention --dataroot DIR --niter 50 --continue_train
   on four GPUs, 16 of the 64 images of a batch on each:
@@ -33,6 +51,10 @@ class TrainOptions(BaseOptions):
     dataroot: str = flag("./dataset/", "folder that holds the train and val splits, <split>/<class>/{0_real,1_fake}/")
     name: str = flag("experiment_name", "name of the run; its folder is CHECKPOINTS_DIR/NAME_<time stamp>/")
     suffix: str = flag("", "added to the name; {flag} is replaced by that flag's value, as in b{batch_size}")
+    recipe: str = flag(
+        PUBLISHED, "named set of the flags below, or a .toml file of one's own; flags that are given win over it"
+    )
+    list_recipes: bool = flag(False, "print the recipes with their flags and stop")
     # model
     model_type: str = flag(
         "single_scale", "the published detector, or several scales fused by attention", choices=MODEL_TYPES
@@ -144,7 +166,31 @@ class TrainOptions(BaseOptions):
         "the fastest algorithms, repeatable or not; on GPUs also compiled, with one GPU and no accumulation as CUDA graphs",
     )
 
+    def parse(self, argv: Sequence[str] | None = None, print_options: bool = True) -> Self:
+        """`Options.parse`, with the flags of --recipe in front of those that are given."""
+        words = list(sys.argv[1:] if argv is None else argv)
+        return super().parse([*self._words_of_recipe(words), *words], print_options)
+
+    def _words_of_recipe(self, words: list[str]) -> list[str]:
+        asked = OneLineParser(add_help=False, allow_abbrev=False)
+        asked.add_argument("--recipe", default=self.recipe)
+        name = asked.parse_known_args(words)[0].recipe
+        try:
+            recipe = load_recipe(name)
+        except ValueError as error:
+            asked.error(f"argument --recipe {name}: {error}")
+        checking = self.parser()
+        checking.prog += f": --recipe {name}"
+        if refused := [flag_name for flag_name in recipe.flags if flag_name in NOT_IN_RECIPES]:
+            checking.error(f"{', '.join(refused)}: not in a recipe; give it on the command line")
+        _, unknown = checking.parse_known_args(recipe.words())
+        if unknown:
+            checking.error(self._unknown_flag(checking, unknown))
+        return recipe.words()
+
     def problem(self) -> str | None:
+        if self.list_recipes:
+            return None
         root = Path(self.dataroot)
         if (problem := super().problem()) is not None:
             return problem
