@@ -14,13 +14,13 @@ from torchvision.transforms import functional as TF
 
 from data.filters import gaussian_blur, pil_jpeg
 
-SHRINK = (0.5, 1.0)
+SHRINK = (0.7, 1.0)
 """Factors of both sides, before: a shrunk photograph has lost the traces of its first compression."""
-RESIZE = (0.7, 1.3)
+RESIZE = (0.75, 1.25)
 """The same, after."""
 BLUR = (0.2, 1.5)
 """Standard deviations in pixels."""
-QUALITY = (55, 98)
+QUALITY = (60, 98)
 """Of JPEG."""
 RARER = 0.5
 """Resizing and blur come with this share of the probability of shrinking and compression."""
