@@ -5,9 +5,10 @@ Deepfake Detection", CVPR 2024, arXiv 2312.10461.
 """
 
 import math
+from fractions import Fraction
 
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 RESIDUAL_GAIN = 2.0 / 3.0
 """The published network multiplies the residual by this before its first convolution."""
@@ -21,11 +22,25 @@ def reduced_size(size: int, scale: float) -> int:
     return math.floor(size * scale * (1 + 1e-12))
 
 
+MOST_PERIOD = 100
+"""Pixels: the longest period of a scale's grid that is kept in images whose sides are no multiples of it."""
+
+
+def grid_period(scale: float) -> int:
+    """Pixels after which down-sampling by a scale p / q picks the same pixels again: q, or 1 where q would exceed `MOST_PERIOD`."""
+    fraction = Fraction(scale).limit_denominator(MOST_PERIOD)
+    return fraction.denominator if abs(fraction - Fraction(scale)) < 1e-9 else 1
+
+
 def npr_residual(images: Tensor, scale: float) -> Tensor:
     """NPR(x, s) = x - up(down(x, s)), nearest neighbour both ways, `up` back to the exact input size.
 
     The published two-step formula up-samples by 1/s and returns to the input size for some sizes only; there the
     two agree bit for bit. At s = 0.5 one pixel in four (the one that `down` keeps) is zero in the result.
+
+    The grid of pixels that `down` keeps does not depend on the image's size: with s = p/q, an image whose sides are no
+    multiples of q has the residual that it has as the upper left part of one whose sides are. Scaling its own sides instead
+    would stretch the grid, so that a trace of period 1/s falls out of step with it.
 
     Args:
         images: [B, C, H, W], any value range.
@@ -40,11 +55,14 @@ def npr_residual(images: Tensor, scale: float) -> Tensor:
     if not 0.0 < scale < 1.0:
         raise ValueError(f"NPR scale {scale} is not between 0 and 1")
     height, width = images.shape[-2:]
-    reduced = reduced_size(height, scale), reduced_size(width, scale)
-    if min(reduced) < 1:
+    if min(reduced_size(height, scale), reduced_size(width, scale)) < 1:
         raise ValueError(f"NPR scale {scale} leaves no pixel of a {height}x{width} image; use a larger scale or image")
-    down = interpolate(images, size=reduced, mode="nearest")
-    return images - interpolate(down, size=(height, width), mode="nearest")
+    period = grid_period(scale)
+    bottom, right = -height % period, -width % period
+    whole = pad(images, (0, right, 0, bottom)) if bottom or right else images  # no pixel shown is one of the padding
+    size = height + bottom, width + right
+    down = interpolate(whole, size=(reduced_size(size[0], scale), reduced_size(size[1], scale)), mode="nearest")
+    return images - interpolate(down, size=size, mode="nearest")[..., :height, :width]
 
 
 class NPRExtractor(nn.Module):

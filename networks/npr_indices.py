@@ -7,6 +7,8 @@ out, so that an exported graph computes the same indices for every size.
 import torch
 from torch import Tensor, nn
 
+from networks.npr import grid_period
+
 
 def nearest_sources(positions: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """The pixel of `source` pixels that each of `positions`, of `target` pixels, is a copy of.
@@ -21,6 +23,10 @@ def nearest_sources(positions: Tensor, source: Tensor, target: Tensor) -> Tensor
     """
     ratio = source.to(torch.float32) / target.to(torch.float32)
     return torch.minimum((positions.to(torch.float32) * ratio).to(torch.int64), source - 1)
+
+
+OUT_OF_RANGE = 2**40
+"""Added to the indices of an image that is smaller than the scale allows."""
 
 
 class IndexedNPR(nn.Module):
@@ -39,17 +45,21 @@ class IndexedNPR(nn.Module):
         super().__init__()
         # in buffers, because exporters write plain numbers in single precision; and with a factor of two moved, which changes no
         # bit, because they drop a multiplication by what they take for 1
+        self.period = grid_period(scale)
         self.register_buffer("twice_scale", torch.tensor(2 * scale, dtype=torch.float64), persistent=False)
         self.register_buffer("half_forgiveness", torch.tensor((1 + 1e-12) / 2, dtype=torch.float64), persistent=False)
 
     def kept(self, size: int) -> Tensor:
         """For each of `size` rows, the row that down- and up-sampling puts in its place: [size] int64."""
-        full = torch.scalar_tensor(size, dtype=torch.int64)
-        reduced = (full.to(torch.float64) * self.twice_scale * self.half_forgiveness).to(
-            torch.int64
-        )  # as `reduced_size`
-        up = nearest_sources(torch.arange(size), reduced, full)
-        return nearest_sources(up, full, reduced)
+        whole = (size + self.period - 1) // self.period * self.period
+        up = nearest_sources(torch.arange(size), self._reduced(whole), torch.scalar_tensor(whole, dtype=torch.int64))
+        rows = nearest_sources(up, torch.scalar_tensor(whole, dtype=torch.int64), self._reduced(whole))
+        return rows + (1 - self._reduced(size).clamp(max=1)) * OUT_OF_RANGE
+
+    def _reduced(self, size: int) -> Tensor:
+        """As `networks.npr.reduced_size`, int64 scalar."""
+        full = torch.scalar_tensor(size, dtype=torch.float64)
+        return (full * self.twice_scale * self.half_forgiveness).to(torch.int64)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""

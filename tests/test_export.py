@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ from networks.calibration import Calibration
 from networks.checkpoint import load_model
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_model_folder
-from networks.npr import npr_residual, reduced_size
+from networks.npr import grid_period, npr_residual, reduced_size
 from networks.npr_indices import IndexedNPR
 from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY
@@ -99,10 +100,11 @@ def copied(exported: Path, tmp_path: Path) -> Path:
 
 
 def nearest_twice(size: int, scale: float) -> Tensor:
-    """The row that PyTorch's own resizing puts in the place of each of `size` rows."""
-    rows = torch.arange(size, dtype=torch.float32)[None, None]
-    down = interpolate(rows, size=reduced_size(size, scale), mode="nearest")
-    return interpolate(down, size=size, mode="nearest").flatten().long()
+    """The row that PyTorch's own resizing puts in the place of each of `size` rows, which are the first of whole periods."""
+    whole = math.ceil(size / grid_period(scale)) * grid_period(scale)
+    rows = torch.arange(whole, dtype=torch.float32)[None, None]
+    down = interpolate(rows, size=reduced_size(whole, scale), mode="nearest")
+    return interpolate(down, size=whole, mode="nearest").flatten()[:size].long()
 
 
 @given(st.floats(1e-3, 1, exclude_max=True), st.integers(1, 4096))

@@ -1,5 +1,7 @@
 """The residual against the published formula, and against its own definition re-stated with indices."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -41,22 +43,18 @@ def published_residual(x: torch.Tensor, scale: float) -> torch.Tensor:
     return x - up
 
 
-def nearest_indices(size: int, scale: float) -> np.ndarray:
-    """Which source pixel each of `size` pixels shows after nearest down- and up-sampling, in the operator's float32."""
-    reduced = int(np.floor(size * scale + 1e-9))
-
-    def map_to_source(target: int, source: int) -> np.ndarray:
-        positions = np.arange(target, dtype=np.float32) * np.float32(source / target)
-        return np.minimum(positions.astype(np.int64), source - 1)
-
-    return map_to_source(reduced, size)[map_to_source(size, reduced)]
+def kept_indices(size: int, scale: float) -> np.ndarray:
+    """Which pixel each of `size` pixels shows: floor(floor(i p/q) q/p), in the float32 of PyTorch's operator."""
+    exact = Fraction(scale).limit_denominator(100)
+    reduced = np.floor(np.arange(size, dtype=np.float32) * np.float32(exact))
+    return np.floor(reduced * np.float32(1 / exact)).astype(np.int64)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scale", SCALES)
 def test_equals_x_minus_indexed_x(size: tuple[int, int], scale: float) -> None:
     x = torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(0))
-    rows, columns = (torch.from_numpy(nearest_indices(n, scale)) for n in size)
+    rows, columns = (torch.from_numpy(kept_indices(n, scale)) for n in size)
     assert torch.equal(npr_residual(x, scale), x - x[:, :, rows][:, :, :, columns])
 
 
@@ -86,6 +84,27 @@ def test_scales_and_sizes_on_which_the_earlier_code_crashed(scale: float, size: 
     x = torch.rand(1, 3, size, size)
     assert npr_residual(x, scale).shape == x.shape
     assert npr_residual(x, scale).abs().max() > 0
+
+
+@given(st.sampled_from(SCALES), st.integers(20, 70), st.integers(20, 70))
+@settings(deadline=None)
+def test_a_corner_has_the_residual_that_it_has_in_the_whole(scale: float, height: int, width: int) -> None:
+    """Photographs of odd sizes must not look unlike all others."""
+    whole = torch.rand(1, 3, 70, 70, generator=torch.Generator().manual_seed(0))
+    corner = npr_residual(whole[..., :height, :width], scale)
+    assert torch.equal(corner, npr_residual(whole, scale)[..., :height, :width])
+
+
+@pytest.mark.parametrize("size", (17, 31, 64))
+def test_up_sampled_images_of_any_size_have_no_residual(size: int) -> None:
+    image = torch.rand(1, 3, 32, 32).repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :size, :size]
+    assert npr_residual(image, 0.5).abs().max() == 0
+
+
+@given(st.floats(0.13, 0.97), st.integers(10, 80))
+@settings(deadline=None)
+def test_scales_without_a_short_period_work_too(scale: float, size: int) -> None:
+    assert npr_residual(torch.rand(1, 1, size, size + 1), scale).shape == (1, 1, size, size + 1)
 
 
 @given(st.sampled_from(SCALES), st.integers(10, 40), st.floats(-5, 5))
