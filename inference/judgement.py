@@ -18,6 +18,8 @@ HEAVY_JPEG = 70
 """JPEG quality below which compression wipes out most of the traces."""
 CUT = 0.5
 """Score that parts real from generated where nothing was calibrated."""
+PALETTE = 256
+"""Colours that a palette holds at most."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ def reservations(detector: Detector, picture: Picture) -> list[str]:
         found.append(f"small: {width}x{height} pixels")
     if picture.jpeg_quality is not None and picture.jpeg_quality < HEAVY_JPEG:
         found.append(f"heavily compressed: JPEG quality about {picture.jpeg_quality}")
+    if (colours := few_colours(picture.image)) is not None:
+        found.append(colours)
     resize, crop = detector.protocol.resize, detector.protocol.crop
     if resize is not None and (width, height) != (resize, resize):
         found.append(f"resized from {width}x{height} to {resize}x{resize} by protocol {detector.protocol.name}")
@@ -133,3 +137,18 @@ def reservations(detector: Detector, picture: Picture) -> list[str]:
     elif crop is not None and (width, height) != (crop, crop):
         found.append(f"only the central {crop}x{crop} pixels were looked at, by protocol {detector.protocol.name}")
     return found
+
+
+def few_colours(image: Image.Image) -> str | None:
+    """That an RGB picture is grey or may come from a palette, in words; None if not.
+
+    The pixels tell, because whoever saved such a picture again may have saved it as RGB. One of `PALETTE` pixels or fewer has no
+    more colours anyway.
+    """
+    found = image.getcolors(PALETTE)  # None, after a glance, where there are more
+    if found is None:
+        return None
+    colours = np.array([colour for _, colour in found])
+    if (colours == colours[:, :1]).all():
+        return "grey: no colour in it"
+    return f"few colours: {len(colours)}" if image.width * image.height > PALETTE else None

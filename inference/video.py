@@ -177,7 +177,8 @@ def _judge_group(detector: Detector, path: str, group: list[tuple[Frame, Any]]) 
 def _reservations(video: Video, frames: tuple[JudgedFrame, ...], fps: float | None, interval: float) -> Iterator[str]:
     """What may make the answer less reliable, in words."""
     info = video.info
-    yield from dict.fromkeys(warning for frame in frames for warning in frame.judgement.warnings)
+    first, *others = (frame.judgement.warnings for frame in frames)
+    yield from (warning for warning in first if all(warning in other for other in others))  # not of a black frame alone
     if not info.lossless:
         yield f"video compression ({info.codec}, {info.bits_per_pixel:.2g} bits per pixel); detectors learn from single pictures"
     if any(mark in info.pixel_format for mark in ("420", "422", "411", "410", "440", "nv12", "p010")):

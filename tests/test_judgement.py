@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from data.decode import read_image
 from data.protocols import EVALUATION_PROTOCOLS
-from inference.judgement import Picture, judge, reservations
+from inference.judgement import Picture, few_colours, judge, reservations
 from networks import ModelConfig, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint_file import save_checkpoint
@@ -64,3 +65,35 @@ def test_reservations(checkpoint: Path, protocol: str, given: Picture, expected:
     found = reservations(Detector(loaded, torch.device("cpu"), EVALUATION_PROTOCOLS[protocol]), given)
     assert len(found) == len(expected)
     assert all(part in text for part, text in zip(expected, found, strict=True)), found
+
+
+NOISE = picture(140, 150).image
+GREY = "grey: no colour in it"
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "expected"),
+    (
+        (NOISE, "PNG", None),
+        (NOISE, "JPEG", None),
+        (NOISE.convert("L"), "JPEG", GREY),
+        (NOISE.convert("L").convert("RGB"), "JPEG", GREY),  # saved again in colour
+        (NOISE.convert("LA"), "PNG", GREY),
+        (NOISE.convert("1"), "PNG", GREY),
+        (Image.fromarray(np.asarray(NOISE)[..., 0].astype(np.uint16) * 256), "PNG", GREY),
+        (NOISE.quantize(7), "PNG", "few colours: 7"),
+        (NOISE.quantize(7), "GIF", "few colours: 7"),
+        (NOISE.quantize(256).convert("RGB"), "PNG", "few colours: 256"),
+        (NOISE.resize((16, 16)), "PNG", None),  # has no more pixels than that
+        (NOISE.resize((16, 16)).convert("L"), "PNG", GREY),
+    ),
+)
+def test_grey_pictures_and_palettes_are_told(
+    checkpoint: Path, tmp_path: Path, made: Image.Image, kind: str, expected: str | None
+) -> None:
+    made.save(tmp_path / "picture", kind)
+    image = read_image(str(tmp_path / "picture"))
+    assert few_colours(image) == expected
+    small = ["small: 16x16 pixels"] if image.size == (16, 16) else []
+    said = reservations(load_detector(checkpoint, "cpu"), Picture("picture", image))
+    assert said == [*small, *([expected] if expected else [])]

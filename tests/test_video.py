@@ -453,6 +453,20 @@ def test_what_may_make_the_answer_less_reliable_is_said(tmp_path: Path) -> None:
     assert "the frame rate varies: frames were taken by their time stamps" in varying
 
 
+@pytest.mark.parametrize(("grey", "told"), (((0, 1, 2), True), ((0,), False)))
+def test_what_is_so_of_every_frame_is_said_and_not_of_a_black_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: tuple[int, ...], told: bool
+) -> None:
+    def drawn(index: int, width: int, height: int) -> np.ndarray:
+        return np.full((height, width, 3), 50 * index, np.uint8) if index in grey else picture(index, width, height)
+
+    monkeypatch.setattr("tests.video_files.picture", drawn)
+    found = judge_video(make_detector(tmp_path), encode(tmp_path / "a.mkv", count=3), fps=None)
+    said = ["grey: no colour in it" in frame.judgement.warnings for frame in found.frames]
+    assert said == [index in grey for index in range(3)]
+    assert ("grey: no colour in it" in found.warnings) == told and "small: 64x48 pixels" in found.warnings
+
+
 def test_no_frame_and_frames_too_small(tmp_path: Path) -> None:
     detector = make_detector(tmp_path)
     content = encode(tmp_path / "a.flv", "flv", "yuv420p", count=3).read_bytes()
