@@ -17,7 +17,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from data.inputs import Inputs
-from inference.explain import write_explanation
+from inference.explain import make_folder, write_explanation
 from inference.outputs import WRITERS, Summary, destination, record, summarised
 from inference.stream import judged
 from inference.video import judge_video
@@ -34,7 +34,6 @@ from util import (
     run_script,
     seed_everything,
     start_logging,
-    writable_folder,
 )
 
 
@@ -48,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging(stream=sys.stderr)
     seed_everything(0)
     if opt.explain is not None:
-        writable_folder(Path(opt.explain), "--explain")
+        make_folder(Path(opt.explain), opt.overwrite)
     detector = chosen_detector(opt)
     if detector.calibration is None:
         log.info("the score is no probability: this checkpoint is not calibrated (python -m tools.calibrate does that)")
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                  detector.calibration.rule, 100 * detector.calibration.target_error)  # fmt: skip
     inputs = Inputs(opt.paths, partial(os.read, 0, 1 << 16), b"\0" if opt.null else b"\n")
     summary = Summary()
-    with summarised(summary, inputs), destination(opt.output) as file:
+    with summarised(summary, inputs), destination(opt.output, opt.overwrite) as file:
         write_answers(opt, detector, inputs, file, summary)
     return 1 if summary.skipped else 0
 

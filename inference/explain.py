@@ -1,5 +1,6 @@
 """What a detector saw in one picture: the residual at every scale, how much each scale counts, and where the evidence is."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from networks.calibration import GENERATED, REAL
 from networks.cam import class_activation_maps
 from networks.detector import Detector
 from networks.npr import residual_maps
-from util import UserError, log, writing
+from util import UserError, log, writable_folder, writing
 
 SHOWN = 512
 """Pixels of the side, about, of the part of a large picture that is shown: of more, no panel shows single pixels."""
@@ -102,6 +103,19 @@ def draw(explanation: Explanation, path: str | Path) -> Path:
 
     drawn: Any = explanation
     return plot_npr_maps(drawn.image, drawn.residuals, drawn.attention, drawn.scales, path, drawn.title, drawn.evidence)
+
+
+def make_folder(folder: Path, overwrite: bool) -> None:
+    """Make the folder of --explain.
+
+    Raises:
+        UserError: it cannot be written or, without `overwrite`, holds something, such as the panels of an earlier run.
+    """
+    writable_folder(folder, "--explain")
+    with writing(folder):
+        held = [name for name in os.listdir(folder) if not name.startswith(".")]  # systems leave hidden files
+    if held and not overwrite:
+        raise UserError(f"--explain {folder}: exists and holds {min(held)}; give another, or --overwrite to write beside it")
 
 
 def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place: int) -> str | None:

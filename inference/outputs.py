@@ -149,14 +149,18 @@ WRITERS: dict[str, type[Writer]] = {"table": Table, "jsonl": JsonLines, "csv": C
 
 
 @contextlib.contextmanager
-def destination(path: str | None) -> Iterator[TextIO]:
+def destination(path: str | None, overwrite: bool = False) -> Iterator[TextIO]:
     """Where answers go: standard output, or a file that gets its name when all is in it.
 
     Until then, and for good if the block is left by an exception, it is called `path` + `PARTIAL`; a log line says so. Of a link
     it is the file behind it. What is no regular file, such as a pipe or a terminal, is written at once and stays what it is.
 
+    Args:
+        overwrite: replace answers that are there, or that an earlier run has left as `path` + `PARTIAL`.
+
     Raises:
-        UserError: it is a folder, a picture or a video. CannotWrite: it cannot be written, also in the block.
+        UserError: it is a folder, a picture or a video, or, without `overwrite`, holds something.
+        CannotWrite: it cannot be written, also in the block.
         BrokenPipeError: nobody reads standard output, or the pipe, any more.
     """
     if path is None:
@@ -170,12 +174,15 @@ def destination(path: str | None) -> Iterator[TextIO]:
             raise UserError(f"--output {path}: a folder; give the name of a file")
         if is_media(path):
             raise UserError(f"--output {path}: a picture or a video, not to be replaced by answers; give another file")
-        with _whole(os.path.realpath(path)) if stat.S_ISREG(mode) else _opened(path) as file:
+        regular = stat.S_ISREG(mode)
+        if regular and not overwrite and os.path.exists(path) and os.path.getsize(path):
+            raise UserError(f"--output {path}: exists; give another, or --overwrite")
+        with _whole(path, overwrite) if regular else _opened(path, "w") as file:
             yield file
 
 
-def _opened(path: str) -> TextIO:
-    return open(path, "w", newline="", encoding="utf-8")
+def _opened(path: str, mode: str) -> Any:
+    return open(path, mode, newline="", encoding="utf-8")
 
 
 def _mode(path: str) -> int:
@@ -187,10 +194,16 @@ def _mode(path: str) -> int:
 
 
 @contextlib.contextmanager
-def _whole(path: str) -> Iterator[TextIO]:
-    """A file that is called `path` + `PARTIAL` until the block has ended well."""
-    partial = Path(path + PARTIAL)
-    file = _opened(path + PARTIAL)
+def _whole(path: str, overwrite: bool) -> Iterator[TextIO]:
+    """A file that is called `path`, or that behind the link, + `PARTIAL` until the block has ended well."""
+    target = os.path.realpath(path)
+    partial = Path(target + PARTIAL)
+    try:
+        file = _opened(str(partial), "w" if overwrite else "x")
+    except FileExistsError:
+        raise UserError(
+            f"--output {path}: {partial.name} exists, of a run that goes on or was stopped; give another, or --overwrite"
+        ) from None
     try:
         with file:
             yield file
@@ -201,7 +214,7 @@ def _whole(path: str) -> Iterator[TextIO]:
             else:
                 partial.unlink()
         raise
-    os.replace(partial, path)
+    os.replace(partial, target)
 
 
 @contextlib.contextmanager

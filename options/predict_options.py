@@ -48,9 +48,16 @@ exit status:
     )
     format: str = flag("table", "table for people; jsonl = a JSON object a line, csv = comma-separated, for programs",
                        choices=FORMATS)  # fmt: skip
-    output: str | None = flag(None, "file for the answers, replaced when all is in it; left out: standard output")
+    output: str | None = flag(
+        None, "new file for the answers, which gets its name when all is in it; left out: standard output"
+    )
     explain: str | None = flag(
-        None, "folder that gets a panel for each picture (residuals, attention, evidence), and a report for each video"
+        None,
+        "empty folder that gets a panel for each picture (residuals, attention, evidence), and a report for each video",
+    )
+    overwrite: bool = flag(
+        False,
+        "replace the file of --output; write into --explain although it holds something, over what is called alike",
     )
     null: bool = flag(
         False, "with -: paths in the list end with a NUL byte instead of a line break, as find -print0 writes them"
@@ -68,6 +75,8 @@ exit status:
             return "argument PATH -: given twice; there is one standard input"
         if self.null and "-" not in self.paths:
             return "argument --null: without effect; it tells how the list of PATH - is separated"
+        if self.overwrite and self.output is None and self.explain is None:
+            return "argument --overwrite: without effect; it is for --output and --explain"
         for path in self.paths:
             if path.endswith((".pth", ".pt", ".safetensors")):
                 return f"argument PATH {path}: a checkpoint; give one by --model_path, with a glob pattern in quotes"

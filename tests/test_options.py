@@ -202,6 +202,7 @@ def test_paths_stand_anywhere(argv: str, paths: tuple[str, ...]) -> None:
         (f"{PREDICT} n.pth a", ["PATH n.pth", "--model_path", "quotes"]),
         (f"{PREDICT} - -", ["PATH -", "twice"]),
         (f"{PREDICT} a --null", ["--null", "PATH -"]),
+        (f"{PREDICT} a --overwrite", ["--overwrite", "--output", "--explain"]),
         (f"{PREDICT} a --output a", ["--output a", "another file"]),
         (f"{PREDICT} b ./x/../a --output a", ["--output a", "another file"]),
         (f"{PREDICT} a --fps 0", ["--fps", "> 0"]),

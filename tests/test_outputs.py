@@ -104,11 +104,31 @@ def test_any_name_survives_and_steers_nothing(name: str) -> None:
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("old")
-    with destination(str(path)) as file:
+    with destination(str(path), overwrite=True) as file:
         JsonLines(file).write({"new": 1})
         assert path.read_text() == "old"
         assert Path(f"{path}{PARTIAL}").read_text() == '{"new": 1}\n'  # written when `write` returns
     assert path.read_text() == '{"new": 1}\n' and list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    """Neither answers, nor those behind a link, nor what a stopped run left or a running one writes."""
+    path, link = tmp_path / "a.jsonl", tmp_path / "link"
+    link.symlink_to(path)
+    for kept in (path, Path(f"{path}{PARTIAL}")):
+        kept.write_text("old")
+        for named in (path, link):
+            says = f"^--output {named}: .*exist.*; give another, or --overwrite$"
+            with pytest.raises(UserError, match=says), destination(str(named)):
+                pytest.fail("the block is not entered")
+            assert kept.read_text() == "old"
+        kept.unlink()
+    path.touch()  # as mktemp makes it
+    with destination(str(path)) as file:
+        file.write("new")
+        with pytest.raises(UserError, match="of a run that goes on"), destination(str(path)):
+            pytest.fail("the block is not entered")
+    assert path.read_text() == "new" and link.is_symlink()
 
 
 @pytest.mark.parametrize("error", (KeyboardInterrupt(), Stopped(15), UserError("no"), ValueError()))
@@ -120,7 +140,7 @@ def test_what_was_written_until_a_stop_stays(
         JsonLines(file).write({"new": 1})
         raise error
     assert Path(f"{path}{PARTIAL}").read_text() == '{"new": 1}\n' and not path.exists()
-    with pytest.raises(UserError), destination(str(path)):
+    with pytest.raises(UserError, match="before"), destination(str(path), overwrite=True):
         raise UserError("before anything was written")
     assert not list(tmp_path.iterdir())
 
@@ -137,7 +157,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     full.symlink_to("/dev/full")
     with (
         pytest.raises(CannotWrite, match=r"full.csv: cannot be written \(No space left"),
-        destination(str(tmp_path / "full.csv")) as file,
+        destination(str(tmp_path / "full.csv"), overwrite=True) as file,
     ):
         JsonLines(file).write({"much": "x" * 100_000})
 
@@ -151,7 +171,8 @@ def test_pictures_and_videos_are_not_replaced(tmp_path: Path, name: str) -> None
     elif not path.exists():
         path.write_bytes(b"video")
     before = path.read_bytes()
-    with pytest.raises(UserError, match=f"--output {path}: a picture or a video"), destination(str(path)):
+    says = f"--output {path}: a picture or a video"
+    with pytest.raises(UserError, match=says), destination(str(path), overwrite=True):
         pytest.fail("the block is not entered")
     assert path.read_bytes() == before and not list(tmp_path.glob(f"*{PARTIAL}"))
 
@@ -163,7 +184,7 @@ def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None
     link.symlink_to(real)
     dangling.symlink_to("far/new.csv")
     for path in (link, dangling):
-        with destination(str(path)) as file:
+        with destination(str(path), overwrite=True) as file:
             file.write("new")
             assert real.read_text() == ("old" if path == link else "new")
         assert path.is_symlink() and path.resolve().parent == real.parent and path.read_text() == "new"

@@ -90,6 +90,24 @@ def test_a_csv_file_with_explanations(tmp_path: Path, folder: Path, capsys: pyte
     assert all("resized from 130x140 to 256x256" in row["warnings"] for row in rows if not row["error"])
 
 
+def test_another_runs_results_are_not_overwritten_unasked(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    out, panels, picture = tmp_path / "out.csv", tmp_path / "panels", folder / "a.png"
+    to = [picture, "--format", "csv", "--output", out, "--explain", panels]
+    assert run(checkpoint, *to) == 0
+    (panels / "000000_a.png").write_bytes(b"old")
+    (panels / "notes.txt").touch()
+    before = out.read_bytes()
+    with pytest.raises(UserError, match=r"^--explain .*panels: exists and holds 000000_a.png; give another, or --overw"):
+        run(checkpoint, *to)
+    with pytest.raises(UserError, match=r"^--output .*out.csv: exists; give another, or --overwrite$"):
+        run(checkpoint, *to[:-2])
+    assert out.read_bytes() == before and (panels / "000000_a.png").read_bytes() == b"old"
+    assert run(checkpoint, *to, "--overwrite", folder / "c.png") == 0
+    assert len(out.read_text().splitlines()) == 3
+    assert {path.name for path in panels.iterdir()} == {"000000_a.png", "000001_c.png", "notes.txt"}
+    assert (panels / "000000_a.png").read_bytes() != b"old"
+
+
 def test_videos_among_pictures(checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     pytest.importorskip("av")
     encode(folder / "b.mkv", count=20, rate=10)  # two seconds, of which every half is looked at
