@@ -18,7 +18,7 @@ from inference.memory import NotEnoughMemory, memory_errors
 from inference.stream import Outcome
 from inference.video import VideoJudgement, write_video_report
 from networks.calibration import GENERATED, REAL
-from networks.cam import class_activation_maps
+from networks.cam import class_activation_maps, classifier, has_exact_maps
 from networks.detector import Detector
 from networks.npr import residual_maps
 from util import UserError, log, writable_folder, writing
@@ -52,8 +52,8 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
     """Take apart what a detector says of an RGB picture; may be called from several threads, they take turns.
 
     Of a picture of more than 2 * SHOWN**2 pixels one part is shown, at its own size: that whose logit, as a picture of its own,
-    lies furthest on the side on which most of the picture is. The title says so with the part's score, and says what the
-    protocol did to the picture.
+    lies furthest on the side on which most of the picture is. The title says so with the part's score, says what the
+    protocol did to the picture, and gives the bias that makes the scales' evidence add up to the logit of what is shown.
 
     Raises:
         ValueError: too small for the protocol's crop or the model (see `Detector.pixels`).
@@ -82,6 +82,12 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
             f"shown: {rows_and_columns} of {width}x{height}, the part with most evidence for {of_side},"
             f" score {expit(said.logits[strongest]):.3f}"
         )
+    if has_exact_maps(model):
+        bias = classifier(model).bias[0].item()
+        logit = bias + evidence.mean(dim=(1, 2)).sum().item()
+        notes.append(f"logit {logit:+.3f} = bias {bias:+.3f} + what the scales add")
+    else:
+        notes.append("evidence by Grad-CAM: what the scales add need not make up the logit")
     return Explanation(
         title="; ".join(notes),
         scales=detector.scales,
@@ -115,7 +121,9 @@ def make_folder(folder: Path, overwrite: bool) -> None:
     with writing(folder):
         held = [name for name in os.listdir(folder) if not name.startswith(".")]  # systems leave hidden files
     if held and not overwrite:
-        raise UserError(f"--explain {folder}: exists and holds {min(held)}; give another, or --overwrite to write beside it")
+        raise UserError(
+            f"--explain {folder}: exists and holds {min(held)}; give another, or --overwrite to write beside it"
+        )
 
 
 def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place: int) -> str | None:

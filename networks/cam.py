@@ -23,6 +23,11 @@ def has_exact_maps(model: Network) -> bool:
     return isinstance(model, NPRResNet) or all(isinstance(branch, LightBranch) for branch in model.feature_branches)
 
 
+def classifier(model: Network) -> nn.Linear:
+    """The last layer, with the weights w and the bias b of `class_activation_maps`."""
+    return model.fc1 if isinstance(model, NPRResNet) else model.classifier
+
+
 def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Tensor:
     """Contribution of every position and scale to a logit, positive towards generated, in evaluation mode.
 
@@ -52,7 +57,7 @@ def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Te
             vectors = features.movedim(1, -1)  # [B, h, w, C]
             if isinstance(branch, LightBranch):
                 vectors = branch.feature_proj(vectors)
-            maps.append(vectors @ _classifier(model).weight[output])
+            maps.append(vectors @ classifier(model).weight[output])
         return torch.stack(maps, dim=1) * share[:, :, None, None]
 
 
@@ -88,7 +93,7 @@ def grad_cam(model: Network, images: Tensor, output: int = 0, layers: Sequence[n
         maps = []
         for scale, (outputs, (vector,)) in enumerate(zip(kept, vectors, strict=True)):
             single = isinstance(model, NPRResNet)
-            part = vector[:, output] if single else vector @ _classifier(model).weight[output]
+            part = vector[:, output] if single else vector @ classifier(model).weight[output]
             wide = [features for features in outputs if features.ndim == 4 and features[0, 0].numel() > 1]
             if not wide:
                 raise ValueError("Grad-CAM needs a convolution with more than one position, and a branch has none")
@@ -99,10 +104,6 @@ def grad_cam(model: Network, images: Tensor, output: int = 0, layers: Sequence[n
 
 def _branches(model: Network) -> list[nn.Module]:
     return [model] if isinstance(model, NPRResNet) else list(model.feature_branches)
-
-
-def _classifier(model: Network) -> nn.Linear:
-    return model.fc1 if isinstance(model, NPRResNet) else model.classifier
 
 
 def _share(model: Network, images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The panel of one picture: numbers that add up to its logit, parts of large pictures, any model, any size."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,29 +9,34 @@ import torch
 from PIL import Image
 
 import inference.explain as explaining
-from inference.explain import draw, explain
-from networks import ModelConfig, build_model, load_detector
-from networks.checkpoint_file import save_checkpoint
+from inference.explain import Explanation, draw, explain
+from networks import ModelConfig, load_detector
 from networks.detector import Detector
 from networks.npr import npr_residual
+from tests.conftest import save_model
 
 MODELS = {
     "multi": ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4),
+    "residual": ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4, attention_residual=True),
     "single": ModelConfig("single_scale"),
 }
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Detector:
-    torch.manual_seed(5)
-    config, path = MODELS[request.param], tmp_path_factory.mktemp("explain") / "model.pth"
-    values = {"model_state_dict": build_model(config).state_dict(), "model_config": config.to_dict(), "epoch": 1}
-    save_checkpoint(path, values)
-    return load_detector(path, "cpu")
+    return load_detector(save_model(tmp_path_factory.mktemp("explain") / "model.pth", MODELS[request.param], 5), "cpu")
 
 
 def picture(height: int = 48, width: int = 64) -> Image.Image:
     return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def sum_in_title(found: Explanation) -> tuple[float, float]:
+    """Logit and bias that the title gives; the labels give the rest."""
+    (numbers,) = re.findall(r"logit ([+-][\d.]+) = bias ([+-][\d.]+) \+ what the scales add$", found.title)
+    logit, bias = map(float, numbers)
+    assert logit == pytest.approx(bias + sum(round(float(part.mean()), 3) for part in found.evidence), abs=0.0025)
+    return logit, bias
 
 
 def test_the_evidence_adds_up_to_the_logit(detector: Detector) -> None:
@@ -41,7 +47,8 @@ def test_the_evidence_adds_up_to_the_logit(detector: Detector) -> None:
     bias = detector.model.get_parameter(f"{last}.bias").item()
     assert found.evidence.mean(dim=(1, 2)).sum().item() + bias == pytest.approx(logit, abs=1e-4)
     assert (found.attention is None) == (len(detector.scales) == 1)
-    assert found.title == "a picture" and found.box == (0, 0, 48, 64)
+    assert sum_in_title(found) == pytest.approx((logit, bias), abs=6e-4)
+    assert found.title.startswith("a picture; logit") and found.box == (0, 0, 48, 64)
     assert torch.equal((found.image * 255).round().byte(), detector.pixels(image))
 
 
@@ -59,6 +66,7 @@ def test_of_a_large_picture_the_most_telling_part_is_shown(
     chosen = parts[top // 32 * 4 + left // 32]
     assert chosen == pytest.approx(max(parts) if np.mean(parts) > 0 else min(parts), abs=1e-5)
     assert f"rows {top}-{top + 31}, columns {left}-{left + 31} of 128x96" in found.title
+    assert sum_in_title(found)[0] == pytest.approx(chosen, abs=6e-4)
     whole = detector.protocol(image)[None]
     for residual, scale in zip(found.residuals.values(), detector.scales, strict=True):
         expected = npr_residual(whole, scale)[0, :, top : top + height, left : left + width]
@@ -69,7 +77,7 @@ def test_of_a_large_picture_the_most_telling_part_is_shown(
 def test_the_title_says_what_the_protocol_did(detector: Detector) -> None:
     resizing = Detector(detector.loaded, detector.device, type(detector.protocol)("small", resize=32))
     found = explain(resizing, picture(), "a")
-    assert found.title == "a; 64x48 made 32x32 by protocol small" and found.image.shape == (3, 32, 32)
+    assert found.title.startswith("a; 64x48 made 32x32 by protocol small; ") and found.image.shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize(("height", "width"), ((4, 5), (5, 400), (400, 5)))
@@ -77,6 +85,12 @@ def test_any_shape_is_drawn(detector: Detector, tmp_path: Path, height: int, wid
     path = draw(explain(detector, picture(height, width), "name\n\udcff$x$"), tmp_path / "a.png")
     with Image.open(path) as drawn:
         assert min(drawn.size) > 300
+
+
+def test_grad_cam_is_not_said_to_add_up(tmp_path: Path) -> None:
+    config = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4, backbone="mobilenet_v3_small")
+    found = explain(load_detector(save_model(tmp_path / "model.pth", config), "cpu"), picture(96, 96))
+    assert found.title.startswith("evidence by Grad-CAM") and "bias" not in found.title
 
 
 def test_too_small(detector: Detector) -> None:
