@@ -295,6 +295,7 @@ def test_card_says_what_the_checkpoint_says(exported: Path) -> None:
     ):
         assert said in re.sub(r"`--lr` +\|", "`--lr`      |", body), said
     assert "AUC" not in body and "--beta1" not in body  # undefined, and the default
+    assert "\nH and W are at least 4, " in body
     code = re.search("```python\n(.*?)```", body, re.DOTALL)
     assert code is not None and 'load_detector("my_detector")' in code[1] and len(code[1].strip().splitlines()) <= 5
 
@@ -519,13 +520,19 @@ def test_example_without_the_project(checkpoint: Path, exported: Path, tmp_path:
     shutil.copy(exported / "model.onnx", tmp_path)
     pixels = np.random.default_rng(2).integers(0, 256, (70, 51, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels[:3]).save(tmp_path / "small.png")
     (tmp_path / "example.py").write_text(code + "print('torch' in sys.modules)\n")
     ran = subprocess.run(
-        [sys.executable, "example.py", "a.png"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "example.py", "small.png", "a.png"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
     score = load_detector(checkpoint, "cpu").score(pixels)[0]
-    assert ran.stdout == f"tiny_2026_01_31_12_00_00 with scales [0.3, 0.7, 0.7]\na.png: {score:.4f}\nFalse\n"
+    assert ran.stdout.splitlines() == [
+        "tiny_2026_01_31_12_00_00 with scales [0.3, 0.7, 0.7]",
+        "small.png: too small, its sides need 4 pixels",
+        f"a.png: {score:.4f}",
+        "False",
+    ]
 
 
 @pytest.mark.slow

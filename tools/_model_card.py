@@ -18,7 +18,7 @@ from networks.model_folder import FORMAT
 from networks.trainer import versions
 from options.flags import shown_value
 from options.train_options import TrainOptions
-from tools._onnx import OPSET, Size, graph_calibration, output_names
+from tools._onnx import OPSET, Size, graph_calibration, output_names, smallest_side
 
 OF_THE_MACHINE = ("checkpoints_dir", "cache", "test_dataroot", "num_threads", "gpu_ids")
 """Options of training that say where and on what it ran, not what it did."""
@@ -105,6 +105,7 @@ def model_card(
         "metrics_of": f"{_count(metrics, 'n_real')} real and {_count(metrics, 'n_fake')} generated pictures.",
         "calibration": _calibration(config["calibration"], graph_calibration(loaded) is not None),
         "has_onnx": onnx, "has_weights": weights, "opset": OPSET, "height": height, "width": width,
+        "smallest": smallest_side(loaded),
         "outputs": ", ".join(f"`{name}`" for name in output_names(loaded)),
     }  # fmt: skip
     return environment.get_template("model_card.md").render(text)
