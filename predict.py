@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Judge the files; returns 0, or 1 if some were skipped.
 
     Raises:
-        UserError: there was none, or something else is for the user to mend.
+        UserError: none could be scored, or something else is for the user to mend.
     """
     opt = PredictOptions().parse(argv, print_options=False)
     start_logging(stream=sys.stderr)
@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = Summary()
     with summarised(summary, inputs), destination(opt.output, opt.overwrite) as file:
         write_answers(opt, detector, inputs, file, summary)
+    if not summary.scored:
+        raise UserError(f"PATH: nothing could be scored, {summary.skipped:,} skipped; the reason stands beside each")
     return 1 if summary.skipped else 0
 
 

@@ -26,8 +26,8 @@ class PredictOptions(RunOptions):
     python predict.py --model_path M.pth --fps 4 --max_frames 1000 clip.mp4
 
 exit status:
-  0 every file was scored           1 some were skipped, each named with the reason
-  2 wrong command line, checkpoint or output, or there was no file to score
+  0 every file was scored           1 some were scored, others skipped, each named with the reason
+  2 nothing was scored: wrong command line, checkpoint or output, no file, or none that could be
   130, 143 stopped by Ctrl-C or SIGTERM; what was judged until then has been written
 """
 

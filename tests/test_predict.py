@@ -144,6 +144,21 @@ def test_what_ends_with_one_line(checkpoint: Path, tmp_path: Path, words: list[s
         predict.main(["--gpu_ids", "-1", *(word.format(tmp=tmp_path) for word in words)])
 
 
+@pytest.mark.parametrize("word", ("bad.png", "gone.png", "*.webp", "only_bad"))
+def test_nothing_scored_is_status_2_whatever_the_reason(
+    checkpoint: Path, folder: Path, word: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """As where there is no file at all; but here the answers name each, and are whole."""
+    (folder / "only_bad").mkdir()
+    (folder / "only_bad" / "bad.png").write_bytes(b"")
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(UserError, match="^PATH: nothing could be scored, 1 skipped; the reason stands beside each$"):
+        run(checkpoint, folder / word, "--format", "jsonl", "--output", out)
+    (row,) = map(json.loads, out.read_text().splitlines())
+    assert row["error"] and f"skipped {row['path']}: {row['error']}" in capsys.readouterr().err
+    assert list(tmp_path.glob("out*")) == [out]
+
+
 def test_the_newest_run_of_a_name(
     checkpoint: Path, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
