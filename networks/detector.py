@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,12 +110,12 @@ class Detector:
 
     def said(self, images: Picture | Sequence[Picture]) -> Said:
         """Logits and attention of pictures given as for `score`."""
-        if isinstance(images, str | Path | Image.Image) or (
-            isinstance(images, np.ndarray | Tensor) and images.ndim < 4
-        ):
-            images = [images]
+        given: Any = images
+        one = isinstance(given, str | bytes | Path | Image.Image) or not isinstance(given, Iterable)
+        if one or (isinstance(given, np.ndarray | Tensor) and given.ndim < 4):
+            given = [given]
         pixels = []
-        for index, image in enumerate(images):
+        for index, image in enumerate(given):
             try:
                 pixels.append(self.pixels(as_image(image)))
             except (UnreadableImage, TypeError, ValueError) as error:
@@ -218,9 +218,12 @@ def as_image(picture: Picture) -> Image.Image:
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] != 3:
             raise ValueError(f"a tensor of shape {tuple(picture.shape)}, expected [3, H, W]")
-        picture = picture.detach().cpu().movedim(0, -1).numpy()
+        picture = picture.detach().cpu().movedim(0, -1)
+        picture = (picture.float() if picture.is_floating_point() else picture).numpy()  # NumPy has no bfloat16
     if not isinstance(picture, np.ndarray):
-        raise TypeError(f"a {type(picture).__name__}, expected a path, PIL's image, an array or a tensor")
+        raise TypeError(
+            f"a {type(picture).__name__}, expected a path, PIL's image, an array [H, W, 3] or [H, W], or a tensor [3, H, W]"
+        )
     if 0 in picture.shape or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
         raise ValueError(f"an array of shape {picture.shape}, expected [H, W, 3] or [H, W]")
     if np.issubdtype(picture.dtype, np.floating):

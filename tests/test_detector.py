@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,49 @@ def test_order_stays_whatever_the_sizes_are(checkpoint: Path) -> None:
 def test_what_is_no_picture(checkpoint: Path, wrong: object, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         load_detector(checkpoint, "cpu").score([picture(), wrong])  # type: ignore[list-item]
+
+
+ANY = r"expected a path, PIL's image, an array \[H, W, 3\] or \[H, W\], or a tensor \[3, H, W\]"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    (
+        (None, TypeError, f"^image 0: a NoneType, {ANY}$"),
+        ([None], TypeError, f"^image 0: a NoneType, {ANY}$"),
+        (7, TypeError, f"^image 0: a int, {ANY}$"),
+        (b"bytes of a file", TypeError, f"^image 0: a bytes, {ANY}$"),
+        ([b"bytes of a file"], TypeError, f"^image 0: a bytes, {ANY}$"),
+        ([[1, 2, 3]], TypeError, f"^image 0: a list, {ANY}$"),
+        ("text that is no path", UnreadableImage, "^image 0: text that is no path: No such file or directory$"),
+        ("with a \0", UnreadableImage, "^image 0: with a \0: .*null"),
+        (np.zeros(9, np.uint8), ValueError, r"^image 0: an array of shape \(9,\), expected \[H, W, 3\] or \[H, W\]$"),
+        (np.array(9), ValueError, r"an array of shape \(\), expected \[H, W, 3\] or \[H, W\]$"),
+        (
+            np.zeros((2, 3, 9, 9), np.uint8),
+            ValueError,
+            r"^image 0: an array of shape \(3, 9, 9\), expected \[H, W, 3\]",
+        ),
+        (np.zeros((1, 1, 9, 9, 3)), ValueError, r"^image 0: an array of shape \(1, 9, 9, 3\), expected \[H, W, 3\]"),
+        (np.zeros((9, 9, 3), bool), TypeError, "^image 0: values of type bool, expected uint8 or floating point"),
+        (np.zeros((9, 9, 3), complex), TypeError, "values of type complex128, expected uint8 or floating point"),
+        (np.zeros((9, 9, 3), object), TypeError, "values of type object, expected uint8 or floating point"),
+        (torch.zeros(9, 9), ValueError, r"^image 0: a tensor of shape \(9, 9\), expected \[3, H, W\]"),
+        (torch.zeros(3, 9, 9, dtype=torch.int32), TypeError, "values of type int32, expected uint8 or floating point"),
+    ),
+)
+def test_whatever_is_given_the_error_says_what_is_taken(
+    checkpoint: Path, wrong: Any, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        load_detector(checkpoint, "cpu").score(wrong)
+
+
+@pytest.mark.parametrize("kind", (torch.float16, torch.bfloat16, torch.float64))
+def test_tensors_of_any_floating_point_type(kind: torch.dtype) -> None:
+    tensor = torch.rand(3, 8, 9).to(kind)
+    expected = (tensor.double() * 255).round().byte().movedim(0, -1).numpy()
+    assert np.array_equal(np.asarray(as_image(tensor)), expected)
 
 
 def test_grey_is_taken_as_colour() -> None:
