@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from data.inputs import Inputs
 from inference.explain import make_folder, write_explanation
+from inference.memory import memory_errors
 from inference.outputs import WRITERS, Summary, destination, record, summarised
 from inference.stream import judged
 from inference.video import judge_video
@@ -69,7 +70,8 @@ def chosen_detector(opt: PredictOptions) -> Detector:
     if len(found) > 1:
         raise UserError(f"--model_path {opt.model_path}: stands for {len(found)} checkpoints; give one")
     flags = CheckpointOptions(npr_scales=opt.npr_scales)
-    return load_detector(found[0], choose_device(opt.gpu_ids), opt.protocol, opt.precision, flags)
+    with memory_errors():
+        return load_detector(found[0], choose_device(opt.gpu_ids), opt.protocol, opt.precision, flags)
 
 
 def write_answers(opt: PredictOptions, detector: Detector, inputs: Inputs, file: TextIO, summary: Summary) -> None:

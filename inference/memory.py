@@ -12,8 +12,8 @@ class OutOfGpuMemory(UserError):
     """A GPU's memory is too small; the message says which flags help."""
 
 
-class NotEnoughMemory(ValueError):
-    """A file needs more of the machine's memory than there is."""
+class NotEnoughMemory(UserError, ValueError):
+    """A file, or a model, needs more of the machine's memory than there is."""
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import predict
@@ -97,7 +98,9 @@ def test_another_runs_results_are_not_overwritten_unasked(checkpoint: Path, fold
     (panels / "000000_a.png").write_bytes(b"old")
     (panels / "notes.txt").touch()
     before = out.read_bytes()
-    with pytest.raises(UserError, match=r"^--explain .*panels: exists and holds 000000_a.png; give another, or --overw"):
+    with pytest.raises(
+        UserError, match=r"^--explain .*panels: exists and holds 000000_a.png; give another, or --overw"
+    ):
         run(checkpoint, *to)
     with pytest.raises(UserError, match=r"^--output .*out.csv: exists; give another, or --overwrite$"):
         run(checkpoint, *to[:-2])
@@ -142,6 +145,18 @@ def test_what_ends_with_one_line(checkpoint: Path, tmp_path: Path, words: list[s
     (tmp_path / "empty" / "x.txt").touch()
     with pytest.raises(UserError, match=says):
         predict.main(["--gpu_ids", "-1", *(word.format(tmp=tmp_path) for word in words)])
+
+
+@pytest.mark.parametrize("error", (MemoryError(), torch.OutOfMemoryError("CUDA out of memory")))
+def test_want_of_memory_for_the_model_ends_with_one_line(
+    checkpoint: Path, folder: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(predict, "load_detector", full)
+    with pytest.raises(UserError, match="memory"):
+        run(checkpoint, folder)
 
 
 @pytest.mark.parametrize("word", ("bad.png", "gone.png", "*.webp", "only_bad"))

@@ -175,6 +175,23 @@ def test_want_of_memory_is_an_answer(
         answer(detector, path, LIMITS)
 
 
+@pytest.mark.parametrize("kind", ["GPU", "NumPy", "CPU"])
+def test_want_of_memory_for_another_detector_is_an_answer(
+    kind: str, checkpoint: Path, detector: Detector, tmp_path: Path
+) -> None:
+    """And when there is memory again, the detector is there."""
+    pytest.importorskip("gradio")
+    from tools.web.page import _Handler
+
+    full = True
+    models = Models([checkpoint], lambda path: too_much(kind) if full else detector)  # type: ignore[arg-type, return-value]
+    handler, path = _Handler(models, [], LIMITS), str(draw(tmp_path / "one.png"))
+    for html in handler.again(path, models.names[0]):
+        assert text_of(html) == "No answer. This detector cannot be loaded: not enough memory."
+    full = False
+    assert all("No answer" not in html for html in handler.again(path, models.names[0]))
+
+
 def test_other_errors_are_not_taken_for_want_of_memory(
     detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference.memory import memory_errors
 from networks.checkpoint import model_name
 from networks.detector import Detector
 from util import UserError
@@ -37,10 +38,16 @@ class Models:
         return list(self._paths)
 
     def __getitem__(self, name: str) -> Detector:
-        """Raises UserError where the checkpoint cannot be used, KeyError where there is none of that name."""
+        """The detector of that name.
+
+        Raises:
+            UserError: the checkpoint cannot be used, or memory does not suffice (see `inference.memory`).
+            KeyError: there is none of that name.
+        """
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = self._load(self._paths[name])
+                with memory_errors():
+                    self._loaded[name] = self._load(self._paths[name])
             return self._loaded[name]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio import processing_utils
 
+from inference.memory import NotEnoughMemory, OutOfGpuMemory
 from tools.web.answers import Limits, NoAnswer, about, answer, problem, rendered
 from tools.web.examples import Example
 from tools.web.models import Models
@@ -106,4 +107,6 @@ class _Handler:
 
     def _unusable(self, error: UserError) -> str:
         log.error("%s", error)  # paths of this machine are nobody else's business
+        if isinstance(error, NotEnoughMemory | OutOfGpuMemory):
+            return problem("This detector cannot be loaded: not enough memory.")
         return problem("This detector cannot be loaded; the terminal where the page was started says why.")
