@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data.inputs import Inputs
 from inference.explain import make_folder, write_explanation
 from inference.memory import memory_errors
-from inference.outputs import WRITERS, Summary, destination, record, summarised
+from inference.outputs import WRITERS, Summary, destination, passed_over_text, record, summarised
 from inference.stream import judged
 from inference.video import judge_video
 from networks.detector import Detector, load_detector
@@ -91,7 +91,8 @@ def write_answers(opt: PredictOptions, detector: Detector, inputs: Inputs, file:
             writer.write(record(outcome, detector.scales, explained))
             bar.update()
     if not summary.scored and not summary.skipped:
-        raise UserError(f"PATH {' '.join(opt.paths)}: no picture or video there")
+        others = f"; {passed_over_text(inputs.passed_over)}" if inputs.passed_over else ""
+        raise UserError(f"PATH {' '.join(opt.paths)}: no picture or video there{others}")
 
 
 if __name__ == "__main__":

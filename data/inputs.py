@@ -6,6 +6,7 @@ Nothing is collected but the names of one folder at a time, so that millions of 
 import fnmatch
 import glob
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ PICTURES = (*SUFFIXES, ".gif")
 """Endings by which files in a folder are taken for pictures."""
 LONGEST = 1 << 16
 """Bytes of the longest path in a list; systems take less."""
+KINDS = 100
+"""Endings that are counted each for itself."""
 
 
 class Input(NamedTuple):
@@ -48,7 +51,8 @@ class Inputs:
         words: see above. read: gives the next bytes of the list, b"" at its end. separator: what ends a path in it.
 
     Attributes:
-        passed_over: files in folders that are taken for neither pictures nor videos, so far; hidden ones do not count.
+        passed_over: how many files in folders were taken for neither pictures nor videos, so far, by ending, such as {".txt": 3};
+            "" counts those without one, and what goes beyond `KINDS`. Hidden files do not count.
 
     Raises:
         UserError: while iterating: the list cannot be read, or holds a path longer than `LONGEST`.
@@ -56,7 +60,7 @@ class Inputs:
 
     def __init__(self, words: Sequence[str], read: Callable[[], bytes] = lambda: b"", separator: bytes = b"\n") -> None:
         self._words, self._read, self._separator = words, read, separator
-        self.passed_over = 0
+        self.passed_over = Counter[str]()
 
     def __iter__(self) -> Iterator[Input]:
         for word in self._words:
@@ -119,8 +123,13 @@ class Inputs:
                 elif entry.name.lower().endswith((*PICTURES, *EXTENSIONS)):
                     found.append(entry.path)
                 else:
-                    self.passed_over += 1
+                    self.passed_over[self._kind(entry.name)] += 1
         return sorted(found)
+
+    def _kind(self, name: str) -> str:
+        ending = os.path.splitext(name)[1].lower()
+        is_one = ending in self.passed_over or (ending[1:].isalnum() and len(self.passed_over) < KINDS)
+        return ending if is_one else ""
 
 
 def is_media(path: str) -> bool:

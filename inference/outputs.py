@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -22,6 +22,8 @@ from util import CannotWrite, UserError, log, printable
 
 PARTIAL = ".partial"
 """Ending of an --output file's name until all is in it."""
+NAMED = 5
+"""Endings of files passed over that are named."""
 
 
 def record(outcome: Outcome, scales: Sequence[float], explained: str | None = None) -> dict[str, Any]:
@@ -247,8 +249,8 @@ class Summary:
     def scored(self) -> int:
         return self.verdicts.total()
 
-    def text(self, passed_over: int = 0) -> str:
-        """One line, of all so far."""
+    def text(self, passed_over: Mapping[str, int]) -> str:
+        """One line, of all so far; `passed_over` as in `Inputs`."""
         seconds = time.perf_counter() - self._start
         verdicts = ", ".join(
             f"{self.verdicts[name]:,} {name}" for name in (GENERATED, REAL, UNSURE) if self.verdicts[name]
@@ -256,9 +258,18 @@ class Summary:
         parts = [f"{self.scored:,} scored" + (f": {verdicts}" if verdicts else "")]
         parts.append(f"{self.skipped:,} skipped")
         if passed_over:
-            parts.append(f"{passed_over:,} other files passed over")
+            parts.append(passed_over_text(passed_over))
         parts.append(f"{seconds:.1f} s, {self.scored / seconds:.1f} files/s")
         return "; ".join(parts)
+
+
+def passed_over_text(endings: Mapping[str, int]) -> str:
+    """{".heic": 3, ".txt": 1, "": 1} -> "5 of other kinds passed over (.heic 3, .txt 1, others 1)"."""
+    total = sum(endings.values())
+    most = [(ending, count) for ending, count in Counter(endings).most_common() if ending][:NAMED]
+    rest = total - sum(count for _, count in most)
+    said = ", ".join(f"{ending} {count:,}" for ending, count in [*most, *([("others", rest)] if rest else [])])
+    return f"{total:,} of other kinds passed over ({said})"
 
 
 @contextlib.contextmanager

@@ -57,9 +57,21 @@ def test_a_folder_gives_what_is_below_it_sorted(tree: Path) -> None:
         *("a.png", "a/deep/v.mp4", "a/y.gif", "a/z.JPG", "b.png", "c[1].png")
     ]
     assert [one.path for one in found] == sorted(one.path for one in found)
-    assert inputs.passed_over == 1  # notes.txt; nothing hidden
+    assert inputs.passed_over == {".txt": 1}  # nothing hidden
     assert [one.is_video for one in found] == [False, True, False, False, False, False]
     assert not any(one.problem for one in found)
+
+
+def test_what_is_passed_over_is_counted_by_its_ending(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(*(tree / name for name in ("1.HEIC", "2.heic", "README", "Mr. Smith's", "dot.", "x.\n", "a/3.jxl", "4.avif")))
+    inputs = Inputs([str(tree)])
+    list(inputs)
+    assert inputs.passed_over == {".txt": 1, ".heic": 2, ".jxl": 1, ".avif": 1, "": 4}
+    monkeypatch.setattr("data.inputs.KINDS", 10)
+    touch(*(tree / f"file.{number}" for number in range(500)))
+    inputs = Inputs([str(tree)])
+    list(inputs)
+    assert inputs.passed_over.total() == 509 and len(inputs.passed_over) <= 11  # flat, whatever files are called
 
 
 def test_the_guide_names_every_ending() -> None:

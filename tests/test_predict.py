@@ -63,7 +63,7 @@ def test_json_lines_of_a_folder(checkpoint: Path, folder: Path, capsys: pytest.C
     err = said.err.splitlines()
     assert "not calibrated (python -m tools.calibrate" in err[0]
     assert sum(line.startswith(f"skipped {folder}/bad.png: no picture") for line in err) == 1
-    assert err[-1].startswith("3 scored: ") and "1 skipped; 1 other files passed over" in err[-1]
+    assert err[-1].startswith("3 scored: ") and "1 skipped; 1 of other kinds passed over (.txt 1); " in err[-1]
 
 
 def test_the_table_of_a_calibrated_checkpoint(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
@@ -132,7 +132,7 @@ def test_videos_among_pictures(checkpoint: Path, folder: Path, tmp_path: Path, c
         (["--model_path", "no.pth", "a.png"], "--model_path no.pth: no such file"),
         (["--model_path", "{tmp}/*.pth", "a.png"], r"--model_path .*\*.pth: stands for 2 checkpoints; give one"),
         (["--model_path", "{tmp}/1.pth", "a.png", "--protocol", "x"], "--protocol x: unknown; one of native"),
-        (["--model_path", "{tmp}/1.pth", "{tmp}/empty"], "PATH .*empty: no picture or video there"),
+        (["--model_path", "{tmp}/1.pth", "{tmp}/empty"], "PATH .*empty: no picture or video there; 1 of other .*txt 1"),
         (["--model_path", "{tmp}/1.pth", "a.png", "--explain", "{tmp}/1.pth"], "--explain .*: cannot write there"),
         (["--model_path", "{tmp}/1.pth", "a.png", "--output", "{tmp}"], "--output .*: a folder"),
         (["--name", "x", "--checkpoints_dir", "{tmp}", "a.png"], "--name x: no run folder"),
