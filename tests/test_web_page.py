@@ -254,7 +254,7 @@ def test_no_other_files_and_no_addresses(served: Served, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_video_in_the_page(visit: Visit, tmp_path: Path) -> None:
     visit.upload(film(tmp_path / "film.mp4"))
-    assert "median of 6 frames" in visit.read()
+    assert "median of 3 frames" in visit.read()  # one a second
     visit.clear()
     visit.upload(film(tmp_path / "long.mp4", frames=50))
     assert "long.mp4 lasts 12 s; a video may last up to 10 s here" in visit.read(".problem")
