@@ -28,7 +28,7 @@ from tools import web_demo
 from tools.web.answers import Limits, NoAnswer, about, answer, percent, problem, shares_text
 from tools.web.examples import MOST, draw_examples, examples_of
 from tools.web.models import Models, facts
-from util import UserError
+from util import UserError, log
 
 LIMITS = Limits(seconds=10, frames=8)
 
@@ -349,3 +349,24 @@ def test_wrong_flags_are_one_line(words: list[str], capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as ended:
         web_demo.main([*(["--model_path", "M.pth"] if words else []), *words])
     assert ended.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_another_trouble_is_not_called_the_detectors(
+    checkpoint: Path,
+    detector: Detector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("gradio")
+    from tools.web import page
+
+    def no_space(*_: object) -> str:
+        raise UserError("/tmp/x: No space left on device")
+
+    monkeypatch.setattr(page, "answer", no_space)
+    monkeypatch.setattr(log, "propagate", True)
+    handler = page._Handler(Models([checkpoint], lambda path: detector), [], LIMITS)
+    html, _ = handler.again(str(draw(tmp_path / "one.png")), Models([checkpoint], lambda path: detector).names[0])
+    assert text_of(html).startswith("No answer. This cannot be answered; the terminal")
+    assert "No space left" in caplog.text and "No space left" not in html

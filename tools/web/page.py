@@ -99,11 +99,16 @@ class _Handler:
         if path is None:
             return ""
         try:
-            return answer(self._models[model], Path(path), self._limits)
+            detector = self._models[model]
+        except UserError as error:
+            return self._unusable(error)
+        try:
+            return answer(detector, Path(path), self._limits)
         except NoAnswer as error:
             return problem(str(error))
         except UserError as error:
-            return self._unusable(error)
+            log.error("%s", error)
+            return problem("This cannot be answered; the terminal where the page was started says why.")
 
     def _unusable(self, error: UserError) -> str:
         log.error("%s", error)  # paths of this machine are nobody else's business
