@@ -17,7 +17,6 @@ from data.batches import Batch, ahead, regrouped
 from data.cache import PixelCache
 from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation
-from data.image_sets import FAKE, REAL
 from data.samplers import EpochSampler, ProcessBatches, SampleKey
 from data.transforms import Protocol
 from data.workers import WORKER_ADVICE, WatchedLoader, heed_only_the_parent
@@ -33,26 +32,6 @@ class Sample:
     label: int
     pixels: Tensor | None  # uint8 [3, H, W]
     problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The file that a key stands for, and what is drawn for it."""
-
-    index: int
-    label: int
-    seed: tuple[int, ...]
-    is_made: bool  # a photograph in the place of a generated picture, to go through an up-sampler
-
-    @property
-    def rng(self) -> np.random.Generator:
-        """Of the augmentation; from the beginning each time."""
-        return np.random.default_rng(self.seed)
-
-    @property
-    def maker(self) -> np.random.Generator | None:
-        """Of the up-sampler; None where there is none."""
-        return np.random.default_rng((*self.seed, 2)) if self.is_made else None
 
 
 class LoadedBatch(NamedTuple):
@@ -85,7 +64,6 @@ class ImageDataset(Dataset[list[Sample]]):
         self.cache = cache
         # int64 [workers, 1 + files of a batch], shared with them: pid, and indices of the files to be loaded yet, else -1
         self.under_way: Tensor | None = None
-        self.photographs = np.flatnonzero(np.array(self.labels) == REAL)
         if cache is not None and self.variants != [NOTHING]:
             raise ValueError("a cache holds pictures as they are: no variants of them")
 
@@ -106,44 +84,32 @@ class ImageDataset(Dataset[list[Sample]]):
         return loaded
 
     def __getitem__(self, key: SampleKey) -> list[Sample]:
-        source = self._source(key)
         if self.cache is not None:
-            return [self._from_cache(source, self.cache)]
+            return [self._from_cache(key, self.cache)]
         try:
-            image = read_image(self.paths[source.index])
+            image = read_image(self.paths[key.index])
         except UnreadableImage as error:
-            return [self._sample(source, variant, None, str(error)) for variant in range(len(self.variants))]
-        return [self._of_variant(source, variant, image) for variant in range(len(self.variants))]
+            return [self._sample(key, variant, None, str(error)) for variant in range(len(self.variants))]
+        return [self._of_variant(key, variant, image) for variant in range(len(self.variants))]
 
-    def _source(self, key: SampleKey) -> Source:
-        label, seed = self.labels[key.index], (self.seed, key.epoch, key.index)
-        share = self.protocol.augment.self_made if self.protocol.augment is not None else 0.0
-        if share and label == FAKE:
-            rng = np.random.default_rng((*seed, 1))
-            if rng.random() < share:
-                return Source(int(rng.choice(self.photographs)), label, seed, is_made=True)
-        return Source(key.index, label, seed, is_made=False)
-
-    def _from_cache(self, source: Source, cache: PixelCache) -> Sample:
-        if (why := cache.problem(source.index)) is not None:
-            return self._sample(source, 0, None, why)
+    def _from_cache(self, key: SampleKey, cache: PixelCache) -> Sample:
+        if (why := cache.problem(key.index)) is not None:
+            return self._sample(key, 0, None, why)
+        rng = np.random.default_rng((self.seed, key.epoch, key.index))
         try:
-            return self._sample(
-                source, 0, self.protocol.finish(cache.pixels(source.index), source.rng, source.maker), ""
-            )
+            return self._sample(key, 0, self.protocol.finish(cache.pixels(key.index), rng), "")
         except ValueError as error:  # smaller than the crop
-            return self._sample(source, 0, None, str(error))
+            return self._sample(key, 0, None, str(error))
 
-    def _of_variant(self, source: Source, variant: int, image: Image.Image) -> Sample:
+    def _of_variant(self, key: SampleKey, variant: int, image: Image.Image) -> Sample:
+        rng = np.random.default_rng((self.seed, key.epoch, key.index))
         try:
-            rng = source.rng
-            pixels = self.protocol.pixels(self.variants[variant](image, rng), rng, source.maker)
-            return self._sample(source, variant, pixels, "")
+            return self._sample(key, variant, self.protocol.pixels(self.variants[variant](image, rng), rng), "")
         except (ValueError, OSError) as error:  # smaller than the crop; more pixels than an encoder takes
-            return self._sample(source, variant, None, str(error))
+            return self._sample(key, variant, None, str(error))
 
-    def _sample(self, source: Source, variant: int, pixels: Tensor | None, problem: str) -> Sample:
-        return Sample(source.index, variant, source.label, pixels, problem)
+    def _sample(self, key: SampleKey, variant: int, pixels: Tensor | None, problem: str) -> Sample:
+        return Sample(key.index, variant, self.labels[key.index], pixels, problem)
 
 
 def collate(files: list[list[Sample]]) -> LoadedBatch:

@@ -1,11 +1,12 @@
-"""Random histories of pictures in training, the same for photographs and generated ones, so that none of it tells them apart.
+"""Random histories of pictures in training, drawn alike for photographs and generated ones.
 
 Photographs reach us shrunk and compressed, generated pictures often neither; a detector that learns this fails on the next set
-(Rajan et al., ICLR 2025, arXiv 2410.11835; Wang et al., CVPR 2020). Each picture is shrunk, passed through an up-sampler if it
-is to be self-made, resized, blurred and compressed, each step at random.
+(Wang et al., CVPR 2020, arXiv 1912.11035; Rajan et al., ICLR 2025, arXiv 2410.11835). Each picture is shrunk, resized, blurred and
+compressed, each step at random, and cut down to what the crop needs. A picture that is hardly larger than the crop can hardly be
+shrunk: where the classes differ in size, their histories do, too.
 """
 
-from collections.abc import Callable
+import math
 
 import numpy as np
 from torch import Tensor
@@ -21,41 +22,38 @@ RESIZE = (0.75, 1.25)
 BLUR = (0.2, 1.5)
 """Standard deviations in pixels."""
 QUALITY = (60, 98)
-"""Of JPEG."""
+"""Of JPEG, both included."""
 RARER = 0.5
 """Resizing and blur come with this share of the probability of shrinking and compression."""
 INTERPOLATIONS = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
-MARGIN = 8
+MARGIN = 7
 """Pixels around the crop, so that it meets the grid of JPEG in any of its phases."""
 
 
-def matched(
-    pixels: Tensor, rng: np.random.Generator, degrade: float, side: int, make: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
+def matched(pixels: Tensor, rng: np.random.Generator, degrade: float, side: int) -> Tensor:
     """uint8 [3, H, W] with both sides >= `side` -> a part of it with both sides >= `side`, with a random history.
 
     Args:
         degrade: probability in [0, 1] of shrinking, and of compression.
-        make: an up-sampler, between the two; None leaves the picture as it is.
     """
     happens = rng.random(4) < degrade * np.array([1, RARER, RARER, 1])
-    shrink, resize, sigma, quality = rng.uniform(*np.array([SHRINK, RESIZE, BLUR, QUALITY]).T)
+    shrink, resize, sigma = rng.uniform(*np.array([SHRINK, RESIZE, BLUR]).T)
+    quality = int(rng.integers(QUALITY[0], QUALITY[1] + 1))
     modes = [INTERPOLATIONS[int(i)] for i in rng.integers(len(INTERPOLATIONS), size=2)]
     smallest = side / min(pixels.shape[1:])
     shrink = max(shrink, smallest) if happens[0] else 1.0
     resize = max(resize, smallest / shrink) if happens[1] else 1.0
-    pixels = cut(pixels, rng, round((side + MARGIN) / (shrink * resize)))
+    pixels = cut(pixels, rng, math.ceil((side + MARGIN) / (shrink * resize)))
     pixels = resized(pixels, shrink, modes[0])
-    if make is not None:
-        pixels = make(pixels)
     pixels = resized(pixels, max(resize, side / min(pixels.shape[1:])), modes[1])
+    pixels = cut(pixels, rng, side + MARGIN)
     if not (happens[2] or happens[3]):
         return pixels
     image = TF.to_pil_image(pixels)
     if happens[2]:
         image = gaussian_blur(image, sigma)
     if happens[3]:
-        image = pil_jpeg(image, int(quality))
+        image = pil_jpeg(image, quality)
     return TF.pil_to_tensor(image)
 
 

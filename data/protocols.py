@@ -60,8 +60,6 @@ def training_augmentation(opt: Any) -> Augmentation:
         jpeg_quality=chosen["jpg_qual"],
         jpeg_methods=methods,
         degrade=opt.degrade,
-        self_made=opt.self_made,
-        self_made_operators=opt.self_made_operators,
     )
 
 

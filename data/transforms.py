@@ -6,7 +6,6 @@ geometry of the test suite. Every random choice is drawn from a generator that t
 
 import math
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from torchvision.transforms import functional as TF
 
 from data.filters import JPEG_ROUND_TRIP, gaussian_blur
 from data.matched import matched
-from data.self_made import self_made
-from data.upsamplers import OPERATORS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,9 +32,7 @@ class Augmentation:
             (one value, or the ends of a range).
         jpeg_prob: probability in [0, 1] of a JPEG round trip at a quality from jpeg_quality (one value, or the ends of
             a range, both included) by one of jpeg_methods ('pil', 'cv2').
-        degrade: probability in [0, 1] of the steps of `data.matched`.
-        self_made: share in [0, 1] of generated pictures whose place a photograph takes that went through an up-sampler, see
-            `data.self_made`, with one of self_made_operators.
+        degrade: probability in [0, 1] of the steps of `data.matched`, before the crop; needs one.
     """
 
     flip: bool = True
@@ -47,8 +42,6 @@ class Augmentation:
     jpeg_quality: tuple[int, ...] = (75,)
     jpeg_methods: tuple[str, ...] = ("pil",)
     degrade: float = 0.0
-    self_made: float = 0.0
-    self_made_operators: tuple[str, ...] = tuple(OPERATORS)
 
 
 @dataclass(frozen=True)
@@ -120,11 +113,9 @@ class Protocol:
         """
         return self.normalise(self.pixels(image, rng))
 
-    def pixels(
-        self, image: Image.Image, rng: np.random.Generator | None = None, maker: np.random.Generator | None = None
-    ) -> Tensor:
+    def pixels(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
         """All steps but scaling and normalisation: RGB picture -> uint8 [3, H, W]."""
-        return self.finish(self.begin(image, rng), rng, maker)
+        return self.finish(self.begin(image, rng), rng)
 
     @property
     def begins_alike(self) -> bool:
@@ -141,35 +132,18 @@ class Protocol:
             image = TF.resize(image, [self.resize, self.resize], InterpolationMode(chosen))
         return TF.pil_to_tensor(image)
 
-    def finish(
-        self, pixels: Tensor, rng: np.random.Generator | None = None, maker: np.random.Generator | None = None
-    ) -> Tensor:
-        """The other half, cheap and random in training: uint8 [3, H, W] -> augmented, tiled, cropped, flipped.
-
-        Args:
-            maker: source of an up-sampler through which the picture goes, in training; None = it goes through none.
-        """
+    def finish(self, pixels: Tensor, rng: np.random.Generator | None = None) -> Tensor:
+        """The other half, cheap and random in training: uint8 [3, H, W] -> augmented, tiled, cropped, flipped."""
         if self.augment is None:
             return pixels if self.crop is None else self._cropped(pixels, self.crop, None)
         if rng is None:
             raise ValueError("a protocol with random augmentation needs a random generator")
-        if self.augment.degrade or maker is not None:
-            pixels = self._with_history(pixels, self.augment, rng, maker)
+        if self.augment.degrade and self.crop is not None and min(pixels.shape[1:]) >= self.crop:
+            pixels = matched(pixels, rng, self.augment.degrade, self.crop)
         pixels = augmented(pixels, self.augment, rng)
         if self.crop is not None:
             pixels = self._cropped(pixels, self.crop, rng)
         return pixels.flip(-1) if self.augment.flip and rng.random() < 0.5 else pixels
-
-    def _with_history(
-        self, pixels: Tensor, augment: Augmentation, rng: np.random.Generator, maker: np.random.Generator | None
-    ) -> Tensor:
-        if self.crop is not None and self.tile:
-            pixels = tiled(pixels, self.crop)
-        side = self.crop or min(pixels.shape[1:])
-        if min(pixels.shape[1:]) < side:
-            return pixels  # `_cropped` says so
-        make = None if maker is None else partial(self_made, rng=maker, operators=augment.self_made_operators)
-        return matched(pixels, rng, augment.degrade, side, make)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [..., 3, H, W] -> float32, (value / 255 - mean) / std."""

@@ -10,7 +10,6 @@ from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions, One
 from options.flags import comma_list, ends_of_range, flag, number, one_of, scale, whole
 from options.recipes import PUBLISHED, load_recipe
 
-UP_SAMPLERS = ("nearest", "bilinear", "transposed", "pixel_shuffle")
 NOT_IN_RECIPES = (
     "recipe",
     "list_recipes",
@@ -136,17 +135,6 @@ class TrainOptions(BaseOptions):
         "probability of shrinking, and of a JPEG compression, of each picture (resize and blur: half of it), with whatever "
         "strength; the same for both classes",
         parse=number(minimum=0, maximum=1),
-    )
-    self_made: float = flag(
-        0.0,
-        "share of the generated pictures whose place photographs of the training set take, each passed through an up-sampler"
-        " that is fitted for it alone",
-        parse=number(minimum=0, maximum=1),
-    )
-    self_made_operators: tuple[str, ...] = flag(
-        UP_SAMPLERS,
-        f"up-sampling operators of --self_made, of {', '.join(UP_SAMPLERS)}",
-        parse=comma_list(one_of(*UP_SAMPLERS)),
     )
     # run
     continue_train: bool = flag(False, "go on with the newest run folder of this name")

@@ -231,7 +231,7 @@ VARIANTS = {
     "single": ["--model_type", "single_scale"],
     "balanced": [*MULTISCALE, "--class_bal", "--classes", "car"],
     "augmented": [*MULTISCALE, "--data_aug"],
-    "self_made": [*MULTISCALE, "--self_made", "0.5", "--degrade", "0.5", "--lr_schedule", "cosine"],
+    "degraded": [*MULTISCALE, "--degrade", "0.5", "--lr_schedule", "cosine"],
     "cached": [*MULTISCALE, "--cache", "cache"],
     "accumulated": [*MULTISCALE, "--accumulation_steps", "3", "--optim", "sgd"],
     "half": [*MULTISCALE, "--precision", "bf16"],

@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from data.upsamplers import (
+from tools import make_demo_data as tool
+from tools._demo_images import SCENES, photograph, power_law_radii
+from tools._demo_set import GENERATORS, photographer
+from tools._trivial_features import trivial_feature_auc
+from tools._upsamplers import (
     OPERATORS,
     fit_autoencoder,
     fit_decoder,
@@ -20,10 +24,6 @@ from data.upsamplers import (
     laplacian_covariance,
     restore_detail,
 )
-from tools import make_demo_data as tool
-from tools._demo_images import SCENES, photograph, power_law_radii
-from tools._demo_set import GENERATORS, photographer
-from tools._trivial_features import trivial_feature_auc
 from util import UserError
 
 TINY = {"size": 32, "train": 2, "val": 1, "test": 2}

@@ -1,4 +1,4 @@
-"""Random histories of training pictures: sizes, probabilities, and that both classes get the same."""
+"""Random histories of training pictures: sizes, and how often each step happens."""
 
 import numpy as np
 import pytest
@@ -26,8 +26,8 @@ def test_without_probability_nothing_but_a_window_is_taken() -> None:
     pixels = noise(50, 60)
     for seed in range(10):
         out = matched(pixels, np.random.default_rng(seed), 0.0, 24)
-        assert out.shape[1:] == (32, 32)
-        windows = pixels.unfold(1, 32, 1).unfold(2, 32, 1)  # [3, 19, 29, 32, 32]
+        assert out.shape[1:] == (31, 31)
+        windows = pixels.unfold(1, 31, 1).unfold(2, 31, 1)  # [3, 20, 30, 31, 31]
         assert (windows == out[:, None, None]).all(-1).all(-1).all(0).any()
 
 
@@ -49,16 +49,3 @@ def test_steps_happen_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None
     assert counts["jpeg"] == pytest.approx(400, abs=60)
     assert counts["blur"] == pytest.approx(200, abs=50)
     assert counts["resize"] == pytest.approx(600, abs=80)  # shrinking, and the resize after
-
-
-def test_a_picture_and_its_copy_have_the_same_history() -> None:
-    seen: list[Tensor] = []
-
-    def make(pixels: Tensor) -> Tensor:
-        seen.append(pixels)
-        return pixels
-
-    for seed in range(20):
-        plain = matched(noise(80, 80), np.random.default_rng(seed), 0.7, 24)
-        assert torch.equal(plain, matched(noise(80, 80), np.random.default_rng(seed), 0.7, 24, make))
-    assert len(seen) == 20

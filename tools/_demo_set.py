@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from data.upsamplers import OPERATORS, AutoEncoder, fit_autoencoder, restore_detail, single_threaded
 from tools._demo_images import SCENES, photograph
+from tools._upsamplers import OPERATORS, AutoEncoder, fit_autoencoder, restore_detail
 
 VERSION = 1
 """Of the recipe; a folder that another version made is not the same, whatever its settings."""
@@ -67,6 +67,17 @@ def planned_folders(settings: Settings) -> list[ImageFolder]:
         folders.append(ImageFolder(f"test/{generator}/0_real", mixed, settings.test))
         folders.append(ImageFolder(f"test/{generator}/1_fake", mixed, settings.test, generator))
     return folders
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Sums in a fixed order, so that the bytes do not depend on the number of cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _take(size: int, job: tuple[tuple[int, ...], int]) -> np.ndarray:
@@ -124,7 +135,7 @@ def fill(output: Path, settings: Settings, workers: int) -> dict[str, float]:
     if total < POOL_FROM:
         workers = 1
     progress = tqdm(total=total, unit="image", desc="demo data", leave=False, disable=None)
-    with single_threaded(), photographer(workers) as take, progress:
+    with _single_threaded(), photographer(workers) as take, progress:
         models, psnr = fit_generators(take, settings.seed)
         for number, folder in enumerate(folders, start=1):
             write_images(output / folder.path, render(folder, number, settings, models, take))

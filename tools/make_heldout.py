@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as TF
 from tqdm import tqdm
@@ -22,12 +20,12 @@ from data.decode import UnreadableImage, read_image
 from data.degradations import Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import load_set
-from tools._autoencoders import CROP, FACTOR, STEPS, UP_SAMPLERS, rebuilt, train_autoencoder
+from tools._autoencoders import STEPS, UP_SAMPLERS, rebuilt, train_autoencoder
+from tools._rebuilding import CLASS_FOLDERS, photographs_of, psnr, require_splits, save
 from util import UserError, log, printable, run_script, start_logging
 
-CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
 BEFORE = parse_degradation("resize:0.8:lanczos")
-"""Of photographs that are rebuilt and of those beside them, so that no grid of an earlier JPEG compression tells them apart."""
+"""Of photographs that are rebuilt, and of those beside them."""
 SEEN = {"seen": "clean", "seen_webp": "webp:70", "seen_resized": "resize:0.8:lanczos", "seen_noisy": "noise:3"}
 REBUILT_WEBP = parse_degradation("webp:80")
 EPILOG = f"""
@@ -41,27 +39,6 @@ examples:
   python -m tools.make_heldout --dataroot ./datasets/ForenSynths_train_val --classes car,cat --output ./datasets/heldout
   python test.py --name my_model --dataroot ./datasets/heldout
 """
-
-
-def photographs_of(images: ImageSet) -> list[Tensor]:
-    """Its real pictures, uint8 [3, H, W], shrunk as `BEFORE` says and cropped to sides that divide by 4; small ones left out."""
-    found = []
-    for path, label in zip(images.paths, images.labels, strict=True):
-        if label != REAL:
-            continue
-        try:
-            pixels = TF.pil_to_tensor(BEFORE(read_image(path), np.random.default_rng(0)))
-        except UnreadableImage as error:
-            log.warning("left out %s (%s)", printable(path), error)
-            continue
-        height, width = (side - side % FACTOR for side in pixels.shape[1:])
-        if min(height, width) >= CROP:
-            found.append(pixels[:, :height, :width])
-    if not found:
-        raise UserError(
-            f"--dataroot: no photograph of {images.generator or 'a split'} has {CROP} pixels a side after shrinking"
-        )
-    return found
 
 
 def write_degraded(
@@ -78,12 +55,6 @@ def write_degraded(
         progress()
 
 
-def save(picture: Image.Image, folder: Path, number: int) -> None:
-    """As PNG, numbered."""
-    folder.mkdir(parents=True, exist_ok=True)
-    picture.save(folder / f"{number:05d}.png")
-
-
 def write_rebuilt(output: Path, name: str, photographs: Sequence[Tensor], made: Sequence[Tensor]) -> None:
     """Photographs and their copies, as they are and after WebP."""
     for label, pictures in ((REAL, photographs), (FAKE, made)):
@@ -93,12 +64,6 @@ def write_rebuilt(output: Path, name: str, photographs: Sequence[Tensor], made: 
             save(
                 REBUILT_WEBP(picture, np.random.default_rng(0)), output / f"{name}_webp" / CLASS_FOLDERS[label], number
             )
-
-
-def psnr(photographs: Sequence[Tensor], made: Sequence[Tensor]) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels."""
-    errors = [(a.float() - b.float()).square().mean() for a, b in zip(photographs, made, strict=True)]
-    return float(10 * torch.log10(255**2 / torch.stack(errors).mean()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,16 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the auto-encoders and the noise (0)")
     args = parser.parse_args(argv)
     start_logging()
-    if args.output.exists():
-        raise UserError(f"--output {args.output}: exists already; give another folder")
+    require_splits(args.dataroot, args.output)
     if args.steps < 1:
         raise UserError(f"--steps {args.steps}: must be at least 1")
-    for split in ("train", "val"):
-        if not (args.dataroot / split).is_dir():
-            raise UserError(f"--dataroot {args.dataroot}: has no folder {split}/")
     validation = load_set(args.dataroot / "val", classes=args.classes)
-    training = photographs_of(load_set(args.dataroot / "train", classes=args.classes))
-    photographs = photographs_of(validation)
+    training = photographs_of(load_set(args.dataroot / "train", classes=args.classes), BEFORE, args.seed)
+    photographs = photographs_of(validation, BEFORE, args.seed)
     found = {}
     total = len(UP_SAMPLERS) * args.steps + len(SEEN) * len(validation.paths)
     with tqdm(total=total, disable=None, desc="held-out suite", leave=False) as progress:
