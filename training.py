@@ -32,7 +32,8 @@ from networks.finite import NonFiniteError
 from networks.resume import check_order, checkpoint_to_continue
 from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
-from options.train_options import TrainOptions
+from options.flags import shown_value
+from options.train_options import NOT_THE_RECIPE, TrainOptions
 from stopping import Stopped, StopRequest
 from util import CannotWrite, UserError, log, printable, seed_everything, writing
 
@@ -54,6 +55,7 @@ class Run:
         if values is not None:
             self.trainer.load_state_dict(values)
             self.validated = {key: values.get(key) for key in self.validated}
+            self._warn_of_other_options(values["options"])
         self.loader = create_dataloader(opt)
         self.order = order_of_images(opt, self.loader.dataset)
         if values is not None and opt.epoch_count - 1 <= self.trainer.epoch:
@@ -65,6 +67,16 @@ class Run:
         # files of the last steps
         self._recent: deque[tuple[int, list[str]]] = deque(maxlen=2 * opt.accumulation_steps + 1)
         self._warned = ""
+
+    def _warn_of_other_options(self, before: dict[str, Any]) -> None:
+        """Say which flags, or those of a recipe, the run did not have before: it goes on in another way."""
+        changed = [
+            f"--{name} was {shown_value(before[name])}, is {shown_value(value)}"
+            for name, value in self.opt.to_dict().items()
+            if name not in (*NOT_THE_RECIPE, "niter") and name in before and before[name] != value
+        ]
+        if changed:
+            log.warning("--continue_train with other flags: %s", "; ".join(changed))
 
     def _open_logs(self, values: dict[str, Any] | None) -> None:
         """Go on with the logs as they were at the checkpoint, or begin them.

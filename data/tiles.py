@@ -37,7 +37,7 @@ def tile_boxes(height: int, width: int, grid: int, tile: int | None = None) -> l
     """Parts that cover a picture once; one part if it has no more than `WHOLE` pixels (with `tile`, 2 * tile**2).
 
     Sides are between about half of `tile`, left out `TILE`, and that + `grid`, and first rows and columns are multiples of
-    `grid`, so that a part's residual is the whole's wherever the picture's sides are multiples of it, too.
+    `grid`, so that a part's residual is the whole's.
     """
     if height * width <= (2 * tile**2 if tile else WHOLE):
         return [Box(0, 0, height, width)]

@@ -27,7 +27,10 @@ MOST_PERIOD = 100
 
 
 def grid_period(scale: float) -> int:
-    """Pixels after which down-sampling by a scale p / q picks the same pixels again: q, or 1 where q would exceed `MOST_PERIOD`."""
+    """Pixels after which down-sampling by a scale p / q picks the same pixels again: q, or 1 where q would exceed `MOST_PERIOD`.
+
+    To the rounding of PyTorch's operator, whose single precision moves a few pixels of scales such as 3/7 far from the corner.
+    """
     fraction = Fraction(scale).limit_denominator(MOST_PERIOD)
     return fraction.denominator if abs(fraction - Fraction(scale)) < 1e-9 else 1
 

@@ -18,7 +18,7 @@ class Recipe:
     """What --recipe stands for.
 
     Attributes:
-        about: one sentence. flags: train.py's, by name; True for a switch.
+        about: one sentence. flags: train.py's, by name; True for a switch, which False leaves alone.
     """
 
     name: str
@@ -29,7 +29,8 @@ class Recipe:
         """The flags as words of a command line."""
         found = []
         for name, value in self.flags.items():
-            found += [f"--{name}"] if value is True else [f"--{name}", shown_value(value)]
+            if value is not False:
+                found += [f"--{name}"] if value is True else [f"--{name}", shown_value(value)]
         return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions, OneLineParser
+from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
 from options.flags import comma_list, ends_of_range, flag, number, one_of, scale, whole
 from options.recipes import PUBLISHED, load_recipe
 
@@ -22,6 +22,11 @@ NOT_IN_RECIPES = (
     "new_optim",
 )
 """Flags that say which run it is, not how it trains."""
+NOT_THE_RECIPE = (*NOT_IN_RECIPES, "seed", "test_dataroot", "gpu_ids", "num_threads", "cache", "loss_freq", "save_latest_freq",
+                  "save_epoch_freq", "attention_log_freq")  # fmt: skip
+"""Flags in which two runs of one recipe may differ (of the dataroot, all but the folder's own name)."""
+CONTRADICTIONS = {"no_resize": "loadSize", "loadSize": "no_resize", "no_crop": "cropSize", "cropSize": "no_crop"}
+"""Of a recipe's flag and a given one, the given one wins."""
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
 
@@ -132,8 +137,8 @@ class TrainOptions(BaseOptions):
     )
     degrade: float = flag(
         0.0,
-        "probability of shrinking, and of a JPEG compression, of each picture (resize and blur: half of it), with whatever "
-        "strength; the same for both classes",
+        "probability of shrinking, and of a JPEG compression, of each picture (of resizing and blur, half of it), drawn "
+        "alike for both classes; pictures hardly larger than the crop are hardly shrunk",
         parse=number(minimum=0, maximum=1),
     )
     # run
@@ -160,21 +165,23 @@ class TrainOptions(BaseOptions):
         return super().parse([*self._words_of_recipe(words), *words], print_options)
 
     def _words_of_recipe(self, words: list[str]) -> list[str]:
-        asked = OneLineParser(add_help=False, allow_abbrev=False)
-        asked.add_argument("--recipe", default=self.recipe)
-        name = asked.parse_known_args(words)[0].recipe
+        parser = self.parser()
+        given = vars(parser.parse_known_args(words)[0])
+        name = given.get("recipe", self.recipe)
         try:
             recipe = load_recipe(name)
         except ValueError as error:
-            asked.error(f"argument --recipe {name}: {error}")
-        checking = self.parser()
-        checking.prog += f": --recipe {name}"
-        if refused := [flag_name for flag_name in recipe.flags if flag_name in NOT_IN_RECIPES]:
-            checking.error(f"{', '.join(refused)}: not in a recipe; give it on the command line")
-        _, unknown = checking.parse_known_args(recipe.words())
-        if unknown:
-            checking.error(self._unknown_flag(checking, unknown))
-        return recipe.words()
+            parser.error(f"argument --recipe {name}: {error}")
+        parser.prog += f": --recipe {name}"
+        fields = {field.name for field in dataclasses.fields(self)}
+        for flag_name in recipe.flags:
+            if flag_name in NOT_IN_RECIPES:
+                parser.error(f"{flag_name}: not in a recipe; give it on the command line")
+            if flag_name not in fields:
+                parser.error(self._unknown_flag(parser, [f"--{flag_name}"]))
+        parser.parse_args(recipe.words())
+        kept = {key: value for key, value in recipe.flags.items() if CONTRADICTIONS.get(key) not in given}
+        return dataclasses.replace(recipe, flags=kept).words()
 
     def problem(self) -> str | None:
         if self.list_recipes:
@@ -192,6 +199,8 @@ class TrainOptions(BaseOptions):
             return f"argument --test_dataroot {self.test_dataroot}: no such folder; give a folder of generators"
         if (self.cropSize or 224) > (self.loadSize or 256) and not (self.no_resize or self.no_crop):
             return f"argument --cropSize {self.cropSize or 224}: must not exceed --loadSize {self.loadSize or 256}"
+        if self.degrade and self.no_crop:
+            return f"argument --degrade {self.degrade:g}: needs a crop; leave out --no_crop"
         side, smallest = self.cropSize or 224, min(self.npr_scales or (0.5,))
         if not self.no_crop and side * smallest < 1:
             return f"argument --npr_scales {smallest:g}: leaves no pixel of a crop of {side}"
@@ -221,6 +230,7 @@ class TrainOptions(BaseOptions):
                 not (self.data_aug or self.jpg_prob),
                 "without effect; add --jpg_prob or --data_aug",
             ),
+            (("delr_freq",), self.lr_schedule == "cosine", "without effect beside --lr_schedule cosine"),
             (("epoch", "new_optim"), not self.continue_train, "without effect; add --continue_train"),
         ):
             given = [name for name in names if getattr(self, name) != defaults[name]]

@@ -76,6 +76,18 @@ def test_an_epoch_that_was_not_validated_is_validated_first(
     assert outcome(only(tmp_path, "run_*")) == whole
 
 
+def test_going_on_with_other_flags_is_said(dataroot: Path, tmp_path: Path) -> None:
+    argv = train_argv(dataroot, tmp_path, "run", "--niter", "1", "--lr", "0.003")
+    train.main(argv)
+    log = only(tmp_path, "run_*") / "log.log"
+    train.main([*argv, "--continue_train", "--niter", "2", "--num_threads", "1"])
+    assert "other flags" not in log.read_text()
+    train.main([*argv, "--continue_train", "--niter", "3", "--lr", "0.001", "--recipe", "robust", "--cropSize", "32"])
+    (line,) = [line for line in log.read_text().splitlines() if "--continue_train with other flags: " in line]
+    changed = set(line.split("other flags: ")[1].split("; "))
+    assert changed >= {"--lr was 0.003, is 0.001", "--degrade was 0.0, is 0.3", "--lr_schedule was step, is cosine"}
+
+
 @pytest.mark.parametrize("damage", ("cut", "changed", "missing"))
 def test_the_checkpoint_before_a_damaged_one_is_taken(
     damage: str, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]

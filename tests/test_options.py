@@ -167,6 +167,16 @@ def test_augmentation_settings_without_augmentation_are_warned_about(
     assert "without effect" not in capsys.readouterr().err
 
 
+def test_decay_beside_a_cosine_is_warned_about(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
+    TrainOptions().parse(["--dataroot", str(dataroot), "--lr_schedule", "cosine", "--delr_freq", "5"])
+    assert "--delr_freq: without effect beside --lr_schedule cosine" in capsys.readouterr().err
+
+
+def test_histories_without_a_crop_are_refused(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
+    line = error_line(capsys, TrainOptions, ["--dataroot", str(dataroot), "--degrade", "0.5", "--no_crop"])
+    assert "argument --degrade 0.5: needs a crop; leave out --no_crop" in line
+
+
 def test_spellings_of_scales_and_gpu() -> None:
     visualize = ["--model_path", "m.pth", "--dataroot", ".", "--scales", "0.25,0.5", "--gpu_id", "-1"]
     opt = VisualizeOptions().parse(visualize)

@@ -48,12 +48,29 @@ def test_given_flags_win_over_those_of_the_recipe(dataroot: Path, tmp_path: Path
     assert (opt.lr, opt.niter, opt.npr_scales, opt.no_flip) == (0.5, 9, (0.25, 0.5), True)
 
 
+def test_a_given_flag_replaces_what_it_contradicts(dataroot: Path) -> None:
+    opt = parsed(dataroot, "--recipe", "robust", "--loadSize", "256")
+    assert (opt.loadSize, opt.no_resize, opt.cropSize) == (256, False, 128)
+    opt = parsed(dataroot, "--recipe", "robust", "--no_crop", "--degrade", "0")
+    assert (opt.no_crop, opt.cropSize) == (True, None)
+
+
+def test_false_leaves_a_switch_alone(dataroot: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text("[flags]\nno_flip = false\n")
+    assert parsed(dataroot, "--recipe", str(own)) == TrainOptions(dataroot=str(dataroot), recipe=str(own))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("[flags]\nlr = -1\n", "argument --lr: -1 is not a number > 0"),
         ("[flags]\nlearning_rate = 1\n", "unknown argument --learning_rate"),
         ('[flags]\nname = "x"\n', "name: not in a recipe"),
+        ('[flags]\n"name=x" = true\n', "unknown argument --name=x"),
+        ("[flags]\nhelp = true\n", "unknown argument --help"),
+        ("[flags]\nmode = 1\n", "unknown argument --mode"),
+        ("[flags]\nniter = 20.0\n", "'20.0' is not a whole number"),
         ("lr = 1\n", "a recipe has about = "),
         ("[flags\n", "cannot be read as TOML"),
     ],

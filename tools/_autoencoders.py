@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tools._upsamplers import laplacian
+
 FACTOR = 4
 LATENT, WIDTH = 24, 32
 STEPS, BATCH, CROP, LR = 1200, 16, 64, 2e-3
@@ -79,12 +81,6 @@ class AutoEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.decoder(self.encoder(images - 0.5)) + 0.5
-
-
-def laplacian(images: Tensor) -> Tensor:
-    """4-neighbour Laplacian of each colour of [B, C, H, W], borders left out."""
-    inner = images[..., 1:-1, 1:-1]
-    return images[..., 2:, 1:-1] + images[..., :-2, 1:-1] + images[..., 1:-1, 2:] + images[..., 1:-1, :-2] - 4 * inner
 
 
 def train_autoencoder(

@@ -1,10 +1,13 @@
 """Photographs and their copies by an auto-encoder, side by side in class folders."""
 
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as TF
@@ -12,21 +15,19 @@ from torchvision.transforms import functional as TF
 from data.decode import UnreadableImage, read_image
 from data.image_sets import FAKE, REAL, ImageSet
 from tools._autoencoders import CROP, FACTOR
-from util import UserError, log, printable
+from util import UserError, log, printable, writing
 
 CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
+MOST = 2000
+"""Photographs that auto-encoders are trained on, at most; they are held in memory."""
 Shrink = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
-def photographs_of(images: ImageSet, shrink: Shrink, seed: int) -> list[Tensor]:
+def photographs(images: ImageSet, shrink: Shrink, seed: int) -> Iterator[Tensor]:
     """The real pictures of a set, uint8 [3, H, W], shrunk and cut to sides that divide by 4; small ones are left out.
 
     Shrinking removes the grid of an earlier JPEG compression, which would tell photographs from their copies.
-
-    Raises:
-        UserError: none is left.
     """
-    found = []
     for number, (path, label) in enumerate(zip(images.paths, images.labels, strict=True)):
         if label != REAL:
             continue
@@ -37,10 +38,21 @@ def photographs_of(images: ImageSet, shrink: Shrink, seed: int) -> list[Tensor]:
             continue
         height, width = (side - side % FACTOR for side in pixels.shape[1:])
         if min(height, width) >= CROP:
-            found.append(pixels[:, :height, :width])
-    if not found:
-        raise UserError(f"--dataroot: no photograph has {CROP} pixels a side after shrinking")
-    return found
+            yield pixels[:, :height, :width]
+
+
+def training_photographs(images: ImageSet, shrink: Shrink, seed: int) -> list[Tensor]:
+    """`photographs` to train auto-encoders on, of at most `MOST` files.
+
+    Raises:
+        UserError: there is none.
+    """
+    real = np.flatnonzero(np.array(images.labels) == REAL)
+    drawn = np.sort(np.random.default_rng(seed).permutation(real)[:MOST])
+    some = replace(images, paths=tuple(images.paths[i] for i in drawn), labels=tuple(REAL for _ in drawn))
+    if found := list(photographs(some, shrink, seed)):
+        return found
+    raise UserError(f"--dataroot: no photograph of train/ has {CROP} pixels a side after shrinking")
 
 
 def save(picture: Image.Image, folder: Path, number: int) -> None:
@@ -49,16 +61,38 @@ def save(picture: Image.Image, folder: Path, number: int) -> None:
     picture.save(folder / f"{number:05d}.png")
 
 
-def psnr(photographs: Sequence[Tensor], made: Sequence[Tensor]) -> float:
-    """Peak signal-to-noise ratio in dB over all pictures."""
-    errors = [(a.float() - b.float()).square().mean() for a, b in zip(photographs, made, strict=True)]
-    return float(10 * torch.log10(255**2 / torch.stack(errors).mean()))
+def mean_squared_error(one: Tensor, other: Tensor) -> float:
+    """Of two uint8 pictures of one shape."""
+    return float((one.float() - other.float()).square().mean())
 
 
-def require_splits(dataroot: Path, output: Path) -> None:
-    """Raises UserError unless `dataroot` holds train/ and val/, and `output` is yet to be made."""
-    if output.exists():
-        raise UserError(f"--output {output}: exists already; give another folder")
+def psnr(errors: list[float]) -> float:
+    """Peak signal-to-noise ratio in dB of 8-bit pictures with these mean squared errors, all together; rounded to 0.01."""
+    return round(float(10 * np.log10(255**2 / np.mean(errors))), 2)
+
+
+def require_splits(dataroot: Path) -> None:
+    """Raises UserError unless `dataroot` holds train/ and val/."""
     for split in ("train", "val"):
         if not (dataroot / split).is_dir():
             raise UserError(f"--dataroot {dataroot}: has no folder {split}/")
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder beside `output` that takes its name when all is done, and goes away if something comes between.
+
+    Raises:
+        UserError: `output` exists. CannotWrite: it cannot be written.
+    """
+    if output.exists():
+        raise UserError(f"--output {output}: exists already; give another folder")
+    unfinished = output.parent / f".{output.name}.{os.getpid()}"
+    try:
+        with writing(output):
+            unfinished.mkdir(parents=True)
+            yield unfinished
+            unfinished.rename(output)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise

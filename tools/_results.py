@@ -15,14 +15,11 @@ from evaluation.metrics import LABELS
 from evaluation.names import escaped
 from evaluation.runs import METRICS_FILE, PREDICTIONS_FILE, SCHEMA, read_document, read_predictions
 from evaluation.summary import ScoredSet
+from options.train_options import NOT_THE_RECIPE
 from util import UserError
 
 TIME_STAMP = re.compile(r"_\d{4}(_\d\d){5}(?=_|$)")
 SEED_SUFFIX = re.compile(r"[-_]?(?:seed|s)?\d+$")
-NOT_THE_RECIPE = ("name", "suffix", "seed", "dataroot", "test_dataroot", "checkpoints_dir", "gpu_ids", "num_threads", "cache",
-                  "continue_train", "epoch", "new_optim", "loss_freq", "save_latest_freq", "save_epoch_freq",
-                  "attention_log_freq")  # fmt: skip
-"""Training flags in which two runs of one recipe may differ (of the dataroot, all but the folder's own name)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -145,13 +145,18 @@ def fit_autoencoder(operator: Operator, images: Tensor, latent_channels: tuple[i
     return AutoEncoder(tuple(encoders), tuple(decoders))
 
 
-def laplacian_covariance(images: Tensor) -> Tensor:
-    """Covariance [N, C, C] between colours of the 4-neighbour Laplacian of images [N, C, H, W], borders left out."""
+def laplacian(images: Tensor) -> Tensor:
+    """4-neighbour Laplacian of each colour of images [N, C, H, W], borders left out: [N, C, H - 2, W - 2]."""
     centre = images[..., 1:-1, 1:-1]
     neighbours = images[..., 2:, 1:-1] + images[..., :-2, 1:-1] + images[..., 1:-1, 2:] + images[..., 1:-1, :-2]
-    laplacian = (neighbours - 4 * centre).flatten(2)
-    laplacian = laplacian - laplacian.mean(2, keepdim=True)
-    return laplacian @ laplacian.transpose(1, 2) / laplacian.shape[2]
+    return neighbours - 4 * centre
+
+
+def laplacian_covariance(images: Tensor) -> Tensor:
+    """Covariance [N, C, C] between colours of the Laplacian of images [N, C, H, W]."""
+    values = laplacian(images).flatten(2)
+    values = values - values.mean(2, keepdim=True)
+    return values @ values.transpose(1, 2) / values.shape[2]
 
 
 LAPLACIAN_NOISE_GAIN = 20.0

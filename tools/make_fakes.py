@@ -18,8 +18,18 @@ from tqdm import tqdm
 
 from data.image_sets import FAKE, REAL, subfolders
 from data.layouts import load_set
+from options.flags import names, whole
 from tools._autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
-from tools._rebuilding import CLASS_FOLDERS, photographs_of, psnr, require_splits, save
+from tools._rebuilding import (
+    CLASS_FOLDERS,
+    mean_squared_error,
+    new_folder,
+    photographs,
+    psnr,
+    require_splits,
+    save,
+    training_photographs,
+)
 from util import UserError, log, run_script, start_logging
 
 STEPS = 700
@@ -46,20 +56,21 @@ def shrink(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def write_split(
-    dataroot: Path, output: Path, classes: tuple[str, ...], models: Sequence[AutoEncoder], seed: int
-) -> dict[int, float]:
-    """Photographs and copies of a split, each by a model drawn for it; the PSNR of each model's in dB, by its number."""
-    photographs = photographs_of(load_set(dataroot, classes=classes), shrink, seed)
-    drawn = np.random.default_rng((seed, len(photographs))).integers(len(models), size=len(photographs))
-    made = [rebuilt(models[which], pixels) for which, pixels in zip(drawn, photographs, strict=True)]
-    for label, pictures in ((REAL, photographs), (FAKE, made)):
-        for number, pixels in enumerate(pictures):
-            save(TF.to_pil_image(pixels), output / CLASS / CLASS_FOLDERS[label], number)
+    dataroot: Path, output: Path, classes: tuple[str, ...], models: dict[str, AutoEncoder], seed: int
+) -> dict[str, float]:
+    """Photographs and copies of a split, each by a model drawn for it; the PSNR of each model's in dB."""
+    rng, each = np.random.default_rng(seed), list(models)
+    errors: dict[str, list[float]] = {}
+    for number, pixels in enumerate(photographs(load_set(dataroot, classes=classes), shrink, seed)):
+        name = each[int(rng.integers(len(each)))]
+        made = rebuilt(models[name], pixels)
+        errors.setdefault(name, []).append(mean_squared_error(made, pixels))
+        for label, picture in ((REAL, pixels), (FAKE, made)):
+            save(TF.to_pil_image(picture), output / CLASS / CLASS_FOLDERS[label], number)
     for folder in subfolders(dataroot):
         if not classes or folder.name in classes:
             (output / folder.name).symlink_to(folder.resolve(), target_is_directory=True)
-    of = {which: np.flatnonzero(drawn == which) for which in np.unique(drawn).tolist()}
-    return {which: psnr([photographs[i] for i in those], [made[i] for i in those]) for which, those in of.items()}
+    return {name: psnr(found) for name, found in sorted(errors.items())}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,33 +82,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dataroot", type=Path, required=True, help="folder that holds train/ and val/")
-    parser.add_argument(
-        "--classes", type=lambda text: tuple(text.split(",")), default=(), help="class folders; all when left out"
-    )
+    parser.add_argument("--classes", type=names, default=(), help="class folders; all when left out")
     parser.add_argument("--output", type=Path, required=True, help="folder to make; must not exist")
-    parser.add_argument("--up_samplers", type=lambda text: tuple(text.split(",")), default=tuple(UP_SAMPLERS),
+    parser.add_argument("--up_samplers", type=names, default=tuple(UP_SAMPLERS),
                         help=f"of the auto-encoders' decoders, of {','.join(UP_SAMPLERS)}; all when left out")  # fmt: skip
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps of each auto-encoder ({STEPS})")
-    parser.add_argument("--seed", type=int, default=1, help="of the auto-encoders and all that is drawn (1)")
+    parser.add_argument("--steps", type=whole(1), default=STEPS, help=f"training steps of each auto-encoder ({STEPS})")
+    parser.add_argument("--seed", type=whole(0), default=1, help="of the auto-encoders and all that is drawn (1)")
     args = parser.parse_args(argv)
     start_logging()
-    require_splits(args.dataroot, args.output)
-    if args.steps < 1:
-        raise UserError(f"--steps {args.steps}: must be at least 1")
+    require_splits(args.dataroot)
     if unknown := [name for name in args.up_samplers if name not in UP_SAMPLERS]:
         raise UserError(f"--up_samplers {','.join(unknown)}: unknown; of {','.join(UP_SAMPLERS)}")
-    photographs = photographs_of(load_set(args.dataroot / "train", classes=args.classes), shrink, args.seed)
-    with tqdm(total=len(args.up_samplers) * args.steps, disable=None, desc="auto-encoders", leave=False) as progress:
-        models = [
-            train_autoencoder(name, photographs, args.seed, args.steps, progress.update) for name in args.up_samplers
-        ]
-    found = {}
-    for split in ("train", "val"):
-        decibel = write_split(args.dataroot / split, args.output / split, args.classes, models, args.seed)
-        found[split] = {args.up_samplers[which]: round(value, 2) for which, value in decibel.items()}
-        log.info("%s: PSNR in dB %s", split, found[split])
-    settings = {"seed": args.seed, "steps": args.steps, "dataroot": str(args.dataroot), "classes": list(args.classes)}
-    (args.output / "fakes.json").write_text(json.dumps({"settings": settings, "psnr": found}, indent=2) + "\n")
+    with new_folder(args.output) as folder:
+        found = training_photographs(load_set(args.dataroot / "train", classes=args.classes), shrink, args.seed)
+        with tqdm(total=len(args.up_samplers) * args.steps, disable=None, desc="auto-encoders", leave=False) as bar:
+            models = {
+                name: train_autoencoder(name, found, args.seed, args.steps, bar.update) for name in args.up_samplers
+            }
+        decibel = {}
+        for split in ("train", "val"):
+            decibel[split] = write_split(args.dataroot / split, folder / split, args.classes, models, args.seed)
+            log.info("%s: PSNR in dB %s", split, decibel[split])
+        settings = {
+            "seed": args.seed,
+            "steps": args.steps,
+            "dataroot": str(args.dataroot),
+            "classes": list(args.classes),
+        }
+        (folder / "fakes.json").write_text(json.dumps({"settings": settings, "psnr": decibel}, indent=2) + "\n")
     log.info("written: %s", args.output)
     return 0
 

@@ -8,11 +8,9 @@ Choose between detectors by these, and keep the test set for the end.
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 from torchvision.transforms import functional as TF
 from tqdm import tqdm
 
@@ -20,8 +18,18 @@ from data.decode import UnreadableImage, read_image
 from data.degradations import Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import load_set
-from tools._autoencoders import STEPS, UP_SAMPLERS, rebuilt, train_autoencoder
-from tools._rebuilding import CLASS_FOLDERS, photographs_of, psnr, require_splits, save
+from options.flags import names, whole
+from tools._autoencoders import CROP, STEPS, UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
+from tools._rebuilding import (
+    CLASS_FOLDERS,
+    mean_squared_error,
+    new_folder,
+    photographs,
+    psnr,
+    require_splits,
+    save,
+    training_photographs,
+)
 from util import UserError, log, printable, run_script, start_logging
 
 BEFORE = parse_degradation("resize:0.8:lanczos")
@@ -55,15 +63,21 @@ def write_degraded(
         progress()
 
 
-def write_rebuilt(output: Path, name: str, photographs: Sequence[Tensor], made: Sequence[Tensor]) -> None:
-    """Photographs and their copies, as they are and after WebP."""
-    for label, pictures in ((REAL, photographs), (FAKE, made)):
-        for number, pixels in enumerate(pictures):
-            picture = TF.to_pil_image(pixels)
+def write_rebuilt(output: Path, name: str, model: AutoEncoder, validation: ImageSet, seed: int) -> float:
+    """Photographs and their copies by an auto-encoder, as they are and after WebP; the PSNR of the copies in dB."""
+    errors = []
+    for number, pixels in enumerate(photographs(validation, BEFORE, seed)):
+        made = rebuilt(model, pixels)
+        errors.append(mean_squared_error(made, pixels))
+        for label, values in ((REAL, pixels), (FAKE, made)):
+            picture = TF.to_pil_image(values)
             save(picture, output / name / CLASS_FOLDERS[label], number)
             save(
                 REBUILT_WEBP(picture, np.random.default_rng(0)), output / f"{name}_webp" / CLASS_FOLDERS[label], number
             )
+    if not errors:
+        raise UserError(f"--dataroot: no photograph of val/ has {CROP} pixels a side after shrinking")
+    return psnr(errors)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,33 +89,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dataroot", type=Path, required=True, help="folder that holds train/ and val/")
-    parser.add_argument(
-        "--classes", type=lambda text: tuple(text.split(",")), default=(), help="class folders; all when left out"
-    )
+    parser.add_argument("--classes", type=names, default=(), help="class folders; all when left out")
     parser.add_argument("--output", type=Path, required=True, help="folder to make; must not exist")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps of each auto-encoder ({STEPS})")
-    parser.add_argument("--seed", type=int, default=0, help="of the auto-encoders and the noise (0)")
+    parser.add_argument("--steps", type=whole(1), default=STEPS, help=f"training steps of each auto-encoder ({STEPS})")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the auto-encoders and the noise (0)")
     args = parser.parse_args(argv)
     start_logging()
-    require_splits(args.dataroot, args.output)
-    if args.steps < 1:
-        raise UserError(f"--steps {args.steps}: must be at least 1")
-    validation = load_set(args.dataroot / "val", classes=args.classes)
-    training = photographs_of(load_set(args.dataroot / "train", classes=args.classes), BEFORE, args.seed)
-    photographs = photographs_of(validation, BEFORE, args.seed)
-    found = {}
-    total = len(UP_SAMPLERS) * args.steps + len(SEEN) * len(validation.paths)
-    with tqdm(total=total, disable=None, desc="held-out suite", leave=False) as progress:
-        for name, degradation in SEEN.items():
-            write_degraded(args.output / name, validation, parse_degradation(degradation), args.seed, progress.update)
-        for name in UP_SAMPLERS:
-            model = train_autoencoder(name, training, args.seed, args.steps, progress.update)
-            made = list(map(partial(rebuilt, model), photographs))
-            write_rebuilt(args.output, name, photographs, made)
-            found[name] = round(psnr(photographs, made), 2)
-            log.info("%s: PSNR %.2f dB", name, found[name])
-    settings = {"seed": args.seed, "steps": args.steps, "dataroot": str(args.dataroot), "classes": list(args.classes)}
-    (args.output / "heldout.json").write_text(json.dumps({"settings": settings, "psnr": found}, indent=2) + "\n")
+    require_splits(args.dataroot)
+    with new_folder(args.output) as folder:
+        validation = load_set(args.dataroot / "val", classes=args.classes)
+        training = training_photographs(load_set(args.dataroot / "train", classes=args.classes), BEFORE, args.seed)
+        decibel = {}
+        total = len(UP_SAMPLERS) * args.steps + len(SEEN) * len(validation.paths)
+        with tqdm(total=total, disable=None, desc="held-out suite", leave=False) as bar:
+            for name, degradation in SEEN.items():
+                write_degraded(folder / name, validation, parse_degradation(degradation), args.seed, bar.update)
+            for name in UP_SAMPLERS:
+                model = train_autoencoder(name, training, args.seed, args.steps, bar.update)
+                decibel[name] = write_rebuilt(folder, name, model, validation, args.seed)
+                log.info("%s: PSNR %.2f dB", name, decibel[name])
+        settings = {
+            "seed": args.seed,
+            "steps": args.steps,
+            "dataroot": str(args.dataroot),
+            "classes": list(args.classes),
+        }
+        (folder / "heldout.json").write_text(json.dumps({"settings": settings, "psnr": decibel}, indent=2) + "\n")
     log.info("written: %s", args.output)
     return 0
 

@@ -1,0 +1,129 @@
+"""The held-out suite and the fakes to train on: their folders, that they are repeatable, what auto-encoders learn, wrong calls."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.layouts import find_test_sets, load_set
+from tests.conftest import make_set
+from tools import make_fakes, make_heldout
+from tools._autoencoders import UP_SAMPLERS, rebuilt, train_autoencoder
+from tools._demo_images import SCENES, photograph
+from tools._rebuilding import mean_squared_error, psnr
+from tools._upsamplers import laplacian
+from util import UserError
+
+
+def make_photographs(folder: Path, count: int, side: int, seed: int) -> None:
+    folder.mkdir(parents=True)
+    for index in range(count):
+        picture = photograph((seed, index), side, SCENES[0]).clip(0, 1)
+        Image.fromarray((picture * 255).round().astype(np.uint8).transpose(1, 2, 0)).save(folder / f"{index}.png")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    for split, seed in (("train", 1), ("val", 2)):
+        make_set(folder / split / "a", 2, 96)
+        make_photographs(folder / split / "b" / "0_real", 3, 96, seed)
+        make_set(folder / split / "b", 0, 96)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def test_the_suite(root: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert make_heldout.main(["--dataroot", str(root), "--output", str(tmp_path / name), "--steps", "3"]) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    _, sets = find_test_sets(str(tmp_path / "one"))
+    found = {images.generator: np.bincount(images.labels).tolist() for images in sets}
+    rebuilt_sets = [*UP_SAMPLERS, *(f"{name}_webp" for name in UP_SAMPLERS)]
+    assert found == dict.fromkeys(make_heldout.SEEN, [5, 2]) | dict.fromkeys(rebuilt_sets, [5, 5])
+    seen = np.asarray(Image.open(tmp_path / "one/seen/0_real/00000.png"))
+    assert np.array_equal(seen, np.asarray(Image.open(root / "val/a/0_real/000.png")))
+    assert Image.open(tmp_path / "one/rebuilt_nearest/1_fake/00000.png").size == (76, 76)  # 96 * 0.8, whole fours
+    report = json.loads((tmp_path / "one/heldout.json").read_text())
+    assert set(report["psnr"]) == set(UP_SAMPLERS) and report["settings"]["steps"] == 3
+
+
+@pytest.mark.parametrize("name", UP_SAMPLERS)
+def test_training_rebuilds_better_every_time(name: str) -> None:
+    photographs = [
+        torch.from_numpy((photograph((3, i), 64, SCENES[0]).clip(0, 1) * 255).astype(np.uint8)) for i in range(4)
+    ]
+    models = [train_autoencoder(name, photographs, 0, steps) for steps in (3, 15)]
+    few, more = (psnr([mean_squared_error(rebuilt(model, one), one) for one in photographs]) for model in models)
+    assert more > few
+
+
+def test_laplacian_is_the_convolution() -> None:
+    images = torch.rand(2, 3, 7, 9)
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(3, 1, 3, 3)
+    assert torch.allclose(laplacian(images), torch.nn.functional.conv2d(images, kernel, groups=3), atol=1e-6)
+
+
+def test_psnr_by_hand() -> None:
+    flat = torch.full((3, 4, 4), 100, dtype=torch.uint8)
+    assert psnr([mean_squared_error(flat, flat + 5)]) == pytest.approx(10 * np.log10(255**2 / 25), abs=0.01)
+
+
+TOOLS = pytest.mark.parametrize("tool", (make_heldout, make_fakes), ids=("heldout", "fakes"))
+
+
+@TOOLS
+def test_mistakes(root: Path, tmp_path: Path, tool: ModuleType) -> None:
+    out = str(tmp_path / "out")
+    with pytest.raises(UserError, match="--dataroot .*: has no folder train/"):
+        tool.main(["--dataroot", str(tmp_path), "--output", out])
+    with pytest.raises(UserError, match="--output .*: exists already"):
+        tool.main(["--dataroot", str(root), "--output", str(tmp_path)])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        tool.main(["--dataroot", str(root), "--output", str(tmp_path / "file" / "out")])
+    for word in ("--steps", "--seed"):
+        with pytest.raises(SystemExit):
+            tool.main(["--dataroot", str(root), "--output", out, word, "-1"])
+
+
+@TOOLS
+def test_photographs_that_are_too_small_are_said_to_be_and_nothing_is_left(tmp_path: Path, tool: ModuleType) -> None:
+    for split in ("train", "val"):
+        make_set(tmp_path / split / "a", 1, 32)
+    with pytest.raises(UserError, match="has 64 pixels a side"):
+        tool.main(["--dataroot", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert {path.name for path in tmp_path.iterdir()} == {"train", "val"}
+
+
+def test_fakes_are_a_data_root_to_train_on(tmp_path: Path) -> None:
+    make_photographs(tmp_path / "in/train/a/0_real", 12, 112, 1)
+    make_photographs(tmp_path / "in/val/a/0_real", 3, 112, 2)
+    for split in ("train", "val"):
+        make_set(tmp_path / "in" / split / "a", 1, 96)
+        make_set(tmp_path / "in" / split / "left_out", 1, 96)
+    for name in ("one", "two"):
+        words = ["--output", str(tmp_path / name), "--steps", "2", "--up_samplers", "rebuilt_nearest,rebuilt_shuffled"]
+        assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--classes", "a", *words]) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    for split, count in (("train", 13), ("val", 4)):
+        everything = load_set(tmp_path / "one" / split)
+        labels = np.bincount(everything.labels).tolist()
+        small = sum(min(Image.open(path).size) < 64 for path in everything.paths)
+        made = len(list((tmp_path / "one" / split / "rebuilt" / "1_fake").iterdir()))
+        assert small == 0 and made <= count and labels == [count + made, 1 + made]
+        assert not (tmp_path / "one" / split / "left_out").exists()
+    report = json.loads((tmp_path / "one/fakes.json").read_text())
+    assert set(report["psnr"]["train"]) == {"rebuilt_nearest", "rebuilt_shuffled"}
+    for path in sorted((tmp_path / "one/train/rebuilt/0_real").iterdir()):
+        real, fake = Image.open(path), Image.open(tmp_path / "one/train/rebuilt/1_fake" / path.name)
+        assert real.size == fake.size and np.any(np.asarray(real) != np.asarray(fake))
+    with pytest.raises(UserError, match="--up_samplers x: unknown"):
+        make_fakes.main(["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "three"), "--up_samplers", "x"])
