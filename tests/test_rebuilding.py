@@ -14,9 +14,9 @@ from tests.conftest import make_set
 from tools import make_fakes, make_heldout
 from tools._autoencoders import UP_SAMPLERS, rebuilt, train_autoencoder
 from tools._demo_images import SCENES, photograph
-from tools._rebuilding import mean_squared_error, psnr
+from tools._rebuilding import mean_squared_error, psnr, warn_of_noise
 from tools._upsamplers import laplacian
-from util import UserError
+from util import UserError, log
 
 
 def make_photographs(folder: Path, count: int, side: int, seed: int) -> None:
@@ -69,6 +69,13 @@ def test_laplacian_is_the_convolution() -> None:
     images = torch.rand(2, 3, 7, 9)
     kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(3, 1, 3, 3)
     assert torch.allclose(laplacian(images), torch.nn.functional.conv2d(images, kernel, groups=3), atol=1e-6)
+
+
+def test_copies_that_are_noise_are_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    warn_of_noise({"rebuilt_nearest": 30.0, "rebuilt_shuffled": 11.6})
+    (record,) = caplog.records
+    assert "rebuilt_shuffled rebuilds at 11.6 dB only" in record.getMessage()
 
 
 def test_psnr_by_hand() -> None:

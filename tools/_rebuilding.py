@@ -20,6 +20,8 @@ from util import UserError, log, printable, writing
 CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
 MOST = 2000
 """Photographs that auto-encoders are trained on, at most; they are held in memory."""
+FAITHFUL = 25.0
+"""PSNR in dB."""
 Shrink = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
@@ -69,6 +71,15 @@ def mean_squared_error(one: Tensor, other: Tensor) -> float:
 def psnr(errors: list[float]) -> float:
     """Peak signal-to-noise ratio in dB of 8-bit pictures with these mean squared errors, all together; rounded to 0.01."""
     return round(float(10 * np.log10(255**2 / np.mean(errors))), 2)
+
+
+def warn_of_noise(decibel: dict[str, float]) -> None:
+    """Say which auto-encoders rebuild so badly that their copies tell nothing."""
+    for name, value in decibel.items():
+        if value < FAITHFUL:
+            log.warning(
+                "%s rebuilds at %.1f dB only, unlike a generator; give more --steps, or another --seed", name, value
+            )
 
 
 def require_splits(dataroot: Path) -> None:

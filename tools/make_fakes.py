@@ -29,6 +29,7 @@ from tools._rebuilding import (
     require_splits,
     save,
     training_photographs,
+    warn_of_noise,
 )
 from util import UserError, log, run_script, start_logging
 
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for split in ("train", "val"):
             decibel[split] = write_split(args.dataroot / split, folder / split, args.classes, models, args.seed)
             log.info("%s: PSNR in dB %s", split, decibel[split])
+        warn_of_noise(decibel["train"])
         settings = {
             "seed": args.seed,
             "steps": args.steps,

@@ -29,6 +29,7 @@ from tools._rebuilding import (
     require_splits,
     save,
     training_photographs,
+    warn_of_noise,
 )
 from util import UserError, log, printable, run_script, start_logging
 
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 model = train_autoencoder(name, training, args.seed, args.steps, bar.update)
                 decibel[name] = write_rebuilt(folder, name, model, validation, args.seed)
                 log.info("%s: PSNR %.2f dB", name, decibel[name])
+        warn_of_noise(decibel)
         settings = {
             "seed": args.seed,
             "steps": args.steps,
