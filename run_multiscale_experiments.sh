@@ -22,6 +22,12 @@ GPU_ID=${GPU_ID:-0}
 DATAROOT=${DATAROOT:-./datasets/ForenSynths_train_val}
 TESTROOT=${TESTROOT:-./datasets/Generalization_Test}
 CLASSES=${CLASSES-car,cat,chair,horse}
+RECIPE=${RECIPE:-}
+TRAINING=() # flags with their variables; a recipe's own values stand in for those that are not set
+for pair in "batch_size BATCH_SIZE" "lr LR" "niter EPOCHS" "delr_freq DELR_FREQ"; do
+    variable=${pair#* }
+    [[ -z $RECIPE || -n ${!variable:-} ]] && TRAINING+=("$pair")
+done
 BATCH_SIZE=${BATCH_SIZE:-32}
 LR=${LR:-0.0002}
 EPOCHS=${EPOCHS:-50}
@@ -51,6 +57,7 @@ Variables, with their values here:
   TESTROOT=$TESTROOT (one generator, a suite, or a folder of suites)
   CLASSES=$CLASSES (to train on; empty = all)
   BATCH_SIZE=$BATCH_SIZE LR=$LR EPOCHS=$EPOCHS DELR_FREQ=$DELR_FREQ SEED=$SEED PRECISION=$PRECISION (see train.py --help)
+  RECIPE=$RECIPE (see train.py --list_recipes; with one, BATCH_SIZE, LR, EPOCHS and DELR_FREQ count in training only if you set them)
   SEEDS=$SEEDS (runs of each experiment, with the seeds SEED, SEED+1 and so on; of several, the comparison gives mean +- std.
     The first has the experiment's name, the others are called NAME_seed101 and so on; what is finished stays when SEEDS
     is raised)
@@ -66,6 +73,8 @@ Examples:
   GPU_ID=1 DATAROOT=/data/train_val TESTROOT=/data/test EXPERIMENTS="baseline_single_scale multiscale_3scales" \\
       ./run_multiscale_experiments.sh
   SEEDS=3 ./run_multiscale_experiments.sh --dry-run
+  RECIPE=robust DATAROOT=/data/with_fakes CLASSES= EXPERIMENTS="multiscale_3scales control_equal_capacity" \\
+      ./run_multiscale_experiments.sh
 END
 }
 
@@ -173,11 +182,16 @@ run_stage() { # COMMAND...; the rest are variables of stage
 }
 
 run_experiment() { # NAME MODEL_TYPE SCALES SEED: one run
-    local name=$1 checkpoint train=("$PYTHON" "$HERE/train.py" --name "$1" --model_type "$2")
+    local name=$1 checkpoint pair variable train=("$PYTHON" "$HERE/train.py" --name "$1" --model_type "$2")
     [[ -n $3 ]] && train+=(--npr_scales "$3")
     train+=(--dataroot "$DATAROOT")
     [[ -n $CLASSES ]] && train+=(--classes "$CLASSES")
-    train+=(--batch_size "$BATCH_SIZE" --lr "$LR" --niter "$EPOCHS" --delr_freq "$DELR_FREQ" --seed "$4"
+    [[ -n $RECIPE ]] && train+=(--recipe "$RECIPE")
+    for pair in "${TRAINING[@]}"; do
+        variable=${pair#* }
+        train+=("--${pair% *}" "${!variable}")
+    done
+    train+=(--seed "$4"
         --precision "$PRECISION" --checkpoints_dir "$CHECKPOINTS" --gpu_ids "$DEVICE" "${EXTRA_TRAIN[@]}")
     stage "$name" train "" "${train[@]}" || return
     checkpoint=$OUTPUT

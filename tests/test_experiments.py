@@ -217,6 +217,20 @@ def test_every_command_line_is_one_that_the_scripts_accept(pipeline, capsys):
     capsys.readouterr()
 
 
+def test_a_recipes_own_values_count_unless_a_variable_is_set(pipeline):
+    for split in ("train", "val"):
+        (pipeline.folder / "train val" / split).mkdir()
+    _, calls = pipeline.run(RECIPE="robust", LR="0.5", DATAROOT=str(pipeline.folder / "train val"))
+    train = [call for call in calls if script(call) == "train.py"]
+    assert len(train) == 7
+    for call in train:
+        assert (value(call, "--recipe"), value(call, "--lr")) == ("robust", "0.5")
+        assert not {"--batch_size", "--niter", "--delr_freq"} & set(call)
+        opt = TrainOptions().parse(call[1:], print_options=False)
+        assert (opt.lr, opt.lr_schedule, opt.degrade, opt.cropSize) == (0.5, "cosine", 0.3, 128)
+    assert all(value(call, "--batch_size") == "32" for call in calls if script(call) == "test.py")
+
+
 def test_full_run_then_only_the_comparison_again(pipeline):
     done, calls = pipeline.run(GPU_ID="2")
     assert sorted(kinds(calls)) == ALL_KINDS
