@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from options.flags import shown_value
 
-FOLDER = Path(__file__).parents[1] / "recipes"
+FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 PUBLISHED = "published"
 
 
