@@ -131,5 +131,21 @@ def test_fakes_are_a_data_root_to_train_on(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "one/train/rebuilt/0_real").iterdir()):
         real, fake = Image.open(path), Image.open(tmp_path / "one/train/rebuilt/1_fake" / path.name)
         assert real.size == fake.size and np.any(np.asarray(real) != np.asarray(fake))
+    assert report["settings"] == {
+        "dataroot": str(tmp_path / "in"), "classes": ["a"], "steps": 2, "seed": 1,
+        "up_samplers": ["rebuilt_nearest", "rebuilt_shuffled"],
+    }  # fmt: skip
+    with pytest.raises(UserError, match="has train/rebuilt already"):
+        make_fakes.main(["--dataroot", str(tmp_path / "one"), "--output", str(tmp_path / "three")])
     with pytest.raises(UserError, match="--up_samplers x: unknown"):
         make_fakes.main(["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "three"), "--up_samplers", "x"])
+
+
+def test_fakes_of_a_data_root_without_classes(tmp_path: Path) -> None:
+    """And of a val/ whose photographs are all too small."""
+    make_photographs(tmp_path / "in/train/0_real", 3, 112, 1)
+    make_set(tmp_path / "in/train", 0, 96)
+    make_set(tmp_path / "in/val", 2, 32)
+    assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--steps", "1"]) == 0
+    assert np.bincount(load_set(tmp_path / "out/train").labels).tolist() == [6, 3]
+    assert np.bincount(load_set(tmp_path / "out/val").labels).tolist() == [2, 2]

@@ -1,11 +1,14 @@
 """Photographs and their copies by an auto-encoder, side by side in class folders."""
 
+import argparse
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +17,7 @@ from torchvision.transforms import functional as TF
 
 from data.decode import UnreadableImage, read_image
 from data.image_sets import FAKE, REAL, ImageSet
+from options.flags import names, whole
 from tools._autoencoders import CROP, FACTOR
 from util import UserError, log, printable, writing
 
@@ -71,6 +75,30 @@ def mean_squared_error(one: Tensor, other: Tensor) -> float:
 def psnr(errors: list[float]) -> float:
     """Peak signal-to-noise ratio in dB of 8-bit pictures with these mean squared errors, all together; rounded to 0.01."""
     return round(float(10 * np.log10(255**2 / np.mean(errors))), 2)
+
+
+def tool_parser(name: str, about: str | None, examples: str, steps: int, seed: int) -> argparse.ArgumentParser:
+    """The parser of a tool that rebuilds photographs, with the flags that all have; these numbers are their defaults."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tools.{name}",
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--dataroot", type=Path, required=True, help="folder that holds train/ and val/")
+    parser.add_argument("--classes", type=names, default=(), help="class folders; all when left out")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make; must not exist")
+    parser.add_argument("--steps", type=whole(1), default=steps, help=f"training steps of each auto-encoder ({steps})")
+    parser.add_argument(
+        "--seed", type=whole(0), default=seed, help=f"of the auto-encoders and all that is drawn ({seed})"
+    )
+    return parser
+
+
+def write_report(path: Path, args: argparse.Namespace, decibel: Any) -> None:
+    """JSON with all flags but the output's, and PSNR in dB."""
+    settings = {name: value for name, value in vars(args).items() if name != "output"}
+    path.write_text(json.dumps({"settings": settings, "psnr": decibel}, indent=2, default=str) + "\n")
 
 
 def warn_of_noise(decibel: dict[str, float]) -> None:

@@ -3,10 +3,11 @@
 Each photograph is shrunk a little and passed through one of several small auto-encoders, trained here on the training photographs;
 their decoders up-sample as those of generators do. Photograph and copy show the same, so that only the trace differs
 (Zhang et al., WIFS 2019, arXiv 1907.06515; Rajan et al., ICLR 2025, arXiv 2410.11835).
+
+An experiment: detectors trained on them find auto-encoders that they have not seen, and call more photographs of other sources
+generated (docs/research-log.md).
 """
 
-import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 from tqdm import tqdm
 
+from data.folders import class_folders
 from data.image_sets import FAKE, REAL, subfolders
 from data.layouts import load_set
-from options.flags import names, whole
+from options.flags import names
 from tools._autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
 from tools._rebuilding import (
     CLASS_FOLDERS,
@@ -28,8 +30,10 @@ from tools._rebuilding import (
     psnr,
     require_splits,
     save,
+    tool_parser,
     training_photographs,
     warn_of_noise,
+    write_report,
 )
 from util import UserError, log, run_script, start_logging
 
@@ -41,7 +45,8 @@ CLASS = "rebuilt"
 EPILOG = f"""
 made:
   OUTPUT/{{train,val}}/{CLASS}/{{0_real,1_fake}}/*.png   photographs, shrunk, and the same rebuilt
-  OUTPUT/{{train,val}}/CLASS                           links to the classes of DATAROOT, so that OUTPUT is a data root of its own
+  OUTPUT/{{train,val}}/CLASS                           links to the classes of DATAROOT (originals, where it has none), so that OUTPUT
+                                                     is a data root of its own
   OUTPUT/fakes.json                                  settings, and PSNR of each auto-encoder in dB
 
 examples:
@@ -68,32 +73,29 @@ def write_split(
         errors.setdefault(name, []).append(mean_squared_error(made, pixels))
         for label, picture in ((REAL, pixels), (FAKE, made)):
             save(TF.to_pil_image(picture), output / CLASS / CLASS_FOLDERS[label], number)
-    for folder in subfolders(dataroot):
-        if not classes or folder.name in classes:
-            (output / folder.name).symlink_to(folder.resolve(), target_is_directory=True)
+    output.mkdir(parents=True, exist_ok=True)  # no photograph may have been large enough
+    originals = {"originals": dataroot} if class_folders(dataroot) else {sub.name: sub for sub in subfolders(dataroot)}
+    for name, folder in originals.items():
+        if not classes or name in classes:
+            (output / name).symlink_to(folder.resolve(), target_is_directory=True)
     return {name: psnr(found) for name, found in sorted(errors.items())}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the pictures; returns 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.make_fakes",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--dataroot", type=Path, required=True, help="folder that holds train/ and val/")
-    parser.add_argument("--classes", type=names, default=(), help="class folders; all when left out")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make; must not exist")
+    parser = tool_parser("make_fakes", __doc__, EPILOG, steps=STEPS, seed=1)
     parser.add_argument("--up_samplers", type=names, default=tuple(UP_SAMPLERS),
                         help=f"of the auto-encoders' decoders, of {','.join(UP_SAMPLERS)}; all when left out")  # fmt: skip
-    parser.add_argument("--steps", type=whole(1), default=STEPS, help=f"training steps of each auto-encoder ({STEPS})")
-    parser.add_argument("--seed", type=whole(0), default=1, help="of the auto-encoders and all that is drawn (1)")
     args = parser.parse_args(argv)
     start_logging()
     require_splits(args.dataroot)
     if unknown := [name for name in args.up_samplers if name not in UP_SAMPLERS]:
         raise UserError(f"--up_samplers {','.join(unknown)}: unknown; of {','.join(UP_SAMPLERS)}")
+    for split in ("train", "val"):
+        if (args.dataroot / split / CLASS).exists():
+            raise UserError(
+                f"--dataroot {args.dataroot}: has {split}/{CLASS} already; give a folder without made pictures"
+            )
     with new_folder(args.output) as folder:
         found = training_photographs(load_set(args.dataroot / "train", classes=args.classes), shrink, args.seed)
         with tqdm(total=len(args.up_samplers) * args.steps, disable=None, desc="auto-encoders", leave=False) as bar:
@@ -105,13 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             decibel[split] = write_split(args.dataroot / split, folder / split, args.classes, models, args.seed)
             log.info("%s: PSNR in dB %s", split, decibel[split])
         warn_of_noise(decibel["train"])
-        settings = {
-            "seed": args.seed,
-            "steps": args.steps,
-            "dataroot": str(args.dataroot),
-            "classes": list(args.classes),
-        }
-        (folder / "fakes.json").write_text(json.dumps({"settings": settings, "psnr": decibel}, indent=2) + "\n")
+        write_report(folder / "fakes.json", args, decibel)
     log.info("written: %s", args.output)
     return 0
 

@@ -2,11 +2,9 @@
 
 Photographs of DATAROOT/val are passed through small auto-encoders, trained here on those of DATAROOT/train, whose decoders
 up-sample in three ways; and its photographs and generated pictures go through WebP, and through another resize than training has.
-Choose between detectors by these, and keep the test set for the end.
+Choose between detectors by these, and keep the test set for the end. Of photographs of other sources it tells nothing: add some.
 """
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from data.decode import UnreadableImage, read_image
 from data.degradations import Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import load_set
-from options.flags import names, whole
 from tools._autoencoders import CROP, STEPS, UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
 from tools._rebuilding import (
     CLASS_FOLDERS,
@@ -28,8 +25,10 @@ from tools._rebuilding import (
     psnr,
     require_splits,
     save,
+    tool_parser,
     training_photographs,
     warn_of_noise,
+    write_report,
 )
 from util import UserError, log, printable, run_script, start_logging
 
@@ -59,8 +58,8 @@ def write_degraded(
             picture = degradation(read_image(path), np.random.default_rng((seed, number)))
         except UnreadableImage as error:
             log.warning("left out %s (%s)", printable(path), error)
-            continue
-        save(picture, folder / CLASS_FOLDERS[label], number)
+        else:
+            save(picture, folder / CLASS_FOLDERS[label], number)
         progress()
 
 
@@ -83,17 +82,7 @@ def write_rebuilt(output: Path, name: str, model: AutoEncoder, validation: Image
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the suite; returns 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.make_heldout",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--dataroot", type=Path, required=True, help="folder that holds train/ and val/")
-    parser.add_argument("--classes", type=names, default=(), help="class folders; all when left out")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make; must not exist")
-    parser.add_argument("--steps", type=whole(1), default=STEPS, help=f"training steps of each auto-encoder ({STEPS})")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the auto-encoders and the noise (0)")
+    parser = tool_parser("make_heldout", __doc__, EPILOG, steps=STEPS, seed=0)
     args = parser.parse_args(argv)
     start_logging()
     require_splits(args.dataroot)
@@ -110,13 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 decibel[name] = write_rebuilt(folder, name, model, validation, args.seed)
                 log.info("%s: PSNR %.2f dB", name, decibel[name])
         warn_of_noise(decibel)
-        settings = {
-            "seed": args.seed,
-            "steps": args.steps,
-            "dataroot": str(args.dataroot),
-            "classes": list(args.classes),
-        }
-        (folder / "heldout.json").write_text(json.dumps({"settings": settings, "psnr": decibel}, indent=2) + "\n")
+        write_report(folder / "heldout.json", args, decibel)
     log.info("written: %s", args.output)
     return 0
 
