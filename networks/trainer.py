@@ -1,7 +1,6 @@
 """Training of one model: `set_input`, `optimize_parameters`, and a state that resumes exactly where it stopped."""
 
 import copy
-import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,28 +21,11 @@ from networks.losses import detection_loss
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
 from networks.resume import NotResumable, check_resumable
+from networks.schedules import cosine_learning_rate, learning_rate
 from util import UserError, autocast_dtype
 
-MIN_LR = 1e-6
 MIN_LOSS_SCALE = 2.0**-14
 """GradScaler starts at 2**16 and halves its scale after every step with infinite gradients."""
-
-
-def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
-    """Learning rate of the epoch with this index (from 0): x0.9 after each epoch whose index is a positive multiple of delr_freq.
-
-    It never falls below 1e-6 (nor below `initial`, where that is smaller).
-    """
-    decays = max(epoch - 1, 0) // delr_freq
-    return max(initial * 0.9**decays, min(MIN_LR, initial))
-
-
-def cosine_learning_rate(initial: float, epochs: int, epoch: int) -> float:
-    """Learning rate of the epoch with this index (from 0) of `epochs`: half a cosine from `initial` to 0, which no epoch reaches.
-
-    Source: Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983, equation 5, without restarts.
-    """
-    return initial * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 class Trainer:
@@ -111,13 +93,13 @@ class Trainer:
     def start_epoch(self, epoch: int) -> None:
         """Set training mode and the learning rate of the epoch with this index (from 0)."""
         self.model.train()
-        cosine = self.opt.lr_schedule == "cosine"
+        opt = self.opt
+        if opt.lr_schedule == "cosine":
+            rate = cosine_learning_rate(opt.lr, opt.niter, epoch)
+        else:
+            rate = learning_rate(opt.lr, opt.delr_freq, epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = (
-                cosine_learning_rate(self.opt.lr, self.opt.niter, epoch)
-                if cosine
-                else learning_rate(self.opt.lr, self.opt.delr_freq, epoch)
-            )
+            group["lr"] = rate
 
     def set_input(self, data: tuple[Tensor, Tensor] | list[Tensor]) -> None:
         """Take a batch: images [B, 3, H, W] normalised, labels [B] (0 real, 1 generated); further items are ignored."""

@@ -82,7 +82,7 @@ class Options:
         for word in argv:
             if word.startswith("--") and word.endswith("=--"):  # of which argparse makes no value
                 parser.error(f"argument {word.removesuffix('=--')}: -- is no value")
-        given, unknown = self._split(parser, list(argv))
+        given, unknown = self._split(parser, [*self._words_before(list(argv)), *argv])
         if unknown:
             parser.error(self._unknown_flag(parser, unknown))
         retired = [f"--{name}" for name in self.retired if given.pop(name, None) is not None]
@@ -97,6 +97,10 @@ class Options:
         if print_options:
             print(opt.dump())
         return opt
+
+    def _words_before(self, argv: list[str]) -> list[str]:
+        """Words that a command line implies; they come before its own, which win."""
+        return []
 
     def _split(self, parser: argparse.ArgumentParser, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
         """What was given, by field, and the words that are no flags; a positional field takes words anywhere and all after --."""

@@ -1,10 +1,8 @@
 """Options of train.py."""
 
 import dataclasses
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
 from options.flags import comma_list, ends_of_range, flag, number, one_of, scale, whole
@@ -43,7 +41,7 @@ class TrainOptions(BaseOptions):
         --batch_size 32 --lr 0.0002 --niter 50
   three scales fused by attention:
     python train.py --name three --model_type multiscale_attention --npr_scales 0.25,0.5,0.75 --dataroot DIR --niter 50
-  the recipe for detectors that are to be used, and what recipes there are:
+  a recipe that holds better after compression and resizing, and what recipes there are:
     python train.py --name robust --recipe robust --model_type multiscale_attention --dataroot DIR
     python train.py --list_recipes
   go on with the newest run of that name:
@@ -159,14 +157,10 @@ class TrainOptions(BaseOptions):
         "the fastest algorithms, repeatable or not; on GPUs also compiled, with one GPU and no accumulation as CUDA graphs",
     )
 
-    def parse(self, argv: Sequence[str] | None = None, print_options: bool = True) -> Self:
-        """`Options.parse`, with the flags of --recipe in front of those that are given."""
-        words = list(sys.argv[1:] if argv is None else argv)
-        return super().parse([*self._words_of_recipe(words), *words], print_options)
-
-    def _words_of_recipe(self, words: list[str]) -> list[str]:
+    def _words_before(self, argv: list[str]) -> list[str]:
+        """The flags of --recipe, but for those that a given one contradicts."""
         parser = self.parser()
-        given = vars(parser.parse_known_args(words)[0])
+        given = vars(parser.parse_known_args(argv)[0])
         name = given.get("recipe", self.recipe)
         try:
             recipe = load_recipe(name)

@@ -33,6 +33,7 @@ WITHIN_NETWORKS = [
     "cam",
     "factory",
     "losses",
+    "schedules",
     "fast",
     "finite",
     "data_parallel",

@@ -89,6 +89,11 @@ def test_an_unknown_recipe_is_told_which_there_are(dataroot: Path, capsys: pytes
     assert "--recipe best: no such recipe; give one of published" in line
 
 
+@pytest.mark.parametrize("word", ("--recipe=--", "--recipe"))
+def test_no_value_is_one_line(dataroot: Path, capsys: pytest.CaptureFixture, word: str) -> None:
+    assert "argument --recipe: " in refusal(capsys, dataroot, word)
+
+
 def test_the_list_shows_all(capsys: pytest.CaptureFixture) -> None:
     assert train.main(["--list_recipes"]) == 0
     printed = capsys.readouterr().out

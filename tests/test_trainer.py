@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from networks.losses import attention_entropy, detection_loss
-from networks.trainer import Trainer, cosine_learning_rate, learning_rate
+from networks.schedules import cosine_learning_rate, learning_rate
+from networks.trainer import Trainer
 from options.train_options import TrainOptions
 
 MULTI = {"model_type": "multiscale_attention", "feature_dim": 16, "gpu_ids": ()}
