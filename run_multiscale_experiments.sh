@@ -73,7 +73,7 @@ Examples:
   GPU_ID=1 DATAROOT=/data/train_val TESTROOT=/data/test EXPERIMENTS="baseline_single_scale multiscale_3scales" \\
       ./run_multiscale_experiments.sh
   SEEDS=3 ./run_multiscale_experiments.sh --dry-run
-  RECIPE=robust DATAROOT=/data/with_fakes CLASSES= EXPERIMENTS="multiscale_3scales control_equal_capacity" \\
+  RECIPE=robust DATAROOT=/data/train_val CLASSES= EXPERIMENTS="multiscale_3scales control_equal_capacity" \\
       ./run_multiscale_experiments.sh
 END
 }

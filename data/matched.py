@@ -70,4 +70,4 @@ def resized(pixels: Tensor, factor: float, mode: InterpolationMode) -> Tensor:
     """Both sides times the factor, rounded up; antialiased."""
     if factor == 1:
         return pixels
-    return TF.resize(pixels, [int(np.ceil(side * factor)) for side in pixels.shape[1:]], mode)
+    return TF.resize(pixels, [math.ceil(side * factor) for side in pixels.shape[1:]], mode)
