@@ -45,8 +45,8 @@ CLASS = "rebuilt"
 EPILOG = f"""
 made:
   OUTPUT/{{train,val}}/{CLASS}/{{0_real,1_fake}}/*.png   photographs, shrunk, and the same rebuilt
-  OUTPUT/{{train,val}}/CLASS                           links to the classes of DATAROOT (originals, where it has none), so that OUTPUT
-                                                     is a data root of its own
+  OUTPUT/{{train,val}}/CLASS                           links to the classes of DATAROOT (originals, where it has none):
+                                                     OUTPUT is a data root of its own
   OUTPUT/fakes.json                                  settings, and PSNR of each auto-encoder in dB
 
 examples:
