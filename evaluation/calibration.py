@@ -17,7 +17,7 @@ from scipy.special import expit, log_expit, logit
 from scipy.stats import beta, binomtest
 from sklearn.model_selection import StratifiedKFold
 
-from evaluation.metrics import ECE_BINS, best_threshold
+from evaluation.metrics import ECE_BINS, best_threshold, false_alarm_threshold
 from networks.calibration import GENERATED, REAL, UNSURE, Calibration
 
 FOLDS = 5
@@ -191,11 +191,13 @@ def _lowest_cut(
 
 
 def fit_calibration(labels: NDArray, logits: NDArray, target_error: float, prior: float = 0.5, confidence: float = 0.0,
-                    data: str = "", protocol: str = "") -> Calibration:  # fmt: skip
+                    data: str = "", protocol: str = "", groups: NDArray | None = None,
+                    max_false_alarms: float = 1.0) -> Calibration:  # fmt: skip
     """A calibration whose `ece_after` is that of the images it was fitted on.
 
     Args:
-        labels: [N] integers, 0 real, 1 generated, both there. logits: [N]. The others: see `Calibration`.
+        labels: [N] integers, 0 real, 1 generated, both there. logits: [N]. groups: [N] integers, the set of each image; of each
+            set's real images at most `max_false_alarms` lie above the threshold. The others: see `Calibration`.
 
     Raises:
         NotCalibratable: see `fit_temperature`.
@@ -204,9 +206,12 @@ def fit_calibration(labels: NDArray, logits: NDArray, target_error: float, prior
     counts = np.bincount(labels, minlength=2)
     mix = Mix(int(counts[0]), int(counts[1]), prior)
     made = Calibration(fit_temperature(labels, logits), 0.5, 0.0, 1.0, target_error, 0.0, 0.0, mix.n_real, mix.n_fake,
-                       data, protocol, prior, confidence)  # fmt: skip
+                       data, protocol, prior, confidence, max_false_alarms)  # fmt: skip
     probabilities = made.probabilities(logits)
-    threshold = best_threshold(labels, probabilities)
+    groups = np.zeros(len(labels), int) if groups is None else groups
+    of_sets = [probabilities[(groups == one) & (labels == 0)] for one in np.unique(groups[labels == 0])]
+    lowest = max((false_alarm_threshold(real, max_false_alarms) for real in of_sets), default=0.0)
+    threshold = best_threshold(labels, probabilities, lowest)
     if threshold is None:
         raise ValueError("one class only")
     lower, upper = decision_band(labels, probabilities, threshold, mix, target_error, confidence)
@@ -214,13 +219,15 @@ def fit_calibration(labels: NDArray, logits: NDArray, target_error: float, prior
     return replace(made, threshold=threshold, lower=lower, upper=upper, ece_before=before, ece_after=after)
 
 
-def cross_fitted(labels: NDArray, logits: NDArray, calibration: Calibration) -> tuple[NDArray, NDArray]:
+def cross_fitted(
+    labels: NDArray, logits: NDArray, calibration: Calibration, groups: NDArray | None = None
+) -> tuple[NDArray, NDArray]:
     """Probabilities [N] and verdicts [N] of each image, by a calibration fitted alike on the images of the other folds."""
     probabilities, verdicts = np.zeros(len(labels)), np.full(len(labels), UNSURE, dtype=object)
     for fit, held_out in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(logits, labels):
-        of_fold = fit_calibration(
-            labels[fit], logits[fit], calibration.target_error, calibration.prior, calibration.confidence
-        )
+        of_fold = fit_calibration(labels[fit], logits[fit], calibration.target_error, calibration.prior,
+                                  calibration.confidence, groups=None if groups is None else groups[fit],
+                                  max_false_alarms=calibration.max_false_alarms)  # fmt: skip
         probabilities[held_out] = of_fold.probabilities(logits[held_out])
         verdicts[held_out] = [of_fold.verdict(p) for p in probabilities[held_out]]
     return probabilities, verdicts

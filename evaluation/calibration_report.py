@@ -66,12 +66,13 @@ class Assessment:
 
 
 def assess(labels: NDArray, logits: NDArray, target_error: float, prior: float = 0.5, confidence: float = 0.0,
-           data: str = "", protocol: str = "") -> Assessment:  # fmt: skip
+           data: str = "", protocol: str = "", groups: NDArray | None = None,
+           max_false_alarms: float = 1.0) -> Assessment:  # fmt: skip
     """Fit a calibration and measure it; arguments and errors are those of `fit_calibration`. FOLDS images per class at least."""
     logits = logits.astype(np.float64)
-    found = fit_calibration(labels, logits, target_error, prior, confidence, data, protocol)
+    found = fit_calibration(labels, logits, target_error, prior, confidence, data, protocol, groups, max_false_alarms)
     mix = Mix(found.n_real, found.n_fake, prior)
-    probabilities, verdicts = cross_fitted(labels, logits, found)
+    probabilities, verdicts = cross_fitted(labels, logits, found, groups)
     before, after = reliability(labels, expit(logits), mix), reliability(labels, probabilities, mix)
     of_fit = found.probabilities(logits)
     given = np.array([found.verdict(p) for p in of_fit], dtype=object)
@@ -109,10 +110,12 @@ def report(assessment: Assessment) -> str:
     shift = "" if found.prior == 0.5 else f" {'-' if odds < 0 else '+'} {abs(odds):.3f}"
     goal = f"at most {_percent(found.target_error)} of each verdict wrong"
     goal += f", by the upper bound at confidence {found.confidence:g}" if found.confidence else ", on these images"
+    limited = found.max_false_alarms < 1
+    within = f" with at most {_percent(found.max_false_alarms)} of each set's real images above it" if limited else ""
     rows = [
         ["images", f"{found.n_real:,} real, {found.n_fake:,} generated: {found.data}; protocol {found.protocol}"],
         ["probability", f"sigmoid(logit / {found.temperature:.4g}{shift}), {meant}"],
-        ["threshold", f"{found.threshold:.4f}, the best balanced accuracy"],
+        ["threshold", f"{found.threshold:.4f}, the best balanced accuracy{within} (a score of {found.score_threshold:.4f})"],
         ["unsure", f"{_band(found)}: {goal}"],
         ["ECE", f"{found.ece_before:.4f} before, {found.ece_after:.4f} after, by cross-fitting ({FOLDS} folds)"],
         ["", f"(a perfectly calibrated detector would have {mean:.4f} with so few images, in 95 % of cases up to {worst:.4f})"],

@@ -1,5 +1,6 @@
 """Figures of a binary detector; scikit-learn and SciPy compute them, here they meet the cases where they are undefined."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -117,17 +118,27 @@ def calibration_error(labels: NDArray, scores: NDArray, bins: int = ECE_BINS) ->
     return float(np.abs(sums[0] - sums[1]).sum() / len(scores))
 
 
-def best_threshold(labels: NDArray, scores: NDArray) -> float | None:
-    """The threshold with the highest balanced accuracy (Youden's J), midway to the next lower score; None with one class."""
+def best_threshold(labels: NDArray, scores: NDArray, lowest: float = 0.0) -> float | None:
+    """The threshold, `lowest` at least, with the highest balanced accuracy (Youden's J); None with one class.
+
+    It lies midway between two scores, unless `lowest` is above that. A score above the threshold counts as generated.
+    """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if len(np.unique(labels)) < 2:
         return None
     false_positive_rate, true_positive_rate, thresholds = roc_curve(labels, scores, drop_intermediate=False)
-    best = thresholds[int(np.argmax(true_positive_rate - false_positive_rate))]
+    allowed = thresholds > lowest  # the first, infinite, always is
+    best = thresholds[allowed][int(np.argmax((true_positive_rate - false_positive_rate)[allowed]))]
     if not np.isfinite(best):  # nothing is called generated
-        return float(min(1.0, scores.max() + 1e-6))
+        return float(min(1.0, max(scores.max() + 1e-6, lowest)))
     lower = scores[scores < best]
-    return float((best + lower.max()) / 2 if len(lower) else best / 2)
+    return max(lowest, float((best + lower.max()) / 2 if len(lower) else best / 2))
+
+
+def false_alarm_threshold(real_scores: NDArray, share: float) -> float:
+    """The lowest score of real images [N], N >= 1, above which at most `share` of them lie; 0 if all may."""
+    allowed = math.floor(share * len(real_scores) + 1e-9)
+    return 0.0 if allowed >= len(real_scores) else float(np.sort(real_scores)[::-1][allowed])
 
 
 def mean_metrics(rows: Sequence[Metrics]) -> dict[str, float | None]:

@@ -20,7 +20,7 @@ class Calibration:
 
     Args:
         temperature: T > 0; the probability of "generated" is sigmoid(logit / T + log(prior / (1 - prior))).
-        threshold: probability in [0, 1] that parts real from generated best.
+        threshold: probability in [0, 1] that parts real from generated best, within `max_false_alarms`.
         lower, upper: up to `lower` the verdict is "real", from `upper` on "generated", "unsure" between; lower <= upper. Below 0
             and above 1 they are never reached.
         target_error: share of wrong verdicts in [0, 1] for which the band was chosen, among the images that get "generated" and
@@ -28,6 +28,7 @@ class Calibration:
         ece_before, ece_after: expected calibration error in [0, 1], of sigmoid(logit) and of the probability.
         n_real, n_fake: images it was fitted on. data: what they were. protocol: their preprocessing, name and version.
         prior: share of generated images, in (0, 1), among the images that the probabilities are meant for.
+        max_false_alarms: share of the real images of any set in [0, 1] that may lie above the threshold; 1 is no limit.
         confidence: 0 if the share of wrong verdicts itself was held against target_error, else the confidence of its upper bound.
     """
 
@@ -44,10 +45,16 @@ class Calibration:
     protocol: str
     prior: float = 0.5
     confidence: float = 0.0
+    max_false_alarms: float = 1.0
 
     def probabilities(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Logits -> probabilities of "generated", of the same shape."""
         return expit(np.asarray(logits, np.float64) / self.temperature + logit(self.prior))
+
+    @property
+    def score_threshold(self) -> float:
+        """The threshold as a score, sigmoid(logit), in [0, 1]."""
+        return float(expit(self.temperature * (logit(self.threshold) - logit(self.prior))))
 
     def verdict(self, probability: float) -> str:
         """One of `REAL`, `UNSURE`, `GENERATED`."""
@@ -80,7 +87,8 @@ class Calibration:
                 raise TypeError(f"{field.name} is a {type(value).__name__}")
             if not isinstance(value, str) and not (abs(value) <= LARGEST and math.isfinite(value)):
                 raise ValueError(f"{field.name} is out of range")
-        shares = (found.threshold, found.target_error, found.ece_before, found.ece_after, found.confidence)
+        shares = (found.threshold, found.target_error, found.ece_before, found.ece_after, found.confidence,
+                  found.max_false_alarms)  # fmt: skip
         if found.temperature <= 0 or found.lower > found.upper or not all(0 <= share <= 1 for share in shares):
             raise ValueError("temperature, band, or a share in [0, 1] is out of range")
         if not 0 < found.prior < 1 or min(found.n_real, found.n_fake) < 0:

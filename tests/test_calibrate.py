@@ -71,6 +71,42 @@ def scored(pairs: list[tuple[int, float]]) -> tuple[NDArray, NDArray]:
 PAIRS = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1).map(lambda p: round(p, 3))), min_size=1, max_size=40)
 
 
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(-9, 9)), max_size=60), st.floats(0, 1))
+@settings(max_examples=60)
+def test_no_set_has_more_false_alarms_than_allowed(drawn: list[tuple[int, int, int]], share: float) -> None:
+    """And among the thresholds of which that holds, none has a higher balanced accuracy."""
+    labels, groups, values = np.array([*drawn, (0, 0, -2), (0, 1, 3), (1, 2, 4), (1, 0, -1), (1, 1, 9)]).T
+    logits = values + 0.1 * labels
+    try:
+        found = fit_calibration(labels, logits, 0.05, groups=groups, max_false_alarms=share, prior=0.2)
+    except NotCalibratable:
+        return
+    scores = expit(logits)
+    above = scores > found.score_threshold
+    assert (above == (found.probabilities(logits) > found.threshold)).all()
+
+    def allowed(called: NDArray) -> bool:
+        return all(called[(groups == g) & (labels == 0)].mean() <= share + 1e-9 for g in set(groups[labels == 0]))
+
+    def balanced(called: NDArray) -> float:
+        return (called[labels == 1].mean() + 1 - called[labels == 0].mean()) / 2
+
+    assert allowed(above)
+    others = [scores > cut for cut in [-1.0, *scores, 1.0]]
+    assert balanced(above) == pytest.approx(max(balanced(called) for called in others if allowed(called)))
+
+
+def test_false_alarms_are_limited_by_set_from_the_command_line(
+    checkpoint: Path, val: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(checkpoint, val, "--max_false_alarms", "0.17")  # one of six
+    assert "with at most 17.0 % of each set's real images above it" in capsys.readouterr().out
+    detector = load_detector(checkpoint.with_name("model_calibrated.pth"), "cpu")
+    threshold = read_checkpoint(checkpoint.with_name("model_calibrated.pth"))["val_threshold"]
+    for name in ("car", "cat"):
+        assert (detector.score(sorted((val / name / "0_real").iterdir())) > threshold).sum() <= 1
+
+
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 7.0])
 def test_known_temperature_is_found(temperature: float) -> None:
     labels, logits = truth(40_000, temperature)
@@ -346,6 +382,7 @@ def test_the_copy_is_the_checkpoint_with_a_calibration(checkpoint: Path, val: Pa
     for name, value in old.pop("model_state_dict").items():
         assert torch.equal(new["model_state_dict"][name], value)
     new.pop("model_state_dict")
+    assert new.pop("val_threshold") == found.score_threshold != old.pop("val_threshold")
     assert new == old
     assert (found.n_real, found.n_fake, found.protocol, found.data) == (
         12,

@@ -3,6 +3,7 @@
     python -m tools.calibrate --model_path checkpoints/RUN/model_epoch_last.pth --dataroot datasets/MY_TRAINING_ROOT/val
     python -m tools.calibrate --model_path M.pth --dataroot VAL --target_error 0.01 --confidence 0.95 --output M_sure.pth
     python -m tools.calibrate --model_path M.pth --dataroot VAL --prior 0.02    # one picture in fifty will be generated
+    python -m tools.calibrate --model_path M.pth --dataroot HELDOUT --max_false_alarms 0.05    # HELDOUT: see tools.make_heldout
 
 Writes a copy of the checkpoint, NAME_calibrated.pth beside it, and beside the copy NAME_calibrated.json (all numbers) and
 NAME_calibrated_reliability.png. Give pictures that the model was neither trained on nor will be tested on, of the kind that it
@@ -28,6 +29,7 @@ from evaluation.calibration_report import Assessment, assess, doubts, report
 from evaluation.calibration_scores import detector_predictions
 from evaluation.evaluate import Predictions
 from evaluation.names import escaped, relative_name
+from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel, state_dict_of
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.detector import Detector, load_detector, trained_protocol
@@ -58,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
                       " (default: %(default)s)")  # fmt: skip
     made.add_argument("--confidence", type=number(above=0, maximum=0.9999), default=0.0, metavar="C",
                       help="keep its upper bound to the target, at this confidence; left out: the share itself")  # fmt: skip
+    made.add_argument("--max_false_alarms", type=number(minimum=0, maximum=1), default=1.0, metavar="SHARE",
+                      help="share of the real images of any set under --dataroot that may lie above the threshold"
+                      " (default: no limit)")  # fmt: skip
     made.add_argument("--prior", type=number(minimum=1e-6, maximum=1 - 1e-6), default=0.5, metavar="SHARE",
                       help="share of generated pictures among those that it will see (default: %(default)s)")  # fmt: skip
     made.add_argument("--protocol", default="native", metavar="NAME",
@@ -147,13 +152,16 @@ def described(root: Path, sets: Sequence[ImageSet]) -> str:
     return escaped(folder if len(sets) == 1 else f"{folder} ({shown})")
 
 
-def calibrated_values(loaded: LoadedModel, calibration: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint's content with the calibration; of weights in an earlier form, what makes them a checkpoint of today's."""
+def calibrated_values(loaded: LoadedModel, calibration: Calibration) -> dict[str, Any]:
+    """The checkpoint's content with the calibration, whose threshold becomes the one that test.py reports at.
+
+    Of weights in an earlier form, what makes them a checkpoint of today's.
+    """
     values = read_checkpoint(loaded.path)
     if "model_config" not in values:  # other programs' keys may mean something else
         known = {"model_config": loaded.config.to_dict(), "protocol": trained_protocol(loaded).to_dict()}
         values = {"model_state_dict": state_dict_of(values, loaded.path)} | loaded.meta | known
-    return values | {"calibration": calibration}
+    return values | {"calibration": calibration.to_dict(), "val_threshold": calibration.score_threshold}
 
 
 def write(assessment: Assessment, said: Predictions, detector: Detector, root: Path, paths: dict[str, Path]) -> None:
@@ -169,7 +177,7 @@ def write(assessment: Assessment, said: Predictions, detector: Detector, root: P
         "left_out": {relative_name(path, root): why for path, why in sorted(said.left_out.items())},
     }
     with writing(paths["checkpoint"]):
-        save_checkpoint(paths["checkpoint"], calibrated_values(loaded, assessment.calibration.to_dict()))
+        save_checkpoint(paths["checkpoint"], calibrated_values(loaded, assessment.calibration))
         paths["json"].write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         try:
             from evaluation.calibration_plots import plot_reliability
@@ -198,9 +206,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with memory_advice(opt.batch_size):
         said = detector_predictions(detector, sets, opt.batch_size, opt.num_threads, opt.on_bad_image, opt.precision)
     require_both(said.labels.tolist(), root)
+    set_of = {path: number for number, images in enumerate(sets) for path in images.paths}  # a file counts in its last
+    groups = np.array(list(set_of.values()))[said.indices]
     try:
         found = assess(said.labels.astype(np.int64), said.logits, opt.target_error, opt.prior, opt.confidence,
-                       described(root, sets), detector.protocol.label)  # fmt: skip
+                       described(root, sets), detector.protocol.label, groups, opt.max_false_alarms)  # fmt: skip
     except NotCalibratable as error:
         raise UserError(
             f"--dataroot {root}: {error}; are the folders swapped, or is it another kind of picture?"
