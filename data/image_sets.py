@@ -28,6 +28,11 @@ class ImageSet:
     paths: tuple[str, ...]
     labels: tuple[int, ...]  # 0 real, 1 fake
 
+    def of_class(self, label: int) -> "ImageSet":
+        """Its real or its generated images only."""
+        paths = tuple(path for path, other in zip(self.paths, self.labels, strict=True) if other == label)
+        return replace(self, paths=paths, labels=(label,) * len(paths))
+
     @property
     def key(self) -> str:
         return f"{self.suite}/{self.generator}"

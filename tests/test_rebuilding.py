@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from data.layouts import find_test_sets, load_set
 from tests.conftest import make_set
 from tools import make_fakes, make_heldout
 from tools._autoencoders import UP_SAMPLERS, rebuilt, train_autoencoder
 from tools._demo_images import SCENES, photograph
-from tools._rebuilding import mean_squared_error, psnr, warn_of_noise
+from tools._rebuilding import mean_squared_error, psnr, warn_of_noise, with_spectrum_of
 from tools._upsamplers import laplacian
 from util import UserError, log
 
@@ -53,6 +54,48 @@ def test_the_suite(root: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "one/rebuilt_nearest/1_fake/00000.png").size == (76, 76)  # 96 * 0.8, whole fours
     report = json.loads((tmp_path / "one/heldout.json").read_text())
     assert set(report["psnr"]) == set(UP_SAMPLERS) and report["settings"]["steps"] == 3
+
+
+def test_photographs_of_other_sources(root: Path, tmp_path: Path) -> None:
+    """Parts on the grid of JPEG, as they are and of shrunk ones, beside the generated pictures of val/."""
+    make_photographs(tmp_path / "mine", 2, 450, 5)
+    make_photographs(tmp_path / "mine/small", 1, 100, 6)
+    (tmp_path / "mine/broken.png").write_bytes(b"nothing")
+    words = ["--dataroot", str(root), "--steps", "1", "--photographs"]
+    assert make_heldout.main([*words, str(tmp_path / "mine"), "--output", str(tmp_path / "out")]) == 0
+    for name, sides in (("elsewhere", (256, 256, 100)), ("elsewhere_shrunk", (256, 256, 80))):
+        pictures = sorted((tmp_path / "out" / name / "0_real").iterdir())
+        assert tuple(Image.open(path).size[0] for path in pictures) == sides
+        assert len(list((tmp_path / "out" / name / "1_fake").iterdir())) == 2
+    whole = np.asarray(Image.open(tmp_path / "mine/0.png"))
+    found = np.asarray(Image.open(tmp_path / "out/elsewhere/0_real/00000.png"))
+    places = [(y, x) for y in range(0, 195, 8) for x in range(0, 195, 8)]
+    assert sum(np.array_equal(whole[y : y + 256, x : x + 256], found) for y, x in places) == 1
+    fakes = [
+        {path.read_bytes() for path in (tmp_path / "out" / name / "1_fake").iterdir()} for name in ("elsewhere", "seen")
+    ]
+    assert fakes[0] == fakes[1]
+    with pytest.raises(UserError, match="no such folder"):
+        make_heldout.main([*words, str(tmp_path / "none"), "--output", str(tmp_path / "two")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no picture in it can be read"):
+        make_heldout.main([*words, str(tmp_path / "empty"), "--output", str(tmp_path / "two")])
+
+
+def test_a_blurred_copy_has_the_spectrum_of_its_photograph_filtered() -> None:
+    """Of a blur, which is what the filter can be, everything comes back; of a grid of pixels nothing does."""
+    values = photograph((4, 0), 96, SCENES[0]).clip(0, 1) * 255
+    pixels = torch.from_numpy(values.round().astype(np.uint8))
+    blurred = torch.from_numpy(
+        gaussian_filter(pixels.float().numpy(), (0, 1.2, 1.2), mode="mirror").round().astype(np.uint8)
+    )
+    assert mean_squared_error(with_spectrum_of(pixels, blurred), blurred) < 0.05 * mean_squared_error(pixels, blurred)
+    gridded = pixels.clone().float()
+    gridded[:, ::2, ::2] += 12
+    found = with_spectrum_of(pixels, gridded.clamp(0, 255).to(torch.uint8)).float()
+    phases = [float((found - pixels)[:, y::2, x::2].mean()) for y in (0, 1) for x in (0, 1)]
+    assert max(phases) - min(phases) < 0.5
+    assert torch.equal(with_spectrum_of(pixels, pixels), pixels)
 
 
 @pytest.mark.parametrize("name", UP_SAMPLERS)

@@ -33,6 +33,7 @@ from tools._rebuilding import (
     tool_parser,
     training_photographs,
     warn_of_noise,
+    with_spectrum_of,
     write_report,
 )
 from util import UserError, log, run_script, start_logging
@@ -62,7 +63,12 @@ def shrink(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def write_split(
-    dataroot: Path, output: Path, classes: tuple[str, ...], models: dict[str, AutoEncoder], seed: int
+    dataroot: Path,
+    output: Path,
+    classes: tuple[str, ...],
+    models: dict[str, AutoEncoder],
+    seed: int,
+    match_spectrum: bool,
 ) -> dict[str, float]:
     """Photographs and copies of a split, each by a model drawn for it; the PSNR of each model's in dB."""
     rng, each = np.random.default_rng(seed), list(models)
@@ -71,7 +77,8 @@ def write_split(
         name = each[int(rng.integers(len(each)))]
         made = rebuilt(models[name], pixels)
         errors.setdefault(name, []).append(mean_squared_error(made, pixels))
-        for label, picture in ((REAL, pixels), (FAKE, made)):
+        beside = with_spectrum_of(pixels, made) if match_spectrum else pixels
+        for label, picture in ((REAL, beside), (FAKE, made)):
             save(TF.to_pil_image(picture), output / CLASS / CLASS_FOLDERS[label], number)
     output.mkdir(parents=True, exist_ok=True)  # no photograph may have been large enough
     originals = {"originals": dataroot} if class_folders(dataroot) else {sub.name: sub for sub in subfolders(dataroot)}
@@ -86,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = tool_parser("make_fakes", __doc__, EPILOG, steps=STEPS, seed=1)
     parser.add_argument("--up_samplers", type=names, default=tuple(UP_SAMPLERS),
                         help=f"of the auto-encoders' decoders, of {','.join(UP_SAMPLERS)}; all when left out")  # fmt: skip
+    parser.add_argument("--match_spectrum", action="store_true",
+                        help="filter photographs to the spectra of their copies, so that blur does not tell which")  # fmt: skip
     args = parser.parse_args(argv)
     start_logging()
     require_splits(args.dataroot)
@@ -104,7 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
         decibel = {}
         for split in ("train", "val"):
-            decibel[split] = write_split(args.dataroot / split, folder / split, args.classes, models, args.seed)
+            decibel[split] = write_split(
+                args.dataroot / split, folder / split, args.classes, models, args.seed, args.match_spectrum
+            )
             log.info("%s: PSNR in dB %s", split, decibel[split])
         warn_of_noise(decibel["train"])
         write_report(folder / "fakes.json", args, decibel)

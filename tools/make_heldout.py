@@ -2,19 +2,23 @@
 
 Photographs of DATAROOT/val are passed through small auto-encoders, trained here on those of DATAROOT/train, whose decoders
 up-sample in three ways; and its photographs and generated pictures go through WebP, and through another resize than training has.
-Choose between detectors by these, and keep the test set for the end. Of photographs of other sources it tells nothing: add some.
+Photographs of other sources, which a detector calls generated for being other, come from a folder of your own (--photographs).
+Choose between detectors by these, and keep the test set for the end.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 from tqdm import tqdm
 
 from data.decode import UnreadableImage, read_image
-from data.degradations import Degradation, parse_degradation
+from data.degradations import NOTHING, Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, ImageSet
+from data.inputs import Inputs
 from data.layouts import load_set
 from tools._autoencoders import CROP, STEPS, UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
 from tools._rebuilding import (
@@ -36,21 +40,32 @@ BEFORE = parse_degradation("resize:0.8:lanczos")
 """Of photographs that are rebuilt, and of those beside them."""
 SEEN = {"seen": "clean", "seen_webp": "webp:70", "seen_resized": "resize:0.8:lanczos", "seen_noisy": "noise:3"}
 REBUILT_WEBP = parse_degradation("webp:80")
+ELSEWHERE, SHRUNK = "elsewhere", "elsewhere_shrunk"
+PART, GRID, SHORT_SIDE = 256, 8, 320
+"""Pixels: sides of the parts of photographs of other sources, the grid that they start on (that of JPEG), and the short side
+that photographs are shrunk to before, where they are larger."""
 EPILOG = f"""
 made, all PNG:
   OUTPUT/{{{",".join(SEEN)}}}/{{0_real,1_fake}}/      DATAROOT/val as it is, and degraded
   OUTPUT/{{{",".join(UP_SAMPLERS)}}}/{{0_real,1_fake}}/   its photographs, and the same rebuilt
   OUTPUT/NAME_webp/{{0_real,1_fake}}/                 the same after WebP, for each of those three
+  OUTPUT/{ELSEWHERE}{{,_shrunk}}/{{0_real,1_fake}}/      parts of the pictures in --photographs, as they are and shrunk
+                                                     before, beside DATAROOT/val's generated ones, likewise
   OUTPUT/heldout.json                                 settings, and PSNR of each auto-encoder in dB
 
 examples:
-  python -m tools.make_heldout --dataroot ./datasets/ForenSynths_train_val --classes car,cat --output ./datasets/heldout
+  python -m tools.make_heldout --dataroot ./datasets/ForenSynths_train_val --classes car,cat \\
+      --photographs ~/Pictures --output ./datasets/heldout
   python test.py --name my_model --dataroot ./datasets/heldout
 """
 
 
 def write_degraded(
-    folder: Path, images: ImageSet, degradation: Degradation, seed: int, progress: Callable[[], object]
+    folder: Path,
+    images: ImageSet,
+    degradation: Degradation,
+    seed: int,
+    progress: Callable[[], object] = lambda: None,
 ) -> None:
     """Each picture of a set after a degradation."""
     for number, (path, label) in enumerate(zip(images.paths, images.labels, strict=True)):
@@ -80,15 +95,62 @@ def write_rebuilt(output: Path, name: str, model: AutoEncoder, validation: Image
     return psnr(errors)
 
 
+def part(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A random part with sides of `PART` pixels, or less where there are no more, that starts on the grid of JPEG."""
+    width, height = (min(PART, side) for side in image.size)
+    left, top = (GRID * int(rng.integers((side - PART) // GRID + 1)) if side > PART else 0 for side in image.size)
+    return image.crop((left, top, left + width, top + height))
+
+
+def shrunk(image: Image.Image) -> Image.Image:
+    """To a short side of `SHORT_SIDE` pixels; smaller ones as `BEFORE` does."""
+    if min(image.size) * 0.8 <= SHORT_SIDE:
+        return BEFORE(image, np.random.default_rng(0))
+    return TF.resize(image, [SHORT_SIDE], InterpolationMode.LANCZOS)
+
+
+def write_elsewhere(output: Path, folder: Path, generated: ImageSet, seed: int) -> int:
+    """Parts of photographs of other sources beside generated pictures; how many there are.
+
+    Raises:
+        UserError: no picture in `folder` can be read.
+    """
+    count = 0
+    for number, found in enumerate(Inputs([str(folder)])):
+        try:
+            picture = read_image(found.path)
+        except UnreadableImage as error:
+            log.warning("left out %s (%s)", printable(found.path), error)
+            continue
+        for name, whole_picture in ((ELSEWHERE, picture), (SHRUNK, shrunk(picture))):
+            save(
+                part(whole_picture, np.random.default_rng((seed, number))), output / name / CLASS_FOLDERS[REAL], number
+            )
+        count += 1
+    if not count:
+        raise UserError(f"--photographs {folder}: no picture in it can be read")
+    for name, degradation in ((ELSEWHERE, NOTHING), (SHRUNK, BEFORE)):
+        write_degraded(output / name, generated, degradation, seed)
+    return count
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the suite; returns 0."""
     parser = tool_parser("make_heldout", __doc__, EPILOG, steps=STEPS, seed=0)
+    parser.add_argument(
+        "--photographs", type=Path, help="folder of real photographs of other sources; none when left out"
+    )
     args = parser.parse_args(argv)
     start_logging()
     require_splits(args.dataroot)
+    if args.photographs is not None and not args.photographs.is_dir():
+        raise UserError(f"--photographs {args.photographs}: no such folder")
     with new_folder(args.output) as folder:
         validation = load_set(args.dataroot / "val", classes=args.classes)
         training = training_photographs(load_set(args.dataroot / "train", classes=args.classes), BEFORE, args.seed)
+        if args.photographs is not None:
+            count = write_elsewhere(folder, args.photographs, validation.of_class(FAKE), args.seed)
+            log.info("photographs of other sources: %d", count)
         decibel = {}
         total = len(UP_SAMPLERS) * args.steps + len(SEEN) * len(validation.paths)
         with tqdm(total=total, disable=None, desc="held-out suite", leave=False) as bar:
