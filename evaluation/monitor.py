@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 import parallel
@@ -66,7 +67,7 @@ class Monitor:
             if value is not None:
                 self.writer.add_scalar(tag, value, step)
         if said.attention_weights is not None and len(said.labels) and isinstance(model, AttentionMultiScaleNPR):
-            self._write_attention(VALIDATION, summarize(said.attention_weights), model.scales, step)
+            self._write_attention(VALIDATION, said.attention_weights, model.scales, step)
             warning = self._watch.after_epoch(said.attention_weights, model.scales)
             if warning:
                 log.warning("%s", warning)
@@ -78,18 +79,19 @@ class Monitor:
             return
         weights = predict(model, self.fixed_batch, self.opt.precision).attention_weights
         assert weights is not None
-        summary = summarize(weights)
+        summary = self._write_attention(FIXED, weights, model.scales, step)
         keys = scale_keys(model.scales)
-        self._write_attention(FIXED, summary, model.scales, step)
-        for column, key in enumerate(keys):
-            self.writer.add_histogram(f"{FIXED}/{key}", weights[:, column], step)
         rows = zip(keys, summary.mean, summary.std, strict=True)
         shown = ", ".join(f"{key}x {mean:.3f} ± {std:.3f}" for key, mean, std in rows)
         log.info("attention on %d validation images: %s; entropy %.3f of %.3f nats",
                  summary.count, shown, summary.entropy, np.log(len(keys)))  # fmt: skip
 
-    def _write_attention(self, of: str, summary: AttentionSummary, scales: Sequence[float], step: int) -> None:
-        for key, mean, std in zip(scale_keys(tuple(scales)), summary.mean, summary.std, strict=True):
+    def _write_attention(self, of: str, weights: NDArray, scales: Sequence[float], step: int) -> AttentionSummary:
+        summary = summarize(weights)
+        columns = zip(scale_keys(tuple(scales)), summary.mean, summary.std, weights.T, strict=True)
+        for key, mean, std, values in columns:
             self.writer.add_scalar(f"{of}/mean_{key}", mean, step)
             self.writer.add_scalar(f"{of}/std_{key}", std, step)
+            self.writer.add_histogram(f"{of}/{key}", values, step)
         self.writer.add_scalar(f"{of}/entropy", summary.entropy, step)
+        return summary

@@ -458,6 +458,11 @@ def scaled_runs(folder: Path, name: str, scales: list[float], aucs: list[float],
     return written
 
 
+def change_document(path: Path, **values: Any) -> None:
+    document = json.loads((path / "metrics.json").read_text())
+    (path / "metrics.json").write_text(json.dumps(document | values))
+
+
 def test_scales_against_the_control_of_equal_capacity(tmp_path):
     """By hand: means 84 and 80, variances 4 and 1, so standard error sqrt(5/3) and Welch's 2.94 degrees of freedom: t = 3.22."""
     ours = scaled_runs(tmp_path, "three", [0.25, 0.5, 0.75], [0.82, 0.84, 0.86])
@@ -471,6 +476,27 @@ def test_scales_against_the_control_of_equal_capacity(tmp_path):
     better = scaled_runs(tmp_path / "b", "three", [0.25, 0.5, 0.75], [0.92, 0.94, 0.96])
     (said,) = scales_against_control(compare([*better, *control]))
     assert said.endswith("more than capacity explains")
+
+
+def test_no_control_where_more_than_the_scales_differs(tmp_path):
+    """Other images, another way of testing them, or another of the checkpoints."""
+    ours = scaled_runs(tmp_path, "three", [0.25, 0.5, 0.75], [0.8, 0.9], dataroot="/data/one")
+    elsewhere = scaled_runs(tmp_path, "data", [0.5, 0.5, 0.5], [0.7, 0.6], dataroot="/data/two")
+    equalized, native = (
+        scaled_runs(tmp_path, name, [0.5, 0.5, 0.5], [0.7, 0.6], dataroot="/data/one") for name in ("jpeg", "native")
+    )
+    for path in equalized:
+        change_document(path, equalize="jpeg:50")
+    for path in native:
+        change_document(path, protocol={"s/a": {"name": "resize256"}})
+    for other in (elsewhere, equalized, native):
+        assert scales_against_control(compare([*ours, *other])) == []
+    best = scaled_runs(tmp_path, "b", [0.5] * 3, [0.7, 0.6])
+    for path in best:
+        model = json.loads((path / "metrics.json").read_text())["model"]
+        change_document(path, model=model | {"name": f"{model['name']}_best"})
+    plain = scaled_runs(tmp_path / "p", "three", [0.25, 0.5, 0.75], [0.8, 0.9])
+    assert scales_against_control(compare([*plain, *best])) == []
 
 
 def test_scales_without_their_control_or_with_one_seed(tmp_path):

@@ -58,15 +58,27 @@ class Result:
     @property
     def recipe(self) -> str:
         """Equal for runs that differ in nothing but seed, time and place; the model's own name where that is unknown."""
-        model = self.document["model"]
-        training = model.get("training")
+        return json.dumps([self.circumstances, self.scales, self.label])
+
+    @property
+    def scales(self) -> list[float]:
+        """Of the model; empty where they are unknown."""
+        return list(self.document["model"].get("scales") or [])
+
+    @property
+    def circumstances(self) -> str:
+        """Training, but for scales, seed, time and place, which of its checkpoints, and how that was tested, as text.
+
+        With the model's own name where its training is unknown.
+        """
+        training = self.document["model"].get("training")
         settings = [self.document.get(key) for key in ("equalize", "precision", "classes")]
         if not training:
             return json.dumps([self.name, self.checkpoint, settings])
-        flags = {key: value for key, value in training.items() if key not in NOT_THE_RECIPE}
+        flags = {key: value for key, value in training.items() if key not in (*NOT_THE_RECIPE, "npr_scales")}
         data = Path(str(training.get("dataroot"))).name
         kind = TIME_STAMP.split(self.name, maxsplit=1)[-1]
-        return json.dumps([flags, data, model.get("scales"), settings, kind, self.label], sort_keys=True)
+        return json.dumps([flags, data, settings, kind], sort_keys=True)
 
     def agrees_with(self, other: "Result") -> bool:
         """True if the sets that both have were preprocessed alike."""

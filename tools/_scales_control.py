@@ -1,6 +1,5 @@
 """What several scales do beyond their capacity: recipes with scales against the control that has as many branches at one scale."""
 
-import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,34 +8,29 @@ from scipy.stats import ttest_ind
 from evaluation.bootstrap import CONFIDENCE
 from evaluation.metrics import LABELS
 from tools._comparison import Comparison
-from tools._results import NOT_THE_RECIPE, Recipe
+from tools._results import Recipe
 
 METRIC = "auc"
 
 
 def scales_against_control(comparison: Comparison) -> list[str]:
-    """One sentence for each recipe of several scales whose control of equal capacity is compared, too: both recipes must differ in
-    nothing but the scales. The interval is Welch's, over seeds, of the difference of the mean AUC over the sets that all have."""
+    """One sentence for each recipe of several scales whose control of equal capacity is compared, too.
+
+    Both recipes must differ in nothing but the scales, in training and in testing. The interval is Welch's, over seeds, of the
+    difference of the mean AUC over the sets that all have.
+    """
     return [_sentence(ours, control, comparison) for ours, control in _pairs(comparison.recipes)]
 
 
 def _pairs(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Recipe]]:
     for ours in recipes:
         for control in recipes:
-            scales, equal = _scales(ours), _scales(control)
+            one, other = ours.results[0], control.results[0]
+            scales, equal = one.scales, other.scales
             fits = len(set(scales)) == len(scales) > 1 and len(equal) == len(scales) and len(set(equal)) == 1
-            if fits and _others(ours) == _others(control):
+            alike = all(a.agrees_with(b) for a in ours.results for b in control.results)
+            if fits and alike and one.circumstances == other.circumstances:
                 yield ours, control
-
-
-def _scales(recipe: Recipe) -> list[float]:
-    return list(recipe.results[0].document["model"].get("scales") or [])
-
-
-def _others(recipe: Recipe) -> str:
-    """All training flags that belong to a recipe, but for the scales."""
-    training = recipe.results[0].document["model"].get("training") or {"unknown": recipe.label}
-    return json.dumps({k: v for k, v in training.items() if k not in (*NOT_THE_RECIPE, "npr_scales")}, sort_keys=True)
 
 
 def _sentence(ours: Recipe, control: Recipe, comparison: Comparison) -> str:
