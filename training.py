@@ -63,6 +63,8 @@ class Run:
         self.saved_at = self.trainer.step
         self._open_logs(values)
         self.monitor = Monitor(opt, self.val_log)
+        if values is not None and "attention_watch" in values:  # earlier checkpoints have none
+            self.monitor.watch.restore(values["attention_watch"])
         self._seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of the epoch
         # files of the last steps
         self._recent: deque[tuple[int, list[str]]] = deque(maxlen=2 * opt.accumulation_steps + 1)
@@ -104,6 +106,7 @@ class Run:
         """Write model_epoch_{epoch}.pth, after all that was logged before it."""
         values = self.trainer.state_dict() | self.validated
         values |= {"protocol": self.protocol.to_dict(), "sampler_state": self.order}
+        values |= {"attention_watch": self.monitor.watch.state()}
         if parallel.rank() == 0:
             self.train_log.flush()
             self.val_log.flush()

@@ -12,7 +12,7 @@ from data.image_sets import ImageSet
 from evaluation.evaluate import Predictions
 from evaluation.names import relative_name
 from networks.losses import attention_entropy
-from networks.npr import scale_keys
+from networks.npr import scale_keys, scale_label
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def statistics_text(title: str, weights: NDArray, labels: NDArray, scales: tuple
         uniform = np.log(len(scales))
         lines.append(f"{name} ({summary.count} images), entropy {summary.entropy:.4f} nats (uniform: {uniform:.4f})")
         rows = zip(scale_keys(scales), summary.mean, summary.std, strict=True)
-        lines += [f"  Scale {key}x: {mean:.4f} ± {std:.4f}" for key, mean, std in rows]
+        lines += [f"  Scale {scale_label(key)}: {mean:.4f} ± {std:.4f}" for key, mean, std in rows]
     return "\n".join(lines) + "\n"
 
 

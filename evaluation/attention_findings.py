@@ -3,10 +3,9 @@
 All of it follows from labels, scores, attention and branch logits, so from one pass over the images and from predictions.csv.
 """
 
-import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.image_sets import unique_names
-from evaluation.attention_controls import attention_controls, controls_rows
+from evaluation.attended import Attended
+from evaluation.attention_controls import attention_controls
 from evaluation.attention_leanings import leanings
-from evaluation.attention_statistics import Attended, attention_statistics, statistics_rows
+from evaluation.attention_statistics import attention_statistics
+from evaluation.attention_tables import (
+    controls_table,
+    correlation_table,
+    generator_table,
+    verdict_tables,
+    write_tables,
+)
 from evaluation.attention_verdict import SIGNIFICANT, Verdict, attention_verdicts
-from evaluation.html import Picture, Section, Table, plain_rows
+from evaluation.html import Picture, Section
+from evaluation.names import escaped, unescaped
 from evaluation.runs import TestRun
 from evaluation.summary import ScoredSet
 
@@ -62,10 +70,12 @@ def attention_findings(
 ) -> AttentionFindings | None:
     """Statistics, controls and verdicts; None where there is nothing to say: one scale, or no image.
 
+    Names of sets become `escaped`, unless they are.
+
     Args:
         fusion: bias and residual of the model (`fusion` in metrics.json), None where unknown. resamples: 0 for no intervals.
     """
-    sets = [one for one in sets if len(one.labels)]
+    sets = [replace(one, name=_safe(one.name), family=_safe(one.family)) for one in sets if len(one.labels)]
     if len(scales) < 2 or not sets:
         return None
     statistics = attention_statistics(sets, scales, seed, resamples)
@@ -76,6 +86,10 @@ def attention_findings(
             sets, scales, float(fusion["bias"]), bool(fusion["residual"]), seed, min(resamples, draws)
         )
     return AttentionFindings(sets, tuple(scales), statistics, controls, attention_verdicts(statistics, controls))
+
+
+def _safe(name: str) -> str:
+    return name if escaped(unescaped(name)) == name else escaped(name)
 
 
 def findings_of_run(run: TestRun) -> AttentionFindings | None:
@@ -99,19 +113,10 @@ def _by_name(name: str, scored: ScoredSet) -> Attended:
 
 
 def write_findings(found: AttentionFindings, folder: Path) -> None:
-    """Write attention.json, attention_statistics.csv and, with controls, attention_controls.csv."""
+    """Write attention.json and the files of `write_tables`."""
     text = json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
     (folder / FINDINGS_FILE).write_text(text, encoding="utf-8")
-    _write_csv(folder / "attention_statistics.csv", statistics_rows(found.statistics))
-    if found.controls:
-        _write_csv(folder / "attention_controls.csv", controls_rows(found.controls))
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_tables(folder, found.statistics, found.controls, found.verdicts)
 
 
 def draw_findings(found: AttentionFindings, folder: Path, formats: Sequence[str] = ()) -> list[Picture]:
@@ -151,7 +156,7 @@ def draw_findings(found: AttentionFindings, folder: Path, formats: Sequence[str]
         pictures += _distances(found, folder, formats)
     if found.controls:
         changes = {
-            one["name"].replace("_", " "): (100 * one["change"], _points(one["low"]), _points(one["high"]))
+            one["label"]: (100 * one["change"], _points(one["low"]), _points(one["high"]))
             for one in found.controls["conditions"]
             if one["change"] is not None
         }
@@ -196,40 +201,20 @@ def _distances(found: AttentionFindings, folder: Path, formats: Sequence[str]) -
 
 def attention_sections(found: AttentionFindings, pictures: Sequence[Picture]) -> list[Section]:
     """The parts of a page that say and show it."""
-    verdicts = [
-        [
-            verdict.kind,
-            verdict.sentence,
-            "; ".join(_evidence(one.name, one.value, one.threshold, one.side) for one in verdict.evidence),
-            "; ".join(f"{flags}: {why}" for flags, why in verdict.advice),
-        ]
-        for verdict in found.verdicts
-    ]
-    tables = [Table(["attention", "what is seen", "evidence", "flags that may help"], plain_rows(verdicts), prose=True)]
-    leaning = [one for one in leanings(found.statistics) if one["key"] is not None]
-    if leaning:
-        rows = [
-            [one["generator"], one["key"], f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]", one["reading"]]
-            for one in leaning
-        ]
-        tables.append(
-            Table(["generator", "scale", "mean weight", "meaning"], plain_rows(rows), "Which scale leads", True)
-        )
     text = (
-        "Which scales count, and for which generators, by stated thresholds and tests (attention.json has all figures)."
+        "Which scales count, and for which generators, by stated thresholds and tests. What is said of all images counts each "
+        "once, so that a set with more of them counts more. attention.json has all figures, attention_*.csv have them as tables."
     )
-    sections = [Section("Attention", text, tables)]
+    statistics = found.statistics
+    sections = [Section("Attention", text, verdict_tables(statistics, found.verdicts))]
     shown = [picture for picture in pictures if picture.path.stem == "attention_controls"]
     if found.controls:
-        rows = [[one["name"].replace("_", " "), one["sentence"]] for one in found.controls["conditions"]]
-        text = "The same branches with other weights, computed from what each branch said; mean over the generators."
-        table = Table(["control", "what it changes"], plain_rows(rows), prose=True)
-        sections.append(Section("Does attention matter?", text, [table], shown))
+        text = (
+            "The same branches with other weights, computed from what each branch said; mean over the generators. Beside it, how "
+            "far logits move on average: raising those of generated images, or lowering those of real ones, tells them apart."
+        )
+        sections.append(Section("Does attention matter?", text, [controls_table(found.controls)], shown))
+    text = "Entropy as a share of its maximum; distances (Jensen-Shannon) and tests are of generated images."
+    tables = [generator_table(statistics), correlation_table(statistics)]
+    sections.append(Section("Attention in figures", text, tables))
     return [*sections, Section("Attention in pictures", "", pictures=[one for one in pictures if one not in shown])]
-
-
-def _evidence(name: str, value: float | None, threshold: float | None, side: str) -> str:
-    shown = "undefined" if value is None else f"{value:.3g}"
-    return f"{name}: {shown}" + (
-        "" if threshold is None else f" ({'at least' if side == '>=' else 'below'} {threshold:.3g})"
-    )

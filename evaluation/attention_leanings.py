@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from evaluation.attention_statistics import FEWEST_IMAGES
+
 LEADS = 0.1
 """A generator leans to a scale whose interval lies above that of every other, and that came this share of the way from 1/S to 1."""
 READINGS = {
@@ -35,16 +37,18 @@ def leanings(statistics: dict[str, Any]) -> list[dict[str, Any]]:
     """To which scale each generator leans, by its generated images (all where it has none).
 
     Returns:
-        generator, family, key (text of the scale, None if none leads, see `LEADS`), reading, mean, low, high of the highest scale.
+        generator, family, key (text of the scale; None if none leads, see `LEADS`, and for fewer than `FEWEST_IMAGES` images),
+        reading, mean, low, high of the highest scale.
     """
     found = []
     for one in statistics["generators"]:
-        of_scales = (one["groups"]["fake"] or one["groups"]["all"])["scales"]
+        group = one["groups"]["fake"] or one["groups"]["all"]
+        of_scales = group["scales"]
         keys = statistics["keys"]
         first, *others = sorted(keys, key=lambda key: -of_scales[key]["mean"])
         top = of_scales[first]
         clear = top["low"] is not None and all(top["low"] > of_scales[key]["high"] for key in others)
-        clear = clear and _share_of_the_way(top["mean"], len(keys)) >= LEADS
+        clear = clear and group["count"] >= FEWEST_IMAGES and _share_of_the_way(top["mean"], len(keys)) >= LEADS
         about = {"generator": one["name"], "family": one["family"], "key": first if clear else None}
         scale = statistics["scales"][keys.index(first)]
         about["reading"] = reading(scale, statistics["scales"]) if clear else None

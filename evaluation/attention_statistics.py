@@ -4,15 +4,16 @@ Generated images alone stand for a generator where generators are compared: real
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
-from scipy.stats import spearmanr
+from scipy.stats import beta, rankdata
+from scipy.stats import t as student
 
-from evaluation.attention_differences import PERMUTATIONS, differences, js_divergence, overall_test, sample
+from evaluation.attended import Attended, first_of_each, set_of_each, sharing
+from evaluation.attention_differences import PERMUTATIONS, class_test, differences
 from evaluation.bootstrap import CONFIDENCE, RESAMPLES
 from networks.npr import scale_keys
 
@@ -20,40 +21,11 @@ NEARLY_ALL = 0.9
 """A scale with at least this weight takes nearly everything."""
 FEWEST = 4
 """Correlations of fewer values are not computed."""
+FEWEST_IMAGES = 10
+"""Of fewer images nothing is said in words."""
 BLOCK = 200_000
 """Images times resamples at a time: bounds the memory of the bootstrap."""
 POOLED = "all generators"
-
-
-@dataclass(frozen=True)
-class Attended:
-    """Attention of one model on the N images of one generator.
-
-    Args:
-        name: generator. family: suite. labels: [N], 0 real, 1 generated. scores: [N] in [0, 1]. weights: [N, S], rows sum to 1.
-        branch_logits: [N, S], each branch's logit without bias, or None.
-        images: N names; an image that comes in several sets (real ones that generators share) counts once in what is said of all
-            images. None: all are taken as different.
-    """
-
-    name: str
-    family: str
-    labels: NDArray
-    scores: NDArray
-    weights: NDArray
-    branch_logits: NDArray | None = None
-    images: tuple[str, ...] | None = None
-
-    @property
-    def key(self) -> str:
-        return f"{self.family}/{self.name}"
-
-
-def first_of_each(sets: Sequence[Attended]) -> NDArray:
-    """Which of the images of all sets, in their order, come for the first time: [all images], bool."""
-    named = [(s.images or [(index, row) for row in range(len(s.labels))]) for index, s in enumerate(sets)]
-    seen: set[Any] = set()
-    return np.array([not (name in seen or seen.add(name)) for names in named for name in names], dtype=bool)  # type: ignore[func-returns-value]
 
 
 def attention_statistics(
@@ -72,14 +44,16 @@ def attention_statistics(
     Returns:
         scales; keys (text of each scale, by which everything below is named); count, seed, resamples, permutations, confidence.
         generators: list of name, family, count, accuracy (at 0.5), groups, with_score.
-        pooled: the same over all images, each once, and within_std: std per scale within generator and class, None where no
-            two images share both.
-        groups: {all, real, fake, correct, wrong (at 0.5): see `group_statistics`, or None without images}.
-        with_score: {real, fake: {key: `correlation` of weight and score}}.
-        between: of ('fake'), generators (how many have generated images), overall (`overall_test`, None for fewer than two),
-            note (why None), pairs (see `differences`).
-        classes: distance (Jensen-Shannon, base 2, of the mean attention of real and generated images) and their `overall_test`, or
-            None without one of them.
+        pooled: the same over all images, each once, so that large sets count more; within_std: std per scale within generator and
+            class; within_spread: value, low, high (95 %) of its root mean square over the scales. Both None where no two images
+            share generator and class.
+        groups: {all, real, fake, correct, wrong (at 0.5), real_correct, real_wrong, fake_correct, fake_wrong: see
+            `group_statistics`, or None without images}.
+        with_score: {real, fake: {key: `correlation` of weight and score, in pooled within generators}}.
+        between: of ('fake'), generators (how many have generated images), note (why there is nothing to compare, or None), and
+            `differences` between them.
+        between_real: the same of the real images of generators that have `FEWEST_IMAGES` of their own, without pairs.
+        classes: `class_test` of real and generated images within sets (sets that share images are one), None without such.
         with_accuracy: {key: `correlation` over generators of mean weight and accuracy}.
 
     Raises:
@@ -97,19 +71,11 @@ def attention_statistics(
         np.concatenate([np.asarray(getattr(one, name), dtype=float) for one in sets])[once]
         for name in ("weights", "labels", "scores")
     )
-    pooled = _of_images(Attended(POOLED, "", labels, scores, weights), keys, resamples, seed)
-    pooled["within_std"] = _within_std(sets, once, keys)
-    by_generator: dict[str, list[NDArray]] = {}
-    for one in sets:
-        if (one.labels == 1).any():
-            by_generator.setdefault(one.key, []).append(np.asarray(one.weights, dtype=float)[one.labels == 1])
-    fakes = {key: np.concatenate(parts) for key, parts in by_generator.items()}
-    overall, pairs = differences(fakes, permutations, seed)
-    note = (
-        None
-        if overall
-        else f"{len(fakes)} generator{'s' * (len(fakes) != 1)} with generated images: nothing to compare"
-    )
+    of_set = set_of_each(sets)[once]
+    pooled = _of_images(Attended(POOLED, "", labels, scores, weights), keys, resamples, seed, of_set)
+    pooled |= _within(weights, 2 * of_set + labels, keys, resamples, seed)
+    of_key = np.array([one.key for one in sets])[of_set]
+    stratum = np.array(sharing(sets))[of_set]
     means, accuracy = np.array([one.weights.mean(axis=0) for one in sets]), [one["accuracy"] for one in generators]
     return {
         "scales": [float(scale) for scale in scales],
@@ -121,16 +87,28 @@ def attention_statistics(
         "confidence": CONFIDENCE,
         "generators": generators,
         "pooled": pooled,
-        "between": {"of": "fake", "generators": len(fakes), "overall": overall, "note": note, "pairs": pairs},
-        "classes": _between_classes(weights, labels, permutations, seed),
+        "between": _between(sets, permutations, seed),
+        "between_real": _between_real(weights[labels == 0], of_key[labels == 0], permutations, seed),
+        "classes": class_test(
+            [tuple(weights[(stratum == s) & (labels == label)] for label in (0, 1)) for s in np.unique(stratum)],
+            permutations,
+            seed,
+        ),
         "with_accuracy": {key: correlation(means[:, column], accuracy) for column, key in enumerate(keys)},
     }
 
 
-def _of_images(one: Attended, keys: list[str], resamples: int, seed: int) -> dict[str, Any]:
+def _of_images(
+    one: Attended, keys: list[str], resamples: int, seed: int, strata: NDArray | None = None
+) -> dict[str, Any]:
     weights, labels, scores = (np.asarray(part, dtype=float) for part in (one.weights, one.labels, one.scores))
-    correct = (scores > 0.5) == (labels == 1)
-    groups = {"all": labels >= 0, "real": labels == 0, "fake": labels == 1, "correct": correct, "wrong": ~correct}
+    correct, real = (scores > 0.5) == (labels == 1), labels == 0
+    groups = {
+        "all": labels >= 0, "real": real, "fake": ~real, "correct": correct, "wrong": ~correct,
+        "real_correct": real & correct, "real_wrong": real & ~correct,
+        "fake_correct": ~real & correct, "fake_wrong": ~real & ~correct,
+    }  # fmt: skip
+    strata = np.zeros(len(labels)) if strata is None else strata
     return {
         "count": len(labels),
         "accuracy": float(correct.mean()),
@@ -139,8 +117,11 @@ def _of_images(one: Attended, keys: list[str], resamples: int, seed: int) -> dic
             for name, rows in groups.items()
         },
         "with_score": {
-            name: {key: correlation(weights[rows, column], scores[rows]) for column, key in enumerate(keys)}
-            for name, rows in (("real", groups["real"]), ("fake", groups["fake"]))
+            name: {
+                key: correlation(column[rows], scores[rows], strata[rows])
+                for key, column in zip(keys, weights.T, strict=True)
+            }
+            for name, rows in (("real", real), ("fake", ~real))
         },
     }
 
@@ -153,24 +134,25 @@ def group_statistics(
     Returns:
         count. scales: {key: mean, std (population), median, low and high (95 % percentile bootstrap of the mean over images, None
         for one image), top (share of images whose largest weight is this scale's, ties divided), nearly_all (share of images
-        that give it at least `NEARLY_ALL`)}.
+        that give it at least `NEARLY_ALL`), nearly_all_low (lower end of its 95 % interval, Clopper and Pearson, Biometrika 1934)}.
         entropy (nats, of an image's weights): mean, std, of_mean (entropy of the mean weights), and relative_mean,
         relative_low, relative_high (95 %), relative_of_mean in [0, 1], divided by ln S (None for one scale).
         mutual_information: between image and scale, of_mean - mean (nats; Bridle et al., NIPS 1991).
     """
     entropy = entr(weights).sum(axis=1)
-    low, high = _mean_interval(np.column_stack([weights, entropy]), resamples, seed)
+    low, high = mean_interval(np.column_stack([weights, entropy]), resamples, seed)
     top = weights == weights.max(axis=1, keepdims=True)
     share = (top / top.sum(axis=1, keepdims=True)).mean(axis=0)
     mean, of_mean = weights.mean(axis=0), float(entr(weights.mean(axis=0)).sum())
     columns = zip(keys, mean, weights.std(axis=0), np.median(weights, axis=0), share, strict=True)
     uniform = np.log(len(keys))
-    nearly_all = (weights >= NEARLY_ALL).mean(axis=0)
+    nearly_all = (weights >= NEARLY_ALL).sum(axis=0)
+    surely = np.nan_to_num(beta.ppf((1 - CONFIDENCE) / 2, nearly_all, len(weights) - nearly_all + 1))
     return {
         "count": len(weights),
         "scales": {
             key: {"mean": float(m), "std": float(s), "median": float(middle), "low": low[i], "high": high[i],
-                  "top": float(first), "nearly_all": float(nearly_all[i])}
+                  "top": float(first), "nearly_all": float(nearly_all[i] / len(weights)), "nearly_all_low": float(surely[i])}
             for i, (key, m, s, middle, first) in enumerate(columns)
         },
         "entropy": {
@@ -186,8 +168,8 @@ def group_statistics(
     }  # fmt: skip
 
 
-def _mean_interval(values: NDArray, resamples: int, seed: int) -> tuple[list[float | None], list[float | None]]:
-    """Low and high end per column of values [N, C]."""
+def mean_interval(values: NDArray, resamples: int, seed: int) -> tuple[list[float | None], list[float | None]]:
+    """Low and high end of the 95 % percentile bootstrap of the mean of each column [N, C]; None for one row, or no resamples."""
     if len(values) < 2 or not resamples:
         return [None] * values.shape[1], [None] * values.shape[1]
     rng, count = np.random.default_rng(seed), len(values)
@@ -204,45 +186,66 @@ def _mean_interval(values: NDArray, resamples: int, seed: int) -> tuple[list[flo
     return low.tolist(), high.tolist()
 
 
-def correlation(one: Any, other: Any) -> dict[str, Any] | None:
-    """Spearman's rho, its p and n; None for fewer than `FEWEST` pairs or where one side is constant."""
-    if len(one) < FEWEST or np.ptp(one) == 0 or np.ptp(other) == 0:
+def correlation(one: Any, other: Any, strata: Any = None) -> dict[str, Any] | None:
+    """Spearman's rho of N pairs, its p and n; None for fewer than `FEWEST`, or where one side is constant.
+
+    Of several strata (each asks for one pair more), ranks are taken within each, as a share of its size and from its mean rank:
+    what strata differ by does not count. p is that of Student's t with N - strata - 1 degrees of freedom.
+
+    Args:
+        one, other: [N]. strata: [N], a number for each pair; None: all are one.
+    """
+    values = np.array([one, other], dtype=float)
+    found, stratum = np.unique(np.zeros(values.shape[1]) if strata is None else strata, return_inverse=True)
+    degrees = values.shape[1] - len(found) - 1
+    if degrees < FEWEST - 2:
         return None
-    rho, p = spearmanr(one, other)
-    return {"rho": float(rho), "p": float(p), "n": len(one)}
+    ranks = np.zeros(values.shape)
+    for index in range(len(found)):
+        rows = stratum == index
+        ranked = rankdata(values[:, rows], axis=1)
+        ranks[:, rows] = (ranked - ranked.mean(axis=1, keepdims=True)) / rows.sum()
+    squares = (ranks**2).sum(axis=1)
+    if not squares.all():
+        return None
+    rho = float(np.clip(ranks[0] @ ranks[1] / np.sqrt(squares.prod()), -1, 1))
+    with np.errstate(divide="ignore"):
+        statistic = abs(rho) * np.sqrt(degrees / np.float64(1 - rho**2))
+    return {"rho": rho, "p": float(2 * student.sf(statistic, degrees)), "n": values.shape[1]}
 
 
-def _within_std(sets: Sequence[Attended], once: NDArray, keys: list[str]) -> dict[str, float] | None:
-    cells: list[NDArray] = []
-    for one, chosen in zip(sets, np.split(once, np.cumsum([len(one.labels) for one in sets])[:-1]), strict=True):
-        cells += [np.asarray(one.weights, dtype=float)[chosen & (one.labels == label)] for label in (0, 1)]
-    cells = [cell for cell in cells if len(cell)]
-    degrees = sum(len(cell) - 1 for cell in cells)
+def _within(weights: NDArray, cells: NDArray, keys: list[str], resamples: int, seed: int) -> dict[str, Any]:
+    """within_std and within_spread of `attention_statistics`. cells: [N], a number for each generator and class."""
+    _, cell = np.unique(cells, return_inverse=True)
+    counts = np.bincount(cell)
+    degrees = len(weights) - len(counts)
     if not degrees:
-        return None
-    squares = sum(((cell - cell.mean(axis=0)) ** 2).sum(axis=0) for cell in cells)
-    return dict(zip(keys, np.sqrt(squares / degrees).tolist(), strict=True))
+        return {"within_std": None, "within_spread": None}
+    means = np.stack([np.bincount(cell, column) for column in weights.T], axis=1) / counts[:, None]
+    squares = (weights - means[cell]) ** 2 * (len(weights) / degrees)  # their mean is the variance
+    spread = squares.mean(axis=1)
+    (low,), (high,) = mean_interval(spread[:, None], resamples, seed)
+    ends = {name: None if end is None else float(end**0.5) for name, end in (("low", low), ("high", high))}
+    return {
+        "within_std": dict(zip(keys, np.sqrt(squares.mean(axis=0)).tolist(), strict=True)),
+        "within_spread": {"value": float(spread.mean() ** 0.5), **ends},
+    }
 
 
-def _between_classes(weights: NDArray, labels: NDArray, permutations: int, seed: int) -> dict[str, float] | None:
-    real, fake = weights[labels == 0], weights[labels == 1]
-    if not len(real) or not len(fake):
-        return None
-    rng = np.random.default_rng(seed)
-    distance = float(js_divergence(real.mean(axis=0), fake.mean(axis=0)) ** 0.5)
-    return {"distance": distance, **overall_test([sample(real, rng), sample(fake, rng)], permutations, seed)}
+def _between(sets: Sequence[Attended], permutations: int, seed: int) -> dict[str, Any]:
+    by_generator: dict[str, list[NDArray]] = {}
+    for one in sets:
+        if (one.labels == 1).any():
+            by_generator.setdefault(one.key, []).append(np.asarray(one.weights, dtype=float)[one.labels == 1])
+    fakes = {key: np.concatenate(parts) for key, parts in by_generator.items()}
+    note = f"{len(fakes)} generator{'s' * (len(fakes) != 1)} with generated images: nothing to compare"
+    about = {"of": "fake", "generators": len(fakes), "note": None if len(fakes) > 1 else note}
+    return about | differences(fakes, permutations, seed)
 
 
-def statistics_rows(statistics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The groups of `attention_statistics` as rows for a CSV file: one per generator (`POOLED` last), group and scale."""
-    rows = []
-    for one in [*statistics["generators"], {"name": POOLED, "family": "", **statistics["pooled"]}]:
-        for group, found in one["groups"].items():
-            if found is None:
-                continue
-            about = {"generator": one["name"], "family": one["family"], "group": group, "count": found["count"]}
-            entropy = {f"entropy_{name}": value for name, value in found["entropy"].items()}
-            for key, of_scale in found["scales"].items():
-                more = {"mutual_information": found["mutual_information"]}
-                rows.append(about | {"scale": key} | of_scale | entropy | more)
-    return rows
+def _between_real(weights: NDArray, keys: NDArray, permutations: int, seed: int) -> dict[str, Any]:
+    groups = {key: weights[keys == key] for key in dict.fromkeys(keys.tolist())}
+    reals = {key: group for key, group in groups.items() if len(group) >= FEWEST_IMAGES}
+    note = f"{len(reals)} of the sets with {FEWEST_IMAGES} real images of their own: nothing to compare"
+    about = {"of": "real", "generators": len(reals), "note": None if len(reals) > 1 else note}
+    return about | differences(reals, permutations, seed, pairwise=False)

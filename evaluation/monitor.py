@@ -18,7 +18,7 @@ from evaluation.evaluate import predict
 from evaluation.event_log import EventLog
 from evaluation.metrics import Metrics, best_threshold, binary_metrics
 from networks.multiscale_npr import AttentionMultiScaleNPR
-from networks.npr import scale_keys
+from networks.npr import scale_keys, scale_label
 from util import log
 
 ATTENTION_IMAGES = 64
@@ -41,10 +41,13 @@ class Monitor:
 
     Args:
         opt: TrainOptions. writer: where figures go.
+
+    Attributes:
+        watch: warns of attention that does nothing.
     """
 
     def __init__(self, opt: Any, writer: EventLog) -> None:
-        self.opt, self.writer, self._watch = opt, writer, AttentionWatch()
+        self.opt, self.writer, self.watch = opt, writer, AttentionWatch(opt.attention_patience)
         self.loader = create_dataloader(opt, split=opt.val_split)
         found = self.loader.dataset
         if len(set(found.labels)) < 2:
@@ -68,7 +71,7 @@ class Monitor:
                 self.writer.add_scalar(tag, value, step)
         if said.attention_weights is not None and len(said.labels) and isinstance(model, AttentionMultiScaleNPR):
             self._write_attention(VALIDATION, said.attention_weights, model.scales, step)
-            warning = self._watch.after_epoch(said.attention_weights, model.scales)
+            warning = self.watch.after_epoch(said.attention_weights, model.scales)
             if warning:
                 log.warning("%s", warning)
         return parallel.from_first(ValidationResult(metrics, threshold))
@@ -82,7 +85,7 @@ class Monitor:
         summary = self._write_attention(FIXED, weights, model.scales, step)
         keys = scale_keys(model.scales)
         rows = zip(keys, summary.mean, summary.std, strict=True)
-        shown = ", ".join(f"{key}x {mean:.3f} ± {std:.3f}" for key, mean, std in rows)
+        shown = ", ".join(f"{scale_label(key)} {mean:.3f} ± {std:.3f}" for key, mean, std in rows)
         log.info("attention on %d validation images: %s; entropy %.3f of %.3f nats",
                  summary.count, shown, summary.entropy, np.log(len(keys)))  # fmt: skip
 

@@ -10,7 +10,6 @@ import math
 import os
 import re
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +31,8 @@ try:
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError("drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt") from error
+
+from networks.npr import scale_keys, scale_label
 
 __all__ = [
     "CHANCE_LINE",
@@ -113,13 +114,7 @@ def palette(count: int) -> list[Any]:
 
 def scale_labels(scales: Sequence[float]) -> list[str]:
     """Names of the scales in their order: 0.25 is '0.25x', and where it comes again '0.25x #2' and so on."""
-    seen: Counter[str] = Counter()
-    labels = []
-    for scale in scales:
-        name = f"{float(scale):g}x"
-        seen[name] += 1
-        labels.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
-    return labels
+    return [scale_label(key) for key in scale_keys(tuple(map(float, scales)))]
 
 
 def left_limit(smallest: float) -> float:

@@ -85,12 +85,22 @@ class NPRExtractor(nn.Module):
 
 
 def scale_keys(scales: list[float] | tuple[float, ...]) -> list[str]:
-    """One distinct text per scale: (0.25, 0.5, 0.5) -> ['0.25', '0.5', '0.5_2']; a repeated scale gets a suffix."""
+    """One distinct text per scale: (0.25, 0.5, 0.5) -> ['0.25', '0.5', '0.5_2']; a repeated scale gets a suffix.
+
+    Six digits, or all of them where different scales would look alike: (1/3, 0.33333333) -> ['0.3333333333333333', '0.33333333'].
+    """
     keys: list[str] = []
     for position, scale in enumerate(scales):
+        alike = any(scale != other and f"{scale:g}" == f"{other:g}" for other in scales)
         earlier = sum(scale == other for other in scales[:position])
-        keys.append(f"{scale:g}" if earlier == 0 else f"{scale:g}_{earlier + 1}")
+        keys.append((repr(float(scale)) if alike else f"{scale:g}") + (f"_{earlier + 1}" if earlier else ""))
     return keys
+
+
+def scale_label(key: str) -> str:
+    """A key of `scale_keys` as people read it: '0.25' -> '0.25x', '0.5_2' -> '0.5x #2'."""
+    scale, _, number = key.partition("_")
+    return f"{scale}x #{number}" if number else f"{scale}x"
 
 
 def residual_maps(images: Tensor, scales: list[float] | tuple[float, ...]) -> dict[str, Tensor]:

@@ -74,6 +74,9 @@ def check_resumable(state: dict[str, Any], model: nn.Module, config: ModelConfig
     for key, empty in (("loss", False), ("best_ap", True)):
         if not isinstance(state[key], float) and not (empty and state[key] is None):
             raise NotResumable(f"the checkpoint's {key} is a {type(state[key]).__name__}")
+    watch = state.get("attention_watch", {"kind": "", "epochs": 0})
+    if not isinstance(watch, dict) or not isinstance(watch.get("kind"), str) or type(watch.get("epochs")) is not int:
+        raise NotResumable("the checkpoint's attention_watch is no kind and number of epochs")
     _check_model(state, model, config)
 
 

@@ -150,7 +150,7 @@ def one_of(*known: str) -> Callable[[str], str]:
 def scale(text: str) -> float:
     """Parser of one NPR scale."""
     try:
-        value = float(text)
+        value = float(text) if "_" not in text else math.nan  # Python reads 0.5_2 as 0.52
     except ValueError:
         value = math.nan
     if not 0.0 < value < 1.0:

@@ -21,7 +21,7 @@ NOT_IN_RECIPES = (
 )
 """Flags that say which run it is, not how it trains."""
 NOT_THE_RECIPE = (*NOT_IN_RECIPES, "seed", "test_dataroot", "gpu_ids", "num_threads", "cache", "loss_freq", "save_latest_freq",
-                  "save_epoch_freq", "attention_log_freq")  # fmt: skip
+                  "save_epoch_freq", "attention_log_freq", "attention_patience")  # fmt: skip
 """Flags in which two runs of one recipe may differ (of the dataroot, all but the folder's own name)."""
 CONTRADICTIONS = {"no_resize": "loadSize", "loadSize": "no_resize", "no_crop": "cropSize", "cropSize": "no_crop"}
 """Of a recipe's flag and a given one, the given one wins."""
@@ -150,6 +150,9 @@ class TrainOptions(BaseOptions):
     save_epoch_freq: int = flag(20, "keep a checkpoint every this many epochs", parse=whole(1))
     attention_log_freq: int = flag(
         5, "log attention on a fixed validation batch every this many epochs; 0 = never", parse=whole(0)
+    )
+    attention_patience: int = flag(
+        3, "warn when attention has been uniform, or on one scale, for this many epochs in a row", parse=whole(1)
     )
     compile: bool = flag(False, "compile the model with torch.compile; goes on without where that fails")
     fast: bool = flag(

@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from evaluation.attention_controls import attention_controls, controls_rows, fused_logits, what_matters, without_scale
-from evaluation.attention_statistics import Attended
+from evaluation.attended import Attended
+from evaluation.attention_controls import (
+    FEWEST_OF_CLASS,
+    _per_image,
+    attention_controls,
+    fused_logits,
+    what_matters,
+    without_scale,
+)
 from evaluation.resampled_auc import draws_of_classes, resampled_aucs
 from networks.multiscale_npr import AttentionMultiScaleNPR
 
@@ -70,6 +77,9 @@ def test_controls_are_the_logits_of_a_network_whose_fusion_is_changed(residual: 
     assert set(by_name) == {*expected, "shuffled_within", "shuffled_across"}
     for name, other in expected.items():
         assert by_name[name]["logit_change"] == pytest.approx(np.abs(other - logits[:, 0]).mean(), abs=1e-5), name
+        for label, of in enumerate(("real", "fake")):
+            signed = (other - logits[:, 0])[labels == label].mean()
+            assert by_name[name][f"logit_change_{of}"] == pytest.approx(signed, abs=1e-5), name
         aucs = [roc_auc_score(labels[:half], part) for part in (other[:half], other[half:])]
         assert by_name[name]["auc"] == pytest.approx(np.mean(aucs)), name
         for of_one, part, before in zip(
@@ -138,7 +148,7 @@ def test_one_scale_carries_everything(seed: int) -> None:
     assert found["uniform"]["matters"] == "helps"  # the other branches only add noise
     for name in ("mean", "shuffled_within", "shuffled_across"):
         assert found[name]["logit_change"] == pytest.approx(0, abs=1e-12) and found[name]["matters"] == "no"
-    assert found["without_0.25"]["sentence"].endswith("scale 0.25 helps")
+    assert found["without_0.25"]["sentence"].endswith("scale 0.25x helps")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -162,7 +172,8 @@ def test_attention_that_chooses_the_right_branch_helps(seed: int) -> None:
         weights = np.where(np.arange(3) == right[:, None], 0.8, 0.1)
         sets.append(Attended(one.name, one.family, one.labels, one.scores, weights, branches))
     found = controls(sets)
-    assert found["attention"] == "helps"
+    assert found["attention"] == found["per_image"] == "helps"
+    assert abs(found["per_generator"]["change"]) < 0.03  # generators are alike
     for name in ("uniform", "mean", "shuffled_within", "shuffled_across", "only_0.5"):
         assert found["by_name"][name]["matters"] == "helps", name
         assert found["by_name"][name]["low"] <= found["by_name"][name]["change"] <= found["by_name"][name]["high"] < 0
@@ -178,9 +189,69 @@ def test_shuffling_within_generators_keeps_what_depends_on_the_generator() -> No
         branches[:, index] += 4 * labels - 2
         weights = np.where(np.arange(3) == index, 0.9, 0.05) * np.ones((600, 1))
         sets.append(Attended(f"g{index}", "s", labels, labels, weights, branches))
-    found = controls(sets)["by_name"]
+    everything = controls(sets)
+    found, of_generators = everything["by_name"], everything["per_generator"]
     assert found["shuffled_within"]["change"] == pytest.approx(0, abs=1e-12)
     assert found["shuffled_across"]["matters"] == found["mean"]["matters"] == "helps"
+    assert everything["per_image"] == "no" and of_generators["matters"] == "helps"
+    difference = found["shuffled_across"]["change"] - found["shuffled_within"]["change"]
+    assert (
+        of_generators["change"] == pytest.approx(difference)
+        and of_generators["low"] < difference < of_generators["high"]
+    )
+    assert of_generators["sentence"].endswith("that attention differs between generators helps")
+    assert controls(sets[:1])["per_generator"] is None
+
+
+def test_a_choice_per_image_that_is_worse_than_none_harms_though_the_preference_helps() -> None:
+    """One branch is better, and has most weight in the mean; around that mean weights are noise."""
+    rng, labels = np.random.default_rng(1), np.arange(2000) % 2
+    branches = rng.normal(0, 2, (2000, 3))
+    branches[:, 0] = rng.normal(0, 1, 2000) + 3 * labels - 1.5
+    found = controls([Attended("g", "s", labels, labels, rng.dirichlet((3.5, 1, 1), 2000), branches)])
+    assert found["attention"] == "helps" and found["by_name"]["mean"]["matters"] == "harms"
+    assert found["per_image"] == "harms"
+
+
+@pytest.mark.parametrize(
+    ("mean", "within", "expected"),
+    [("helps", "helps", "helps"), ("helps", "harms", "harms"), ("harms", "helps", "harms"), ("no", "helps", "no"),
+     ("helps", "no", "no"), ("helps", "unclear", "unclear"), ("unclear", "helps", "unclear"), ("no", "unclear", "no"),
+     ("unclear", "no", "unclear"), (None, None, None)],
+)  # fmt: skip
+def test_what_two_controls_say_of_the_choice_per_image(mean: str, within: str, expected: str) -> None:
+    assert _per_image(mean, within) == expected
+
+
+@pytest.mark.parametrize(("images", "matters"), [(4, "unclear"), (38, "unclear"), (200, "unclear"), (1400, "no")])
+def test_perfect_ranking_of_few_images_does_not_tell_what_matters(images: int, matters: str) -> None:
+    """All resamples have an AUC of 1 with any weights: what is rarer than one in some hundred images has not been seen."""
+    rng, labels = np.random.default_rng(0), np.arange(images) % 2
+    branches = 10 * labels[:, None] - 5 + rng.normal(0, 1, (images, 3))
+    found = controls([Attended("g", "s", labels, labels, rng.dirichlet((300, 300, 300), images), branches)])
+    assert found["auc"] == 1 and found["attention"] == found["by_name"]["mean"]["matters"] == matters
+    low, high = found["by_name"]["uniform"]["low"], found["by_name"]["uniform"]["high"]
+    assert -low == high == pytest.approx(min(1, 6 / images))
+    few = f"fewer than {FEWEST_OF_CLASS} of a class"
+    assert (few in found["sentence"]) == (images < 2 * FEWEST_OF_CLASS)
+
+
+def test_images_of_several_sets_count_once_towards_the_fewest() -> None:
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1], (15, 40))
+    names = tuple(f"real{i}" for i in range(15))
+    sets = []
+    for index in range(3):
+        branches = rng.normal(0, 1, (55, 3)) + labels[:, None]
+        images = (*names, *(f"{index}_{i}" for i in range(40)))
+        sets.append(Attended(str(index), "s", labels, labels, rng.dirichlet((1, 1, 1), 55), branches, images))
+    assert {one["matters"] for one in controls(sets)["conditions"]} == {"unclear"}
+
+
+def test_labels_of_repeated_scales() -> None:
+    found = controls(made(0, drawn, np.zeros((2, 3)), n=20), 20, (0.5, 0.5, 0.25))["by_name"]
+    assert found["without_0.5_2"]["label"] == "without 0.5x #2" and found["only_0.25"]["label"] == "only 0.25x"
+    assert found["shuffled_within"]["label"] == "shuffled within"
+    assert found["without_0.5_2"]["sentence"].startswith("taking scale 0.5x #2 away")
 
 
 def test_intervals_hold_the_true_change_about_as_often_as_they_say() -> None:
@@ -198,9 +269,11 @@ def test_intervals_hold_the_true_change_about_as_often_as_they_say() -> None:
 
 
 def test_what_an_interval_says() -> None:
-    assert what_matters(-0.004, 0.004) == "no" and what_matters(-0.02, -0.01) == "helps"
-    assert what_matters(0.01, 0.02) == "harms" and what_matters(-0.02, 0.01) == "unclear"
-    assert what_matters(None, None) is None
+    assert what_matters(-0.004, 0.004, 50) == "no" and what_matters(-0.02, -0.01, 50) == "helps"
+    assert what_matters(0.01, 0.02, 50) == "harms" and what_matters(-0.02, 0.01, 50) == "unclear"
+    assert what_matters(0.01, 0.02, FEWEST_OF_CLASS) == "harms"
+    assert what_matters(0.01, 0.02, FEWEST_OF_CLASS - 1) == "unclear"
+    assert what_matters(None, None, 50) is None
 
 
 def test_without_intervals_classes_or_branches() -> None:
@@ -209,6 +282,7 @@ def test_without_intervals_classes_or_branches() -> None:
     few = Attended("few", "s", np.array([0, 1, 1]), np.ones(3), one.weights[:3], one.branch_logits[:3])
     found = attention_controls([fakes], SCALES, 0, False)
     assert found["auc"] is None and found["attention"] is None and found["generators"] == 0
+    assert found["per_image"] is None and found["conditions"][0]["logit_change_real"] is None
     assert found["sentence"].endswith("so there is no AUC")
     found = attention_controls([fakes, few], SCALES, 0, True)
     assert found["generators"] == 1 and found["low"] is None and "too few images" in found["sentence"]
@@ -219,13 +293,6 @@ def test_without_intervals_classes_or_branches() -> None:
     assert names == {"uniform", "mean", "shuffled_within", "shuffled_across"}
 
 
-def test_the_same_seed_gives_the_same_and_rows_are_flat() -> None:
+def test_the_same_seed_gives_the_same() -> None:
     sets = made(0, drawn, np.array([[-1, 0, 0], [1, 0, 0]]), n=60)
-    found = attention_controls(sets, SCALES, 0.1, False, resamples=40)
-    assert found == attention_controls(sets, SCALES, 0.1, False, resamples=40)
-    rows = controls_rows(found)
-    assert len(rows) == 10 * 4
-    assert all(isinstance(value, str | float) for row in rows for value in row.values())
-    assert rows[0]["generator"] == "mean" and rows[0]["auc"] == pytest.approx(
-        np.mean([row["auc"] for row in rows[1:4]])
-    )
+    assert attention_controls(sets, SCALES, 0.1, False, 0, 40) == attention_controls(sets, SCALES, 0.1, False, 0, 40)

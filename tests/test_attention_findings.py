@@ -9,9 +9,9 @@ import pytest
 from scipy.special import expit
 
 from evaluation.artefacts import write_artefacts
+from evaluation.attended import Attended
 from evaluation.attention_controls import fused_logits
 from evaluation.attention_findings import attention_findings, findings_of_run
-from evaluation.attention_statistics import Attended
 from evaluation.runs import TestRun, read_run
 from evaluation.summary import ScoredSet
 from tests.run_files import make_run
@@ -56,7 +56,7 @@ def test_findings_are_those_of_the_files(run: TestRun, tmp_path: Path) -> None:
     assert [verdict["kind"] for verdict in written["verdicts"]] == ["varies by generator"]
     assert {one["generator"]: one["key"] for one in written["leanings"]} == {"gan": "0.25", "diffusion": "0.75"}
     page = (folder / "report.html").read_text()
-    for part in ("varies by generator", "Does attention matter?", "0.25 leads for gan"):
+    for part in ("varies by generator", "Does attention matter?", "0.25x leads for gan"):
         assert part in page
     with open(folder / "attention_controls.csv", newline="") as file:
         rows = {(row["condition"], row["generator"]): float(row["change"]) for row in csv.DictReader(file)}

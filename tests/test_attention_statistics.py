@@ -1,7 +1,6 @@
-"""Statistics of attention against scipy, numbers worked by hand, and permutations one at a time."""
+"""Statistics of attention against scipy, and numbers worked by hand."""
 
 import json
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,20 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import binomtest, entropy, kstest, permutation_test, spearmanr
+from scipy.stats import binomtest, entropy, kstest, linregress, rankdata, spearmanr
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from evaluation import attention_differences
-from evaluation.attention_differences import differences, holm, js_divergence, overall_test, p_value, pair_tests
-from evaluation.attention_statistics import (
-    POOLED,
-    Attended,
-    attention_statistics,
-    correlation,
-    first_of_each,
-    group_statistics,
-    statistics_rows,
-)
+from evaluation.attended import Attended, first_of_each, sharing
+from evaluation.attention_statistics import attention_statistics, correlation, group_statistics
 
 KEYS = ["0.25", "0.5", "0.75"]
 
@@ -59,8 +49,18 @@ def test_one_scale_one_image() -> None:
         "relative_mean": None, "relative_low": None, "relative_high": None, "relative_of_mean": None,
     }  # fmt: skip
     assert found["scales"]["0.5"] == {
-        "mean": 1, "std": 0, "median": 1, "low": None, "high": None, "top": 1, "nearly_all": 1,
+        "mean": 1, "std": 0, "median": 1, "low": None, "high": None, "top": 1,
+        "nearly_all": 1, "nearly_all_low": pytest.approx(0.025),
     }  # fmt: skip
+
+
+def test_the_share_that_gives_nearly_all_has_the_exact_interval_of_a_binomial_share() -> None:
+    weights = np.tile([[0.95, 0.05]], (40, 1))
+    weights[:7] = 0.5
+    found = group_statistics(weights, KEYS[:2], 0)["scales"]
+    assert found["0.25"]["nearly_all"] == pytest.approx(33 / 40)
+    assert found["0.25"]["nearly_all_low"] == pytest.approx(binomtest(33, 40).proportion_ci().low)
+    assert found["0.5"]["nearly_all"] == found["0.5"]["nearly_all_low"] == 0
 
 
 def test_intervals_are_those_of_scipys_bootstrap() -> None:
@@ -90,105 +90,8 @@ def test_properties_of_any_weights(rows: list[list[float]]) -> None:
     json.dumps(found, allow_nan=False)
 
 
-def test_divergence_is_zero_to_one_and_scipys() -> None:
-    assert js_divergence(np.array([1, 0, 0]), np.array([0, 0.5, 0.5])) == pytest.approx(1)
-    assert js_divergence(np.array([2, 1, 1]), np.array([0.5, 0.25, 0.25])) == 0
-    one, other = np.random.default_rng(0).dirichlet((1, 1), (2, 5))
-    assert np.allclose(js_divergence(one, other), jensenshannon(one, other, base=2, axis=1) ** 2)
-
-
 def distance(one: NDArray, other: NDArray) -> float:
     return float(jensenshannon(one.mean(axis=0), other.mean(axis=0), base=2))
-
-
-@pytest.mark.parametrize(("n", "m"), [(12, 30), (30, 12), (25, 25)])
-def test_a_pairs_p_value_is_that_of_permutations_one_at_a_time(n: int, m: int) -> None:
-    rng = np.random.default_rng(n)
-    one, other = rng.dirichlet((1.4, 1, 1), n), rng.dirichlet((1, 1, 1), m)
-    theirs = permutation_test(
-        (np.arange(n), np.arange(n, n + m)),
-        lambda a, b: distance(np.concatenate([one, other])[a], np.concatenate([one, other])[b]),
-        n_resamples=3000, alternative="greater", rng=0, vectorized=False,
-    ).pvalue  # fmt: skip
-    assert 0.02 < theirs < 0.9
-    ours = pair_tests([(one, other), (one, one[:5]), (other, one)], permutations=3000)
-    assert ours[0] == pytest.approx(theirs, abs=4 * np.sqrt(theirs * (1 - theirs) / 1500))
-    assert n == m or ours[0] == pytest.approx(ours[2])  # either order
-
-
-def test_the_overall_tests_p_value_is_that_of_permutations_one_at_a_time() -> None:
-    rng = np.random.default_rng(3)
-    groups = [rng.dirichlet(alpha, n) for alpha, n in (((1, 1, 1), 10), ((1.4, 1, 1), 25), ((1, 1, 1), 30))]
-
-    def statistic(parts: list[NDArray]) -> float:
-        overall = np.concatenate(parts).mean(axis=0)
-        return float(np.mean([jensenshannon(part.mean(axis=0), overall, base=2) ** 2 for part in parts]))
-
-    pooled, values = np.concatenate(groups), []
-    for _ in range(2000):
-        rng.shuffle(pooled, axis=0)
-        values.append(statistic(np.split(pooled, [10, 35])))
-    p = np.mean(np.array(values) >= statistic(groups))
-    found = overall_test(groups, 2000)
-    assert 0.03 < p < 0.9 and found["p"] == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / 1000))
-    assert found["statistic"] == pytest.approx(statistic(groups))
-    assert found["expected"] == pytest.approx(np.mean(values), rel=0.1)
-
-
-def test_five_percent_of_false_alarms_stay_five_percent() -> None:
-    """Groups of the same attention: p-values are uniform, between two and between several groups."""
-    p_pair, p_overall = [], []
-    for seed in range(300):
-        rng = np.random.default_rng(seed)
-        groups = [rng.dirichlet((4, 2, 1), n) for n in (20, 33, 50)]
-        p_pair += pair_tests([(groups[0], groups[1])], 300, seed)
-        p_overall.append(overall_test(groups, 300, seed)["p"])
-    for p in (p_pair, p_overall):
-        assert kstest(p, "uniform").pvalue > 0.001
-        assert binomtest(int(np.sum(np.array(p) < 0.05)), len(p), 0.05).pvalue > 0.001
-
-
-def test_small_p_values_are_about_right() -> None:
-    """Beyond what permutations resolve: against a hundred times as many of them."""
-    rng = np.random.default_rng(0)
-    one, other = rng.dirichlet((2, 1, 0.5), 200), rng.dirichlet((2.8, 1, 0.5), 200)
-    (few,) = pair_tests([(one, other)], 1000)
-    (many,) = pair_tests([(one, other)], 200_000)
-    assert 1.5e-5 < many < 2e-3 and many / 4 < few < many * 4
-
-
-def test_differences_of_many_pairs_survive_the_correction() -> None:
-    """With 1,000 permutations alone, no p-value of 190 pairs could."""
-    rng = np.random.default_rng(0)
-    groups = {str(i): rng.dirichlet((9, 1, 1) if i == 0 else (1, 1, 9), 100) for i in range(20)}
-    overall, pairs = differences(groups, 200)
-    assert overall is not None and overall["p"] < 0.001
-    assert [(pair["a"], pair["b"]) for pair in pairs] == list(combinations(groups, 2))
-    of_first = [pair for pair in pairs if pair["a"] == "0"]
-    assert all(1e-6 <= pair["p"] < 1e-5 and pair["p_holm"] < 1e-3 for pair in of_first)
-    assert sum(pair["p_holm"] < 0.05 for pair in pairs if pair["a"] != "0") <= 1
-    assert of_first[0]["distance"] == pytest.approx(distance(groups["0"], groups["1"]))
-
-
-def test_equal_attention_does_not_differ() -> None:
-    same = np.full((30, 3), 1 / 3)
-    overall, pairs = differences({"a": same, "b": same.copy(), "c": same[:7]}, 100)
-    assert overall is not None and overall["p"] == 1
-    assert all(pair["p_holm"] == 1 and pair["distance"] == pytest.approx(0, abs=1e-6) for pair in pairs)
-    assert p_value(0.5, np.zeros(99)) == 0.01
-
-
-def test_holms_correction_worked_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1, 1] and holm([]) == []
-
-
-def test_large_groups_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_differences, "LIMIT", 50)
-    rng = np.random.default_rng(0)
-    groups = {"a": rng.dirichlet((1, 1, 1), 300), "b": rng.dirichlet((1, 1, 4), 20)}
-    _, (pair,) = differences(groups, 100)
-    assert pair["distance"] == pytest.approx(distance(groups["a"], groups["b"])) and pair["p"] < 0.01
 
 
 def test_statistics_of_several_generators() -> None:
@@ -200,6 +103,9 @@ def test_statistics_of_several_generators() -> None:
     wrong = (one.scores > 0.5) != one.labels
     assert said["accuracy"] == pytest.approx(1 - wrong.mean()) and (said["name"], said["family"]) == ("g2", "suite")
     assert said["groups"]["wrong"] == group_statistics(one.weights[wrong], KEYS, 50)
+    for name, rows in {"real_correct": ~wrong & (one.labels == 0), "real_wrong": wrong & (one.labels == 0),
+                       "fake_correct": ~wrong & (one.labels == 1), "fake_wrong": wrong & (one.labels == 1)}.items():  # fmt: skip
+        assert rows.any() and said["groups"][name] == group_statistics(one.weights[rows], KEYS, 50), name
     rho, p = spearmanr(one.weights[one.labels == 1, 1], one.scores[one.labels == 1])
     assert said["with_score"]["fake"]["0.5"] == pytest.approx({"rho": rho, "p": p, "n": 30})
     means = [s.weights.mean(axis=0)[0] for s in sets]
@@ -210,10 +116,18 @@ def test_statistics_of_several_generators() -> None:
     assert found["between"]["pairs"][0]["distance"] == pytest.approx(distance(fakes[0], fakes[1]))
     assert found["between"]["of"] == "fake" and found["between"]["note"] is None
     reals = np.concatenate([s.weights[s.labels == 0] for s in sets])
+    assert found["between_real"]["of"] == "real" and found["between_real"]["generators"] == 4
+    assert found["between_real"]["from_rest"][0]["distance"] == pytest.approx(
+        distance(sets[0].weights[sets[0].labels == 0], np.concatenate([s.weights[s.labels == 0] for s in sets[1:]]))
+    )
     assert found["classes"]["distance"] == pytest.approx(distance(reals, np.concatenate(fakes)))
     cells = [s.weights[s.labels == label, 0] for s in sets for label in (0, 1)]
     squares = sum(((cell - cell.mean()) ** 2).sum() for cell in cells)
     assert found["pooled"]["within_std"]["0.25"] == pytest.approx(np.sqrt(squares / (found["count"] - 8)))
+    spread = found["pooled"]["within_spread"]
+    stds = np.array(list(found["pooled"]["within_std"].values()))
+    assert spread["low"] < spread["value"] < spread["high"]
+    assert spread["value"] == pytest.approx(np.sqrt((stds**2).mean()))
     again = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=50, permutations=50)
     assert again == found
 
@@ -225,6 +139,62 @@ def test_shared_images_count_once() -> None:
     assert found["pooled"]["groups"]["real"]["count"] == 20 and found["pooled"]["groups"]["fake"]["count"] == 40
     assert found["generators"][1]["groups"]["real"]["count"] == 20 and found["count"] == 60
     assert first_of_each([attended("a", 0), attended("a", 0)]).all()
+    assert found["between_real"]["overall"] is None and found["between_real"]["generators"] == 1
+    assert found["between_real"]["note"] == "1 of the sets with 10 real images of their own: nothing to compare"
+
+
+def test_sets_that_share_images_belong_together() -> None:
+    def named(*images: str) -> Attended:
+        return Attended(
+            "a", "s", np.zeros(len(images)), np.zeros(len(images)), np.ones((len(images), 1)), images=images
+        )
+
+    assert sharing([named("a"), named("b"), named("c", "d"), named("d", "b"), named("e")]) == [0, 1, 1, 1, 4]
+    assert sharing([attended("a", 0), attended("a", 0)]) == [0, 1]
+
+
+def confounded(seed: int, images: int = 200) -> list[Attended]:
+    """Set A has other attention and lower scores than B, and mostly real images; within a set nothing depends on anything."""
+    sets, rng = [], np.random.default_rng(seed)
+    for name, mean, fakes, score in (("A", (6, 2, 2), images // 10, 0.3), ("B", (2, 2, 6), images - images // 10, 0.7)):
+        labels = (np.arange(images) < fakes).astype(int)
+        scores = np.clip(rng.normal(score, 0.1, images), 0, 1)
+        sets.append(Attended(name, "s", labels, scores, rng.dirichlet(mean, images)))
+    return sets
+
+
+def test_what_differs_between_generators_is_not_taken_for_class_or_score() -> None:
+    of_class, of_score = [], []
+    for seed in range(80):
+        found = attention_statistics(confounded(seed), (0.25, 0.5, 0.75), resamples=0, permutations=99)
+        of_class.append(found["classes"]["p"])
+        of_score.append(found["pooled"]["with_score"]["fake"]["0.25"]["p"])
+        assert found["between"]["overall"]["p"] < 0.001
+    for p in (of_class, of_score):
+        assert kstest(p, "uniform").pvalue > 0.001
+        assert binomtest(int(np.sum(np.array(p) < 0.05)), len(p), 0.05).pvalue > 0.001
+
+
+def test_real_images_that_sets_share_are_compared_with_the_generated_ones_of_all() -> None:
+    """Set b has no real image of its own; its generated ones are compared with those that it shares with a."""
+    sets = [attended("a", 0, images=True), attended("b", 1, images=True)]
+    found = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=0, permutations=50)
+    fakes = np.concatenate([one.weights[one.labels == 1] for one in sets])
+    assert found["classes"]["distance"] == pytest.approx(distance(sets[0].weights[sets[0].labels == 0], fakes))
+
+
+def test_rank_correlation_is_spearmans_and_within_strata_a_regression_on_ranks() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 60)).round(1)
+    theirs = spearmanr(one, other)
+    assert correlation(one, other) == pytest.approx({"rho": theirs.statistic, "p": theirs.pvalue, "n": 60})
+    assert correlation([1, 2, 3, 4], [2, 4, 6, 9]) == pytest.approx({"rho": 1, "p": 0, "n": 4}, abs=1e-6)
+    strata = np.repeat([0, 1, 2], 20)
+    shifted = correlation(one + 5 * strata, other + 5 * strata, strata)
+    ranks = [np.concatenate([rankdata(v[strata == s]) for s in range(3)]) for v in (one, other)]
+    assert shifted["rho"] == pytest.approx(linregress(*ranks).rvalue)  # strata of one size have the same mean rank
+    assert shifted["n"] == 60 and 1 > shifted["p"] > spearmanr(one + 5 * strata, other + 5 * strata).pvalue
+    assert correlation([1, 2, 3, 4], [1, 3, 2, 4], [0, 0, 0, 1]) is None  # one pair more for a second stratum
 
 
 def test_where_nothing_can_be_compared() -> None:
@@ -243,18 +213,3 @@ def test_where_nothing_can_be_compared() -> None:
     with pytest.raises(ValueError, match="2 scales"):
         attention_statistics([one], (0.25, 0.5))
     assert correlation([1, 2, 3], [1, 2, 3]) is None and correlation([1, 2, 3, 4], [1, 1, 1, 1]) is None
-
-
-def test_rows_for_a_table() -> None:
-    found = attention_statistics([attended("a", 0), attended("b", 1)], (0.25, 0.5, 0.75), resamples=10, permutations=10)
-    rows = statistics_rows(found)
-    groups = sum(
-        group is not None for one in [*found["generators"], found["pooled"]] for group in one["groups"].values()
-    )
-    assert len(rows) == 3 * groups and len({tuple(row) for row in rows}) == 1
-    assert rows[0]["generator"] == "a" and rows[-1]["generator"] == POOLED
-    assert (
-        rows[1]["scale"] == "0.5"
-        and rows[1]["mean"] == found["generators"][0]["groups"]["all"]["scales"]["0.5"]["mean"]
-    )
-    assert all(isinstance(value, str | float | int) for row in rows for value in row.values())

@@ -1,37 +1,17 @@
 """Verdicts on attention whose nature is known, for several numbers of scales and images, over several seeds."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from evaluation.attention_controls import attention_controls
+from evaluation.attended import Attended
 from evaluation.attention_leanings import leanings, reading, scale_role
-from evaluation.attention_statistics import Attended, attention_statistics
-from evaluation.attention_verdict import KINDS, Evidence, attention_verdicts
-from options.train_options import TrainOptions
-
-Weights = Callable[[np.random.Generator, int, NDArray, int], NDArray]
-"""(random numbers, generator, labels, S) -> [N, S]"""
-
-
-def scales_of(count: int) -> tuple[float, ...]:
-    return tuple((np.arange(count) + 1) / (count + 1))
-
-
-def sets_of(weights: Weights, images: int, scales: int, generators: int, seed: int) -> list[Attended]:
-    """`images` images in all, half of them generated."""
-    sets = []
-    for index in range(generators):
-        rng = np.random.default_rng([seed, index])
-        labels = np.arange(images // generators) % 2
-        scores = np.clip(rng.normal(0.3 + 0.4 * labels, 0.2), 0, 1)
-        sets.append(Attended(f"g{index}", "s", labels, scores, weights(rng, index, labels, scales)))
-    return sets
+from evaluation.attention_statistics import attention_statistics
+from evaluation.attention_verdict import KINDS, Evidence, Verdict, attention_verdicts
+from tests.attended_sets import Weights, dirichlet, favouring, scales_of, sets_of
 
 
 def kinds_of(weights: Weights, images: int, scales: int, generators: int, seed: int) -> list[str]:
@@ -44,15 +24,6 @@ def kinds_of(weights: Weights, images: int, scales: int, generators: int, seed: 
     return [verdict.kind for verdict in verdicts]
 
 
-def dirichlet(mean: NDArray, precision: float) -> Weights:
-    return lambda rng, _, labels, scales: rng.dirichlet(np.maximum(mean, 1e-3) * precision, len(labels))
-
-
-def favouring(scale: int, scales: int, weight: float) -> NDArray:
-    """Mean weights of which one is `weight`."""
-    return np.where(np.arange(scales) == scale, weight, (1 - weight) / (scales - 1))
-
-
 SIZES = [(count, images) for count in (2, 3, 4, 8) for images in (20, 2000)]
 
 
@@ -60,10 +31,13 @@ SIZES = [(count, images) for count in (2, 3, 4, 8) for images in (20, 2000)]
 @pytest.mark.parametrize("generators", [1, 4])
 def test_attention_of_one_nature(scales: int, images: int, generators: int) -> None:
     even = np.full(scales, 1 / scales)
+    surely_collapsed = (
+        "collapsed" if images > 35 else "one scale dominates"
+    )  # 20 do not tell that nearly all others are alike
     cases: dict[str, tuple[Weights, list[str]]] = {
         "exactly uniform": (lambda rng, g, labels, s: np.full((len(labels), s), 1 / s), ["uniform"]),
         "nearly uniform": (dirichlet(even, 60 * scales), ["uniform"]),
-        "collapsed": (dirichlet(favouring(scales - 1, scales, 0.97), 1000), ["collapsed"]),
+        "collapsed": (dirichlet(favouring(scales - 1, scales, 0.97), 1000), [surely_collapsed]),
         "dominated": (dirichlet(favouring(1, scales, 0.75), 400), ["one scale dominates"]),
         "dominated, varying": (dirichlet(favouring(0, scales, 0.8), 3), ["one scale dominates", "varies by image"]),
         "by image": (dirichlet(even, 1), ["varies by image"]),
@@ -74,7 +48,8 @@ def test_attention_of_one_nature(scales: int, images: int, generators: int) -> N
         found = [kinds_of(weights, images, scales, generators, seed) for seed in range(seeds)]
         chance = {"varies by generator", "varies by class"}  # one in twenty, where the difference is large besides
         right = [[kind for kind in kinds if kind not in chance] == expected for kinds in found]
-        assert sum(right) >= (seeds if name != "dominated, varying" or images > 100 else 4), (name, found)
+        unsure = name == "dominated, varying" and images < 100  # few images do not always tell
+        assert sum(right) >= (2 if unsure else seeds), (name, found)
         assert sum(bool(chance & set(kinds)) for kinds in found) <= 2, (name, found)
 
 
@@ -107,9 +82,9 @@ def test_attention_that_depends_on_real_or_generated_alone(scales: int, images: 
 def test_false_alarms_of_generators_and_classes_stay_rare() -> None:
     """Attention that varies by image only: what chance does to the tests comes in one of twenty, and is large enough less often."""
     p_values, alarms = [], 0
-    for seed in range(200):
+    for seed in range(150):
         sets = sets_of(dirichlet(np.full(3, 1 / 3), 3), 120, 3, 3, seed)
-        found = attention_statistics(sets, scales_of(3), resamples=0, permutations=200)
+        found = attention_statistics(sets, scales_of(3), resamples=0, permutations=99)
         p_values += [found["between"]["overall"]["p"], found["classes"]["p"]]
         alarms += len({"varies by generator", "varies by class"} & {v.kind for v in attention_verdicts(found)})
     rejected = int((np.array(p_values) < 0.05).sum())
@@ -133,8 +108,8 @@ def test_numbers_in_the_sentence_and_flags_that_exist() -> None:
     (verdict,) = attention_verdicts(statistics)
     assert verdict.kind == "one scale dominates"
     assert verdict.sentence == (
-        "scale 0.25 dominates (coarse, the coarsest of 3: coarse artifacts, common for GANs with progressive growing): "
-        "mean weights 0.70 at 0.25, 0.20 at 0.5, 0.10 at 0.75"
+        "scale 0.25x dominates (coarse, the coarsest of 3: coarse artifacts, common for GANs with progressive growing): "
+        "mean weights 0.70 at 0.25x, 0.20 at 0.5x, 0.10 at 0.75x"
     )
     evidence, lead = verdict.evidence
     assert lead.value == pytest.approx(0.5, abs=0.02)
@@ -144,56 +119,117 @@ def test_numbers_in_the_sentence_and_flags_that_exist() -> None:
     assert verdict.to_dict()["advice"] == [{"flags": "--npr_scales 0.5,0.5,0.5", "why": verdict.advice[0][1]}]
 
 
-def test_advice_is_of_flags_that_exist_and_never_to_reward_entropy(dataroot: Path) -> None:
-    for weights in (np.full(3, 1 / 3), np.array([0.98, 0.01, 0.01]), np.array([0.45, 0.3, 0.25])):
-        sets = sets_of(dirichlet(weights, 3000), 100, 3, 1, 0)
-        (verdict,) = attention_verdicts(attention_statistics(sets, (0.25, 0.5, 0.75), resamples=50))
-        assert verdict.advice
-        for flags, _ in verdict.advice:
-            assert "entropy" not in flags
-            flag, *value = flags.split()
-            argv = ["--model_type", "multiscale_attention", "--dataroot", str(dataroot), flag, *(value or ["9"])]
-            assert getattr(TrainOptions().parse(argv), flag.removeprefix("--"))
-
-
-def scored(branches: Callable[[np.random.Generator, NDArray], NDArray]) -> tuple[dict, dict]:
-    """Statistics and controls of nearly uniform attention over branches that say this."""
+def of_means(
+    means: list[tuple[float, ...]], precision: float, images: int = 60, real: int | None = None
+) -> list[Attended]:
+    """Generators whose images all have these mean weights, or whose real images have those of generator `real`."""
     sets = []
-    for one in sets_of(dirichlet(np.full(3, 1 / 3), 600), 1200, 3, 2, 0):
-        rng = np.random.default_rng(1)
-        said = branches(rng, one.labels)
-        sets.append(Attended(one.name, one.family, one.labels, one.scores, one.weights, said))
-    statistics = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=50)
-    return statistics, attention_controls(sets, (0.25, 0.5, 0.75), 0, False, resamples=200)
+    for index, mean in enumerate(means):
+        rng, labels = np.random.default_rng(index), np.arange(images) % 2
+        weights = rng.dirichlet(np.array(mean) * precision, images)
+        if real is not None:
+            weights[labels == 0] = rng.dirichlet(np.array(means[real]) * precision, images // 2)
+        sets.append(Attended(f"g{index}", "s", labels, np.full(images, 0.5), weights))
+    return sets
 
 
-def test_uniform_is_right_where_the_scales_are_equally_good_and_wrong_where_one_is_better() -> None:
-    def equal(rng: np.random.Generator, labels: NDArray) -> NDArray:
-        return 2 * labels[:, None] - 1 + rng.normal(0, 1, (len(labels), 3))
-
-    def one_good(rng: np.random.Generator, labels: NDArray) -> NDArray:
-        return (2 * labels[:, None] - 1) * np.array([1, 0, 0]) + rng.normal(0, 1, (len(labels), 3))
-
-    (right,) = attention_verdicts(*scored(equal))
-    assert right.kind == "uniform" and right.sentence.endswith("uniform is right") and len(right.advice) == 1
-    (wrong,) = attention_verdicts(*scored(one_good))
-    assert "yet" in wrong.sentence and wrong.advice[0][0] == "--attention_diversity_weight 0.1"
-    (unknown,) = attention_verdicts(scored(equal)[0])
-    assert len(unknown.advice) == 5 and "right" not in unknown.sentence
+def verdicts_of(sets: list[Attended], **more: int) -> dict[str, Verdict]:
+    statistics = attention_statistics(sets, (0.25, 0.5, 0.75), **{"resamples": 50, "permutations": 200} | more)
+    return {verdict.kind: verdict for verdict in attention_verdicts(statistics)}
 
 
-def test_controls_say_what_variation_and_dominance_are_worth() -> None:
+EVEN = (1 / 3, 1 / 3, 1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("one", "others", "count", "kind"),
+    [
+        ((0.75, 0.15, 0.1), EVEN, 37, "uniform"),
+        ((0.01, 0.02, 0.97), (0.97, 0.02, 0.01), 37, "collapsed"),
+        ((0.2, 0.2, 0.6), (0.45, 0.3, 0.25), 37, None),
+        ((0.48, 0.27, 0.25), EVEN, 37, "uniform"),
+    ],
+)
+def test_one_generator_of_38_that_differs_is_named(
+    one: tuple[float, ...], others: tuple[float, ...], count: int, kind: str | None
+) -> None:
+    found = verdicts_of(of_means([one] + [others] * count, 400))
+    assert "farthest from the rest: g0" in found["varies by generator"].sentence
+    assert "fixed" not in found and (kind is None or kind in found)
+    assert list(found) == ([kind] if kind else []) + ["varies by generator"]
+
+
+def test_38_alike_generators_do_not_differ() -> None:
+    for precision, kind in ((400, "uniform"), (3, "varies by image")):
+        found = verdicts_of(of_means([EVEN] * 38, precision))
+        assert list(found) == [kind]
+
+
+def test_uniform_on_the_whole_and_different_by_generator() -> None:
+    found = verdicts_of(of_means([(0.42, 0.29, 0.29), (0.29, 0.42, 0.29), (0.29, 0.29, 0.42)], 4000))
+    assert list(found) == ["uniform", "varies by generator"]
+    assert "0.25x leads for g0; 0.5x leads for g1; 0.75x leads for g2" in found["varies by generator"].sentence
+
+
+def test_real_images_are_the_control_of_a_difference_between_generators() -> None:
+    means = [(0.6, 0.2, 0.2), (0.2, 0.2, 0.6)]
+    as_much = verdicts_of(of_means(means, 20, 200))["varies by generator"].sentence
+    assert "real images differ as much" in as_much and "not the generators" in as_much
+    alike = verdicts_of(of_means(means, 20, 200, real=0))["varies by generator"].sentence
+    assert alike.endswith("the sets' real images do not differ")
+    less = of_means(means, 20, 400)
+    for one in less:
+        one.weights[one.labels == 0] = 0.5 * one.weights[one.labels == 0] + 0.5 / 3
+    assert "real images differ, too, but less" in verdicts_of(less)["varies by generator"].sentence
+    fakes = [Attended(one.name, "s", one.labels[one.labels == 1], one.scores[one.labels == 1], one.weights[one.labels == 1])
+             for one in less]  # fmt: skip
+    assert "real images" not in verdicts_of(fakes)["varies by generator"].sentence
+
+
+def test_a_class_that_goes_with_the_generator_is_not_taken_for_the_class() -> None:
+    """A has 180 real and 20 generated images, B the other way round, and their attention differs (Simpson)."""
     rng = np.random.default_rng(0)
-    labels = np.arange(800) % 2
-    branches = rng.normal(0, 1, (800, 3))
-    branches[:, 0] += 4 * labels - 2
-    weights = rng.dirichlet((6, 1, 1), 800)
-    one = Attended("g", "s", labels, labels, weights, branches)
-    statistics = attention_statistics([one], (0.25, 0.5, 0.75), resamples=100)
-    controls = attention_controls([one], (0.25, 0.5, 0.75), 0, False, resamples=200)
-    dominated, varying = attention_verdicts(statistics, controls)
-    assert dominated.advice[0][0] == "--npr_scales 0.25"
-    assert varying.kind == "varies by image" and "; that " in varying.sentence
+    sets = [
+        Attended(name, "s", np.repeat([0, 1], (real, 200 - real)), np.full(200, 0.5), rng.dirichlet(mean, 200))
+        for name, real, mean in (("A", 180, (30, 10, 10)), ("B", 20, (10, 10, 30)))
+    ]
+    found = verdicts_of(sets)
+    assert "varies by generator" in found and "varies by class" not in found
+
+
+@pytest.mark.parametrize("images", [1, 2, 9])
+def test_a_handful_of_images_gets_no_verdict(images: int) -> None:
+    rng, labels = np.random.default_rng(0), np.ones(images, dtype=int)
+    for weights in (
+        np.full((images, 3), 1 / 3),
+        np.tile([0.95, 0.03, 0.02], (images, 1)),
+        rng.dirichlet((1, 1, 1), images),
+    ):
+        one = Attended("g", "s", labels, labels, weights)
+        statistics = attention_statistics([one], scales_of(3))
+        (verdict,) = attention_verdicts(statistics)
+        assert verdict.kind == "too few images" and verdict.sentence.startswith(f"{images} image{'s' * (images > 1)}:")
+        assert leanings(statistics)[0]["key"] is None
+
+
+def test_intervals_are_read_at_their_cautious_end() -> None:
+    """Shares and deviations that lie above the threshold, but not surely."""
+    weights = np.tile([0.95, 0.03, 0.02], (40, 1))
+    weights[:3] = (0.2, 0.5, 0.3)
+    labels = np.arange(40) % 2
+    found = verdicts_of([Attended("g", "s", labels, labels, weights)])  # 92 % of the images
+    assert "collapsed" not in found and "one scale dominates" in found
+    assert "collapsed" in verdicts_of(
+        [Attended("g", "s", np.tile(labels, 50), np.tile(labels, 50), np.tile(weights, (50, 1)))]
+    )
+    varied = np.tile([0.45, 0.3, 0.25], (24, 1))
+    varied[:3] += (0.4, -0.2, -0.2)
+    labels = np.arange(24) % 2
+    one = Attended("g", "s", labels, labels, varied)
+    spread = attention_statistics([one], (0.25, 0.5, 0.75))["pooled"]["within_spread"]
+    assert spread["low"] < 0.0943 < spread["value"] < spread["high"]
+    found = verdicts_of([one])
+    assert list(found) == ["too few images"] and "may be fixed or vary" in found["too few images"].sentence
 
 
 def test_who_leans_where() -> None:
@@ -206,7 +242,7 @@ def test_who_leans_where() -> None:
     assert [(one["generator"], one["key"]) for one in found] == [("g0", "0.25"), ("g1", "0.75"), ("g2", None)]
     assert found[1]["reading"] == "fine, the finest of 3: fine artifacts of subtle up-sampling"
     (sentence,) = (v.sentence for v in attention_verdicts(statistics) if v.kind == "varies by generator")
-    assert "0.25 leads for g0; 0.75 leads for g1" in sentence and "pairs apart" in sentence
+    assert "0.25x leads for g0; 0.75x leads for g1" in sentence and "pairs apart" in sentence
 
 
 def test_roles_of_scales() -> None:
@@ -224,7 +260,8 @@ def test_one_scale_and_too_few_images() -> None:
     single = sets_of(lambda rng, g, labels, s: np.ones((len(labels), 1)), 20, 1, 1, 0)
     with pytest.raises(ValueError, match="says nothing"):
         attention_verdicts(attention_statistics(single, (0.5,), resamples=10, permutations=10))
-    one = Attended("g", "s", np.array([1]), np.array([0.5]), np.array([[0.45, 0.3, 0.25]]))
-    (verdict,) = attention_verdicts(attention_statistics([one], scales_of(3)))
-    assert verdict.kind == "too few images" and "1 images" not in verdict.sentence
+    labels = np.ones(1, dtype=int)
+    apart = [Attended(f"g{i}", "s", labels, labels, np.array([[0.45, 0.3, 0.25]])) for i in range(12)]
+    (verdict,) = attention_verdicts(attention_statistics(apart, scales_of(3)))
+    assert verdict.kind == "too few images" and "no generator has two images of a class" in verdict.sentence
     assert not Evidence("x", None, 0.5, ">=").holds and Evidence("x", 1.0).holds

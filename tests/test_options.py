@@ -104,6 +104,7 @@ def test_published_defaults() -> None:
         ("--lr -1", ["--lr", "-1", "> 0"]),
         ("--lr nan", ["--lr", "nan"]),
         ("--npr_scales 0.5,1.5", ["--npr_scales", "'1.5'", "between 0 and 1"]),
+        ("--npr_scales 0.5,0.5_2", ["--npr_scales", "'0.5_2'", "between 0 and 1"]),
         ("--scales ,", ["--npr_scales", "comma-separated"]),
         ("--jpg_qual 30,60,90", ["--jpg_qual", "at most 2"]),
         ("--blur_prob 1.5", ["--blur_prob", "1.5", "<= 1"]),

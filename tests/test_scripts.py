@@ -299,6 +299,7 @@ def test_validate_unpacks_as_published(trained: Path, dataroot: Path) -> None:
 
 
 FINDINGS = {"attention_report.html", "attention.json", "attention_statistics.csv", "attention_controls.csv",
+            "attention_tests.csv", "attention_correlations.csv", "attention_verdicts.csv",
             "attention_means.png", "attention_controls.png", "attention_training.png"}  # fmt: skip
 
 

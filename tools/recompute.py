@@ -147,7 +147,7 @@ def compare(document: dict[str, Any], run: TestRun, folder: Path) -> int:
         found += [f"attention {line}" for line in other]
     wrong = list(unexplained(run))
     if wrong:
-        found += [f"{len(wrong)} logits do not follow from attention and branch logits", *wrong]
+        found = [f"{len(wrong)} logits do not follow from attention and branch logits", *wrong, *found]
     for line in found[:20]:
         print(f"  {line}")
     return int(bool(found) or lost)
