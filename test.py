@@ -56,7 +56,7 @@ def run_tests(opt: TestOptions) -> list[Path]:
             run = run_test(loaded, dataroot, sets, opt, leaks)
         if first:
             log.info("\n%s", text_report(run))
-            folders.append(write_artefacts(run, Path(opt.results_dir), dataroot))
+            folders.append(write_artefacts(run, Path(opt.results_dir), dataroot, opt.formats))
             log.info("written: %s", folders[-1] / "report.html")
     return folders
 

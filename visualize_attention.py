@@ -3,8 +3,13 @@
     python visualize_attention.py --model_path ./checkpoints/my_multiscale_model_*/model_epoch_last.pth \
         --dataroot ./datasets/test/stylegan --output_dir ./visualizations/stylegan --num_samples 100 --save_npr_maps
 
-Per generator: attention_statistics.txt, attention_distribution.png, attention_per_image.png, attention_weights.csv and,
-with --save_npr_maps, npr_artifacts/*.png; for several generators also attention_heatmap.png over all of them.
+Per generator: attention_statistics.txt, attention_weights.csv, attention_distribution.png, attention_per_image.png,
+attention_images.png (not for one scale) and, with --save_npr_maps, npr_artifacts/*.png. Of several generators each has its folder.
+
+Of all together, unless the model has one scale: attention_report.html, which shows the rest; attention.json and
+attention_{statistics,controls,tests,correlations,verdicts}.csv; attention_{means,controls}.png; attention_training.png where the
+checkpoint lies beside its log; of several generators also attention_{heatmap,distances,distribution}.png and
+attention_statistics.txt. With --pdf every figure is there as PDF, too.
 """
 
 from collections.abc import Sequence

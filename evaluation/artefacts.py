@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,12 @@ from data.image_sets import unique_names
 from evaluation.attention_findings import (
     AttentionFindings,
     attention_sections,
-    draw_findings,
     findings_of_run,
     write_findings,
 )
 from evaluation.html import Card, Cell, Page, Picture, Section, Table, TableRow, plain_rows
 from evaluation.metrics import LABELS
-from evaluation.names import escaped
+from evaluation.names import escaped, unescaped
 from evaluation.runs import TestRun, read_document
 from evaluation.tables import (
     LEGEND,
@@ -41,10 +41,13 @@ SAME_RUN = ("checkpoint_sha256", "dataroot", "protocol", "classes", "precision",
 """Parts of the head that agree between two runs of one test, which may then overwrite each other."""
 
 
-def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
+def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path, formats: Sequence[str] = ()) -> Path:
     """Write `<model>_<dataset>/` and, beside it, `<model>_<dataset>.txt`; another run's results are not overwritten.
 
     The folder is made under another name and takes its place when it is complete.
+
+    Args:
+        formats: of every figure, see `evaluation.plotting.save`.
 
     Returns:
         The folder. The same checkpoint, data and settings (see `SAME_RUN`) write to the same place again; otherwise the suite
@@ -60,7 +63,7 @@ def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
         for leftover in (unfinished, old):
             shutil.rmtree(leftover, ignore_errors=True)
         unfinished.mkdir()
-        write_derived(run, unfinished, folder.name)
+        write_derived(run, unfinished, folder.name, formats)
         run.write_data(unfinished)
         if folder.exists():
             folder.rename(old)
@@ -72,8 +75,11 @@ def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
     return folder
 
 
-def write_derived(run: TestRun, folder: Path, name: str) -> None:
-    """What follows from the scores: <name>.txt, tables.md, tables.tex, tables.csv, attention's files, pictures and report.html."""
+def write_derived(run: TestRun, folder: Path, name: str, formats: Sequence[str] = ()) -> None:
+    """What follows from the scores: <name>.txt, tables.md, tables.tex, tables.csv, attention's files, pictures and report.html.
+
+    The picture of attention during training is the only one that needs more: the log beside the checkpoint; left out without it.
+    """
     (folder / f"{name}.txt").write_text(text_report(run), encoding="utf-8")
     (folder / "tables.md").write_text(markdown_tables(run), encoding="utf-8")
     (folder / "tables.tex").write_text(latex_tables(run), encoding="utf-8")
@@ -81,25 +87,34 @@ def write_derived(run: TestRun, folder: Path, name: str) -> None:
     attention = findings_of_run(run)
     if attention:
         write_findings(attention, folder)
-    page = report_page(run, draw(run, folder, attention), name, attention)
+    page = report_page(run, draw(run, folder, attention, formats), name, attention)
     (folder / "report.html").write_text(page.render(), encoding="utf-8")
 
 
-def draw(run: TestRun, folder: Path, attention: AttentionFindings | None = None) -> list[Picture]:
+def draw(
+    run: TestRun, folder: Path, attention: AttentionFindings | None = None, formats: Sequence[str] = ()
+) -> list[Picture]:
     """ROC curves, score histograms and, if there are, attention and the robustness grid; none, saying so, without matplotlib."""
     try:
+        from evaluation.attention_figures import draw_attention
         from evaluation.score_plots import plot_robustness, plot_roc, plot_score_histograms
     except ImportError as error:
         log.warning("no pictures: %s", error)
         return []
+
+    def drawn(name: str, plot: Callable[[Path], Path]) -> Path:
+        first, *_ = [plot(folder / f"{name}.{kind}") for kind in formats or ("png",)]
+        return first
+
     names = unique_names(run.sets)
     sets = {names[scored.key]: (scored.labels, scored.scores) for scored in run.sets}
     both = [scored.key for scored in run.sets if run.summary.metrics[scored.key].auc is not None]
     pictures = []
     if both:
-        roc = plot_roc(sets, folder / "roc.png")
+        roc = drawn("roc", lambda path: plot_roc(sets, path))
         pictures.append(Picture(roc, "ROC curve of each set, with linear and with logarithmic false-positive rate"))
-    histograms = plot_score_histograms(sets, folder / "scores.png", threshold=run.head["threshold"])
+    threshold = run.head["threshold"]
+    histograms = drawn("scores", lambda path: plot_score_histograms(sets, path, threshold=threshold))
     pictures.append(Picture(histograms, "histograms of the scores of real and generated images of each set"))
     if run.robustness:
         metric = "auc" if both else "acc"
@@ -112,9 +127,13 @@ def draw(run: TestRun, folder: Path, attention: AttentionFindings | None = None)
             for key in keys
         }
         families = {family: list(conditions.items()) for family, conditions in ROBUSTNESS.items()}
-        curves = plot_robustness(values, families, folder / "robustness.png", metric=LABELS[metric])
+        curves = drawn("robustness", lambda path: plot_robustness(values, families, path, metric=LABELS[metric]))
         pictures.append(Picture(curves, f"{LABELS[metric]} of each set under growing degradations"))
-    return pictures + (draw_findings(attention, folder) if attention else [])
+    if attention:
+        checkpoint = run.head["model"].get("path")
+        run_folder = Path(unescaped(checkpoint)).parent if checkpoint else None
+        pictures += draw_attention(attention, folder, run_folder, formats)
+    return pictures
 
 
 def report_page(run: TestRun, pictures: list[Picture], name: str, attention: AttentionFindings | None = None) -> Page:

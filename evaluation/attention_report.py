@@ -1,13 +1,11 @@
 """The files of visualize_attention.py: statistics, weights, pictures and a page for one generator or a suite of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data import evaluation_loader
@@ -15,43 +13,37 @@ from data.decode import read_image
 from data.image_sets import ImageSet, sample_evenly, unique_names
 from data.protocols import evaluation_protocol
 from data.transforms import Protocol
+from evaluation.attended import Attended
 from evaluation.attention import statistics_text, write_attention_csv
-from evaluation.attention_findings import attention_findings, attention_sections, draw_findings, write_findings
-from evaluation.attention_plots import plot_attention_training
-from evaluation.attention_statistics import Attended
+from evaluation.attention_figures import draw_attention, draw_distribution, images_once, title_of
+from evaluation.attention_findings import AttentionFindings, attention_findings, attention_sections, write_findings
 from evaluation.evaluate import Predictions, predict
-from evaluation.event_log import read_scalars
-from evaluation.html import Page, Picture
-from evaluation.monitor import FIXED, VALIDATION
+from evaluation.evidence import evidence
+from evaluation.html import Page, Picture, Section
+from evaluation.map_plots import plot_npr_maps
 from evaluation.names import escaped, relative_name
-from evaluation.plots import plot_attention_distribution, plot_attention_per_image, plot_npr_maps
+from evaluation.plots import plot_attention_per_image
 from evaluation.sheet_plots import plot_image_sheet, typical_and_surprising
-from networks.cam import class_activation_maps
 from networks.checkpoint import LoadedModel
 from networks.detector import trained_protocol
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
-from networks.npr import scale_keys
 from options.visualize_options import VisualizeOptions
 from util import UserError, autocast_dtype, choose_device, log
 
-MOST_SHEETS = 12
-"""Generators of which images are shown on the page, which holds every picture."""
+MOST_SHEETS, MOST_MAPS = 12, 6
+"""Pictures of single images on the page, which holds every picture: sheets of a generator's images, and residual maps."""
 
 
 @dataclass(frozen=True)
 class SetAttention:
-    """Attention on the sampled images of one set."""
+    """Attention on the sampled images of one set, and the folder for what is said of it alone."""
 
     images: ImageSet
     protocol: Protocol
-    predictions: Predictions
-
-    @property
-    def weights(self) -> NDArray:
-        """[N, S]"""
-        assert self.predictions.attention_weights is not None
-        return self.predictions.attention_weights
+    said: Predictions
+    attended: Attended
+    folder: Path
 
 
 class AttentionReport:
@@ -72,172 +64,161 @@ class AttentionReport:
         device = choose_device(opt.gpu_ids)
         self.model = place_model(loaded.model, device, autocast_dtype(opt.precision, device))
         self.scales = loaded.config.scales
-        self.formats: Sequence[str] = ("png", "pdf") if opt.pdf else ()
+        self.formats = opt.formats
 
     def write(self, sets: list[ImageSet]) -> None:
         """One set: everything in the folder. Several: a folder for each, and the whole above them. A page with the findings."""
-        names = unique_names(sets)
         several = len(sets) > 1
-        found: dict[str, SetAttention] = {}
-        for images in sets:
-            name = names[images.key]
-            attended = self._attend(images)
-            if not len(attended.predictions.labels):
+        # as in test.py: what is written about a set is safe in every file
+        safe = [replace(one, suite=escaped(one.suite), generator=escaped(one.generator)) for one in sets]
+        folders, names = unique_names(sets), unique_names(safe)
+        found: list[SetAttention] = []
+        per_image: list[Picture] = []
+        maps: list[list[Picture]] = []
+        for images, written in zip(sets, safe, strict=True):
+            name, folder = names[written.key], self.folder / folders[images.key] if several else self.folder
+            one = self._attend(images, name, written.suite, folder)
+            if one is None:
                 log.warning("left out %s: none of its sampled images could be read", name)
                 continue
-            found[name] = attended
-            self._write_set(found[name], name, self.folder / name if several else self.folder)
+            found.append(one)
+            per_image.append(self._write_set(one))
+            if several:
+                self._write_statistics([one], folder)
+                draw_distribution([one.attended], self.scales, folder, self.formats)
+            if self.opt.save_npr_maps:
+                maps.append(self._write_maps(one))
         if not found:
             raise UserError(f"--dataroot {self.root}: none of its images could be read")
-        if several:
-            self._write_whole(found)
-        self._write_page(found)
+        self._write_statistics(found, self.folder)
+        self._write_findings(found, [] if several else per_image, maps)
 
-    def _attend(self, images: ImageSet) -> SetAttention:
-        sampled = sample_evenly(images, self.opt.num_samples, self.opt.seed)
-        protocol = evaluation_protocol(trained_protocol(self.loaded), images.suite, self.opt)
+    def _attend(self, images: ImageSet, name: str, family: str, folder: Path) -> SetAttention | None:
+        """What the model says of a sample, under names that may stand in every file; None where no image could be read."""
         opt = self.opt
+        sampled = sample_evenly(images, opt.num_samples, opt.seed)
+        protocol = evaluation_protocol(trained_protocol(self.loaded), images.suite, opt)
         loader = evaluation_loader(
             sampled, protocol, opt.batch_size, opt.num_threads, cache=opt.cache, on_bad_image=opt.on_bad_image
         )
-        return SetAttention(
-            sampled, protocol, predict(self.model, loader, self.opt.precision, progress=images.generator)
-        )
+        said = predict(self.model, loader, opt.precision, progress=images.generator)
+        if said.attention_weights is None:
+            return None
+        paths = tuple(sampled.paths[index] for index in said.indices)
+        attended = Attended(name, family, said.labels, said.scores, said.attention_weights, said.branch_logits, paths)
+        return SetAttention(sampled, protocol, said, attended, folder)
 
-    def _write_set(self, found: SetAttention, name: str, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        said = found.predictions
-        self._write_statistics(folder, name, found.weights, said.labels, said.left_out)
-        write_attention_csv(folder / "attention_weights.csv", found.images, said, self.scales, self.root)
-        picture = folder / "attention_per_image.png"
-        plot_attention_per_image(
-            found.weights, said.labels, said.scores, self.scales, picture, title=name, formats=self.formats
-        )
-        if self.opt.save_npr_maps:
-            self._write_npr_maps(found, folder / "npr_artifacts")
+    def _write_set(self, one: SetAttention) -> Picture:
+        one.folder.mkdir(parents=True, exist_ok=True)
+        write_attention_csv(one.folder / "attention_weights.csv", one.images, one.said, self.scales, self.root)
+        attended, picture = one.attended, one.folder / "attention_per_image.png"
+        columns = (attended.weights, attended.labels, attended.scores)
+        path = plot_attention_per_image(*columns, self.scales, picture, title=attended.name, formats=self.formats)
+        return Picture(path, "attention to every scale on every image, and its score")
 
-    def _write_statistics(
-        self, folder: Path, title: str, weights: NDArray, labels: NDArray, left_out: dict[str, str]
-    ) -> None:
-        text = f"model: {self.loaded.name}\n" + statistics_text(title, weights, labels, self.scales)
+    def _write_statistics(self, found: Sequence[SetAttention], folder: Path) -> None:
+        sets = [one.attended for one in found]
+        text = f"model: {escaped(self.loaded.name)}\n" + statistics_text(
+            title_of(sets), *images_once(sets), self.scales
+        )
+        left_out = {path: why for one in found for path, why in one.said.left_out.items()}
         text += f"\nleft out: {len(left_out)} files\n" + "".join(
             f"  {relative_name(path, self.root)}: {why}\n" for path, why in left_out.items()
         )
-        path = folder / "attention_statistics.txt"
-        path.write_text(text, encoding="utf-8")
+        (folder / "attention_statistics.txt").write_text(text, encoding="utf-8")
         log.info("\n%s", text)
-        picture = folder / "attention_distribution.png"
-        plot_attention_distribution(weights, labels, self.scales, picture, title=title, formats=self.formats)
 
-    def _write_npr_maps(self, found: SetAttention, folder: Path) -> None:
-        """Residual maps of up to --num_maps of the sampled images, half of them generated."""
-        readable = [found.images.paths[index] for index in found.predictions.indices]
-        kept = ImageSet(
-            found.images.suite, found.images.generator, tuple(readable), tuple(found.predictions.labels.tolist())
-        )
+    def _write_maps(self, one: SetAttention) -> list[Picture]:
+        """Residual maps of up to --num_maps of the sampled images, half of them generated; these and real ones take turns."""
+        kept = replace(one.images, paths=one.attended.images or (), labels=tuple(one.said.labels.tolist()))
         chosen = sample_evenly(kept, self.opt.num_maps, self.opt.seed)
         device = next(self.model.parameters()).device
-        folder.mkdir(parents=True, exist_ok=True)
-        loader = evaluation_loader(chosen, found.protocol, batch_size=1)
+        pictures: dict[str, list[Picture]] = {"fake": [], "real": []}
+        loader = evaluation_loader(chosen, one.protocol, batch_size=1)
         for batch in tqdm(
             loader.batches(), total=len(loader), desc="residual maps", leave=False, unit="image", disable=None
         ):
             images = loader.images(batch, device)
-            seen = self.model.get_scale_contributions(images)
+            seen, adds = self.model.get_scale_contributions(images), evidence(self.model, images)
             maps, weights, logits = seen["npr_maps"], seen["attention_weights"], seen["prediction"]
             assert isinstance(maps, dict) and isinstance(weights, torch.Tensor) and isinstance(logits, torch.Tensor)
             index = int(batch.indices[0])
             kind = "fake" if int(batch.labels[0]) else "real"
             # any name, and with ours around it no longer than a name may be
             stem = escaped(Path(chosen.paths[index]).stem)[:80]
-            plot_npr_maps(
-                found.protocol.denormalise(images[0]),
+            path = plot_npr_maps(
+                one.protocol.denormalise(images[0]),
                 {key: residual[0] for key, residual in maps.items()},
                 weights[0],
                 self.scales,
-                folder / f"{index:03d}_{kind}_{stem}.png",
+                one.folder / "npr_artifacts" / f"{index:03d}_{kind}_{stem}.png",
                 title=f"{kind}: {stem}, score {float(logits.sigmoid()):.3f}",
-                cams=class_activation_maps(self.model, images)[0],
+                cams=adds.maps[0],
+                adds=adds.adds[0],
+                exact=adds.exact,
                 formats=self.formats,
             )
+            pictures[kind].append(Picture(path, f"residual maps of {one.attended.name}, {kind}: {stem}"))
+        pairs = zip_longest(pictures["fake"], pictures["real"])
+        return [picture for pair in pairs for picture in pair if picture]
 
-    def _write_whole(self, found: dict[str, SetAttention]) -> None:
-        """Statistics over all generators."""
-        weights = np.concatenate([one.weights for one in found.values()])
-        labels = np.concatenate([one.predictions.labels for one in found.values()])
-        left_out = {path: why for one in found.values() for path, why in one.predictions.left_out.items()}
-        self._write_statistics(self.folder, f"all {len(found)} generators", weights, labels, left_out)
-
-    def _write_page(self, found: dict[str, SetAttention]) -> None:
+    def _write_findings(self, found: list[SetAttention], per_image: list[Picture], maps: list[list[Picture]]) -> None:
         """attention_report.html, with what it shows as files beside it; a model with one scale has nothing to be found."""
-        sets = [
-            Attended(
-                name,
-                one.images.suite,
-                one.predictions.labels,
-                one.predictions.scores,
-                one.weights,
-                one.predictions.branch_logits,
-                tuple(one.images.paths[index] for index in one.predictions.indices),
-            )
-            for name, one in found.items()
-        ]
+        sets = [one.attended for one in found]
         fusion = {"bias": self.model.classifier.bias.item(), "residual": self.model.attention_fusion.residual}
         findings = attention_findings(sets, self.scales, fusion, self.opt.seed)
         if findings is None:
+            draw_distribution(sets, self.scales, self.folder, self.formats)
             log.info("no findings about attention: there is one scale")
             return
         write_findings(findings, self.folder)
-        pictures = [*draw_findings(findings, self.folder, self.formats), *self._sheets(found), *self._training()]
-        for name in ("attention_distribution", "attention_per_image"):
-            if (path := self.folder / f"{name}.png").is_file():
-                pictures.append(Picture(path, name.replace("_", " ")))
-        count = sum(len(one.labels) for one in sets)
-        subtitle = f"on {escaped(str(self.root))}: {count:,} images of {len(sets)} generator{'s' * (len(sets) != 1)}"
-        page = Page(f"Attention of {self.loaded.name}", subtitle, attention_sections(findings, pictures))
-        (self.folder / "attention_report.html").write_text(page.render(), encoding="utf-8")
+        pictures = draw_attention(findings, self.folder, self.loaded.path.parent, self.formats) + per_image
+        sheets = [self._sheet(one) for one in found]
+        self._write_page(findings, pictures, sheets, maps)
         for verdict in findings.verdicts:
             log.info("%s", verdict.sentence)
             for flags, why in verdict.advice:
                 log.info("  %s: %s", flags, why)
 
-    def _sheets(self, found: dict[str, SetAttention]) -> list[Picture]:
+    def _write_page(
+        self,
+        findings: AttentionFindings,
+        pictures: list[Picture],
+        sheets: list[Picture],
+        maps: list[list[Picture]],
+    ) -> None:
+        text = "Images whose attention is nearest to the mean of their generator, and those farthest from it."
+        if len(sheets) > MOST_SHEETS:
+            text += f" Shown: the first {MOST_SHEETS} of {len(sheets)} generators; each folder has its attention_images.png."
+        sections = [
+            *attention_sections(findings, pictures),
+            Section("Typical and surprising images", text, pictures=sheets[:MOST_SHEETS]),
+        ]
+        count = sum(map(len, maps))
+        if count:
+            each = max(1, MOST_MAPS // len(maps))
+            shown = [picture for of_set in maps for picture in of_set[:each]][:MOST_MAPS]
+            text = "Single images: the residual at every scale, and where its evidence is."
+            if len(shown) < count:
+                text += f" Shown: {len(shown)} of {count}; npr_artifacts/ in the folder of each generator has all."
+            sections.append(Section("Residual maps", text, pictures=shown))
+        images = sum(len(one.labels) for one in findings.sets)
+        generators = f"{len(findings.sets)} generator{'s' * (len(findings.sets) != 1)}"
+        subtitle = f"on {escaped(str(self.root))}: {images:,} images of {generators}"
+        page = Page(f"Attention of {escaped(self.loaded.name)}", subtitle, sections)
+        (self.folder / "attention_report.html").write_text(page.render(), encoding="utf-8")
+
+    def _sheet(self, one: SetAttention) -> Picture:
         """The images whose attention is most typical of their generator, and those where it is most surprising; up to 6 each."""
-        pictures = []
-        for name, one in list(found.items())[:MOST_SHEETS]:
-            blocks = {}
-            for heading, chosen in zip(("typical", "surprising"), typical_and_surprising(one.weights, 6), strict=True):
-                blocks[f"most {heading} attention"] = [
-                    (
-                        read_image(one.images.paths[one.predictions.indices[row]]),
-                        one.weights[row],
-                        one.predictions.scores[row],
-                    )
-                    for row in chosen
-                ]
-            folder = self.folder / name if len(found) > 1 else self.folder
-            picture = folder / "attention_images.png"
-            path = plot_image_sheet(blocks, self.scales, picture, title=name, formats=self.formats)
-            pictures.append(Picture(path, f"{name}: images with the most typical and the most surprising attention"))
-        return pictures
-
-    def _training(self) -> list[Picture]:
-        """Attention on the validation images after every epoch, if the checkpoint lies in its run's folder.
-
-        Runs logged by earlier versions have it for a fixed batch of them only, by step.
-        """
-        logged = {tag: dict(values) for tag, values in read_scalars(self.loaded.path.parent / "val").items()}
-        keys = scale_keys(self.scales)
-        for images, time, what in ((VALIDATION, "epoch", "the validation images"), (FIXED, "step", "a fixed batch")):
-            tags = [f"{images}/{name}_{key}" for name in ("mean", "std") for key in keys]
-            columns = [logged.get(tag, {}) for tag in (f"{images}/entropy", *tags)]
-            times = logged.get("epoch", {}) if time == "epoch" else {step: float(step) for step in columns[0]}
-            history: dict[float, Any] = {}
-            for step in sorted(set.intersection(set(times), *map(set, columns))):
-                entropy, *moments = (column[step] for column in columns)
-                history[times[step]] = moments[: len(keys)], moments[len(keys) :], entropy
-            if history:
-                picture = self.folder / "attention_training.png"
-                path = plot_attention_training(history, self.scales, picture, time, formats=self.formats)
-                return [Picture(path, f"attention on {what} during training")]
-        return []
+        attended = one.attended
+        assert attended.images is not None
+        blocks = {}
+        chosen = typical_and_surprising(attended.weights, 6)
+        for heading, rows in zip(("typical", "surprising"), chosen, strict=True):
+            blocks[f"most {heading} attention"] = [
+                (read_image(attended.images[row]), attended.weights[row], attended.scores[row], attended.labels[row])
+                for row in rows
+            ]
+        picture = one.folder / "attention_images.png"
+        path = plot_image_sheet(blocks, self.scales, picture, title=attended.name, formats=self.formats)
+        return Picture(path, f"{attended.name}: images with the most typical and the most surprising attention")

@@ -41,6 +41,8 @@ def plot_npr_maps(
     save_path: Target,
     title: str = "",
     cams: Any = None,
+    adds: Any = None,
+    exact: bool = True,
     formats: Sequence[str] = (),
 ) -> Path:
     """One image, the attention to its scales, and a row per scale: NPR residual, pixels of it, its strength, the evidence.
@@ -54,8 +56,9 @@ def plot_npr_maps(
         npr_maps: {any key: residual [3, H, W]} in the order of `scales`.
         weights: attention [S] in [0, 1], S = len(scales); None for a model without, of which none is shown.
         cams: class-activation maps [S, h, w] of any size in units of the logit, positive towards generated
-            (`networks.cam`), drawn over the image with one colour range for all scales; their means, each scale's contribution
-            to the logit, stand in the labels. None: no such column.
+            (`networks.cam`), drawn over the image with one colour range for all scales. None: no such column.
+        adds: what each scale adds to the logit, [S], for the labels; None for no such numbers.
+        exact: whether `cams` add up to that; otherwise their column is called Grad-CAM.
         formats: see `evaluation.plotting.save`.
     """
     image = array(image, "image", (3, None, None), unit=True).clip(0, 1)
@@ -75,7 +78,9 @@ def plot_npr_maps(
         cams = array(cams, "cams", (len(scales), None, None))
         furthest = float(np.abs(cams).max()) or 1.0
         colours.append((EVIDENCE, Normalize(-furthest, furthest)))
-        labels = [f"{label}\nadds {cam.mean():+.3f}" for label, cam in zip(labels, cams, strict=True)]
+    if adds is not None:
+        adds = array(adds, "adds", (len(scales),))
+        labels = [f"{label}\nadds {part:+.3f}" for label, part in zip(labels, adds, strict=True)]
 
     _, height, width = image.shape
     top, left, rows, columns = square = _strongest(strength.mean(axis=0))
@@ -93,7 +98,7 @@ def plot_npr_maps(
             axes.imshow(image.mean(axis=0), cmap="gray", vmin=-0.3, vmax=1)
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
             axes.imshow(cams[row], cmap=cmap, norm=norm, extent=extent, interpolation="bilinear", alpha=0.7)
-    headings = ["residual", f"{columns} x {rows} px of it", "mean |residual|", "evidence"]
+    headings = ["residual", f"{columns} x {rows} px of it", "mean |residual|", "evidence" if exact else "Grad-CAM"]
     units = ["residual", "mean |residual|", "logit (real < 0 < fake)"]
     page.head_columns(headings[: len(colours) + 1])
     for column, unit, (cmap, norm) in zip((0, 2, 3), units, colours, strict=False):

@@ -18,7 +18,6 @@ from evaluation.plotting import (
     CLASSES,
     STYLE,
     Axes,
-    Figure,
     MaxNLocator,
     Page,
     Patch,
@@ -26,6 +25,7 @@ from evaluation.plotting import (
     array,
     ink,
     label_array,
+    legend_fit,
     palette,
     printable,
     save,
@@ -41,6 +41,8 @@ __all__ = [
     "plot_npr_maps",
     "scale_labels",
 ]
+
+LEFT = 0.7  # inches beside a panel for its axis
 
 
 @STYLE
@@ -116,37 +118,37 @@ def plot_attention_distribution(
 ) -> Path:
     """Box plot and violin plot, side by side, of the attention that each scale gets, real and fake apart.
 
-    weights [N, S] in [0, 1]; labels [N], 0 real and 1 fake. The dashed line at 1/S is uniform attention.
+    weights [N, S] in [0, 1]; labels [N], 0 real and 1 fake. The dashed line at 1/S is uniform attention. A box spans the quartiles,
+    its whiskers the values within 1.5 of its heights from it (Tukey, Exploratory Data Analysis, 1977). A violin is a Gaussian
+    kernel density, cut off at the smallest and the largest value, with lines at the quartiles; real is its left half, fake its
+    right one. Where all values of a scale are the same, there is a line in its place.
     """
     weights, labels = _check_images(weights, labels, scales)
-    # a density of values that differ by less than this would be numerically singular, and nobody could see it
-    weights = weights.round(6)
-    places, present = np.arange(len(scales)), np.unique(labels)
-    figure = Figure(figsize=(2 * max(3.5, 0.95 * len(scales) + 0.6), 4.2), layout="constrained")
-    box, violin = figure.subplots(1, 2)
-    width = 0.7 / len(present)
-    for i, label in enumerate(present):
-        columns, colour = weights[labels == label], palette(2)[label]
-        at: dict[str, Any] = {"positions": places + (i - (len(present) - 1) / 2) * (width + 0.04)}
-        at["widths"] = width
-        face = {"facecolor": (*colour, 0.5), "edgecolor": colour, "linewidth": 1.5}
-        line = {"color": colour, "linewidth": 1.5}
-        dots = {"marker": "o", "markersize": 2, "markeredgecolor": colour}
-        look: dict[str, Any] = {f"{part}props": line for part in ("median", "whisker", "cap")}
-        look |= {"flierprops": dots, "boxprops": face, "patch_artist": True, "manage_ticks": False}
-        box.boxplot(columns, **look, **at)
-        parts: dict[str, Any] = violin.violinplot(columns, showextrema=False, showmedians=True, **at)
-        for body in parts["bodies"]:
-            body.set(alpha=None, **face)
-        parts["cmedians"].set(**line)
+    count, present, names = len(scales), [int(label) for label in np.unique(labels)], scale_labels(scales)
+    panel = max(3.0, count * max(0.68, text_inches(names) + 0.15))
+    page = Page(2 * (panel + LEFT) + 0.15, 4.2, title)
+    table = {
+        "scale": np.tile(np.arange(count), len(labels)),
+        "label": np.repeat(labels, count),
+        # a density of values that differ by less than this would be numerically singular, and nobody could see it
+        "weight": weights.round(6).ravel(),
+    }
+    colours = {label: palette(2)[label] for label in present}
+    look: dict[str, Any] = {"data": table, "x": "scale", "y": "weight", "hue": "label", "hue_order": present}
+    look |= {"order": range(count), "palette": colours, "saturation": 1, "legend": False, "fill": False}
+    box, violin = (page.axes(LEFT + i * (panel + LEFT), 0.25, panel, 3.1) for i in range(2))
+    seaborn.boxplot(ax=box, gap=0.15, linewidth=1.5, fliersize=2.5, **look)
+    halves: dict[str, Any] = {"split": len(present) == 2, "gap": 0.06, "inner": "quart", "density_norm": "width"}
+    seaborn.violinplot(ax=violin, cut=0, linewidth=1.5, **halves, **look)
+    for body in violin.collections:
+        body.set_facecolor((np.asarray(body.get_edgecolor()) * [1, 1, 1, 0.3]).tolist())
     for axes, name in ((box, "box plot"), (violin, "violin plot")):
-        uniform = axes.axhline(1 / len(scales), label="uniform", zorder=0, **CHANCE_LINE)
-        axes.set(ylim=(-0.02, 1.02), xlabel="scale", ylabel="attention weight", title=name)
-        axes.set_xlim(-0.6, len(scales) - 0.4)
-        axes.set_xticks(places, scale_labels(scales))
-    patches = [Patch(color=palette(2)[label], label=CLASSES[label]) for label in present]
-    figure.legend(handles=[*patches, uniform], loc="outside lower center", ncols=3)
-    return save(figure, save_path, title, formats)
+        uniform = axes.axhline(1 / count, label="uniform", zorder=0, **CHANCE_LINE)
+        axes.set(xlim=(-0.6, count - 0.4), ylim=(-0.02, 1.02), xlabel="scale", ylabel="attention weight", title=name)
+        axes.set_xticks(range(count), names)
+    patches = [Patch(facecolor=(*c, 0.3), edgecolor=c, label=CLASSES[label]) for label, c in colours.items()]
+    page.figure.legend(handles=[*patches, uniform], loc="lower center", ncols=3)
+    return save(page.figure, save_path, formats=formats)
 
 
 @STYLE
@@ -168,21 +170,22 @@ def plot_attention_per_image(
     count = len(labels)
     scores = array(scores, "scores", (count,), unit=True)
     order = np.lexsort((-weights.max(axis=1), weights.argmax(axis=1), labels))
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    bars, strip = figure.subplots(2, 1, sharex=True, height_ratios=[10, 1])
-    bottom = np.zeros(count)
-    tops = weights[order].cumsum(axis=1).T
-    for name, top, colour in zip(scale_labels(scales), tops, palette(len(scales)), strict=True):
-        bars.stairs(top, np.arange(count + 1), baseline=bottom, fill=True, color=colour, label=name)
-        bottom = top
+    names = scale_labels(scales)
+    width, columns, below = legend_fit(names, 10)
+    columns = math.ceil(len(names) / math.ceil(len(names) / columns))  # rows of the legend about as long as each other
+    page, real = Page(width, 3.9 + below, title), int((labels == 0).sum())
+    left = LEFT if real > 0.1 * count else 1.1  # a divider near the edge has the name of the few real images beside it
+    bars, strip = (page.axes(left, top, width - left - 0.95, height) for top, height in ((0.25, 2.9), (3.25, 0.29)))
+    steps = weights[[*order, order[-1]]].T  # the last image ends where another would begin
+    bands = bars.stackplot(range(count + 1), steps, colors=palette(len(scales)), labels=names, step="post", linewidth=0)
     colours: dict[str, Any] = {"cmap": "cividis", "vmin": 0, "vmax": 1}
     shown = strip.imshow(scores[order][None], aspect="auto", extent=(0, count, 0, 1), **colours)
     bars.set(xlim=(0, count), ylim=(0, 1), ylabel="attention weight", xticks=[])
-    strip.set(yticks=[0.5], yticklabels=["score"], xlabel="images, grouped by the scale that dominates")
-    figure.colorbar(shown, ax=[bars, strip], label="score (0 real, 1 fake)", aspect=30, pad=0.02)
-    _mark_classes(bars, strip, int((labels == 0).sum()), count)
-    figure.legend(loc="outside lower center", ncols=8, title="scale")
-    return save(figure, save_path, title, formats)
+    strip.set(xticks=[], yticks=[0.5], yticklabels=["score"], xlabel="images, grouped by the scale that dominates")
+    page.figure.colorbar(shown, cax=page.axes(width - 0.85, 0.25, 0.12, 3.29), label="score (0 real, 1 fake)")
+    _mark_classes(bars, strip, real, count)
+    page.figure.legend(handles=bands, loc="lower center", ncols=columns, title="scale")
+    return save(page.figure, save_path, formats=formats)
 
 
 def _mark_classes(bars: Axes, strip: Axes, real: int, count: int) -> None:

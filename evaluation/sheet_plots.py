@@ -9,11 +9,15 @@ from PIL import Image
 from scipy.spatial.distance import jensenshannon
 
 from evaluation.plotting import (
+    CLASSES,
     STYLE,
     Page,
     Patch,
+    Rectangle,
     Target,
     array,
+    ink,
+    label_array,
     legend_fit,
     palette,
     printable,
@@ -22,7 +26,7 @@ from evaluation.plotting import (
     wrapped,
 )
 
-SIDE, STRIP, TEXT, HEADING = 1.3, 0.12, 0.24, 0.32  # inches: of a thumbnail, heights of what is below and above
+SIDE, STRIP, TEXT, HEADING = 1.3, 0.12, 0.27, 0.32  # inches: of a thumbnail, heights of what is below and above
 COLUMNS = 6
 PIXELS = 400  # a thumbnail's longer side: enough for print, and quick to draw
 
@@ -43,21 +47,21 @@ def typical_and_surprising(weights: Any, count: int) -> tuple[np.ndarray, np.nda
 
 @STYLE
 def plot_image_sheet(
-    blocks: Mapping[str, Sequence[tuple[Any, Any, float]]],
+    blocks: Mapping[str, Sequence[tuple[Any, Any, float, int]]],
     scales: Sequence[float],
     save_path: Target,
     title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
-    """Thumbnails in rows of six under the heading of their block, each over its attention, a stacked strip, and its score.
+    """Thumbnails in rows of six under the heading of their block, each over its attention, a stacked strip, its class and score.
 
-    blocks: {heading: [(image, weights [S] in [0, 1], score in [0, 1]), ...]}; an image is PIL's, or [3, H, W] in [0, 1]. A block
-    without images is left out. Makes the parent folder, replaces `save_path` in one step and returns it; `formats` as in
-    `evaluation.plotting.save`. ValueError names what does not fit.
+    The class is a frame in its colour and a word. blocks: {heading: [(image, weights [S] in [0, 1], score in [0, 1], label, 0 real
+    and 1 fake), ...]}; an image is PIL's, or [3, H, W] in [0, 1]. A block without images is left out. Makes the parent folder,
+    replaces `save_path` in one step and returns it; `formats` as in `evaluation.plotting.save`. ValueError names what does not fit.
     """
     blocks = {printable(heading): list(items) for heading, items in blocks.items() if len(items)}
     if not blocks:
-        raise ValueError("blocks holds no image: expected at least one {heading: [(image, weights, score)]}")
+        raise ValueError("blocks holds no image: expected at least one {heading: [(image, weights, score, label)]}")
     columns = max(3, min(COLUMNS, max(len(items) for items in blocks.values())))
     rows = {heading: -(-len(items) // columns) for heading, items in blocks.items()}
     pitch = SIDE + 0.03 + STRIP + TEXT
@@ -74,20 +78,26 @@ def plot_image_sheet(
     top = 0.0
     for heading, items in blocks.items():
         axes.text(0.12, top + heads[heading] - 0.08, headings[heading], va="bottom", fontweight="bold")
-        for i, (image, weights, score) in enumerate(items):
+        for i, (image, weights, score, label) in enumerate(items):
+            one = f"image {i} of {heading!r}"
             left, upper = 0.12 + i % columns * (SIDE + 0.12), top + heads[heading] + i // columns * pitch
-            picture = _picture(image, f"image {i} of {heading!r}")
+            picture = _picture(image, one)
             wide, tall = (SIDE * side / max(picture.size) for side in picture.size)
             picture.thumbnail((PIXELS, PIXELS))
             x, y = left + (SIDE - wide) / 2, upper + (SIDE - tall) / 2
             axes.imshow(picture, extent=(x, x + wide, y + tall, y))
-            shares = array(weights, f"weights of image {i} of {heading!r}", (len(scales),), unit=True) * SIDE
+            kind = int(label_array([label], f"label of {one}")[0])
+            colour = palette(2)[kind]
+            axes.add_patch(Rectangle((x, y), wide, tall, fill=False, edgecolor=colour, linewidth=2))
+            shares = array(weights, f"weights of {one}", (len(scales),), unit=True) * SIDE
             strip = upper + SIDE + 0.03 + STRIP / 2
-            axes.barh(strip, shares, STRIP, left + shares.cumsum() - shares, color=palette(len(scales)))
-            score = float(array(score, f"score of image {i} of {heading!r}", (), unit=True))
-            axes.text(
-                left + SIDE / 2, strip + STRIP / 2 + 0.02, f"score {score:.3f}", ha="center", va="top", fontsize=9
-            )
+            parts = zip(left + shares.cumsum() - shares, shares, strict=True)
+            axes.broken_barh(list(parts), (strip - STRIP / 2, STRIP), facecolors=palette(len(scales)))
+            line: dict[str, Any] = {"y": strip + STRIP / 2 + 0.05, "va": "top", "fontsize": 9}
+            badge = {"facecolor": colour, "edgecolor": "none", "boxstyle": "square,pad=0.15"}
+            axes.text(left + 0.02, s=CLASSES[kind], color=ink(colour), bbox=badge, **line)
+            score = float(array(score, f"score of {one}", (), unit=True))
+            axes.text(left + SIDE, s=f"score {score:.3f}", ha="right", **line)
         top += heads[heading] + rows[heading] * pitch
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     patches = [Patch(color=colour, label=name) for name, colour in zip(names, palette(len(scales)), strict=True)]

@@ -13,12 +13,13 @@ from scipy.special import expit
 from torch import Tensor
 
 from data.tiles import grid_of, tile_boxes
+from evaluation.evidence import evidence
 from evaluation.names import escaped
 from inference.memory import NotEnoughMemory, memory_errors
 from inference.stream import Outcome
 from inference.video import VideoJudgement, write_video_report
 from networks.calibration import GENERATED, REAL
-from networks.cam import class_activation_maps, classifier, has_exact_maps
+from networks.cam import classifier
 from networks.detector import Detector
 from networks.npr import residual_maps
 from util import UserError, log, writable_folder, writing
@@ -35,6 +36,7 @@ class Explanation:
         title: what the picture is called, and which part of it this is. image: [3, H, W] in [0, 1], as the model sees it.
         residuals: {'npr_0.5': [3, H, W], ...}, one for each of the S `scales`, of normalised pixels.
         evidence: class-activation maps [S, h, w] in units of the logit, positive towards generated (see `networks.cam`).
+        adds: [S], what each scale adds to the logit. exact: whether these are the means of the maps (see `evaluation.evidence`).
         attention: [S] weights of the scales, None for a model without.
         box: first row and column, height and width of the part, in pixels of what the protocol makes of the picture.
     """
@@ -44,6 +46,8 @@ class Explanation:
     image: Tensor
     residuals: dict[str, Tensor]
     evidence: Tensor
+    adds: Tensor
+    exact: bool
     attention: NDArray[np.float32] | None
     box: tuple[int, int, int, int]
 
@@ -53,7 +57,7 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
 
     Of a picture of more than 2 * SHOWN**2 pixels one part is shown, at its own size: that whose logit, as a picture of its own,
     lies furthest on the side on which most of the picture is. The title says so with the part's score, says what the
-    protocol did to the picture, and gives the bias that makes the scales' evidence add up to the logit of what is shown.
+    protocol did to the picture, and gives the bias that what the scales add needs to make up the logit of what is shown.
 
     Raises:
         ValueError: too small for the protocol's crop or the model (see `Detector.pixels`).
@@ -72,7 +76,7 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
         with torch.no_grad():
             residuals = {key: residual[0].cpu() for key, residual in residual_maps(images, detector.scales).items()}
         model: Any = detector.model
-        evidence = class_activation_maps(model, images)[0].cpu()
+        found = evidence(model, images)
     notes = [title] if title else []
     if (width, height) != image.size:
         notes.append(f"{image.width}x{image.height} made {width}x{height} by protocol {detector.protocol.name}")
@@ -82,18 +86,18 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
             f"shown: {rows_and_columns} of {width}x{height}, the part with most evidence for {of_side},"
             f" score {expit(said.logits[strongest]):.3f}"
         )
-    if has_exact_maps(model):
-        bias = classifier(model).bias[0].item()
-        logit = bias + evidence.mean(dim=(1, 2)).sum().item()
-        notes.append(f"logit {logit:+.3f} = bias {bias:+.3f} + what the scales add")
-    else:
-        notes.append("evidence by Grad-CAM: what the scales add need not make up the logit")
+    adds, bias = found.adds[0].cpu(), classifier(model).bias[0].item()
+    notes.append(f"logit {bias + adds.sum().item():+.3f} = bias {bias:+.3f} + what the scales add")
+    if not found.exact:
+        notes.append("Grad-CAM shows where evidence is, not how much it adds")
     return Explanation(
         title="; ".join(notes),
         scales=detector.scales,
         image=part.float() / 255,
         residuals=residuals,
-        evidence=evidence,
+        evidence=found.maps[0].cpu(),
+        adds=adds,
+        exact=found.exact,
         attention=None if said.attention_weights is None else said.attention_weights[strongest],
         box=(top, left, rows, columns),
     )
@@ -107,8 +111,9 @@ def draw(explanation: Explanation, path: str | Path) -> Path:
     """
     from evaluation.map_plots import plot_npr_maps  # here, so that judging needs no plotting library
 
-    drawn: Any = explanation
-    return plot_npr_maps(drawn.image, drawn.residuals, drawn.attention, drawn.scales, path, drawn.title, drawn.evidence)
+    one = explanation
+    where: dict[str, Any] = {"cams": one.evidence, "adds": one.adds, "exact": one.exact}
+    return plot_npr_maps(one.image, one.residuals, one.attention, one.scales, path, one.title, **where)
 
 
 def make_folder(folder: Path, overwrite: bool) -> None:

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from options.base_options import RETIRED_ANYWHERE, CheckpointOptions
+from options.base_options import RETIRED_ANYWHERE
+from options.figure_options import FigureOptions
 from options.flags import flag, resamples
 
 TRAINING_ONLY = ("lr", "niter", "earlystop_epoch", "delr_freq", "init_type", "init_gain", "suffix", "class_bal",
@@ -12,7 +13,7 @@ TRAINING_ONLY = ("lr", "niter", "earlystop_epoch", "delr_freq", "init_type", "in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TestOptions(CheckpointOptions):
+class TestOptions(FigureOptions):
     """Options of a test run; `TestOptions().parse()` reads the command line."""
 
     __test__: ClassVar[bool] = False  # not a pytest class

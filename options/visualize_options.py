@@ -3,12 +3,12 @@
 import dataclasses
 from typing import ClassVar
 
-from options.base_options import CheckpointOptions
+from options.figure_options import FigureOptions
 from options.flags import flag, gpu_list, whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VisualizeOptions(CheckpointOptions):
+class VisualizeOptions(FigureOptions):
     """Options of the attention pictures; `VisualizeOptions().parse()` reads the command line."""
 
     description: ClassVar[str] = "Show which scales a multi-scale model attends to, and what they see."
@@ -27,7 +27,6 @@ class VisualizeOptions(CheckpointOptions):
     num_samples: int = flag(100, "images per generator, drawn evenly from real and fake", parse=whole(1))
     save_npr_maps: bool = flag(False, "also draw the residual maps of up to --num_maps images per generator")
     num_maps: int = flag(10, "with --save_npr_maps: images per generator", parse=whole(1))
-    pdf: bool = flag(False, "write all figures as PDF, too")
     gpu_ids: tuple[int, ...] = flag(
         (0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU", parse=gpu_list, aliases=("--gpu_id",)
     )

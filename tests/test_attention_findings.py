@@ -62,7 +62,7 @@ def test_findings_are_those_of_the_files(run: TestRun, tmp_path: Path) -> None:
         rows = {(row["condition"], row["generator"]): float(row["change"]) for row in csv.DictReader(file)}
     assert rows["without_0.25", "gan"] < -0.1 < rows["without_0.75", "gan"]
     names = {path.name for path in folder.glob("attention_*.png")}
-    assert names == {f"attention_{name}.png" for name in ("means", "heatmap", "distances", "controls")}
+    assert names == {f"attention_{name}.png" for name in ("means", "heatmap", "distances", "controls", "distribution")}
 
 
 def test_without_branch_logits_there_are_no_controls(run: TestRun, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from evaluation.evidence import evidence
 from networks.backbones import BackboneFactory, LightBranch
 from networks.cam import Network, class_activation_maps, grad_cam, has_exact_maps
 from networks.multiscale_npr import AttentionMultiScaleNPR
@@ -61,6 +62,19 @@ def test_maps_add_up_to_the_logits(model: Callable[[], Network], size: tuple[int
         assert maps.shape == (2, scales, *(-(-side // 8) for side in size)) and not maps.requires_grad
         added = maps.mean(dim=(2, 3)).sum(dim=1) + bias[output]
         torch.testing.assert_close(added, logits[:, output], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("backbone", ["light", "resnet18", None])
+@pytest.mark.parametrize("residual", [False, True])
+def test_what_the_scales_add_makes_up_the_logits(backbone: str | None, residual: bool) -> None:
+    """Also where maps do not: those of a resnet18 may even have the other sign."""
+    model = multiscale(0.25, 0.5, 0.75, residual=residual, backbone=backbone) if backbone else single_scale()
+    bias = (model.fc1 if isinstance(model, NPRResNet) else model.classifier).bias
+    found, seen = evidence(model, images()), model(images())[:, 0]
+    torch.testing.assert_close(found.adds.sum(dim=1) + bias[0], seen, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.maps, class_activation_maps(model, images()))
+    wrong = (found.adds - found.maps.mean(dim=(2, 3))).abs().max()
+    assert found.exact == (backbone != "resnet18") == bool(wrong < 1e-6) and not found.adds.requires_grad
 
 
 @pytest.mark.parametrize("residual", [False, True])

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,9 +34,9 @@ def picture(height: int = 48, width: int = 64) -> Image.Image:
 
 def sum_in_title(found: Explanation) -> tuple[float, float]:
     """Logit and bias that the title gives; the labels give the rest."""
-    (numbers,) = re.findall(r"logit ([+-][\d.]+) = bias ([+-][\d.]+) \+ what the scales add$", found.title)
+    (numbers,) = re.findall(r"logit ([+-][\d.]+) = bias ([+-][\d.]+) \+ what the scales add", found.title)
     logit, bias = map(float, numbers)
-    assert logit == pytest.approx(bias + sum(round(float(part.mean()), 3) for part in found.evidence), abs=0.0025)
+    assert logit == pytest.approx(bias + sum(round(float(part), 3) for part in found.adds), abs=0.0025)
     return logit, bias
 
 
@@ -46,6 +47,7 @@ def test_the_evidence_adds_up_to_the_logit(detector: Detector) -> None:
     last = "fc1" if len(detector.scales) == 1 else "classifier"
     bias = detector.model.get_parameter(f"{last}.bias").item()
     assert found.evidence.mean(dim=(1, 2)).sum().item() + bias == pytest.approx(logit, abs=1e-4)
+    assert found.exact and torch.equal(found.adds, found.evidence.mean(dim=(1, 2)))
     assert (found.attention is None) == (len(detector.scales) == 1)
     assert sum_in_title(found) == pytest.approx((logit, bias), abs=6e-4)
     assert found.title.startswith("a picture; logit") and found.box == (0, 0, 48, 64)
@@ -87,10 +89,18 @@ def test_any_shape_is_drawn(detector: Detector, tmp_path: Path, height: int, wid
         assert min(drawn.size) > 300
 
 
-def test_grad_cam_is_not_said_to_add_up(tmp_path: Path) -> None:
-    config = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4, backbone="mobilenet_v3_small")
-    found = explain(load_detector(save_model(tmp_path / "model.pth", config), "cpu"), picture(96, 96))
-    assert found.title.startswith("evidence by Grad-CAM") and "bias" not in found.title
+def test_grad_cam_is_not_said_to_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers are what the scales add, not the means of the maps, and these are called by their name."""
+    config = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4, backbone="resnet18")
+    detector, image = load_detector(save_model(tmp_path / "model.pth", config), "cpu"), picture(96, 96)
+    found = explain(detector, image)
+    assert not found.exact and not torch.allclose(found.adds, found.evidence.mean(dim=(1, 2)), atol=1e-4)
+    assert sum_in_title(found)[0] == pytest.approx(detector.said(image).logits[0], abs=6e-4)
+    assert found.title.endswith("; Grad-CAM shows where evidence is, not how much it adds")
+    shown: dict[str, Any] = {}
+    monkeypatch.setattr("evaluation.map_plots.plot_npr_maps", lambda *args, **more: shown.update(more))
+    draw(found, tmp_path / "a.png")
+    assert shown["adds"] is found.adds and shown["exact"] is False
 
 
 def test_too_small(detector: Detector) -> None:

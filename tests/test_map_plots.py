@@ -45,7 +45,8 @@ def test_maps_share_their_colour_ranges(draw: Draw, scales: int, shape: tuple[in
     cams = np.random.default_rng(2).normal(size=(scales, 5, 7)) if with_cams else None
     weights, names = np.linspace(0.1, 0.9, scales), scale_labels(SCALES[:scales])
     title = "fake: " + "a_very_long_file_name_" * 4 + ", score 0.931"
-    figure = draw(map_plots.plot_npr_maps, image, maps, weights, SCALES[:scales], title=title, cams=cams)
+    adds = np.linspace(-2, 1, scales) if with_cams else None
+    figure = draw(map_plots.plot_npr_maps, image, maps, weights, SCALES[:scales], title=title, cams=cams, adds=adds)
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), image.float().permute(1, 2, 0))
     signed = np.array([residual.mean(axis=0) for residual in maps.values()])
     strength = np.array([np.abs(residual).mean(axis=0) for residual in maps.values()])
@@ -63,8 +64,8 @@ def test_maps_share_their_colour_ranges(draw: Draw, scales: int, shape: tuple[in
             assert evidence.get_clim() == (-np.abs(cams).max(), np.abs(cams).max())
     labels = [text.get_text() for text in figure.texts if "attention" in text.get_text()]
     expected = [f"{name}\nattention {weight:.3f}" for name, weight in zip(names, weights, strict=True)]
-    if cams is not None:
-        expected = [f"{label}\nadds {cam.mean():+.3f}" for label, cam in zip(expected, cams, strict=True)]
+    if adds is not None:
+        expected = [f"{label}\nadds {part:+.3f}" for label, part in zip(expected, adds, strict=True)]
     assert labels == expected
     chart = next(axes for axes in figure.axes if axes.get_xlabel() == "attention weight")
     np.testing.assert_allclose([bar.get_width() for bar in chart.patches], weights)
@@ -105,6 +106,16 @@ def test_maps_of_a_flat_image_have_a_colour_range(draw: Draw) -> None:
     assert [axes.images[-1].get_clim() for axes in rows(figure, 4)[0]] == [(-1, 1), (-1, 1), (0, 1), (-1, 1)]
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_maps_that_do_not_add_up_are_called_grad_cam(draw: Draw, exact: bool) -> None:
+    flat = np.full((3, 8, 8), 0.5)
+    cams = np.ones((1, 2, 2))
+    figure = draw(map_plots.plot_npr_maps, flat, {"npr_0.5": flat}, [1.0], [0.5], cams=cams, exact=exact)
+    texts = [text.get_text() for text in figure.texts]
+    assert ("evidence" in texts, "Grad-CAM" in texts) == (exact, not exact)
+    assert not any("adds" in text for text in texts)  # what the maps add up to is not for the picture to say
+
+
 def test_maps_as_pdf_too(tmp_path: Path) -> None:
     path = map_plots.plot_npr_maps(
         np.zeros((3, 9, 9)), residuals(1, (9, 9)), [1], [0.5], tmp_path / "a.b", formats=("png", "pdf")
@@ -121,6 +132,7 @@ def test_maps_as_pdf_too(tmp_path: Path) -> None:
         ({"image": np.full((3, 4, 4), -2.1)}, "image spans -2.1"),
         ({"npr_maps": {"npr_0.5": np.zeros((3, 4, 5))}}, r"npr_maps\['npr_0.5'\]"),
         ({"cams": np.zeros((2, 4, 4))}, r"cams has shape \[2, 4, 4\], expected \[1, any, any\]"),
+        ({"adds": [0.5, 0.5]}, r"adds has shape \[2\], expected \[1\]"),
     ],
 )
 def test_maps_that_do_not_fit_are_refused(changed: dict[str, object], message: str, tmp_path: Path) -> None:

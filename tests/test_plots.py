@@ -13,7 +13,6 @@ import pytest
 import torch
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch, StepPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -90,14 +89,26 @@ def test_distribution_has_a_box_and_a_violin_per_scale_and_class(
     weights, labels = dirichlet(count, scales), np.arange(count) % 2
     figure = draw(plots.plot_attention_distribution, weights, labels, SCALES[scales], title="progan/car")
     box, violin = figure.axes
-    boxes = [patch for patch in box.patches if isinstance(patch, PathPatch)]
+    boxes = sorted(
+        (line.get_xdata().mean(), *np.percentile(line.get_ydata(), [0, 100]))
+        for line in box.lines
+        if len(line.get_xdata()) == 5 and line.get_linestyle() != "None"
+    )
     violins = [body for body in violin.collections if isinstance(body, PolyCollection)]
-    assert len(boxes) == len(violins) == scales * classes
+    assert len(boxes) == scales * classes and len(violins) == (scales * classes if count > 2 else 0)
     assert legend_texts(figure) == ["real", "fake"][:classes] + ["uniform"]
-    # matplotlib draws the boxes of one class after the other: these are the quartiles of the real images
-    for patch, column in zip(boxes, weights[labels == 0].T, strict=False):
-        heights = patch.get_path().vertices[:, 1]
-        np.testing.assert_allclose([heights.min(), heights.max()], np.percentile(column, [25, 75]), atol=2e-6, rtol=0)
+    for i, (place, low, high) in enumerate(boxes):  # by scale, and real before fake
+        scale, label = divmod(i, classes)
+        assert abs(place - scale) < 0.3
+        expected = np.percentile(weights[labels == label][:, scale], [25, 75])
+        np.testing.assert_allclose([low, high], expected, atol=2e-6, rtol=0)
+    for body in violins:
+        heights, places = body.get_paths()[0].vertices[:, 1], body.get_paths()[0].vertices[:, 0]
+        scale = round(places.mean())
+        label = int(places.mean() > scale) if classes == 2 else 0
+        of_class = weights[labels == label][:, scale]
+        np.testing.assert_allclose([heights.min(), heights.max()], [of_class.min(), of_class.max()], atol=2e-6)
+        np.testing.assert_allclose(body.get_edgecolor()[0][:3], plotting.palette(2)[label])
     for axes in (box, violin):
         line = next(line for line in axes.lines if line.get_label() == "uniform")
         assert set(line.get_ydata()) == {1 / scales}
@@ -109,8 +120,19 @@ def test_distribution_has_a_box_and_a_violin_per_scale_and_class(
 def test_violins_of_constant_weights_are_drawn(draw: Draw, spread: float) -> None:
     noise = np.random.default_rng(0).random((30, 2)) * spread
     figure = draw(plots.plot_attention_distribution, noise + [0, 0.5], np.zeros(30), [0.25, 0.5])
-    medians = [body.get_paths()[0].vertices[:, 1].mean() for body in figure.axes[1].collections[:2]]
-    np.testing.assert_allclose(medians, [0, 0.5], atol=1e-6)
+    lines = [line for line in figure.axes[1].lines if line.get_label() != "uniform"]
+    np.testing.assert_allclose([line.get_ydata() for line in lines], np.repeat([[0.0], [0.5]], 2, axis=1), atol=1e-6)
+    assert {line.get_color() for line in lines} == {plotting.palette(2)[0]}
+
+
+def heights_above(vertices: np.ndarray, count: int) -> list[float]:
+    """The upper edge of an outline of steps over the middle of each of `count` images; its vertices follow each other."""
+    flat = np.isclose(vertices[:-1, 1], vertices[1:, 1])
+    steps = [
+        (min(a, b), max(a, b), y) for a, b, y in zip(vertices[:-1, 0], vertices[1:, 0], vertices[:-1, 1], strict=True)
+    ]
+    steps = [step for step, is_flat in zip(steps, flat, strict=True) if is_flat]
+    return [max(y for low, high, y in steps if low < image + 0.5 < high) for image in range(count)]
 
 
 @pytest.mark.parametrize(("count", "scales"), [(1, 1), (2, 3), (60, 3), (300, 8)])
@@ -119,8 +141,8 @@ def test_attention_per_image_stacks_sorted_weights(draw: Draw, count: int, scale
     labels, scores = np.arange(count) % 2, rng.random(count)
     figure = draw(plots.plot_attention_per_image, weights, labels, scores, SCALES[scales], title="progan")
     bars, strip, colour_bar = figure.axes
-    stairs = [patch for patch in bars.patches if isinstance(patch, StepPatch)]
-    drawn = np.array([patch.get_data().values - patch.get_data().baseline for patch in stairs]).T
+    tops = np.array([heights_above(band.get_paths()[0].vertices, count) for band in bars.collections])
+    drawn = np.diff(tops, axis=0, prepend=0).T
 
     def rank(i: int) -> tuple[int, int, float]:
         return labels[i], int(np.argmax(weights[i])), -max(weights[i])

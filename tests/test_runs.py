@@ -71,7 +71,7 @@ def test_what_is_in_the_folder(tested: Path) -> None:
         "tables.csv", "roc.png", "scores.png", "robustness.png", "report.html", f"{tested.name}.txt",
         "attention.json", "attention_statistics.csv", "attention_controls.csv",
         "attention_tests.csv", "attention_correlations.csv", "attention_verdicts.csv",
-        *(f"attention_{name}.png" for name in ("means", "heatmap", "distances", "controls")),
+        *(f"attention_{name}.png" for name in ("means", "heatmap", "distances", "controls", "distribution", "training")),
     }  # fmt: skip
     document = json.loads((tested / "metrics.json").read_text())
     wanted = {

@@ -315,7 +315,7 @@ def test_visualize_one_generator(trained: Path, dataroot: Path, tmp_path: Path) 
     assert names == {"attention_statistics.txt", "attention_distribution.png", "attention_per_image.png",
                      "attention_weights.csv", "npr_artifacts", *FINDINGS, "attention_images.png"}  # fmt: skip
     page = (tmp_path / "attention_report.html").read_text()
-    assert "Does attention matter?" in page and page.count("<img") == 6
+    assert "Does attention matter?" in page and page.count("<img") == 8
     with open(tmp_path / "attention_weights.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["0"] * 3 + ["1"] * 3  # both classes, not the first six files

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from evaluation import sheet_plots
-from evaluation.plotting import scale_labels
+from evaluation.plotting import palette, scale_labels
 from evaluation.sheet_plots import typical_and_surprising
 from tests import plot_checks
 from tests.plot_checks import Draw, legend_texts
@@ -41,17 +42,17 @@ def test_equal_images_are_chosen_by_their_order() -> None:
     assert typical.tolist() == [0, 1] and surprising.tolist() == [2, 3]
 
 
-def item(i: int, scales: int) -> tuple[Any, np.ndarray, float]:
+def item(i: int, scales: int) -> tuple[Any, np.ndarray, float, int]:
     rng = np.random.default_rng(i)
     height, width = [(40, 40), (20, 60), (900, 100), (7, 5)][i % 4]
     image: Any = rng.random((3, height, width))
     if i % 2:
         image = Image.fromarray((image[0] * 255).astype(np.uint8))  # grey
-    return image, rng.dirichlet(np.ones(scales)), i / 40
+    return image, rng.dirichlet(np.ones(scales)), i / 40, i // 2 % 2
 
 
 @pytest.mark.parametrize(("count", "scales"), [(1, 1), (5, 3), (6, 8), (20, 3)])
-def test_every_image_stands_over_its_attention_and_score(draw: Draw, count: int, scales: int) -> None:
+def test_every_image_stands_over_its_attention_class_and_score(draw: Draw, count: int, scales: int) -> None:
     items = [item(i, scales) for i in range(count + 1)]
     blocks = {"most typical": items[:count], "none": [], "most surprising " * 4: items[count:]}
     figure = draw(sheet_plots.plot_image_sheet, blocks, SCALES[:scales], title="a generator with a long name, fake")
@@ -60,18 +61,25 @@ def test_every_image_stands_over_its_attention_and_score(draw: Draw, count: int,
     box = axes.get_position()
     assert box.width * width == pytest.approx(np.ptp(axes.get_xlim()))  # in inches, so nothing is distorted
     assert box.height * height == pytest.approx(np.ptp(axes.get_ylim()))
-    assert len(axes.images) == len(axes.containers) == count + 1
+    assert len(axes.images) == len(axes.collections) == len(axes.patches) == count + 1
+    kinds = [text for text in axes.texts if text.get_text() in ("real", "fake")]
     scores = [text for text in axes.texts if text.get_text().startswith("score")]
-    for (image, weights, score), shown, strip, text in zip(items, axes.images, axes.containers, scores, strict=True):
-        shares = np.array([patch.get_width() for patch in strip])
-        np.testing.assert_allclose(shares / shares.sum(), weights)
-        np.testing.assert_allclose([patch.get_x() for patch in strip][1:], np.cumsum(shares)[:-1] + strip[0].get_x())
+    drawn = zip(items, axes.images, axes.patches, axes.collections, kinds, scores, strict=True)
+    for (image, weights, score, label), shown, frame, strip, kind, text in drawn:
+        corners = np.array([path.vertices[:4] for path in strip.get_paths()])  # [S, 4, 2]
+        starts, ends = corners[..., 0].min(axis=1), corners[..., 0].max(axis=1)
+        np.testing.assert_allclose((ends - starts) / (ends[-1] - starts[0]), weights)
+        np.testing.assert_allclose(starts[1:], ends[:-1])
         left, right, bottom, top = shown.get_extent()
         tall, wide = image.shape[1:] if isinstance(image, np.ndarray) else image.size[::-1]
         assert (right - left) / (bottom - top) == pytest.approx(wide / tall)
-        assert strip[0].get_x() - 1e-9 <= left and right <= strip[-1].get_x() + strip[-1].get_width() + 1e-9
-        assert bottom <= strip[0].get_y() and strip[0].get_y() + strip[0].get_height() <= text.get_position()[1]
+        assert starts[0] - 1e-9 <= left and right <= ends[-1] + 1e-9
+        assert bottom <= corners[..., 1].min() and corners[..., 1].max() <= text.get_position()[1]
         assert text.get_text() == f"score {score:.3f}"
+        assert kind.get_text() == ("real", "fake")[label]
+        assert abs(kind.get_position()[0] - starts[0]) < 0.1 and kind.get_position()[1] == text.get_position()[1]
+        assert to_rgb(frame.get_edgecolor()) == to_rgb(kind.get_bbox_patch().get_facecolor()) == palette(2)[label]
+        assert frame.get_bbox().extents.tolist() == pytest.approx([left, top, right, bottom])
         assert max(shown.get_array().shape[:2]) == min(400, max(tall, wide))
     assert [text.get_text().replace("\n", " ") for text in axes.texts if text.get_fontweight() == "bold"] == [
         "most typical",
@@ -86,7 +94,7 @@ def test_every_image_stands_over_its_attention_and_score(draw: Draw, count: int,
 
 def test_pixels_are_those_of_the_image(draw: Draw) -> None:
     pixels = np.random.default_rng(0).random((3, 30, 20))
-    blocks = {"one": [(pixels, [1.0], 0.5)]}
+    blocks = {"one": [(pixels, [1.0], 0.5, 1)]}
     figure = draw(sheet_plots.plot_image_sheet, blocks, [0.5])
     np.testing.assert_allclose(
         figure.axes[0].images[0].get_array() / 255, pixels.transpose(1, 2, 0), atol=0.5 / 255 + 1e-9
@@ -97,9 +105,10 @@ def test_pixels_are_those_of_the_image(draw: Draw) -> None:
     ("blocks", "message"),
     [
         ({"a": []}, "holds no image"),
-        ({"a": [(np.zeros((4, 4)), [1.0], 0.5)]}, r"image 0 of 'a' has shape \[4, 4\]"),
-        ({"a": [(np.zeros((3, 4, 4)), [0.5, 0.5], 0.5)]}, r"weights of image 0 of 'a' has shape \[2\]"),
-        ({"a": [(np.zeros((3, 4, 4)), [1.0], 3)]}, "score of image 0 of 'a' spans 3"),
+        ({"a": [(np.zeros((4, 4)), [1.0], 0.5, 0)]}, r"image 0 of 'a' has shape \[4, 4\]"),
+        ({"a": [(np.zeros((3, 4, 4)), [0.5, 0.5], 0.5, 0)]}, r"weights of image 0 of 'a' has shape \[2\]"),
+        ({"a": [(np.zeros((3, 4, 4)), [1.0], 3, 0)]}, "score of image 0 of 'a' spans 3"),
+        ({"a": [(np.zeros((3, 4, 4)), [1.0], 0.5, 2)]}, "label of image 0 of 'a' must be 0"),
     ],
 )
 def test_sheets_that_cannot_be_drawn_are_refused(blocks: dict, message: str, tmp_path: Path) -> None:
