@@ -139,7 +139,7 @@ class AttentionReport:
             loader.batches(), total=len(loader), desc="residual maps", leave=False, unit="image", disable=None
         ):
             images = loader.images(batch, device)
-            seen, adds = self.model.get_scale_contributions(images), evidence(self.model, images)
+            seen, found = self.model.get_scale_contributions(images), evidence(self.model, images)
             maps, weights, logits = seen["npr_maps"], seen["attention_weights"], seen["prediction"]
             assert isinstance(maps, dict) and isinstance(weights, torch.Tensor) and isinstance(logits, torch.Tensor)
             index = int(batch.indices[0])
@@ -153,9 +153,9 @@ class AttentionReport:
                 self.scales,
                 one.folder / "npr_artifacts" / f"{index:03d}_{kind}_{stem}.png",
                 title=f"{kind}: {stem}, score {float(logits.sigmoid()):.3f}",
-                cams=adds.maps[0],
-                adds=adds.adds[0],
-                exact=adds.exact,
+                cams=found.maps[0],
+                adds=found.adds[0],
+                exact=found.exact,
                 formats=self.formats,
             )
             pictures[kind].append(Picture(path, f"residual maps of {one.attended.name}, {kind}: {stem}"))

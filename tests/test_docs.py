@@ -10,9 +10,21 @@ from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from options.visualize_options import VisualizeOptions
 from tests.conftest import REPOSITORY
-from tools import benchmark, calibrate, check_dataset, compare_results, export, make_demo_data, recompute, web_demo
+from tools import (
+    benchmark,
+    calibrate,
+    check_dataset,
+    compare_results,
+    export,
+    make_demo_data,
+    make_fakes,
+    make_heldout,
+    recompute,
+    web_demo,
+)
 
-TOOLS = (benchmark, calibrate, check_dataset, compare_results, export, make_demo_data, recompute, web_demo)
+TOOLS = (benchmark, calibrate, check_dataset, compare_results, export, make_demo_data, make_fakes, make_heldout, recompute,
+         web_demo)  # fmt: skip
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ An experiment: detectors trained on them find auto-encoders that they have not s
 generated (docs/research-log.md).
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,14 +89,19 @@ def write_split(
     return {name: psnr(found) for name, found in sorted(errors.items())}
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = tool_parser("make_fakes", __doc__, EPILOG, steps=STEPS, seed=1)
+    made.add_argument("--up_samplers", type=names, default=tuple(UP_SAMPLERS),
+                        help=f"of the auto-encoders' decoders, of {','.join(UP_SAMPLERS)}; all when left out")  # fmt: skip
+    made.add_argument("--match_spectrum", action="store_true",
+                        help="filter photographs to the spectra of their copies, so that blur does not tell which")  # fmt: skip
+    return made
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the pictures; returns 0."""
-    parser = tool_parser("make_fakes", __doc__, EPILOG, steps=STEPS, seed=1)
-    parser.add_argument("--up_samplers", type=names, default=tuple(UP_SAMPLERS),
-                        help=f"of the auto-encoders' decoders, of {','.join(UP_SAMPLERS)}; all when left out")  # fmt: skip
-    parser.add_argument("--match_spectrum", action="store_true",
-                        help="filter photographs to the spectra of their copies, so that blur does not tell which")  # fmt: skip
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     start_logging()
     require_splits(args.dataroot)
     if unknown := [name for name in args.up_samplers if name not in UP_SAMPLERS]:

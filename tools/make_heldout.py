@@ -6,6 +6,7 @@ Photographs of other sources, which a detector calls generated for being other, 
 Choose between detectors by these, and keep the test set for the end.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -134,13 +135,18 @@ def write_elsewhere(output: Path, folder: Path, generated: ImageSet, seed: int) 
     return count
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make the suite; returns 0."""
-    parser = tool_parser("make_heldout", __doc__, EPILOG, steps=STEPS, seed=0)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = tool_parser("make_heldout", __doc__, EPILOG, steps=STEPS, seed=0)
+    made.add_argument(
         "--photographs", type=Path, help="folder of real photographs of other sources; none when left out"
     )
-    args = parser.parse_args(argv)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the suite; returns 0."""
+    args = parser().parse_args(argv)
     start_logging()
     require_splits(args.dataroot)
     if args.photographs is not None and not args.photographs.is_dir():
