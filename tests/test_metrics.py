@@ -139,4 +139,4 @@ def test_attention_statistics_by_hand() -> None:
     assert summary.std.tolist() == pytest.approx([0.1, 0.1])
     text = statistics_text("x", weights, np.array([0, 0, 1]), (0.5, 0.5))
     assert "real (2 images)" in text and "fake (1 images)" in text
-    assert "Scale 0.5x: 0.3000 ± 0.1000" in text and "Scale 0.5_2x: 0.7000 ± 0.1000" in text
+    assert "Scale 0.5x: 0.3000 ± 0.1000" in text and "Scale 0.5x #2: 0.7000 ± 0.1000" in text

@@ -176,8 +176,26 @@ def test_fakes_are_a_data_root_to_train_on(tmp_path: Path) -> None:
         assert real.size == fake.size and np.any(np.asarray(real) != np.asarray(fake))
     assert report["settings"] == {
         "dataroot": str(tmp_path / "in"), "classes": ["a"], "steps": 2, "seed": 1,
-        "up_samplers": ["rebuilt_nearest", "rebuilt_shuffled"],
+        "up_samplers": ["rebuilt_nearest", "rebuilt_shuffled"], "match_spectrum": False,
     }  # fmt: skip
+    words = [
+        "--output",
+        str(tmp_path / "matched"),
+        "--steps",
+        "2",
+        "--up_samplers",
+        "rebuilt_nearest",
+        "--match_spectrum",
+    ]
+    assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--classes", "a", *words]) == 0
+    for path in sorted((tmp_path / "matched/train/rebuilt/0_real").iterdir())[:3]:
+        plain, real, fake = (
+            torch.from_numpy(
+                np.asarray(Image.open(tmp_path / name / "train/rebuilt" / kind / path.name)).transpose(2, 0, 1).copy()
+            )
+            for name, kind in (("one", "0_real"), ("matched", "0_real"), ("matched", "1_fake"))
+        )
+        assert torch.equal(real, with_spectrum_of(plain, fake)) and not torch.equal(real, plain)
     with pytest.raises(UserError, match="has train/rebuilt already"):
         make_fakes.main(["--dataroot", str(tmp_path / "one"), "--output", str(tmp_path / "three")])
     with pytest.raises(UserError, match="--up_samplers x: unknown"):
