@@ -20,7 +20,7 @@ import test as test_script
 import train
 import visualize_attention
 from evaluation.evaluate import validate
-from evaluation.event_log import EventLog
+from evaluation.event_log import EventLog, records
 from networks.checkpoint import load_model
 from networks.trainer import Trainer
 from options.test_options import TestOptions
@@ -71,6 +71,10 @@ def test_run_folder(trained: Path) -> None:
     assert sum(val[f"attention/mean_{s}"][0][1] for s in ("0.25", "0.5", "0.75")) == pytest.approx(1, abs=1e-5)
     assert [epoch for _, epoch in val["epoch"]] == list(range(1, len(val["ap"]) + 1))
     assert [step for step, _ in val["attention_validation/entropy"]] == [step for step, _ in val["epoch"]]
+    (events,) = (trained / "val").glob("events*")
+    values = [value for _, event in records(events.read_bytes()) for value in event.summary.value]
+    histograms = [value.histo for value in values if value.tag == "attention_validation/0.5"]
+    assert [sum(histogram.bucket) for histogram in histograms] == [16, 16]  # all validation images, after each epoch
     assert {"loss", "lr"} <= set(scalars(trained / "train"))
 
 
