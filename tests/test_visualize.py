@@ -59,6 +59,7 @@ def test_a_test_has_the_same_figures(trained: Path, dataroot: Path, tmp_path: Pa
     assert all(path.read_bytes().startswith(b"%PDF") for path in folder.glob("*.pdf"))
 
 
+@pytest.mark.slow
 def test_robustness_as_pdf_too(trained: Path, dataroot: Path, tmp_path: Path) -> None:
     flags = ("--results_dir", str(tmp_path), "--pdf", "--robustness", "--bootstrap", "0")
     run(test_script, trained / "model_epoch_last.pth", dataroot / "test" / "gan", *flags)
