@@ -2,7 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +102,15 @@ def draw(
         log.warning("no pictures: %s", error)
         return []
 
-    def drawn(name: str, plot: Callable[[Path], Path]) -> Path:
-        first, *_ = [plot(folder / f"{name}.{kind}") for kind in formats or ("png",)]
-        return first
-
     names = unique_names(run.sets)
     sets = {names[scored.key]: (scored.labels, scored.scores) for scored in run.sets}
     both = [scored.key for scored in run.sets if run.summary.metrics[scored.key].auc is not None]
     pictures = []
     if both:
-        roc = drawn("roc", lambda path: plot_roc(sets, path))
+        roc = plot_roc(sets, folder / "roc.png", formats=formats)
         pictures.append(Picture(roc, "ROC curve of each set, with linear and with logarithmic false-positive rate"))
     threshold = run.head["threshold"]
-    histograms = drawn("scores", lambda path: plot_score_histograms(sets, path, threshold=threshold))
+    histograms = plot_score_histograms(sets, folder / "scores.png", threshold=threshold, formats=formats)
     pictures.append(Picture(histograms, "histograms of the scores of real and generated images of each set"))
     if run.robustness:
         metric = "auc" if both else "acc"
@@ -127,7 +123,8 @@ def draw(
             for key in keys
         }
         families = {family: list(conditions.items()) for family, conditions in ROBUSTNESS.items()}
-        curves = drawn("robustness", lambda path: plot_robustness(values, families, path, metric=LABELS[metric]))
+        target = folder / "robustness.png"
+        curves = plot_robustness(values, families, target, metric=LABELS[metric], formats=formats)
         pictures.append(Picture(curves, f"{LABELS[metric]} of each set under growing degradations"))
     if attention:
         checkpoint = run.head["model"].get("path")

@@ -1,7 +1,7 @@
 """Pictures of scores and of the figures computed from them; what all pictures share is in `evaluation.plotting`.
 
-Each `plot_*` function makes the parent folder, replaces `save_path` in one step and returns it; its suffix chooses
-the format, PNG without one. ValueError names the argument that does not fit.
+Each `plot_*` function makes the parent folder, replaces `save_path` in one step and returns it; `formats` as in
+`evaluation.plotting.save`. ValueError names the argument that does not fit.
 """
 
 import math
@@ -40,7 +40,9 @@ GREY = {"color": "0.72", "linewidth": 0.8}
 
 
 @STYLE
-def plot_roc(sets: Mapping[str, tuple[Any, Any]], save_path: Target, title: str = "") -> Path:
+def plot_roc(
+    sets: Mapping[str, tuple[Any, Any]], save_path: Target, title: str = "", formats: Sequence[str] = ()
+) -> Path:
     """ROC curves, one per set, on a linear and on a logarithmic axis of the false-positive rate (from 0.001).
 
     sets: {name: (labels [N], 0 real and 1 fake; scores [N] in [0, 1], the probability of fake)}. A set with one class
@@ -77,7 +79,7 @@ def plot_roc(sets: Mapping[str, tuple[Any, Any]], save_path: Target, title: str 
     logarithmic.set_xlabel("false-positive rate, logarithmic (lines: 1 % and 5 %)")
     handles = [*linear.lines[: len(names)], *chance]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=points, handlelength=3)
-    return save(figure, save_path, title)
+    return save(figure, save_path, title, formats)
 
 
 def _from_lowest_rate(fpr: np.ndarray, tpr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +94,11 @@ def _from_lowest_rate(fpr: np.ndarray, tpr: np.ndarray) -> tuple[np.ndarray, np.
 
 @STYLE
 def plot_score_histograms(
-    sets: Mapping[str, tuple[Any, Any]], save_path: Target, threshold: float | None = None, title: str = ""
+    sets: Mapping[str, tuple[Any, Any]],
+    save_path: Target,
+    threshold: float | None = None,
+    title: str = "",
+    formats: Sequence[str] = (),
 ) -> Path:
     """Histogram of the scores of every set, a panel each: the share of a class's images in 30 bins over 0..1.
 
@@ -135,7 +141,7 @@ def plot_score_histograms(
         axes.set_xlabel("score (0 real, 1 fake)")
     figure.supylabel("share of the class's images", fontsize=10)
     figure.legend(handles=handles, loc="outside lower center", ncols=entries)
-    return save(figure, save_path, title)
+    return save(figure, save_path, title, formats)
 
 
 def _checked(sets: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -154,6 +160,7 @@ def plot_robustness(
     save_path: Target,
     metric: str = "AUC",
     title: str = "",
+    formats: Sequence[str] = (),
 ) -> Path:
     """Lines of a metric in [0, 1] over degrees of degradation, a panel per family and a line per generator.
 
@@ -195,7 +202,7 @@ def plot_robustness(
         axes.set(ylim=(left_limit(measured.min()) - 0.02, 1.02), ylabel=metric)
     order = [*range(len(entries)), *(key for key in ("mean", "chance") if key in handles)]
     figure.legend(handles=[handles[key] for key in order], loc="outside lower center", ncols=across)
-    return save(figure, save_path, title)
+    return save(figure, save_path, title, formats)
 
 
 def _draw_family(axes: Axes, table: np.ndarray, entries: Sequence[str], coloured: bool) -> dict[Any, Any]:

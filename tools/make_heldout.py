@@ -117,7 +117,7 @@ def write_elsewhere(output: Path, folder: Path, generated: ImageSet, seed: int) 
         UserError: no picture in `folder` can be read.
     """
     count = 0
-    for number, found in enumerate(Inputs([str(folder)])):
+    for number, found in enumerate(tqdm(Inputs([str(folder)]), desc=ELSEWHERE, disable=None, leave=False)):
         try:
             picture = read_image(found.path)
         except UnreadableImage as error:
