@@ -86,3 +86,9 @@ def minibench() -> Path:
     if not place:
         pytest.skip("set NPR_MINIBENCH to a folder of real and generated images to run this test")
     return Path(place)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """test.py draws nothing in this process: most of the time that it takes with a few small images."""
+    monkeypatch.setattr("evaluation.artefacts.draw", lambda *_args, **_more: [])

@@ -564,6 +564,7 @@ def test_files_that_sets_share_count_once(checkpoint: Path, val: Path) -> None:
     assert len(said.labels) == 24
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_calibrated_copy_tests_and_trains_on(trained: Path, dataroot: Path, tmp_path: Path) -> None:
     folder = tmp_path / trained.name
     shutil.copytree(trained, folder)

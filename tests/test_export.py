@@ -241,6 +241,7 @@ def test_folder_gives_the_checkpoints_logits_bit_for_bit(checkpoint: Path, expor
     assert after.loaded.epoch == 7 and after.loaded.meta["val_threshold"] == 0.4
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_test_takes_the_folder(exported: Path, dataroot: Path, tmp_path: Path) -> None:
     import test
 

@@ -88,6 +88,7 @@ def test_a_partial_window_can_be_left_out_in_fp16(optim: str) -> None:
     assert trainer.scaler.get_scale() == 2**16
 
 
+@pytest.mark.slow
 def test_gradients_that_stay_infinite_in_fp16_stop_training(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(TrainOptions(**MULTI, batch_size=4, precision="fp16"))
     trainer.model.classifier.weight.register_hook(lambda gradient: gradient * INF)

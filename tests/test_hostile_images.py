@@ -449,6 +449,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("geometry", ((), ("--loadSize", "24")))
 def test_scores_are_those_of_the_computed_pixels(
     geometry: tuple[str, ...], zoo: Path, trained: Path, tmp_path: Path
@@ -478,6 +479,7 @@ def test_scores_are_those_of_the_computed_pixels(
         assert found == left_out[1]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_pictures_smaller_than_the_crop(trained: Path, tmp_path: Path) -> None:
     make_set(tmp_path / "set", 2)
     Image.fromarray(CASES["30000x2"][1]).save(tmp_path / "set" / "0_real" / "long.png")
@@ -521,6 +523,7 @@ def test_left_out_files_are_in_every_artefact(
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_nothing_left_out_is_a_header(trained: Path, tmp_path: Path) -> None:
     folder = run_test(trained, make_set(tmp_path / "set", 2), tmp_path / "out")
     assert (folder / "left_out.csv").read_text().split() == ["path,reason,condition"]
@@ -614,6 +617,7 @@ def test_links_to_folders_in_class_folders_are_said(tmp_path: Path, caplog: pyte
     assert "not followed" in line and "0_real/up" in line and "0_real/x.png" in line
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_links_in_a_circle_come_to_an_end(
     trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
 ) -> None:
@@ -636,6 +640,7 @@ def test_links_in_a_circle_come_to_an_end(
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_class_folders_without_images_are_said(trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = make_dataroot(tmp_path / "data", ("car",), count=2)
     for place in ("train/cat/0_real", "val/cat/1_fake", "test/empty/0_real"):

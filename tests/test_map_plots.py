@@ -36,7 +36,7 @@ def rows(figure: Figure, columns: int) -> list[list[Axes]]:
     [
         *itertools.product([(64, 64)], [1, 3, 8], [False, True]),
         *itertools.product([(30, 400), (400, 30), (16, 20), (300, 200)], [1, 8], [True]),
-        ((1500, 2000), 3, True),
+        pytest.param((1500, 2000), 3, True, marks=pytest.mark.slow),
     ],
 )
 def test_maps_share_their_colour_ranges(draw: Draw, scales: int, shape: tuple[int, int], with_cams: bool) -> None:

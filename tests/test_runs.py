@@ -466,6 +466,7 @@ def test_a_file_that_sets_share_counts_once_in_all_images_together() -> None:
     assert distinct.pooled.intervals["auc"] not in [figures.intervals["auc"] for figures in distinct.sets.values()]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_scores_that_are_no_numbers_are_left_out_and_said(trained: Path, dataroot: Path, tmp_path: Path) -> None:
     values = torch.load(trained / "model_epoch_last.pth")
     values["model_state_dict"]["classifier.weight"][:] = 3e38  # finite, as weights have to be, but their sums are not
@@ -493,6 +494,7 @@ def test_small_sets_are_not_warned_of_for_nothing() -> None:
     )
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_equalised_pictures_are_scored_as_if_they_had_been_saved_so(trained: Path, tmp_path: Path) -> None:
     make_set(tmp_path / "a" / "x", 3, size=40)
     for path in sorted((tmp_path / "a" / "x").rglob("*.png")):
@@ -513,6 +515,7 @@ def test_equalised_pictures_are_scored_as_if_they_had_been_saved_so(trained: Pat
         test_script.main([*argv, "--equalize", "png"])
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_test_warns_of_formats_that_give_the_class_away(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -536,6 +539,7 @@ def test_test_warns_of_formats_that_give_the_class_away(
     assert json.loads(next((tmp_path / "out").glob("*/metrics.json")).read_text())["format_leak"] == {"/x": 1.0}
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_robustness_scores_are_those_of_degraded_files(
     tested: Path, trained: Path, dataroot: Path, tmp_path: Path
 ) -> None:

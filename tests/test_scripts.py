@@ -162,6 +162,11 @@ def test_bad_training_images_are_named(dataroot: Path, tmp_path: Path) -> None:
     assert "was left out" in log and "broken.png" in log and "left out 1 files" in log
 
 
+pytestmark = pytest.mark.usefixtures(
+    "without_pictures"
+)  # of test.py; tests of its pictures are in test_runs and test_visualize
+
+
 def run_test(model: Path, dataroot: Path, results: Path, *extra: str) -> None:
     argv = ["--model_path", str(model), "--dataroot", str(dataroot), "--results_dir", str(results), *CPU, *extra]
     assert test_script.main(argv) == 0
@@ -400,16 +405,20 @@ def test_training_at_any_scales_on_odd_sizes(tmp_path: Path) -> None:
     ]
 
 
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
         ("test.py --model_path missing.pth --dataroot DATA/test", ["--model_path", "missing.pth", "no such file"]),
-        ("test.py --model_path MODEL --dataroot DATA", ["--dataroot", "training folder"]),
-        ("test.py --model_path MODEL --dataroot DATA/test --protocol x", ["--protocol x", "native"]),
-        ("test.py --model_path MODEL --dataroot DATA/test --scales 0.5", ["--npr_scales 0.5", "0.25,0.5,0.75"]),
-        ("test.py --model_path MODEL --dataroot nowhere", ["--dataroot", "nowhere"]),
+        slow("test.py --model_path MODEL --dataroot DATA", ["--dataroot", "training folder"]),
+        slow("test.py --model_path MODEL --dataroot DATA/test --protocol x", ["--protocol x", "native"]),
+        slow("test.py --model_path MODEL --dataroot DATA/test --scales 0.5", ["--npr_scales 0.5", "0.25,0.5,0.75"]),
+        slow("test.py --model_path MODEL --dataroot nowhere", ["--dataroot", "nowhere"]),
         ("train.py --dataroot DATA --continue_train --name none", ["--continue_train", "none"]),
-        ("train.py --dataroot DATA --backbone x --model_type multiscale_attention", ["--backbone x"]),
+        slow("train.py --dataroot DATA --backbone x --model_type multiscale_attention", ["--backbone x"]),
         ("visualize_attention.py --model_path MODEL --dataroot DATA/test --num_samples 0", ["--num_samples", "0"]),
     ],
 )

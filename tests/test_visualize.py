@@ -118,7 +118,7 @@ def test_names_of_any_kind_are_safe_in_every_file(trained: Path, tmp_path: Path)
     assert r"Attention of run\udcff" in page
 
 
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("residual", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_maps_state_what_the_scales_add(
     dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, residual: bool
 ) -> None:
