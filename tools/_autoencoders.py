@@ -94,8 +94,7 @@ def train_autoencoder(
     optimizer = torch.optim.AdamW(model.parameters(), LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     for _ in range(steps):
-        images = torch.stack([random_crop(photographs[int(i)]) for i in torch.randint(len(photographs), (BATCH,))])
-        images = images.float() / 255
+        images = random_crops(photographs)
         rebuilt = model(images)
         loss = F.l1_loss(rebuilt, images) + SHARPNESS * F.l1_loss(laplacian(rebuilt), laplacian(images))
         optimizer.zero_grad()
@@ -105,6 +104,12 @@ def train_autoencoder(
         schedule.step()
         progress()
     return model.eval()
+
+
+def random_crops(photographs: list[Tensor]) -> Tensor:
+    """A batch to train on, [16, 3, 64, 64] in [0, 1]."""
+    drawn = torch.randint(len(photographs), (BATCH,))
+    return torch.stack([random_crop(photographs[int(i)]) for i in drawn]).float() / 255
 
 
 def random_crop(pixels: Tensor) -> Tensor:

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from scipy.fft import dctn, idctn
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
@@ -26,8 +24,6 @@ from util import UserError, log, printable, writing
 CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
 MOST = 2000
 """Photographs that auto-encoders are trained on, at most; they are held in memory."""
-HIGHEST_GAIN = 2.0
-"""Of `with_spectrum_of`, so that noise is not drawn out of nothing."""
 FAITHFUL = 25.0
 """PSNR in dB."""
 Shrink = Callable[[Image.Image, np.random.Generator], Image.Image]
@@ -63,22 +59,6 @@ def training_photographs(images: ImageSet, shrink: Shrink, seed: int) -> list[Te
     if found := list(photographs(some, shrink, seed)):
         return found
     raise UserError(f"--dataroot: no photograph of train/ has {CROP} pixels a side after shrinking")
-
-
-def with_spectrum_of(photograph: Tensor, copy: Tensor) -> Tensor:
-    """uint8 [3, H, W] twice -> the photograph, filtered to the copy's power at each spatial frequency, whatever its direction.
-
-    The filter has no phase, as a blur has none: what is left between the two is what up-sampling does in a grid. Power is that of
-    the cosine transform, which has no seam at the borders, in rings of a width of 1/64 of the sampling rate.
-    """
-    values, other = (dctn(one.double().numpy(), axes=(1, 2), norm="ortho") for one in (photograph, copy))
-    vertical, horizontal = (np.arange(side) / (2 * side) for side in values.shape[1:])  # cycles per pixel
-    rings = np.rint(np.hypot(vertical[:, None], horizontal) * 64).astype(int)
-    power, wanted = (np.bincount(rings.ravel(), (one**2).sum(0).ravel()) for one in (values, other))
-    gain = np.sqrt(wanted / np.maximum(power, 1e-9)).clip(0, HIGHEST_GAIN)
-    gain[0] = 1
-    filtered = idctn(values * gain[rings], axes=(1, 2), norm="ortho")
-    return torch.from_numpy(filtered.round().clip(0, 255).astype(np.uint8))
 
 
 def save(picture: Image.Image, folder: Path, number: int) -> None:

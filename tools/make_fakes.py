@@ -1,11 +1,9 @@
 """Make generated pictures to train on from the photographs of a training set: rebuilt by auto-encoders, no download.
 
-Each photograph is shrunk a little and passed through one of several small auto-encoders, trained here on the training photographs;
-their decoders up-sample as those of generators do. Photograph and copy show the same, so that only the trace differs
-(Zhang et al., WIFS 2019, arXiv 1907.06515; Rajan et al., ICLR 2025, arXiv 2410.11835).
-
-An experiment: detectors trained on them find auto-encoders that they have not seen, and call more photographs of other sources
-generated (docs/research-log.md).
+Each photograph is shrunk a little and passed through one of several small auto-encoders, trained here on the training photographs,
+first to rebuild them and then against a discriminator, so that copies are as sharp as photographs; their decoders up-sample as
+those of generators do. Photograph and copy show the same, so that only the trace differs (Zhang et al., WIFS 2019, arXiv
+1907.06515; Rajan et al., ICLR 2025, arXiv 2410.11835). What detectors gain and lose by them: docs/research-log.md.
 """
 
 import argparse
@@ -21,7 +19,9 @@ from tqdm import tqdm
 from data.folders import class_folders
 from data.image_sets import FAKE, REAL, subfolders
 from data.layouts import load_set
-from options.flags import names
+from options.flags import names, whole
+from tools._adversarial import STEPS as ADVERSARIAL_STEPS
+from tools._adversarial import train_adversarially
 from tools._autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
 from tools._rebuilding import (
     CLASS_FOLDERS,
@@ -34,12 +34,11 @@ from tools._rebuilding import (
     tool_parser,
     training_photographs,
     warn_of_noise,
-    with_spectrum_of,
     write_report,
 )
 from util import UserError, log, run_script, start_logging
 
-STEPS = 700
+STEPS = 400
 SHRINK = (0.6, 0.95)
 """Factors of both sides."""
 INTERPOLATIONS = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
@@ -69,7 +68,6 @@ def write_split(
     classes: tuple[str, ...],
     models: dict[str, AutoEncoder],
     seed: int,
-    match_spectrum: bool,
 ) -> dict[str, float]:
     """Photographs and copies of a split, each by a model drawn for it; the PSNR of each model's in dB."""
     rng, each = np.random.default_rng(seed), list(models)
@@ -78,8 +76,7 @@ def write_split(
         name = each[int(rng.integers(len(each)))]
         made = rebuilt(models[name], pixels)
         errors.setdefault(name, []).append(mean_squared_error(made, pixels))
-        beside = with_spectrum_of(pixels, made) if match_spectrum else pixels
-        for label, picture in ((REAL, beside), (FAKE, made)):
+        for label, picture in ((REAL, pixels), (FAKE, made)):
             save(TF.to_pil_image(picture), output / CLASS / CLASS_FOLDERS[label], number)
     output.mkdir(parents=True, exist_ok=True)  # no photograph may have been large enough
     originals = {"originals": dataroot} if class_folders(dataroot) else {sub.name: sub for sub in subfolders(dataroot)}
@@ -94,8 +91,8 @@ def parser() -> argparse.ArgumentParser:
     made = tool_parser("make_fakes", __doc__, EPILOG, steps=STEPS, seed=1)
     made.add_argument("--up_samplers", type=names, default=tuple(UP_SAMPLERS),
                         help=f"of the auto-encoders' decoders, of {','.join(UP_SAMPLERS)}; all when left out")  # fmt: skip
-    made.add_argument("--match_spectrum", action="store_true",
-                        help="filter photographs to the spectra of their copies, so that blur does not tell which")  # fmt: skip
+    made.add_argument("--adversarial_steps", type=whole(0), default=ADVERSARIAL_STEPS,
+                        help=f"further steps against a discriminator; 0: copies stay blurred ({ADVERSARIAL_STEPS})")  # fmt: skip
     return made
 
 
@@ -113,15 +110,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
     with new_folder(args.output) as folder:
         found = training_photographs(load_set(args.dataroot / "train", classes=args.classes), shrink, args.seed)
-        with tqdm(total=len(args.up_samplers) * args.steps, disable=None, desc="auto-encoders", leave=False) as bar:
-            models = {
-                name: train_autoencoder(name, found, args.seed, args.steps, bar.update) for name in args.up_samplers
-            }
+        models = {}
+        total = len(args.up_samplers) * (args.steps + args.adversarial_steps)
+        with tqdm(total=total, disable=None, desc="auto-encoders", leave=False) as bar:
+            for name in args.up_samplers:
+                model = train_autoencoder(name, found, args.seed, args.steps, bar.update)
+                models[name] = train_adversarially(model, found, args.adversarial_steps, bar.update)
         decibel = {}
         for split in ("train", "val"):
-            decibel[split] = write_split(
-                args.dataroot / split, folder / split, args.classes, models, args.seed, args.match_spectrum
-            )
+            decibel[split] = write_split(args.dataroot / split, folder / split, args.classes, models, args.seed)
             log.info("%s: PSNR in dB %s", split, decibel[split])
         warn_of_noise(decibel["train"])
         write_report(folder / "fakes.json", args, decibel)
