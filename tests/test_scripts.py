@@ -28,6 +28,9 @@ from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY, TINY, make_dataroot, make_set
 from util import UserError
 
+# tests of test.py's pictures are in test_runs and test_visualize
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 CPU = ["--gpu_ids", "-1", "--num_threads", "0"]
 
 
@@ -160,11 +163,6 @@ def test_bad_training_images_are_named(dataroot: Path, tmp_path: Path) -> None:
     train.main(train_argv(tmp_path / "data", tmp_path, "bad", "--niter", "1"))
     log = (only(tmp_path, "bad_*") / "log.log").read_text()
     assert "was left out" in log and "broken.png" in log and "left out 1 files" in log
-
-
-pytestmark = pytest.mark.usefixtures(
-    "without_pictures"
-)  # of test.py; tests of its pictures are in test_runs and test_visualize
 
 
 def run_test(model: Path, dataroot: Path, results: Path, *extra: str) -> None:
