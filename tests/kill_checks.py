@@ -200,15 +200,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="at least so many, over all kinds of training")
     parser.add_argument("--seed", type=int, default=0, help="of what is killed when; moments still differ between runs")
+    parser.add_argument("--variant", type=int, choices=range(len(VARIANTS)), help="this kind of training only")
     args = parser.parse_args()
     torch.set_num_threads(1)  # here: threads of a pool do not live on in a forked child, which would wait for them
     rng, counts = random.Random(args.seed), Counter[str]()
-    per_variant = -(-args.kills // len(VARIANTS))
+    variants = VARIANTS if args.variant is None else VARIANTS[args.variant :][:1]
+    per_variant = -(-args.kills // len(variants))
     with tempfile.TemporaryDirectory() as folder:  # no bar here: its thread could hold a lock when a child is forked
         data = make_dataroot(Path(folder) / "data", ("car",), count=9, size=24)
         common = ["--name", "run", "--dataroot", str(data), "--loadSize", "24", "--cropSize", "20", "--batch_size", "4",
                   "--num_threads", "0", "--gpu_ids", "-1", "--niter", "3", "--lr", "0.002"]  # fmt: skip
-        for number, variant in enumerate(VARIANTS):
+        for number, variant in enumerate(variants):
             survive([*common, *variant], Path(folder) / str(number), per_variant, rng, counts)
     print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
     return 0

@@ -25,11 +25,15 @@ from tests.test_scripts import only, train_argv
 from util import UserError, log, start_logging
 
 
-def killed(kills: int, seed: int) -> str:
-    command = [sys.executable, "-m", "tests.kill_checks", "--kills", str(kills), "--seed", str(seed)]
+def killed(kills: int, seed: int, *more: str) -> str:
+    command = [sys.executable, "-m", "tests.kill_checks", "--kills", str(kills), "--seed", str(seed), *more]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
+
+
+def test_a_killed_training_ends_equal() -> None:
+    assert "1 trainings compared" in killed(1, 1, "--variant", "3")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data.layouts import find_test_sets, load_set
 from tests.conftest import make_set
-from tools import make_fakes, make_heldout
+from tools import _adversarial, make_fakes, make_heldout
 from tools._adversarial import hinge_loss, patch_discriminator, train_adversarially
 from tools._autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
 from tools._demo_images import SCENES, photograph
@@ -90,6 +90,27 @@ def test_training_rebuilds_better_every_time(name: str) -> None:
     models = [train_autoencoder(name, photographs, 0, steps) for steps in (3, 15)]
     few, more = (psnr([mean_squared_error(rebuilt(model, one), one) for one in photographs]) for model in models)
     assert more > few
+
+
+class Brightness(torch.nn.Module):
+    """A discriminator that calls bright pictures real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.weight * images.mean()
+
+
+def test_copies_become_what_the_discriminator_calls_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_adversarial, "patch_discriminator", Brightness)
+    monkeypatch.setattr(_adversarial, "DISCRIMINATOR_LR", 0.0)
+    monkeypatch.setattr(_adversarial, "FAITHFULNESS", 0.0)
+    torch.manual_seed(0)
+    model, grey = AutoEncoder(UP_SAMPLERS["rebuilt_nearest"]), torch.full((3, 64, 64), 128, dtype=torch.uint8)
+    before = rebuilt(model.eval(), grey).float().mean()
+    assert rebuilt(train_adversarially(model, [grey], 5), grey).float().mean() > before + 1
 
 
 @pytest.mark.slow

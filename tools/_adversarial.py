@@ -1,8 +1,8 @@
 """Auto-encoders trained on against a discriminator: sharp copies, with the grid that a generative adversarial network leaves.
 
-An auto-encoder that only keeps the error small blurs (its copies have about half the Laplacian of their photographs), and blur
-is what a detector then learns. Discriminator of patches (Isola et al., CVPR 2017, arXiv 1611.07004), hinge loss, spectral
-normalisation (Miyato et al., ICLR 2018, arXiv 1802.05957).
+An auto-encoder that keeps errors small blurs, even where the error of the Laplacian counts: after a few hundred steps its copies
+have about half the Laplacian of their photographs, and blur is what a detector then learns. Discriminator of patches (Isola
+et al., CVPR 2017, arXiv 1611.07004), hinge loss, spectral normalisation (Miyato et al., ICLR 2018, arXiv 1802.05957).
 """
 
 from collections.abc import Callable
@@ -40,9 +40,10 @@ def hinge_loss(of_photographs: Tensor, of_copies: Tensor) -> Tensor:
 def train_adversarially(
     model: AutoEncoder, photographs: list[Tensor], steps: int = STEPS, progress: Callable[[], object] = lambda: None
 ) -> AutoEncoder:
-    """Train an auto-encoder on, so that its copies pass for photographs, uint8 [3, H, W] with sides >= 64; returns it.
+    """Train an auto-encoder on until its copies pass for photographs; returns it. Draws from PyTorch's global generator.
 
-    Draws from PyTorch's global generator.
+    Args:
+        photographs: uint8 [3, H, W], sides >= 64.
     """
     model.train()
     discriminator = patch_discriminator().train()

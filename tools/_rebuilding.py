@@ -101,12 +101,15 @@ def write_report(path: Path, args: argparse.Namespace, decibel: Any) -> None:
     path.write_text(json.dumps({"settings": settings, "psnr": decibel}, indent=2, default=str) + "\n")
 
 
-def warn_of_noise(decibel: dict[str, float]) -> None:
-    """Say which auto-encoders rebuild so badly that their copies tell nothing."""
+def warn_of_noise(decibel: dict[str, float], or_else: str = "") -> None:
+    """Say which auto-encoders rebuild so badly that their copies tell nothing; `or_else`: what else may help."""
     for name, value in decibel.items():
         if value < FAITHFUL:
             log.warning(
-                "%s rebuilds at %.1f dB only, unlike a generator; give more --steps, or another --seed", name, value
+                "%s rebuilds at %.1f dB only, unlike a generator; give more --steps%s, or another --seed",
+                name,
+                value,
+                or_else,
             )
 
 

@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for split in ("train", "val"):
             decibel[split] = write_split(args.dataroot / split, folder / split, args.classes, models, args.seed)
             log.info("%s: PSNR in dB %s", split, decibel[split])
-        warn_of_noise(decibel["train"])
+        warn_of_noise(decibel["train"], " or fewer --adversarial_steps")
         write_report(folder / "fakes.json", args, decibel)
     log.info("written: %s", args.output)
     return 0
