@@ -1,6 +1,7 @@
 """Verdicts on attention whose nature is known, for several numbers of scales and images, over several seeds."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -24,11 +25,14 @@ def kinds_of(weights: Weights, images: int, scales: int, generators: int, seed: 
     return [verdict.kind for verdict in verdicts]
 
 
-SIZES = [(count, images) for count in (2, 3, 4, 8) for images in (20, 2000)]
+QUICK = ((2, 2000, 1), (3, 20, 1), (3, 2000, 4), (4, 2000, 1), (8, 20, 4))
+SIZES = list(product((2, 3, 4, 8), (20, 2000), (1, 4)))
 
 
-@pytest.mark.parametrize(("scales", "images"), SIZES)
-@pytest.mark.parametrize("generators", [1, 4])
+@pytest.mark.parametrize(
+    ("scales", "images", "generators"),
+    [pytest.param(*size, marks=() if size in QUICK else pytest.mark.slow) for size in SIZES],
+)
 def test_attention_of_one_nature(scales: int, images: int, generators: int) -> None:
     even = np.full(scales, 1 / scales)
     surely_collapsed = (

@@ -1,7 +1,7 @@
 """The user's guide: its commands and snippets, verbatim, on a data set of a few images.
 
-Whole commands and snippets run as they stand there, in a folder laid out as there; flags and code fragments run inside a
-small fixture.
+Whole commands and snippets run as they stand there (a training in `make test` for fewer epochs), in a folder laid out as there;
+flags and code fragments run inside a small fixture.
 """
 
 import os
@@ -154,23 +154,23 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(checkout: Path) -> Path:
-    """The guide's first command, run."""
-    shell(TRAIN["my_multiscale_model"], checkout)
+    """The guide's first command, run for fewer epochs."""
+    shell(TRAIN["my_multiscale_model"].replace("--niter 50", "--niter 3"), checkout)
     (run,) = (checkout / "checkpoints").glob("my_multiscale_model_*")
     return run / "model_epoch_last.pth"
 
 
 def test_first_training(model: Path) -> None:
     values = torch.load(model)
-    assert values["epoch"] == 50
+    assert values["epoch"] == 3
     assert set(values) >= {"model_state_dict", "optimizer_state_dict", "epoch", "loss"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("baseline_single_scale", "multiscale_3scales", "ablation_2scales_coarse"))
-def test_manual_experiments(name: str, checkout: Path) -> None:
-    shell(TRAIN[name], checkout)
-    (run,) = (checkout / "checkpoints").glob(f"{name}_*")
+@pytest.mark.parametrize("name", TRAIN)
+def test_trainings_to_their_end(name: str, checkout: Path, tmp_path: Path) -> None:
+    shell(f"{TRAIN[name]} \\\n    --checkpoints_dir {tmp_path}", checkout)
+    (run,) = tmp_path.glob(f"{name}_*")
     assert torch.load(run / "model_epoch_last.pth")["epoch"] == 50
 
 
