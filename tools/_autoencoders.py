@@ -52,27 +52,17 @@ def shuffled(channels: int, out: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(channels, 4 * out, 3, padding=1), nn.PixelShuffle(2))
 
 
-def bilinear(channels: int, out: int) -> nn.Module:
-    """As in StyleGAN (Karras et al., CVPR 2019): up-sampling with a smoothing filter, here bilinear, and a 3x3 convolution."""
-    return nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(channels, out, 3, padding=1))
-
-
-UpSampler = Callable[[int, int], nn.Module]
-"""Channels before and after -> a module that doubles both sides."""
-UP_SAMPLERS: dict[str, UpSampler] = {
+UP_SAMPLERS: dict[str, Callable[[int, int], nn.Module]] = {
     "rebuilt_transposed": transposed,
     "rebuilt_nearest": nearest,
     "rebuilt_shuffled": shuffled,
 }
-"""Of decoders, by the names of the sets that they make."""
-HELD_OUT: dict[str, UpSampler] = {"rebuilt_sharp": bilinear}
-"""Never trained on."""
 
 
 class AutoEncoder(nn.Module):
     """Images [B, 3, H, W] in [0, 1], sides that divide by 4 -> the same, unclamped."""
 
-    def __init__(self, up_sampler: UpSampler) -> None:
+    def __init__(self, up_sampler: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
         wide = 2 * WIDTH
         self.encoder = nn.Sequential(
@@ -97,15 +87,11 @@ class AutoEncoder(nn.Module):
 
 
 def train_autoencoder(
-    up_sampler: UpSampler,
-    photographs: list[Tensor],
-    seed: int,
-    steps: int = STEPS,
-    progress: Callable[[], object] = lambda: None,
+    name: str, photographs: list[Tensor], seed: int, steps: int = STEPS, progress: Callable[[], object] = lambda: None
 ) -> AutoEncoder:
-    """An auto-encoder, trained on random crops of photographs, uint8 [3, H, W] with sides >= 64."""
+    """An auto-encoder of `UP_SAMPLERS`, trained on random crops of photographs, uint8 [3, H, W] with sides >= 64."""
     torch.manual_seed(seed)
-    model = AutoEncoder(up_sampler).train()
+    model = AutoEncoder(UP_SAMPLERS[name]).train()
     optimizer = torch.optim.AdamW(model.parameters(), LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     for _ in range(steps):

@@ -18,7 +18,6 @@ from torchvision.transforms import functional as TF
 from data.decode import UnreadableImage, read_image
 from data.image_sets import FAKE, REAL, ImageSet
 from options.flags import names, whole
-from tools._adversarial import STEPS as ADVERSARIAL_STEPS
 from tools._autoencoders import CROP, FACTOR
 from util import UserError, log, printable, writing
 
@@ -90,8 +89,6 @@ def tool_parser(name: str, about: str | None, examples: str, steps: int, seed: i
     parser.add_argument("--classes", type=names, default=(), help="class folders; all when left out")
     parser.add_argument("--output", type=Path, required=True, help="folder to make; must not exist")
     parser.add_argument("--steps", type=whole(1), default=steps, help=f"training steps of each auto-encoder ({steps})")
-    parser.add_argument("--adversarial_steps", type=whole(0), default=ADVERSARIAL_STEPS,
-                        help=f"further steps against a discriminator; 0: blurred copies ({ADVERSARIAL_STEPS})")  # fmt: skip
     parser.add_argument(
         "--seed", type=whole(0), default=seed, help=f"of the auto-encoders and all that is drawn ({seed})"
     )

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from data.folders import class_folders
 from data.image_sets import FAKE, REAL, subfolders
 from data.layouts import load_set
-from options.flags import names
+from options.flags import names, whole
+from tools._adversarial import STEPS as ADVERSARIAL_STEPS
 from tools._adversarial import train_adversarially
 from tools._autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
 from tools._rebuilding import (
@@ -90,6 +91,8 @@ def parser() -> argparse.ArgumentParser:
     made = tool_parser("make_fakes", __doc__, EPILOG, steps=STEPS, seed=1)
     made.add_argument("--up_samplers", type=names, default=tuple(UP_SAMPLERS),
                         help=f"of the auto-encoders' decoders, of {','.join(UP_SAMPLERS)}; all when left out")  # fmt: skip
+    made.add_argument("--adversarial_steps", type=whole(0), default=ADVERSARIAL_STEPS,
+                        help=f"further steps against a discriminator; 0: copies stay blurred ({ADVERSARIAL_STEPS})")  # fmt: skip
     return made
 
 
@@ -111,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         total = len(args.up_samplers) * (args.steps + args.adversarial_steps)
         with tqdm(total=total, disable=None, desc="auto-encoders", leave=False) as bar:
             for name in args.up_samplers:
-                model = train_autoencoder(UP_SAMPLERS[name], found, args.seed, args.steps, bar.update)
+                model = train_autoencoder(name, found, args.seed, args.steps, bar.update)
                 models[name] = train_adversarially(model, found, args.adversarial_steps, bar.update)
         decibel = {}
         for split in ("train", "val"):

@@ -1,10 +1,9 @@
 """Make a validation suite of what a detector has not been trained on: other up-samplers, compression and resizing, no download.
 
-Photographs of DATAROOT/val are passed through small auto-encoders, trained here on those of DATAROOT/train: three that blur, whose
-decoders up-sample in three ways, and one that up-samples in a fourth and is trained on against a discriminator, so that it does
-not. Its photographs and generated pictures go through WebP, and through another resize than training has. Photographs of other
-sources, which a detector calls generated for being other, come from a folder of your own (--photographs). Choose between
-detectors by these, and keep the test set for the end.
+Photographs of DATAROOT/val are passed through small auto-encoders, trained here on those of DATAROOT/train, whose decoders
+up-sample in three ways; and its photographs and generated pictures go through WebP, and through another resize than training has.
+Photographs of other sources, which a detector calls generated for being other, come from a folder of your own (--photographs).
+Choose between detectors by these, and keep the test set for the end.
 """
 
 import argparse
@@ -22,8 +21,7 @@ from data.degradations import NOTHING, Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, ImageSet
 from data.inputs import Inputs
 from data.layouts import load_set
-from tools._adversarial import train_adversarially
-from tools._autoencoders import CROP, HELD_OUT, STEPS, UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
+from tools._autoencoders import CROP, STEPS, UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
 from tools._rebuilding import (
     CLASS_FOLDERS,
     mean_squared_error,
@@ -43,7 +41,6 @@ BEFORE = parse_degradation("resize:0.8:lanczos")
 """Of photographs that are rebuilt, and of those beside them."""
 SEEN = {"seen": "clean", "seen_webp": "webp:70", "seen_resized": "resize:0.8:lanczos", "seen_noisy": "noise:3"}
 REBUILT_WEBP = parse_degradation("webp:80")
-REBUILT = UP_SAMPLERS | HELD_OUT
 ELSEWHERE, SHRUNK = "elsewhere", "elsewhere_shrunk"
 PART, GRID, SHORT_SIDE = 256, 8, 320
 """Pixels: sides of the parts of photographs of other sources, the grid that they start on (that of JPEG), and the short side
@@ -51,9 +48,8 @@ that photographs are shrunk to before, where they are larger."""
 EPILOG = f"""
 made, all PNG:
   OUTPUT/{{{",".join(SEEN)}}}/{{0_real,1_fake}}/      DATAROOT/val as it is, and degraded
-  OUTPUT/{{{",".join(REBUILT)}}}/{{0_real,1_fake}}/
-                                                     its photographs, and the same rebuilt
-  OUTPUT/NAME_webp/{{0_real,1_fake}}/                 the same after WebP, for each of those
+  OUTPUT/{{{",".join(UP_SAMPLERS)}}}/{{0_real,1_fake}}/   its photographs, and the same rebuilt
+  OUTPUT/NAME_webp/{{0_real,1_fake}}/                 the same after WebP, for each of those three
   OUTPUT/{ELSEWHERE}{{,_shrunk}}/{{0_real,1_fake}}/      parts of the pictures in --photographs, as they are and shrunk
                                                      before, beside DATAROOT/val's generated ones, likewise
   OUTPUT/heldout.json                                 settings, and PSNR of each auto-encoder in dB
@@ -162,14 +158,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             count = write_elsewhere(folder, args.photographs, validation.of_class(FAKE), args.seed)
             log.info("photographs of other sources: %d", count)
         decibel = {}
-        total = len(REBUILT) * args.steps + args.adversarial_steps + len(SEEN) * len(validation.paths)
+        total = len(UP_SAMPLERS) * args.steps + len(SEEN) * len(validation.paths)
         with tqdm(total=total, disable=None, desc="held-out suite", leave=False) as bar:
             for name, degradation in SEEN.items():
                 write_degraded(folder / name, validation, parse_degradation(degradation), args.seed, bar.update)
-            for name, up_sampler in REBUILT.items():
-                model = train_autoencoder(up_sampler, training, args.seed, args.steps, bar.update)
-                if name in HELD_OUT:
-                    train_adversarially(model, training, args.adversarial_steps, bar.update)
+            for name in UP_SAMPLERS:
+                model = train_autoencoder(name, training, args.seed, args.steps, bar.update)
                 decibel[name] = write_rebuilt(folder, name, model, validation, args.seed)
                 log.info("%s: PSNR %.2f dB", name, decibel[name])
         warn_of_noise(decibel)
