@@ -204,7 +204,7 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)  # here: threads of a pool do not live on in a forked child, which would wait for them
     rng, counts = random.Random(args.seed), Counter[str]()
-    variants = VARIANTS if args.variant is None else VARIANTS[args.variant :][:1]
+    variants = VARIANTS if args.variant is None else (VARIANTS[args.variant],)
     per_variant = -(-args.kills // len(variants))
     with tempfile.TemporaryDirectory() as folder:  # no bar here: its thread could hold a lock when a child is forked
         data = make_dataroot(Path(folder) / "data", ("car",), count=9, size=24)
