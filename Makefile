@@ -55,8 +55,8 @@ demo-second:
 	@OMP_NUM_THREADS=1 EXPERIMENTS="multiscale_3scales ablation_2scales_coarse ablation_2scales_fine control_1branch" \
 	$(DEMO) ./run_multiscale_experiments.sh 2>&1 | sed 's/^/[2] /'
 
-# tests of one file stay together: they share what they have trained
-PYTEST = $(RUN) -m pytest --numprocesses 2 --dist loadfile
+# one thread for each of two processes; worksteal leaves most tests of a file together, which share what they have trained
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal
 
 test: $(VENV)/.installed-dev ## run the tests (a few minutes)
 	$(PYTEST)

@@ -423,6 +423,7 @@ def contestants(result: dict[str, Any]) -> dict[str, list[str]]:
     return {group["part"]: [one["contestant"] for one in group["contestants"]] for group in result["results"]}
 
 
+@pytest.mark.slow
 def test_a_real_run(scratch: Path) -> None:
     result, printed = run(scratch, *TINY_RUN, "--parts", "forward")
     check(result, printed, (scratch / "out.md").read_text())

@@ -4,10 +4,10 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import time
 from collections import namedtuple
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
+import data.cache
 from data import create_dataloader, evaluation_loader
 from data.cache import PixelCache, estimated_bytes, open_cache
-from data.decode import UnreadableImage
+from data.decode import UnreadableImage, read_image
 from data.image_sets import list_images
 from data.layouts import load_set
 from data.transforms import Augmentation, Protocol
 from options.train_options import TrainOptions
-from tests.conftest import REPOSITORY, make_dataroot, make_set
+from tests.conftest import make_dataroot, make_set
 from util import UserError
 
 SMALL = {"loadSize": 40, "cropSize": 32, "batch_size": 4, "gpu_ids": ()}
@@ -128,27 +129,21 @@ def test_random_resizing_is_not_cached(dataroot: Path, tmp_path: Path, caplog: p
     assert not Protocol("x", resize=8, interpolation=("nearest", "bicubic"), augment=Augmentation()).begins_alike
 
 
-BUILD = """
-import sys
-from pathlib import Path
-from data import cache
-from data.image_sets import list_images
-from data.transforms import Protocol
-decode = cache.read_image
-def slow(path):
-    import time
-    time.sleep(0.01)
-    return decode(path)
-cache.read_image = slow
-print("started", flush=True)
-found = cache.open_cache(sys.argv[1], list_images(Path(sys.argv[2])), Protocol("native"))
-print(len(found))
-"""
+def build(cache: Path, folder: Path) -> BaseProcess:
+    """A process that builds the cache of a folder's images, slowly, and ends with their number as its status."""
 
+    def slow(path: str) -> Image.Image:
+        time.sleep(0.01)
+        return read_image(path)
 
-def build(cache: Path, folder: Path) -> subprocess.Popen:
-    argv = [sys.executable, "-c", BUILD, str(cache), str(folder)]
-    return subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    def run() -> None:
+        data.cache.read_image = slow
+        found = open_cache(cache, list_images(folder), Protocol("native"))
+        sys.exit(len(found) if found is not None else 255)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
 
 
 def test_goes_on_after_being_killed_at_any_moment(tmp_path: Path) -> None:
@@ -158,10 +153,10 @@ def test_goes_on_after_being_killed_at_any_moment(tmp_path: Path) -> None:
     grown = []
     for _ in range(2):
         process = build(tmp_path / "cache", tmp_path / "x")
-        assert process.stdout is not None and process.stdout.readline() == "started\n"
         time.sleep(3.2)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         grown.append(sum(path.stat().st_size for path in (tmp_path / "cache").glob("*/pixels.bin")))
     assert 0 < grown[0] < grown[1]
     (pixels,) = (tmp_path / "cache").glob("*/pixels.bin")
@@ -178,7 +173,9 @@ def test_goes_on_after_being_killed_at_any_moment(tmp_path: Path) -> None:
 def test_two_processes_build_one_cache(tmp_path: Path) -> None:
     make_set(tmp_path / "x", 20, size=16)
     both = [build(tmp_path / "cache", tmp_path / "x") for _ in range(2)]
-    assert [process.communicate()[0].split()[-1] for process in both] == ["40", "40"]
+    for process in both:
+        process.join()
+        assert process.exitcode == 40
     (pixels,) = (tmp_path / "cache").glob("*/pixels.bin")
     assert pixels.stat().st_size == 40 * 3 * 16 * 16
 

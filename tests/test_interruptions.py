@@ -1,7 +1,9 @@
 """Trainings that end too early, in every way, and go on as if they had not."""
 
 import errno
+import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -169,13 +171,29 @@ def test_a_second_process_in_a_folder_is_refused(dataroot: Path, tmp_path: Path)
     train.main(argv)
     folder = only(tmp_path, "run_*")
     before = (folder / "log.log").read_bytes()
-    command = [sys.executable, str(REPOSITORY / "train.py"), *argv, "--continue_train", "--niter", "2"]
-    with lock(folder):
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert ran.returncode == 2
-        assert f"error: {folder}: process {os.getpid()} on " in ran.stderr and "trains there" in ran.stderr
-        assert (folder / "log.log").read_bytes() == before
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    again = [*argv, "--continue_train", "--niter", "2"]
+    context = multiprocessing.get_context("fork")
+    locked, done = context.Event(), context.Event()
+
+    def hold() -> None:
+        with lock(folder):
+            locked.set()
+            done.wait()
+
+    other = context.Process(target=hold)
+    other.start()
+    try:
+        assert locked.wait(60)
+        with pytest.raises(UserError) as refused:
+            train.main(again)
+    finally:
+        done.set()
+        other.join()
+    assert re.fullmatch(
+        rf"{re.escape(str(folder))}: process {other.pid} on .* trains there; wait .*", str(refused.value)
+    )
+    assert (folder / "log.log").read_bytes() == before
+    assert train.main(again) == 0
 
 
 def test_the_first_signal_is_noted_and_a_later_one_ends(

@@ -208,9 +208,10 @@ def test_torchrun_train(data: Path, tmp_path: Path) -> None:
     ("command", "message"),
     [
         ("test.py --model_path nothing.pth --dataroot .", "--model_path nothing.pth: no such file"),
-        pytest.param("train.py --dataroot x", "--dataroot x: no such folder", marks=pytest.mark.slow),
+        ("train.py --dataroot x", "--dataroot x: no such folder"),
     ],
 )
+@pytest.mark.slow
 def test_a_mistake_ends_all_processes_with_one_line(command: str, message: str, tmp_path: Path) -> None:
     script, *argv = command.split()
     began = time.monotonic()

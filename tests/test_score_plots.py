@@ -297,8 +297,9 @@ def test_what_cannot_be_drawn_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_library_is_named_in_one_line() -> None:
-    code = "import sys; sys.modules['matplotlib'] = None; import evaluation.score_plots"
+@pytest.mark.parametrize("name", ("matplotlib", pytest.param("seaborn", marks=pytest.mark.slow)))
+def test_missing_library_is_named_in_one_line(name: str) -> None:
+    code = f"import sys; sys.modules[{name!r}] = None; import evaluation.score_plots"
     command = [sys.executable, "-c", code]
     missing = subprocess.run(command, cwd=Path(score_plots.__file__).parents[1], capture_output=True, text=True)
     message = "drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt"
