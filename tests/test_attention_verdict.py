@@ -83,6 +83,7 @@ def test_attention_that_depends_on_real_or_generated_alone(scales: int, images: 
         assert all(kinds == ["varies by class"] for kinds in found), found
 
 
+@pytest.mark.slow
 def test_false_alarms_of_generators_and_classes_stay_rare() -> None:
     """Attention that varies by image only: what chance does to the tests comes in one of twenty, and is large enough less often."""
     p_values, alarms = [], 0

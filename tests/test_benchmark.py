@@ -130,6 +130,7 @@ def test_branches_in_one_pass_have_the_same_logits(root: Path) -> None:
     assert torch.allclose(plain.logits(plain.to_score), one_pass.logits(plain.to_score), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_exported_graph_has_the_plain_logits(root: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)

@@ -510,6 +510,7 @@ run_script(lambda: main([".", "--num_threads", "1"]))
 """
 
 
+@pytest.mark.slow
 def test_interrupting_says_so(tmp_path: Path) -> None:
     fill(tmp_path, *pair(), number=40)
     words = [sys.executable, "-c", SLOW]

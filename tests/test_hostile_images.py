@@ -697,8 +697,8 @@ def slow_loader(folder: Path, act: Callable[[], None], monkeypatch: pytest.Monke
     ("number", "how"),
     [
         (signal.SIGKILL, "memory ran out"),
-        (signal.SIGSEGV, "crashed"),
-        (signal.SIGBUS, "shared memory"),
+        pytest.param(signal.SIGSEGV, "crashed", marks=pytest.mark.slow),
+        pytest.param(signal.SIGBUS, "shared memory", marks=pytest.mark.slow),
         (None, "status 3"),
     ],
 )
@@ -714,6 +714,7 @@ def test_a_worker_that_dies_is_one_line(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("impatient_workers")
 def test_full_shared_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch loses the batch there, and waits for it for ever."""
 

@@ -210,6 +210,7 @@ def attended(trained: Path, dataroot: Path, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_logits_follow_from_attention_and_branch_logits(
     attended: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -427,6 +428,7 @@ def test_a_sorted_file_gives_the_same_numbers(tested: Path, tmp_path: Path) -> N
     assert recompute.main([str(folder)]) == 0
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_recomputing_does_not_certify_what_was_tampered_with(
     tested: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -417,7 +417,7 @@ def slow(*values: Any) -> Any:
         slow("test.py --model_path MODEL --dataroot nowhere", ["--dataroot", "nowhere"]),
         ("train.py --dataroot DATA --continue_train --name none", ["--continue_train", "none"]),
         slow("train.py --dataroot DATA --backbone x --model_type multiscale_attention", ["--backbone x"]),
-        ("visualize_attention.py --model_path MODEL --dataroot DATA/test --num_samples 0", ["--num_samples", "0"]),
+        slow("visualize_attention.py --model_path MODEL --dataroot DATA/test --num_samples 0", ["--num_samples", "0"]),
     ],
 )
 def test_mistakes_end_with_status_2_and_one_line(

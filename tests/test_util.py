@@ -25,6 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator")
+@pytest.mark.slow
 def test_freed_memory_is_used_again_without_asking_the_kernel_for_it() -> None:
     """Ten arrays of 128 MiB, one after the other: page faults without and with."""
     without, kept = (

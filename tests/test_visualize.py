@@ -45,7 +45,7 @@ def shows(page: str, picture: Path) -> bool:
     return base64.b64encode(picture.read_bytes()).decode() in page
 
 
-@pytest.mark.parametrize("pdf", [False, True])
+@pytest.mark.parametrize("pdf", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_test_has_the_same_figures(trained: Path, dataroot: Path, tmp_path: Path, pdf: bool) -> None:
     flags = ["--pdf"] if pdf else []
     run(test_script, trained / "model_epoch_last.pth", dataroot / "test", "--results_dir", str(tmp_path), *flags)
