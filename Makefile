@@ -5,6 +5,8 @@ RUN := $(VENV)/bin/python
 
 # threads that spin while they wait slow each other down on a CPU that is not idle
 export OMP_WAIT_POLICY ?= passive
+# the scripts that tests start find their modules compiled
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock demo demo-first demo-second browser test test-all soak fuzz coverage check format bench bench-gpu clean
