@@ -5,8 +5,6 @@ RUN := $(VENV)/bin/python
 
 # threads that spin while they wait slow each other down on a CPU that is not idle
 export OMP_WAIT_POLICY ?= passive
-# the scripts that tests start find their modules compiled
-unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock demo demo-first demo-second browser test test-all soak fuzz coverage check format bench bench-gpu clean
@@ -57,8 +55,9 @@ demo-second:
 	@OMP_NUM_THREADS=1 EXPERIMENTS="multiscale_3scales ablation_2scales_coarse ablation_2scales_fine control_1branch" \
 	$(DEMO) ./run_multiscale_experiments.sh 2>&1 | sed 's/^/[2] /'
 
-# one thread for each of two processes; worksteal leaves most tests of a file together, which share what they have trained
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal
+# one thread for each of two processes, and compiled modules kept for the many that tests start; worksteal leaves most tests of a file
+# together, which share what they have trained
+PYTEST = env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal
 
 test: $(VENV)/.installed-dev ## run the tests (a few minutes)
 	$(PYTEST)

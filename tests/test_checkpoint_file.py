@@ -236,7 +236,7 @@ def test_an_honest_one_loads(tmp_path: Path) -> None:
         {"feature_dim": -1},
         {"feature_dim": "8"},
         {"feature_dim": True},
-        {"scales": [0.5] * 10**5},
+        {"scales": [0.5] * 10**6},
         {"scales": ["0.5", 0.25]},
         {"scales": [0.25, float("nan")]},
         {"scales": 3},

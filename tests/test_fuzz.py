@@ -36,9 +36,9 @@ from util import UserError, log
 
 
 def test_damaged_files_are_read_or_refused() -> None:
-    pictures, checkpoints = run({IMAGES: range(150), CHECKPOINTS: range(25)}, seed=0, minutes=2)
+    pictures, checkpoints = run({IMAGES: range(200), CHECKPOINTS: range(30)}, seed=0, minutes=2)
     assert not pictures.failures + checkpoints.failures, report([pictures, checkpoints], 0, 0)
-    assert (pictures.cases, checkpoints.cases) == (150, 25)
+    assert (pictures.cases, checkpoints.cases) == (200, 30)
     assert pictures.outcomes["read"] >= len(seeds()) - 1
     assert sum(count for outcome, count in pictures.outcomes.items() if outcome.startswith("left out")) > len(foreign())
     assert checkpoints.outcomes["loaded"] > len(forms())

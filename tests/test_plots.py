@@ -292,7 +292,6 @@ def test_a_failed_write_keeps_the_earlier_picture(tmp_path: Path, monkeypatch: p
     assert path.read_bytes() == before
 
 
-@pytest.mark.slow
 def test_pictures_need_no_display(tmp_path: Path) -> None:
     path = tmp_path / "heat.png"
     code = f"from evaluation import plots; plots.plot_attention_heatmap({{'a': [1.0]}}, [0.5], {str(path)!r})"

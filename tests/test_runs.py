@@ -487,10 +487,10 @@ def test_without_intervals_none_are_promised() -> None:
 def test_small_sets_are_not_warned_of_for_nothing() -> None:
     rng = np.random.default_rng(0)
     alarms = 0
-    for _ in range(40):
+    for _ in range(100):
         labels = np.arange(40) % 2
         alarms += is_leak(separability(rng.normal(size=(40, 4)), labels), 20, 20)
-    assert alarms <= 4
+    assert alarms <= 10
     assert (
         is_leak(1.0, 5, 5) and is_leak(0.71, 50, 50) and not is_leak(0.65, 10, 10) and not is_leak(0.59, 10**4, 10**4)
     )

@@ -297,7 +297,7 @@ def test_what_cannot_be_drawn_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ("matplotlib", pytest.param("seaborn", marks=pytest.mark.slow)))
+@pytest.mark.parametrize("name", ("matplotlib", "seaborn"))
 def test_missing_library_is_named_in_one_line(name: str) -> None:
     code = f"import sys; sys.modules[{name!r}] = None; import evaluation.score_plots"
     command = [sys.executable, "-c", code]

@@ -149,11 +149,7 @@ def small_wheel(folder: Path) -> Path:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize(
-    ("hashes", "why"),
-    [
-        (f" --hash=sha256:{'0' * 64}", "DO NOT MATCH THE HASHES"),
-        pytest.param("", "Hashes are required", marks=pytest.mark.slow),
-    ],
+    ("hashes", "why"), [(f" --hash=sha256:{'0' * 64}", "DO NOT MATCH THE HASHES"), ("", "Hashes are required")]
 )
 def test_make_install_refuses_what_has_another_hash_or_none(hashes: str, why: str, tmp_path: Path) -> None:
     small_wheel(tmp_path)
