@@ -72,7 +72,7 @@ test-all: $(VENV)/.installed-dev browser ## run all tests, the long ones too
 FUZZ_FLAGS ?= --minutes 10
 
 fuzz: $(VENV)/.installed-dev ## damaged pictures and checkpoints through the readers, 10 minutes (FUZZ_FLAGS="--minutes 60 --seed 1")
-	$(RUN) -W ignore -m tests.fuzz $(FUZZ_FLAGS)
+	$(RUN) -W ignore -m tests.robustness.fuzz $(FUZZ_FLAGS)
 
 coverage: $(VENV)/.installed-dev ## run the tests and list the lines that none of them reaches (twice as long as the tests alone)
 	$(RUN) -m coverage erase
@@ -81,7 +81,7 @@ coverage: $(VENV)/.installed-dev ## run the tests and list the lines that none o
 	$(RUN) -m coverage report
 
 soak: $(VENV)/.installed-dev ## kill trainings 400 times and see that they end as if they had been left alone (100 took 4 minutes on 2 cores)
-	$(RUN) -m tests.kill_checks --kills 400
+	$(RUN) -m tests.robustness.kill_checks --kills 400
 
 check: $(VENV)/.installed-dev ## format, lint and types, without changing anything
 	$(RUN) -m ruff format --check .

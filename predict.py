@@ -16,26 +16,19 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from data.inputs import Inputs
+from device import choose_device, seed_everything
+from inference.detector import Detector, load_detector
 from inference.explain import make_folder, write_explanation
+from inference.inputs import Inputs
 from inference.memory import memory_errors
 from inference.outputs import WRITERS, Summary, destination, passed_over_text, record, summarised
 from inference.stream import judged
-from inference.video import judge_video
-from networks.detector import Detector, load_detector
+from inference.video.scoring import judge_video
 from networks.factory import MULTISCALE
 from networks.run_folder import find_checkpoints
 from options.base_options import CheckpointOptions
 from options.predict_options import PredictOptions
-from util import (
-    UserError,
-    choose_device,
-    log,
-    printable,
-    run_script,
-    seed_everything,
-    start_logging,
-)
+from util import UserError, log, printable, run_script, start_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:

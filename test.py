@@ -8,29 +8,30 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import parallel
+import distributed
 from data.image_sets import ImageSet
 from data.layouts import find_test_sets
 from data.protocols import describe_protocols, known_protocol
-from evaluation.artefacts import write_artefacts
-from evaluation.tables import text_report
+from device import memory_advice, seed_everything
 from evaluation.testing import equalization, format_leaks, run_test
 from networks.checkpoint import LoadedModel, load_model
 from networks.run_folder import find_checkpoints
 from options.test_options import TestOptions
-from util import log, memory_advice, run_script, seed_everything, start_logging, writable_folder
+from reports.result_folder import write_artefacts
+from reports.tables import text_report
+from util import log, run_script, start_logging, writable_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tests; returns 0."""
-    with parallel.silent_unless_first():
+    with distributed.silent_unless_first():
         opt = TestOptions().parse(argv, print_options=False)
         if opt.list_protocols:
             print(describe_protocols())
             return 0
         print(opt.dump(), flush=True)
     start_logging()
-    with parallel.process_group(opt.gpu_ids):
+    with distributed.process_group(opt.gpu_ids):
         folders = run_tests(opt)
         if len(folders) > 1:
             log.info("side by side: python -m tools.compare_results %s", shlex.join(map(str, folders)))
@@ -46,9 +47,9 @@ def run_tests(opt: TestOptions) -> list[Path]:
     seed_everything(opt.seed, deterministic=not opt.fast)
     equalization(opt.equalize)  # what can be wrong, before anything takes long
     known_protocol(opt.protocol)
-    parallel.require_images_for_all(opt.batch_size)
-    models, dataroot, sets = parallel.by_first(lambda: models_and_sets(opt))
-    first = parallel.rank() == 0
+    distributed.require_images_for_all(opt.batch_size)
+    models, dataroot, sets = distributed.by_first(lambda: models_and_sets(opt))
+    first = distributed.rank() == 0
     leaks = format_leaks(sets, equalized=opt.equalize is not None) if first else None
     folders = []
     for loaded in models:

@@ -15,28 +15,28 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-import parallel
+import distributed
 from data.layouts import find_test_sets
-from evaluation.artefacts import write_artefacts
-from evaluation.tables import text_report
+from device import memory_advice
 from evaluation.testing import format_leaks, run_test
 from networks.checkpoint import load_model
 from networks.run_folder import checkpoint_path, lock, make_run_folder, newest_run_folder
-from options.recipes import describe_recipes
+from options.presets import describe_recipes
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from stopping import Stopped
-from training import Run
-from util import CannotWrite, UserError, log, memory_advice, run_script, start_logging, writing
+from reports.result_folder import write_artefacts
+from reports.tables import text_report
+from training.run import Run
+from util import CannotWrite, Stopped, UserError, log, run_script, start_logging, writing
 
 
 def test_finished(opt: TrainOptions, folder: Path) -> None:
     """Test the last checkpoint on --test_dataroot; the results lie in the run folder."""
-    loaded = parallel.by_first(lambda: load_model(checkpoint_path(folder, "last")))
-    dataroot, sets = parallel.by_first(lambda: find_test_sets(opt.test_dataroot))
+    loaded = distributed.by_first(lambda: load_model(checkpoint_path(folder, "last")))
+    dataroot, sets = distributed.by_first(lambda: find_test_sets(opt.test_dataroot))
     names = ("batch_size", "num_threads", "gpu_ids", "precision", "cache", "on_bad_image")
     shared = {name: getattr(opt, name) for name in names}
-    first = parallel.rank() == 0
+    first = distributed.rank() == 0
     with memory_advice(opt.batch_size):
         run = run_test(loaded, dataroot, sets, TestOptions(**shared), format_leaks(sets) if first else None)
     if first:
@@ -46,15 +46,15 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns 0."""
-    with parallel.silent_unless_first():
+    with distributed.silent_unless_first():
         opt = TrainOptions().parse(argv, print_options=False)
         if opt.list_recipes:
             print(describe_recipes())
             return 0
         print(opt.dump(), flush=True)
-    with parallel.process_group(opt.gpu_ids), ExitStack() as until_the_end:
-        parallel.require_images_for_all(opt.batch_size)
-        folder = parallel.by_first(lambda: run_folder(opt, until_the_end))
+    with distributed.process_group(opt.gpu_ids), ExitStack() as until_the_end:
+        distributed.require_images_for_all(opt.batch_size)
+        folder = distributed.by_first(lambda: run_folder(opt, until_the_end))
         train(opt, folder)
         log.info("checkpoints: %s", folder)
         if opt.test_dataroot:
@@ -82,7 +82,7 @@ def train(opt: TrainOptions, folder: Path) -> None:
     try:
         run = Run(opt, folder)
     except UserError:
-        if not opt.continue_train and parallel.rank() == 0:
+        if not opt.continue_train and distributed.rank() == 0:
             shutil.rmtree(folder)  # nothing was trained in it
         raise
     try:

@@ -16,29 +16,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import parallel
+import distributed
 from data.folders import folder_name
 from data.layouts import find_test_sets
+from device import seed_everything
 from networks.checkpoint import load_model
 from networks.run_folder import find_checkpoints
 from options.visualize_options import VisualizeOptions
-from util import UserError, log, run_script, seed_everything, start_logging
+from util import UserError, log, run_script, start_logging
 
 
 def plot_attention_heatmap(mean_attentions: dict[str, Any], scales: Sequence[float], save_path: str | Path) -> Path:
-    """See `evaluation.plots.plot_attention_heatmap`: {name: weights [S]}, S scales, where to; returns the path."""
-    from evaluation.plots import plot_attention_heatmap as plot  # here, so that --help needs no plotting library
+    """See `reports.plots.weights.plot_attention_heatmap`: {name: weights [S]}, S scales, where to; returns the path."""
+    from reports.plots.weights import plot_attention_heatmap as plot  # here, so that --help needs no plotting library
 
     return plot(mean_attentions, scales, save_path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write statistics and pictures; returns 0."""
-    with parallel.silent_unless_first():
+    with distributed.silent_unless_first():
         opt = VisualizeOptions().parse(argv)
-        parallel.require_one("visualize_attention.py")
+        distributed.require_one("visualize_attention.py")
     try:
-        from evaluation.attention_report import AttentionReport
+        from reports.attention_report import AttentionReport
     except ImportError as error:
         raise UserError(str(error)) from None
     start_logging()

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-import parallel
+import distributed
 from data.cache import PixelCache, open_cache
 from data.datasets import ImageDataset, ImageLoader
 from data.degradations import NOTHING, Degradation
@@ -23,7 +23,7 @@ __all__ = ["create_dataloader", "evaluation_loader", "shared_set"]
 
 def worker_count(asked: int) -> int:
     """--num_threads, but not more than the cores that this process may use, divided among the processes on this machine."""
-    return min(asked, max(1, cores() // parallel.local_world_size()))
+    return min(asked, max(1, cores() // distributed.local_world_size()))
 
 
 def cores() -> int:
@@ -42,7 +42,7 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
         UserError: no class folders or no images there, or a class is missing where training needs both.
     """
     if not opt.isTrain:
-        root, sets = parallel.by_first(lambda: find_test_sets(opt.dataroot, opt.classes))
+        root, sets = distributed.by_first(lambda: find_test_sets(opt.dataroot, opt.classes))
         if len(sets) > 1:
             raise UserError(f"--dataroot {root}: has {len(sets)} sets; a loader takes one, such as {sets[0].generator}")
         images = sets[0]
@@ -72,14 +72,14 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
 
 def shared_set(root: Path, classes: tuple[str, ...]) -> ImageSet:
     """`load_set` by the first process for all, which so number the same files alike, whatever happens to the folder. Collective."""
-    return parallel.by_first(lambda: load_set(root, classes=classes))
+    return distributed.by_first(lambda: load_set(root, classes=classes))
 
 
 def cached_pixels(root: str | None, images: ImageSet, protocol: Protocol, num_threads: int) -> PixelCache | None:
     """The cache of a set below `root` (--cache), built where it is missing, by one process per machine; None without."""
     if root is None:
         return None
-    with parallel.first_of_machine_first():
+    with distributed.first_of_machine_first():
         return open_cache(root, images.paths, protocol, max(1, min(num_threads, cores())))
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import parallel
+import distributed
 from data.decode import UnreadableImage, open_image, read_image
 from data.transforms import Protocol
 from util import UserError, log
@@ -137,7 +137,9 @@ def _build(folder: Path, paths: Sequence[str], protocol: Protocol, threads: int)
         open(folder / "pixels.bin", "ab") as pixels,
         open(folder / "index.bin", "ab") as index,
         open(folder / "problems.jsonl", "a", encoding="utf-8") as problems,
-        tqdm(total=len(paths), initial=done, desc="cache", unit="image", disable=parallel.no_bar(), leave=False) as bar,
+        tqdm(
+            total=len(paths), initial=done, desc="cache", unit="image", disable=distributed.no_bar(), leave=False
+        ) as bar,
     ):
         for number, found in enumerate(_in_order(paths[done:], protocol, threads), start=done):
             row = np.zeros((), dtype=ROW)

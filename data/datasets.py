@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-import parallel
+import distributed
 from data.batches import Batch, ahead, regrouped
 from data.cache import PixelCache
 from data.decode import UnreadableImage, read_image
@@ -162,12 +162,12 @@ class ImageLoader:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.on_bad_image = on_bad_image
         self.left_out_of: list[dict[str, str]] = [{} for _ in dataset.variants]  # per variant: path -> reason
-        files = max(parallel.world_size(), batch_size // len(dataset.variants))
+        files = max(distributed.world_size(), batch_size // len(dataset.variants))
         if num_workers:
             dataset.under_way = torch.full((num_workers, 1 + files), -1).share_memory_()
         self._loader: DataLoader[list[Sample]] = DataLoader(
             dataset,
-            batch_sampler=ProcessBatches(sampler, files, parallel.rank(), parallel.world_size()),
+            batch_sampler=ProcessBatches(sampler, files, distributed.rank(), distributed.world_size()),
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=pin_memory,
@@ -201,7 +201,7 @@ class ImageLoader:
 
     def full_batches(self, device: torch.device | str = "cpu") -> Iterator[Batch]:
         """The same pictures in another order: those of one size, from different steps, fill a batch; pixels on the device."""
-        share = max(1, parallel.share_of(self.batch_size))
+        share = max(1, distributed.share_of(self.batch_size))
         for step in ahead(([batch] for batch in regrouped(self.batches(), share)), torch.device(device)):
             yield from step
 

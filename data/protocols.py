@@ -1,5 +1,7 @@
 """Which preprocessing applies: the training protocol of a run, and the evaluation protocols by name and by suite."""
 
+import typing
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -106,3 +108,18 @@ def describe_protocols() -> str:
     rows = [[PUBLISHED, "", f"by suite ({by_suite}; others: native)"]]
     rows += [[name, f"v{values['version']}", values["about"]] for name, values in DATA["protocols"].items()]
     return tabulate(rows, ["protocol", "version", "geometry"], maxcolwidths=[None, None, 80])
+
+
+class Stored(typing.Protocol):
+    """A checkpoint that holds values by name, such as `networks.checkpoint.LoadedModel`."""
+
+    def stored(self, key: str, read: Callable[[Any], Any]) -> Any: ...
+
+
+def trained_protocol(checkpoint: Stored) -> Protocol:
+    """The preprocessing that a checkpoint was trained with; the published normalisation where it does not say.
+
+    Raises:
+        UserError: what it says is none.
+    """
+    return checkpoint.stored("protocol", Protocol.from_dict) or Protocol("published")

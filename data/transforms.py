@@ -15,8 +15,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
+from data.augmentation import matched
 from data.filters import JPEG_ROUND_TRIP, gaussian_blur
-from data.matched import matched
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -32,7 +32,7 @@ class Augmentation:
             (one value, or the ends of a range).
         jpeg_prob: probability in [0, 1] of a JPEG round trip at a quality from jpeg_quality (one value, or the ends of
             a range, both included) by one of jpeg_methods ('pil', 'cv2').
-        degrade: probability in [0, 1] of the steps of `data.matched`, before the crop; needs one.
+        degrade: probability in [0, 1] of the steps of `data.augmentation`, before the crop; needs one.
     """
 
     flip: bool = True

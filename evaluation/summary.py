@@ -8,15 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.benchmarks import SUITES
-from evaluation.bootstrap import (
-    RESAMPLES,
-    Distribution,
-    Interval,
-    interval,
-    mean_distribution,
-    resample,
-)
 from evaluation.metrics import Metrics, binary_metrics, mean_metrics
+from evaluation.resampling import RESAMPLES, Distribution, Interval, interval, mean_distribution, resample
 
 
 @dataclass(frozen=True)

@@ -12,25 +12,25 @@ import scipy
 import sklearn
 from numpy.typing import NDArray
 
-import parallel
+import distributed
 from data import evaluation_loader
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
 from data.image_sets import FAKE, REAL, ImageSet
-from data.protocols import evaluation_protocol
-from evaluation.evaluate import Predictions, predict_variants
+from data.protocols import evaluation_protocol, trained_protocol
+from device import autocast_dtype
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped, relative_name
-from evaluation.runs import SCHEMA, TestRun, bootstrap_settings
+from evaluation.result_files import SCHEMA, TestRun, bootstrap_settings
+from evaluation.scoring import Predictions, predict_variants
 from evaluation.summary import ScoredSet
 from networks.checkpoint import LoadedModel
-from networks.detector import trained_protocol
 from networks.factory import MULTISCALE
 from networks.fast import InferenceModel, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
 from networks.trainer import versions
 from options.test_options import TestOptions
-from util import UserError, autocast_dtype, log
+from util import UserError, log
 
 
 def run_test(
@@ -42,7 +42,7 @@ def run_test(
 ) -> TestRun:
     """Score one checkpoint on each set in turn, under the set's protocol (see `evaluation_protocol`).
 
-    Of several processes, each scores its part, and all return the same run. Collective, see `parallel`.
+    Of several processes, each scores its part, and all return the same run. Collective, see `distributed`.
 
     Args:
         opt: protocol and geometry flags, --equalize, --robustness, --bootstrap, batch size, precision, device.
@@ -53,13 +53,13 @@ def run_test(
     """
     equalize = equalization(opt.equalize)
     variants = [equalize.then(condition) for condition in (robustness_grid() if opt.robustness else [NOTHING])]
-    device = parallel.device(opt.gpu_ids)
+    device = distributed.device(opt.gpu_ids)
     place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     if len(variants) > 1:
         log.info("scoring every picture in %d ways, so this takes about %d times as long", len(variants), len(variants))
     compiled = opt.compile or opt.fast
     normalise = trained_protocol(loaded).normalise  # that of every set's protocol
-    share = max(1, parallel.share_of(opt.batch_size))
+    share = max(1, distributed.share_of(opt.batch_size))
     forward = InferenceModel(loaded.model, share, compiled, normalise) if compiled else None
     scored: dict[str, list[ScoredSet]] = {variant.name: [] for variant in variants}
     skipped: dict[tuple[str, str], dict[str, str]] = {}  # by file and condition: sets may share files

@@ -1,1 +1,5 @@
-"""What a trained detector says of pictures and videos that nobody has labelled."""
+"""A trained detector on unlabelled images and videos."""
+
+from inference.detector import Detector, load_detector
+
+__all__ = ["Detector", "load_detector"]

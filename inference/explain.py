@@ -12,15 +12,15 @@ from PIL import Image
 from scipy.special import expit
 from torch import Tensor
 
-from data.tiles import grid_of, tile_boxes
-from evaluation.evidence import evidence
 from evaluation.names import escaped
+from inference.detector import Detector
 from inference.memory import NotEnoughMemory, memory_errors
 from inference.stream import Outcome
-from inference.video import VideoJudgement, write_video_report
+from inference.tiles import grid_of, tile_boxes
+from inference.video.scoring import VideoJudgement, write_video_report
 from networks.calibration import GENERATED, REAL
 from networks.cam import classifier
-from networks.detector import Detector
+from networks.evidence import evidence
 from networks.npr import residual_maps
 from util import UserError, log, writable_folder, writing
 
@@ -36,7 +36,7 @@ class Explanation:
         title: what the picture is called, and which part of it this is. image: [3, H, W] in [0, 1], as the model sees it.
         residuals: {'npr_0.5': [3, H, W], ...}, one for each of the S `scales`, of normalised pixels.
         evidence: class-activation maps [S, h, w] in units of the logit, positive towards generated (see `networks.cam`).
-        adds: [S], what each scale adds to the logit. exact: whether these are the means of the maps (see `evaluation.evidence`).
+        adds: [S], what each scale adds to the logit. exact: whether these are the means of the maps (see `networks.evidence`).
         attention: [S] weights of the scales, None for a model without.
         box: first row and column, height and width of the part, in pixels of what the protocol makes of the picture.
     """
@@ -104,12 +104,12 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
 
 
 def draw(explanation: Explanation, path: str | Path) -> Path:
-    """Draw it as one panel (see `evaluation.map_plots.plot_npr_maps`) to `path`, which is made or replaced, and return that.
+    """Draw it as one panel (see `reports.plots.maps.plot_npr_maps`) to `path`, which is made or replaced, and return that.
 
     Raises:
         ImportError: matplotlib is missing; the message says what to install. OSError: it cannot be written.
     """
-    from evaluation.map_plots import plot_npr_maps  # here, so that judging needs no plotting library
+    from reports.plots.maps import plot_npr_maps  # here, so that judging needs no plotting library
 
     one = explanation
     where: dict[str, Any] = {"cams": one.evidence, "adds": one.adds, "exact": one.exact}

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from data.inputs import Inputs, is_media
 from evaluation.names import escaped
+from inference.inputs import Inputs, is_media
 from inference.stream import Outcome
-from inference.video import VideoJudgement
+from inference.video.scoring import VideoJudgement
 from networks.calibration import GENERATED, REAL, UNSURE
 from networks.npr import scale_keys
 from util import CannotWrite, UserError, log, printable

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from data.decode import NotAnImage
 from data.formats import read_with_quality
-from data.inputs import Input
-from data.video import UnreadableVideo
-from inference.judgement import Judgement, Picture, judge
+from inference.detector import BATCH_PIXELS, Detector
+from inference.inputs import Input
 from inference.memory import OutOfGpuMemory, memory_errors
-from inference.video import VideoJudgement
-from networks.detector import BATCH_PIXELS, Detector
+from inference.prediction import Judgement, Picture, judge
+from inference.video.files import UnreadableVideo
+from inference.video.scoring import VideoJudgement
 from util import UserError
 
 AHEAD = 128

@@ -9,18 +9,22 @@ Keys of a checkpoint written here:
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from networks.calibration import Calibration
 from networks.checkpoint_file import read_checkpoint
 from networks.factory import MULTISCALE, SINGLE_SCALE, ModelConfig, ModelFlags, build_model
 from networks.model_folder import read_model_folder
 from networks.multiscale_npr import DEFAULT_SCALES
 from util import UserError, log
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,20 @@ class LoadedModel:
     def name(self) -> str:
         """See `model_name`."""
         return model_name(self.path)
+
+    def stored(self, key: str, read: Callable[[Any], T]) -> T | None:
+        """What `read` makes of a value in the checkpoint; None where there is none.
+
+        Raises:
+            UserError: `read` makes nothing of it.
+        """
+        values = self.meta.get(key)
+        if not values:
+            return None
+        try:
+            return read(values)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"--model_path {self.path}: its {key} is none ({str(error)[:300]})") from None
 
 
 def model_name(path: Path) -> str:
@@ -235,3 +253,12 @@ def require_finite(weights: dict[str, Tensor], path: Path) -> None:
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(f"--model_path {path}: holds NaN or infinite weights: {', '.join(wrong[:3])[:300]}{more}")
+
+
+def stored_calibration(loaded: LoadedModel) -> Calibration | None:
+    """The calibration in a checkpoint; None where there is none.
+
+    Raises:
+        UserError: what is there is none.
+    """
+    return loaded.stored("calibration", Calibration.from_dict)

@@ -3,11 +3,12 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import init
 
 from networks.backbones import LIGHT
 from networks.multiscale_npr import DEFAULT_SCALES, AttentionMultiScaleNPR
+from networks.npr import reduced_size
 from networks.resnet import NPRResNet, resnet50
 
 SINGLE_SCALE = "single_scale"
@@ -126,3 +127,12 @@ def create_model(opt: ModelFlags) -> nn.Module:
     if init_type is not None or init_gain is not None:
         initialize_weights(model, init_type or "normal", init_gain or 0.02)
     return model
+
+
+def too_small(model: nn.Module, images: Tensor) -> str | None:
+    """Why images [..., 3, H, W] leave no pixel at the model's smallest NPR scale; None if they do."""
+    height, width = images.shape[-2:]
+    smallest = min(getattr(model, "scales", (NPRResNet.scale,)))
+    if reduced_size(min(height, width), smallest) >= 1:
+        return None
+    return f"{width}x{height} pixels leave none at scale {smallest:g}"

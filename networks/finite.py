@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-import parallel
+import distributed
 from util import UserError, log
 
 
@@ -76,7 +76,7 @@ class FiniteGuard:
         gradients = [p.grad for p in parameters if p.grad is not None] if self.check_gradients else []
         norm = nn.utils.get_total_norm(gradients) if gradients else losses[0].new_zeros(())
         bad = [~torch.isfinite(value) for value in (*losses, norm)]
-        counts = parallel.summed(torch.stack(bad).float())
+        counts = distributed.summed(torch.stack(bad).float())
         if counts.device.type != "cuda":
             return _Seen(steps, losses, counts, None)
         return _Seen(

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Adam, Optimizer
 
-import parallel
-from networks import data_parallel
+import distributed
+from device import autocast_dtype
+from networks import ddp
 from networks.factory import ModelConfig, create_model, model_config
 from networks.fast import CompiledOrPlain, place_model
 from networks.finite import FiniteGuard, NonFiniteError, require_finite
 from networks.losses import detection_loss
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
-from networks.resume import NotResumable, check_resumable
 from networks.schedules import cosine_learning_rate, learning_rate
-from util import UserError, autocast_dtype
+from util import UserError
 
 MIN_LOSS_SCALE = 2.0**-14
 """GradScaler starts at 2**16 and halves its scale after every step with infinite gradients."""
@@ -47,12 +47,12 @@ class Trainer:
     def __init__(self, opt: Any) -> None:
         """Args: opt: TrainOptions."""
         self.opt = opt
-        self.device = parallel.device(opt.gpu_ids)
+        self.device = distributed.device(opt.gpu_ids)
         self.config: ModelConfig = model_config(opt)
         self.dtype = autocast_dtype(opt.precision, self.device)
         self.model = place_model(create_model(opt), self.device, self.dtype)
         if opt.sync_bn:
-            self.model = data_parallel.with_sync_batch_norm(self.model, self.device)
+            self.model = ddp.with_sync_batch_norm(self.model, self.device)
         self.optimizer = self._create_optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.guard = FiniteGuard(
@@ -66,14 +66,14 @@ class Trainer:
         self.gradient_norms: dict[str, float] = {}
         self._losses: list[Tensor] = []  # of the accumulation window
         self._statistics: list[Tensor] = []  # before it, where it may have to be left out
-        self._share = 1 / parallel.world_size()  # of the last batch's images that are in this process' part
+        self._share = 1 / distributed.world_size()  # of the last batch's images that are in this process' part
         self._window_images = self._window_batches = 0
         self._forward: nn.Module = self.model
         self._distributed: DistributedDataParallel | None = None
         self._settled = False
-        if parallel.world_size() > 1:
-            self._forward = self._distributed = data_parallel.distributed(self.model, self.config, self.device)
-            data_parallel.seed_others(opt.seed, self.step)
+        if distributed.world_size() > 1:
+            self._forward = self._distributed = ddp.wrap(self.model, self.config, self.device)
+            ddp.seed_others(opt.seed, self.step)
         on_gpu = self.device.type == "cuda"
         if opt.compile or (opt.fast and on_gpu):  # on a CPU compiled training is slower
             # replayed passes write gradients to the same place every time: they must not be gathered there
@@ -129,7 +129,7 @@ class Trainer:
         if len(self.labels) or self._distributed is None:
             return self.get_loss()
         self.logits = self.logits[:0]
-        return data_parallel.zero_loss(self._distributed, self.images, self.opt.sync_bn)
+        return ddp.zero_loss(self._distributed, self.images, self.opt.sync_bn)
 
     def optimize_parameters(self) -> bool:
         """One batch: forward, backward, and an optimizer step when --accumulation_steps batches have been gathered. Collective.
@@ -138,11 +138,11 @@ class Trainer:
             False, with nothing done, if no process has an image of the batch.
         """
         images = len(self.labels)
-        everywhere = parallel.total(images)
+        everywhere = distributed.total(images)
         if everywhere == 0:
             return False
         if self._distributed is not None and not self._settled:
-            data_parallel.settle(self._distributed, self.images)
+            ddp.settle(self._distributed, self.images)
             self._settled = True
         if self._window_batches == 0 and self.guard.allowed:
             self._statistics = [statistic.clone() for statistic in self.model.buffers()]
@@ -151,7 +151,7 @@ class Trainer:
         self.step += 1
         with self._summing(self._window_batches == self.opt.accumulation_steps):
             loss = self._loss_of_part()
-            weight = parallel.world_size() * images / self._window_size  # the processes' gradients are averaged
+            weight = distributed.world_size() * images / self._window_size  # the processes' gradients are averaged
             self.scaler.scale(loss * weight if weight != 1 else loss).backward()
         self.loss, self._share = loss.detach(), images / everywhere
         self._losses.append(self.loss)
@@ -165,7 +165,7 @@ class Trainer:
 
     def mean_loss(self) -> float:
         """The last batch's loss, the mean over the images of all processes. Collective."""
-        return float(parallel.summed(self.loss * self._share))
+        return float(distributed.summed(self.loss * self._share))
 
     @property
     def _window_size(self) -> int:
@@ -186,7 +186,7 @@ class Trainer:
         if self._window_batches == 0:
             return
         if self._window_batches < self.opt.accumulation_steps:  # the pass that averages has not come
-            parallel.average([p.grad for p in self.model.parameters() if p.grad is not None])
+            distributed.average([p.grad for p in self.model.parameters() if p.grad is not None])
         if self._window_images != self._window_size:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
@@ -233,7 +233,7 @@ class Trainer:
             NonFiniteError: training has gone wrong, and the state is not worth keeping.
         """
         self.guard.settle()
-        data_parallel.average_statistics(self.model)
+        ddp.average_statistics(self.model)
         require_finite(self.model.state_dict(), self.step)
         return {
             "model_state_dict": self.model.state_dict(),
@@ -248,18 +248,17 @@ class Trainer:
             "best_ap": self.best_ap,
             "epochs_since_best": self.epochs_since_best,
             "model_config": self.config.to_dict(),
-            **data_parallel.rng_states(),
+            **ddp.rng_states(),
             "options": self.opt.to_dict(),
             "versions": versions(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned (with --new_optim: without the optimizer's state).
+        """Go on from what `state_dict` returned (with --new_optim: without the optimizer's state); see `check_resumable`.
 
         Raises:
-            NotResumable: the checkpoint is of another architecture or optimizer, or does not hold what a resume needs.
+            UserError: the checkpoint is of another optimizer, or its state is damaged.
         """
-        check_resumable(state, self.model, self.config)
         optim = state["options"].get("optim")
         if optim != self.opt.optim and not self.opt.new_optim:
             raise UserError(
@@ -270,15 +269,17 @@ class Trainer:
             if not self.opt.new_optim:
                 self.optimizer.load_state_dict(state["optimizer_state_dict"])
                 self.scaler.load_state_dict(state["scaler_state"])
-            data_parallel.set_rng_states(state, self.opt.seed)
+            ddp.set_rng_states(state, self.opt.seed)
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
             first = (str(error).splitlines() or [""])[0]
-            raise NotResumable(f"the state of the optimizer or of the random numbers is damaged ({first})") from None
+            raise UserError(
+                f"--continue_train: the state of the optimizer or of the random numbers is damaged ({first})"
+            ) from None
         for key in ("epoch", "step", "batch", "best_ap", "epochs_since_best"):
             setattr(self, key, state[key])
         self.validated_step = state.get("validated_step", self.step)  # earlier checkpoints do not say
         self.guard.skipped = state.get("skipped_steps", 0)
-        self.loss, self._share = torch.tensor(state["loss"], device=self.device), 1 / parallel.world_size()
+        self.loss, self._share = torch.tensor(state["loss"], device=self.device), 1 / distributed.world_size()
 
 
 def versions() -> dict[str, str]:

@@ -23,6 +23,12 @@ MODEL_TYPES = ("single_scale", "multiscale_attention")
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, exit status 2."""
 
+    def __init__(self, **keywords: Any) -> None:
+        program = Path(sys.argv[0])
+        if program.name == "__main__.py":  # a package that runs as `python -m tools.NAME`
+            keywords.setdefault("prog", f"python -m tools.{program.parent.name}")
+        super().__init__(**keywords)
+
     def error(self, message: str) -> NoReturn:
         print(printable(f"{self.prog}: error: {message} (see --help)"), file=sys.stderr)
         sys.exit(2)

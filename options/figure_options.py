@@ -14,5 +14,5 @@ class FigureOptions(CheckpointOptions):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Of every figure; empty for PNG alone (see `evaluation.plotting.save`)."""
+        """Of every figure; empty for PNG alone (see `reports.plots.style.save`)."""
         return ("png", "pdf") if self.pdf else ()

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
 from options.flags import comma_list, ends_of_range, flag, number, one_of, scale, whole
-from options.recipes import PUBLISHED, load_recipe
+from options.presets import PUBLISHED, load_recipe
 
 NOT_IN_RECIPES = (
     "recipe",

@@ -91,4 +91,4 @@ def minibench() -> Path:
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """test.py draws nothing in this process: most of the time that it takes with a few small images."""
-    monkeypatch.setattr("evaluation.artefacts.draw", lambda *_args, **_more: [])
+    monkeypatch.setattr("reports.result_folder.draw", lambda *_args, **_more: [])

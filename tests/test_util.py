@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
+from device import autocast_dtype, memory_advice
 from tests.conftest import REPOSITORY
-from util import UserError, autocast_dtype, memory_advice, run_script
+from util import UserError, run_script
 
 FAULTS = """
 import resource, sys

@@ -24,18 +24,20 @@ import numpy as np
 
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import find_test_sets, is_training_root
+from data.protocols import trained_protocol
+from device import choose_device, memory_advice, seed_everything
 from evaluation.calibration import FOLDS, SEED, NotCalibratable
-from evaluation.calibration_report import Assessment, assess, doubts, report
-from evaluation.calibration_scores import detector_predictions
-from evaluation.evaluate import Predictions
 from evaluation.names import escaped, relative_name
+from evaluation.scoring import Predictions
+from inference.calibration_scores import detector_predictions
+from inference.detector import Detector, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel, state_dict_of
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
-from networks.detector import Detector, load_detector, trained_protocol
 from options.base_options import CheckpointOptions, OneLineParser
 from options.flags import add_to_parser, number
-from util import UserError, choose_device, log, memory_advice, run_script, seed_everything, start_logging, writing
+from reports.calibration_report import Assessment, assess, doubts, report
+from util import UserError, log, run_script, start_logging, writing
 
 SHARED = ("classes", "npr_scales", "batch_size", "num_threads", "gpu_ids", "precision", "on_bad_image")
 """Flags that mean here what they mean everywhere."""
@@ -180,7 +182,7 @@ def write(assessment: Assessment, said: Predictions, detector: Detector, root: P
         save_checkpoint(paths["checkpoint"], calibrated_values(loaded, assessment.calibration))
         paths["json"].write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         try:
-            from evaluation.calibration_plots import plot_reliability
+            from reports.plots.calibration import plot_reliability
         except ImportError as error:
             log.warning("no picture: %s", error)
             del paths["png"]

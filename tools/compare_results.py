@@ -12,14 +12,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.comparison.comparison import Comparison
+from evaluation.comparison.published import methods, published
+from evaluation.comparison.runs import read_recipes, shown
 from evaluation.metrics import LABELS
-from evaluation.runs import METRICS_FILE
+from evaluation.result_files import METRICS_FILE
 from options.base_options import OneLineParser
 from options.flags import comma_list, one_of, resamples
-from tools._comparison import Comparison
-from tools._comparison_tables import labels, latex, methods_with, report, write_csv
-from tools._published import methods, published
-from tools._results import read_recipes, shown
+from reports.comparison_tables import labels, latex, methods_with, report, write_csv
 from util import UserError, run_script
 
 METRICS = ("acc", "ap", "auc")
@@ -29,7 +29,7 @@ def draw(comparison: Comparison, metric: str, methods_shown: Sequence[str], path
     """Draw the bars of a metric; returns why there are none, None if there are."""
     path.unlink(missing_ok=True)  # a picture of an earlier comparison must not pass for this one's
     try:
-        from evaluation.comparison_plots import plot_comparison
+        from reports.plots.comparison import plot_comparison
     except ImportError as error:
         return f"no picture: {error}"
     rows: dict[str, dict[str, tuple[float, float | None, float | None] | None]] = {}

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, ImageSet
-from data.inputs import Inputs
 from data.layouts import load_set
-from tools._autoencoders import CROP, STEPS, UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
-from tools._rebuilding import (
+from inference.inputs import Inputs
+from tools.make_fakes.autoencoders import CROP, STEPS, UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
+from tools.make_fakes.rebuilding import (
     CLASS_FOLDERS,
     mean_squared_error,
     new_folder,

@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.artefacts import write_derived
-from evaluation.attention_controls import fused_logits
-from evaluation.attention_findings import FINDINGS_FILE, findings_of_run
-from evaluation.runs import (
+from evaluation.attention.controls import fused_logits
+from evaluation.attention.findings import FINDINGS_FILE, findings_of_run
+from evaluation.result_files import (
     FIGURES,
     METRICS_FILE,
     ROBUSTNESS_FILE,
@@ -34,9 +33,10 @@ from evaluation.runs import (
     read_document,
     read_run,
 )
-from evaluation.tables import text_report
 from options.base_options import OneLineParser
 from options.flags import number, resamples
+from reports.result_folder import write_derived
+from reports.tables import text_report
 from util import UserError, run_script
 
 

@@ -1,0 +1,89 @@
+"""Seeds, device and precision of a run; advice when a GPU runs out of memory."""
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from util import UserError, log
+
+
+@contextmanager
+def memory_advice(batch_size: int, accumulation_steps: int | None = None) -> Iterator[None]:
+    """Turn a GPU's out-of-memory error into a UserError that gives the numbers and says which flags help.
+
+    Args:
+        accumulation_steps: batches per optimizer step in training; None when no gradients are computed.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        free, total = torch.cuda.mem_get_info()
+        peak = torch.cuda.max_memory_allocated()
+        flags = f"--batch_size {batch_size // 2}" if batch_size > 1 else "a smaller --cropSize"
+        if accumulation_steps is not None and batch_size > 1:
+            flags += f" --accumulation_steps {2 * accumulation_steps} (the optimizer sees as many images)"
+        raise UserError(
+            f"--batch_size {batch_size}: out of GPU memory, {peak / 2**30:.1f} GiB used of {total / 2**30:.1f} GiB"
+            f" ({free / 2**30:.1f} GiB free); try {flags}, or --precision auto"
+        ) from error
+
+
+def seed_everything(seed: int, deterministic: bool = True) -> None:
+    """Seed Python, NumPy and PyTorch; with `deterministic`, choose repeatable algorithms (cuDNN stays on)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # every CUDA device too
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it to be deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, finds bugs only
+
+
+def rng_state() -> dict[str, Any]:
+    """State of the generators that training draws from, as tensors and plain Python values."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what `rng_state` returned; CUDA states only where as many devices are present."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
+    """The first listed GPU; the CPU when the list is empty (--gpu_ids -1) or, saying so, when there is no such GPU."""
+    if not gpu_ids:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        log.warning("PyTorch sees no CUDA device (GPU %d is --gpu_ids' choice): going on on the CPU", gpu_ids[0])
+        return torch.device("cpu")
+    if gpu_ids[0] >= torch.cuda.device_count():
+        raise UserError(f"--gpu_ids {gpu_ids[0]}: only {torch.cuda.device_count()} CUDA device(s) are visible, from 0")
+    if len(gpu_ids) > 1:
+        log.warning("one process uses one GPU: using GPU %d of %s", gpu_ids[0], gpu_ids)
+    torch.cuda.set_device(gpu_ids[0])
+    return torch.device("cuda", gpu_ids[0])
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type of --precision, None for plain fp32; 'auto' is bf16 where the hardware computes it natively.
+
+    'fp32' also turns TensorFloat-32 off, so that fp32 means fp32 on every GPU.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    if precision == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.get_device_capability(device) >= (8, 0)
+        else:
+            native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        precision = "bf16" if native else "fp32"
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -1,0 +1,1 @@
+"""Attention weights of a model: statistics, differences, controls, verdicts."""

@@ -1,0 +1,47 @@
+"""The logits that a calibration is fitted to: those of single pictures, as `inference.detector` has them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+import distributed
+from data import evaluation_loader
+from data.image_sets import ImageSet
+from evaluation.scoring import Predictions, predict_variants
+from inference.detector import Detector
+
+
+class _AsDetected(nn.Module):
+    """Pixels [B, 3, H, W] uint8 -> logits [B], large pictures in tiles."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector, self.model, self.scales = detector, detector.model, detector.scales
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.from_numpy(self.detector.said_of_pixels(list(pixels)).logits)
+
+
+def detector_predictions(
+    detector: Detector,
+    sets: Sequence[ImageSet],
+    batch_size: int,
+    num_threads: int = 0,
+    on_bad_image: str = "skip",
+    precision: str = "fp32",
+) -> Predictions:
+    """What a detector says of the pictures of all sets together, each file once; no attention. With a progress bar.
+
+    Args:
+        batch_size: pictures loaded together. on_bad_image: see `ImageLoader`. precision: the detector's.
+
+    Raises:
+        UserError: torchrun started several processes.
+    """
+    distributed.require_one("tools.calibrate")
+    labels = {path: label for images in sets for path, label in zip(images.paths, images.labels, strict=True)}
+    together = ImageSet("", "all", tuple(labels), tuple(labels.values()))
+    loader = evaluation_loader(together, detector.protocol, batch_size, num_threads, on_bad_image=on_bad_image)
+    as_detected = _AsDetected(detector).eval()  # the mode that the model is left in
+    return predict_variants(as_detected, loader, precision, progress="calibrate", forward=as_detected)[0]

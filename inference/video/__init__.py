@@ -1,0 +1,1 @@
+"""Videos: reading frames and scoring them."""

@@ -1,0 +1,1 @@
+"""Numbers to tables, plots and pages; nothing here computes."""

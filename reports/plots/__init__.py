@@ -1,0 +1,1 @@
+"""Plots, each drawn from plain arrays into a file."""

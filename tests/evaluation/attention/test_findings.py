@@ -1,0 +1,79 @@
+"""What is said about attention: the same from a run as from its files, on the page, and in the files."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from evaluation.attention.controls import fused_logits
+from evaluation.attention.findings import attention_findings, findings_of_run
+from evaluation.attention.sets import Attended
+from evaluation.result_files import TestRun, read_run
+from evaluation.summary import ScoredSet
+from reports.result_folder import write_artefacts
+from tests.helpers.run_files import make_run
+from tools import recompute
+
+SCALES = [0.25, 0.5, 0.75]
+FUSION = {"bias": 0.3, "residual": False}
+
+
+def attended_set(name: str, top: int, seed: int) -> ScoredSet:
+    """100 images whose attention prefers the scale `top`, and whose branch there tells the classes apart."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(100) % 2
+    weights = rng.dirichlet(np.where(np.arange(3) == top, 12, 3), size=100)
+    branches = rng.normal(size=(100, 3))
+    branches[:, top] += 3 * (2 * labels - 1)
+    logits = fused_logits(weights, branches, FUSION["bias"], False)
+    paths = tuple(f"{name}/{label}_x/{index}.png" for index, label in enumerate(labels))
+    return ScoredSet("suite", name, paths, labels, logits, expit(logits), weights, branches)
+
+
+@pytest.fixture(scope="module")
+def run() -> TestRun:
+    head = make_run("m", {"s/a": ([0, 1], [0.2, 0.8])}).head
+    model = head["model"] | {"scales": SCALES, "model_type": "multiscale_attention"}
+    sets = [attended_set("gan", 0, 1), attended_set("diffusion", 2, 2)]
+    columns = tuple(f"attention_{scale}" for scale in SCALES)
+    return TestRun(head | {"model": model, "fusion": FUSION}, sets, {}, columns)
+
+
+def test_findings_are_those_of_the_files(run: TestRun, tmp_path: Path) -> None:
+    folder = write_artefacts(run, tmp_path, Path("data"))
+    written = json.loads((folder / "attention.json").read_text())
+    assert recompute.main([str(folder)]) == 0
+    changed = json.loads(json.dumps(written))
+    changed["statistics"]["pooled"]["groups"]["fake"]["scales"]["0.5"]["mean"] += 1e-6
+    (folder / "attention.json").write_text(json.dumps(changed))
+    assert recompute.main([str(folder)]) == 1
+    again = findings_of_run(read_run(folder))
+    assert again is not None
+    assert json.loads(json.dumps(again.to_dict())) == written
+    assert [verdict["kind"] for verdict in written["verdicts"]] == ["varies by generator"]
+    assert {one["generator"]: one["key"] for one in written["leanings"]} == {"gan": "0.25", "diffusion": "0.75"}
+    page = (folder / "report.html").read_text()
+    for part in ("varies by generator", "Does attention matter?", "0.25x leads for gan"):
+        assert part in page
+    with open(folder / "attention_controls.csv", newline="") as file:
+        rows = {(row["condition"], row["generator"]): float(row["change"]) for row in csv.DictReader(file)}
+    assert rows["without_0.25", "gan"] < -0.1 < rows["without_0.75", "gan"]
+    names = {path.name for path in folder.glob("attention_*.png")}
+    assert names == {f"attention_{name}.png" for name in ("means", "heatmap", "distances", "controls", "distribution")}
+
+
+def test_without_branch_logits_there_are_no_controls(run: TestRun, tmp_path: Path) -> None:
+    sets = [Attended("gan", "s", np.arange(20) % 2, np.full(20, 0.5), np.full((20, 3), 1 / 3))]
+    found = attention_findings(sets, SCALES, FUSION, resamples=50)
+    assert found is not None and found.controls is None
+    assert found.verdicts[0].kind == "uniform"
+
+
+@pytest.mark.parametrize(("scales", "count"), [([0.5], 10), (SCALES, 0)])
+def test_one_scale_or_no_image_says_nothing(scales: list[float], count: int) -> None:
+    weights = np.ones((count, len(scales))) / len(scales)
+    sets = [Attended("gan", "s", np.zeros(count, int), np.zeros(count), weights)]
+    assert attention_findings(sets, scales, None) is None

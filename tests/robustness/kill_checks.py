@@ -1,0 +1,222 @@
+"""Trainings that are killed again and again and continued, against one left alone.
+
+    python -m tests.robustness.kill_checks --kills 100
+
+A training is a child process that ends by SIGKILL, SIGTERM or SIGINT at a random moment, or by SIGKILL at a random one of the
+places where files are written: before or after a rename, a link or an fsync, or halfway through a write. It is continued until it
+has finished; then weights, optimizer, random states and all that TensorBoard shows must be those of the training left alone,
+bit for bit. Children are forked from a process that has imported everything and computed nothing, so that they start at once.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+import train
+import util
+from networks.checkpoint_file import digest, read_checkpoint
+from tests.conftest import make_dataroot
+from training.event_log import records
+
+ENDS = {"SIGTERM": {143}, "SIGINT": {130}, "group SIGTERM": {143}, "SIGKILL": {-9}, "SIGKILL in a write": {-9}}
+"""How a training is ended, and the exit statuses it may have; 0, too, if it was faster."""
+VARIANTS: tuple[tuple[str, ...], ...] = (
+    ("--save_latest_freq", "1", "--precision", "fp16", "--skip_nonfinite", "2"),
+    ("--save_latest_freq", "2", "--accumulation_steps", "2", "--num_threads", "2", "--data_aug"),
+    ("--model_type", "multiscale_attention", "--feature_dim", "16", "--save_latest_freq", "3", "--loss_freq", "2"),
+    ("--optim", "sgd", "--class_bal", "--num_threads", "1", "--accumulation_steps", "3", "--earlystop_epoch", "2"),
+)
+
+
+class WritePoints:
+    """Counts the places where this process writes files, and kills it at the one with a given number (None: at none)."""
+
+    def __init__(self, target: int | None) -> None:
+        self.target, self.count = target, 0
+        for name in ("replace", "fsync", "link"):
+            setattr(os, name, self._around(getattr(os, name)))
+        save = torch.save
+        torch.save = lambda values, file: save(values, _Halfway(file, self))  # type: ignore[assignment]
+
+    def reached(self) -> None:
+        if self.count == self.target:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.count += 1
+
+    def _around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            self.reached()
+            value = call(*args, **kwargs)
+            self.reached()
+            return value
+
+        return wrapped
+
+
+class _Halfway:
+    """A file whose larger writes happen in two halves, with a write point between."""
+
+    def __init__(self, file: IO[bytes], points: WritePoints) -> None:
+        self.file, self.points = file, points
+
+    def write(self, data: Any) -> int:
+        half = len(data) // 2
+        self.file.write(data[:half])
+        self.file.flush()
+        if half > 100:
+            self.points.reached()
+        return half + self.file.write(data[half:])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def start(argv: Sequence[str], log: Path, target: int | None = None) -> tuple[int, int]:
+    """Start a training in a session of its own; its process number, and a pipe with its write points when it has finished."""
+    ready, say_ready = os.pipe()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        torch.set_num_threads(2)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        points = WritePoints(target)
+
+        def main() -> int:
+            os.write(say_ready, b"x")
+            status = train.main(argv)
+            os.write(writing, str(points.count).encode())
+            return status
+
+        try:
+            util.run_script(main)
+        except SystemExit as end:
+            sys.stdout.flush()
+            os._exit(int(end.code or 0))
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+    os.close(writing)
+    os.close(say_ready)
+    os.read(ready, 1)
+    os.close(ready)
+    return child, reading
+
+
+def wait(child: int) -> int:
+    """Exit status of a child, negative for the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def wait_or_end(child: int, seconds: float) -> None:
+    """Wait so long, or until a child ends, which it can still be asked about afterwards."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.01)
+
+
+def run_folder(checkpoints: Path) -> Path:
+    (folder,) = checkpoints.iterdir()
+    return folder
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What must be equal: digests of the checkpoints, and the scalars that TensorBoard shows, in their order."""
+    found: dict[str, Any] = {}
+    for name in ("last", "best"):
+        values = read_checkpoint(folder / f"model_epoch_{name}.pth")
+        del values["options"]  # --continue_train is among them
+        found[name] = digest(values)
+    for log in ("train", "val"):
+        events = [e for path in sorted((folder / log).glob("events*")) for _, e in records(path.read_bytes())]
+        found[log] = [(v.tag, e.step, v.simple_value) for e in events for v in e.summary.value]
+        scalars = [(tag, step) for tag, step, _ in found[log]]
+        assert len(set(scalars)) == len(scalars), f"{log}: a step twice in {scalars}"
+    return found
+
+
+def check_readable(folder: Path) -> None:
+    """Whenever a training dies, its checkpoints are whole."""
+    for path in folder.glob("*.pth"):
+        read_checkpoint(path)
+
+
+def survive(argv: Sequence[str], place: Path, kills: int, rng: random.Random, counts: Counter[str]) -> None:
+    """Kill a training at least `kills` times, over as many trainings as that takes, and compare each with one left alone."""
+    place.mkdir()
+    log = place / "output.txt"
+    began = time.monotonic()
+    child, pipe = start([*argv, "--checkpoints_dir", str(place / "whole")], log)
+    assert wait(child) == 0, log.read_text()[-2000:]
+    seconds, points = time.monotonic() - began, int(os.read(pipe, 100))
+    expected = outcome(run_folder(place / "whole"))
+    done = trainings = 0
+    while done < kills:
+        trainings += 1
+        checkpoints = place / f"killed_{trainings}"
+        status = None
+        while status != 0:
+            again = ["--continue_train"] if checkpoints.exists() and list(checkpoints.iterdir()) else []
+            how = rng.choice(list(ENDS))
+            in_write = how == "SIGKILL in a write"
+            target = rng.randrange(points) if in_write else None
+            child, pipe = start([*argv, *again, "--checkpoints_dir", str(checkpoints)], log, target)
+            if not in_write:
+                wait_or_end(child, rng.uniform(0, seconds))
+                number = signal.SIGKILL if how == "SIGKILL" else signal.SIGINT if how == "SIGINT" else signal.SIGTERM
+                with contextlib.suppress(ProcessLookupError):
+                    (os.killpg if how.startswith("group") else os.kill)(child, number)
+            status = wait(child)
+            os.close(pipe)
+            if status:
+                assert status in ENDS[how], f"{how}: status {status}\n{log.read_text()[-3000:]}"
+                counts[how] += 1
+                done += 1
+            if checkpoints.exists() and list(checkpoints.iterdir()):
+                check_readable(run_folder(checkpoints))
+        found = outcome(run_folder(checkpoints))
+        for part, value in expected.items():
+            assert found[part] == value, (
+                f"{part} differs after {argv}\n{found[part]}\n{value}\n{log.read_text()[-3000:]}"
+            )
+        print(f"{done} kills: equal", flush=True)
+    counts["trainings compared"] += trainings
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100, help="at least so many, over all kinds of training")
+    parser.add_argument("--seed", type=int, default=0, help="of what is killed when; moments still differ between runs")
+    parser.add_argument("--variant", type=int, choices=range(len(VARIANTS)), help="this kind of training only")
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # here: threads of a pool do not live on in a forked child, which would wait for them
+    rng, counts = random.Random(args.seed), Counter[str]()
+    variants = VARIANTS if args.variant is None else (VARIANTS[args.variant],)
+    per_variant = -(-args.kills // len(variants))
+    with tempfile.TemporaryDirectory() as folder:  # no bar here: its thread could hold a lock when a child is forked
+        data = make_dataroot(Path(folder) / "data", ("car",), count=9, size=24)
+        common = ["--name", "run", "--dataroot", str(data), "--loadSize", "24", "--cropSize", "20", "--batch_size", "4",
+                  "--num_threads", "0", "--gpu_ids", "-1", "--niter", "3", "--lr", "0.002"]  # fmt: skip
+        for number, variant in enumerate(variants):
+            survive([*common, *variant], Path(folder) / str(number), per_variant, rng, counts)
+    print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

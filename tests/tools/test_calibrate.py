@@ -1,0 +1,668 @@
+"""Calibration: the fit against known truths and slow versions, the copy of the checkpoint, its files and its diagram."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.collections import PolyCollection
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from scipy.stats import binomtest
+from sklearn.linear_model import LogisticRegression
+from torchmetrics.functional.classification import binary_calibration_error
+
+import evaluation.calibration as calibration
+import inference.tiles as tiles
+import test as test_script
+import train
+from data.layouts import find_test_sets
+from evaluation.calibration import (
+    NEVER_GENERATED,
+    NEVER_REAL,
+    Mix,
+    NotCalibratable,
+    chance_ece,
+    cross_fitted,
+    decision_band,
+    fit_calibration,
+    fit_temperature,
+    reliability,
+    share_of_label,
+)
+from inference import load_detector
+from inference.calibration_scores import detector_predictions
+from networks import ModelConfig, build_model
+from networks.calibration import Calibration
+from networks.checkpoint import load_model
+from networks.checkpoint_file import read_checkpoint, save_checkpoint
+from reports.calibration_report import assess, doubts, report
+from reports.plots.calibration import plot_reliability
+from tests.conftest import REPOSITORY, TINY, make_set
+from tests.helpers import plot_checks
+from tests.helpers.plot_checks import Draw, legend_texts
+from tools import calibrate
+from util import UserError
+
+texts, draw = plot_checks.texts, plot_checks.draw  # fixtures
+MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
+
+
+def truth(count: int, temperature: float, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:
+    """Labels drawn from sigmoid(logit / temperature), of logits that are spread alike on both sides."""
+    rng = np.random.default_rng(seed)
+    logits = temperature * spread * rng.standard_normal(count)
+    return (rng.random(count) < expit(logits / temperature)).astype(int), logits
+
+
+def scored(pairs: list[tuple[int, float]]) -> tuple[NDArray, NDArray]:
+    """Labels and values, with both classes."""
+    labels, values = zip(*pairs, (0, 0.3), (1, 0.6), strict=False)
+    return np.array(labels), np.array(values)
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1).map(lambda p: round(p, 3))), min_size=1, max_size=40)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(-9, 9)), max_size=60), st.floats(0, 1))
+@settings(max_examples=60)
+def test_no_set_has_more_false_alarms_than_allowed(drawn: list[tuple[int, int, int]], share: float) -> None:
+    """And among the thresholds of which that holds, none has a higher balanced accuracy."""
+    labels, groups, values = np.array([*drawn, (0, 0, -2), (0, 1, 3), (1, 2, 4), (1, 0, -1), (1, 1, 9)]).T
+    logits = values + 0.1 * labels
+    try:
+        found = fit_calibration(labels, logits, 0.05, groups=groups, max_false_alarms=share, prior=0.2)
+    except NotCalibratable:
+        return
+    scores = expit(logits)
+    above = scores > found.score_threshold
+    assert (above == (found.probabilities(logits) > found.threshold)).all()
+
+    def allowed(called: NDArray) -> bool:
+        return all(called[(groups == g) & (labels == 0)].mean() <= share + 1e-9 for g in set(groups[labels == 0]))
+
+    def balanced(called: NDArray) -> float:
+        return (called[labels == 1].mean() + 1 - called[labels == 0].mean()) / 2
+
+    assert allowed(above)
+    others = [scores > cut for cut in [-1.0, *scores, 1.0]]
+    assert balanced(above) == pytest.approx(max(balanced(called) for called in others if allowed(called)))
+
+
+def test_false_alarms_are_limited_by_set_from_the_command_line(
+    checkpoint: Path, val: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(checkpoint, val, "--max_false_alarms", "0.17")  # one of six
+    assert "with at most 17.0 % of each set's real images above it" in capsys.readouterr().out
+    detector = load_detector(checkpoint.with_name("model_calibrated.pth"), "cpu")
+    threshold = read_checkpoint(checkpoint.with_name("model_calibrated.pth"))["val_threshold"]
+    for name in ("car", "cat"):
+        assert (detector.score(sorted((val / name / "0_real").iterdir())) > threshold).sum() <= 1
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 7.0])
+def test_known_temperature_is_found(temperature: float) -> None:
+    labels, logits = truth(40_000, temperature)
+    assert fit_temperature(labels, logits) == pytest.approx(temperature, rel=0.03)
+    found = fit_calibration(labels, logits, 0.05)
+    assert found.ece_after < 0.012
+    assert (found.ece_before < 0.012) if temperature == 1 else (found.ece_before > 0.03)
+
+
+def test_temperature_is_the_slope_of_a_logistic_regression_without_intercept() -> None:
+    labels, logits = truth(3000, 2.0)
+    logits += 0.5 * (labels == 0)
+    n_real, n_fake = np.bincount(labels)
+    targets = np.where(
+        labels == 1, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2)
+    )  # a part of each image in either class
+    weights = np.where(labels == 1, 1 / n_fake, 1 / n_real) * len(labels)
+    regression = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10)
+    parts = np.concatenate([weights * targets, weights * (1 - targets)])
+    regression.fit(np.tile(logits, 2)[:, None], np.repeat([1, 0], len(labels)), parts)
+    assert fit_temperature(labels, logits) == pytest.approx(1 / regression.coef_[0, 0], rel=1e-5)
+
+
+@pytest.mark.parametrize(("count", "size"), [(5, 1.0), (60, 12.0), (1000, 1e-3)])
+def test_temperature_of_separated_classes_says_no_more_than_their_number(count: int, size: float) -> None:
+    labels = np.repeat([0, 1], count)
+    logits = np.where(labels == 1, size, -size)
+    found = fit_temperature(labels, logits)
+    assert expit(size / found) == pytest.approx((count + 1) / (count + 2), abs=1e-6)  # the rule of succession
+
+
+@given(st.floats(1e-6, 1e6), st.integers(0, 5))
+@settings(max_examples=25)
+def test_temperature_has_the_unit_of_the_logits(factor: float, seed: int) -> None:
+    labels, logits = truth(200, 1.0, seed)
+    assert fit_temperature(labels, factor * logits) == pytest.approx(factor * fit_temperature(labels, logits), rel=1e-5)
+
+
+@pytest.mark.parametrize("logits", [[1.0, 1.0, -1.0, -1.0], [0.0] * 4, [5.0] * 4])
+def test_no_temperature_where_generated_does_not_score_higher(logits: list[float]) -> None:
+    with pytest.raises(NotCalibratable):
+        fit_temperature(np.array([0, 0, 1, 1]), np.array(logits))
+
+
+@given(PAIRS)
+@settings(max_examples=50)
+def test_ece_is_torchmetrics(pairs: list[tuple[int, float]]) -> None:
+    labels, probabilities = scored(pairs)
+    n_fake = int(labels.sum())
+    as_they_are = Mix(len(labels) - n_fake, n_fake, n_fake / len(labels))
+    theirs = binary_calibration_error(torch.tensor(probabilities), torch.tensor(labels), n_bins=15, norm="l1")
+    ours = reliability(labels, probabilities, as_they_are)
+    if not np.isin(np.round(probabilities * 15, 6) % 1, [0]).any():  # on an edge they take the other bin
+        assert ours.ece == pytest.approx(float(theirs), abs=1e-5)
+    assert (ours.n_real.sum(), ours.n_fake.sum()) == (len(labels) - n_fake, n_fake)
+    assert ours.weight.sum() == pytest.approx(1)
+
+
+@given(PAIRS, st.integers(1, 4), st.integers(1, 4))
+@settings(max_examples=50)
+def test_weights_are_repetitions(pairs: list[tuple[int, float]], real: int, fake: int) -> None:
+    """To count an image k times is to have k of it."""
+    labels, probabilities = scored(pairs)
+    n_real, n_fake = np.bincount(labels)
+    times = np.where(labels == 1, fake, real)
+    many, said = labels.repeat(times), probabilities.repeat(times)
+    prior = n_fake * fake / len(many)
+    repeated = Mix(n_real * real, n_fake * fake, prior)
+    assert reliability(labels, probabilities, Mix(n_real, n_fake, prior)).ece == pytest.approx(
+        reliability(many, said, repeated).ece
+    )
+    share = share_of_label(int(n_fake), len(labels), Mix(n_real, n_fake, prior), 1)
+    assert share.value == pytest.approx(many.mean())
+
+
+def test_interval_is_clopper_and_pearsons_and_moves_with_the_prior() -> None:
+    even = share_of_label(2, 62, Mix(65, 65), 0)
+    ends = binomtest(2, 62).proportion_ci(0.95, "exact")
+    assert (even.value, even.low, even.high) == pytest.approx((2 / 62, ends.low, ends.high))
+    rare = share_of_label(2, 62, Mix(65, 65, 0.1), 0)  # odds of real, 2:60, are nine times as high
+    assert rare.value == pytest.approx(18 / 78)
+    assert rare.high == pytest.approx(9 * ends.high / (9 * ends.high + 1 - ends.high))
+    assert share_of_label(0, 0, Mix(5, 5), 0).value is None
+
+
+def slow_ends(labels: NDArray, p: NDArray, threshold: float, mix: Mix, target: float, confidence: float) -> Any:
+    """The largest groups of images that may be called generated, and real, as index sets; None if no group may."""
+
+    def allowed(group: NDArray, wrong: int) -> bool:
+        count, total = int((labels[group] == wrong).sum()), int(group.sum())
+        share = count / total
+        if confidence:
+            share = binomtest(count, total, alternative="less").proportion_ci(confidence, "exact").high
+        weight = [(1 - mix.prior) / mix.n_real, mix.prior / mix.n_fake]
+        return share * weight[wrong] / (share * weight[wrong] + (1 - share) * weight[1 - wrong]) <= target
+
+    above = [p >= cut for cut in sorted(set(p[p >= threshold]))]
+    below = [p <= cut for cut in sorted(set(p[p <= threshold]), reverse=True)]
+    return [next((list(g) for g in groups if allowed(g, wrong)), None) for groups, wrong in ((above, 0), (below, 1))]
+
+
+@given(PAIRS, st.floats(0, 1), st.sampled_from([0.0, 0.8]), st.sampled_from([0.05, 0.3]), st.sampled_from([0.5, 0.2]))
+@settings(max_examples=150, deadline=None)
+def test_band_is_the_narrowest_that_keeps_its_promise(
+    pairs: list[tuple[int, float]], threshold: float, confidence: float, target: float, prior: float
+) -> None:
+    labels, p = scored(pairs)
+    mix = Mix(*map(int, np.bincount(labels)), prior)
+    lower, upper = decision_band(labels, p, threshold, mix, target, confidence)
+    generated, real = slow_ends(labels, p, threshold, mix, target, confidence)
+    assert lower <= threshold <= upper
+    assert (upper == NEVER_GENERATED) if generated is None else list(p >= upper) == generated
+    assert (lower == NEVER_REAL) if real is None else list(p <= lower) == real
+
+
+def test_probabilities_follow_the_prior() -> None:
+    """Two Gaussians, whose log-likelihood ratio is known: fitted on a balanced sample, right in a population with 3 % generated."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(400_000) % 2
+    logits = 3 * (2 * rng.normal(2 * labels - 1.0, 1.0))  # three times the ratio, 2x for means -1 and 1
+    found = fit_calibration(labels, logits, 0.2, prior=0.03)
+    assert found.temperature == pytest.approx(3, rel=0.05)
+    others = (rng.random(60_000) < 0.03).astype(int)
+    p = found.probabilities(3 * (2 * rng.normal(2 * others - 1.0, 1.0)))
+    assert p.mean() == pytest.approx(0.03, rel=0.1)
+    error = binary_calibration_error(torch.tensor(p), torch.tensor(others), n_bins=15, norm="l1")
+    assert error < 0.004
+    wrong = others[p >= found.upper] == 0
+    assert wrong.mean() == pytest.approx(0.2, abs=0.08)
+
+
+def test_fitting_a_lopsided_sample_is_fitting_an_even_one() -> None:
+    labels, logits = truth(60_000, 2.0)
+    kept = (labels == 0) | (np.arange(len(labels)) % 10 == 0)
+    assert fit_temperature(labels[kept], logits[kept]) == pytest.approx(2, rel=0.05)
+
+
+def test_ece_of_chance_is_that_of_probabilities_that_are_right() -> None:
+    p = np.random.default_rng(2).random(150)
+    mix = Mix(75, 75)
+    mean, worst = chance_ece(p, mix)
+    errors = []
+    for seed in range(300):
+        labels = (np.random.default_rng(seed + 10).random(150) < p).astype(int)
+        errors.append(float(binary_calibration_error(torch.tensor(p), torch.tensor(labels), n_bins=15, norm="l1")))
+    assert mean == pytest.approx(np.mean(errors), rel=0.05)
+    assert worst == pytest.approx(np.quantile(errors, 0.95), rel=0.08)
+
+
+@pytest.mark.parametrize(("n_real", "n_fake", "prior"), [(300, 60, 0.1), (60, 300, 0.1), (80, 240, 0.6)])
+def test_ece_of_chance_is_that_of_a_lopsided_sample(n_real: int, n_fake: int, prior: float) -> None:
+    """Scores drawn anew of two Gaussians whose probabilities are known, in numbers that are not those of the population."""
+    rng = np.random.default_rng(3)
+    mix, labels = Mix(n_real, n_fake, prior), np.repeat([0, 1], [n_real, n_fake])
+    errors, chances = [], []
+    for _ in range(150):
+        p = expit(2 * rng.normal(2 * labels - 1.0, 1.0) + logit(prior))  # 2x is the log-likelihood ratio
+        errors.append(reliability(labels, p, mix).ece)
+        chances.append(chance_ece(p, mix, draws=20))
+    mean, worst = np.mean(chances, axis=0)
+    assert mean == pytest.approx(np.mean(errors), rel=0.1)
+    assert worst == pytest.approx(np.quantile(errors, 0.95), rel=0.15)
+
+
+def test_an_image_has_no_part_in_its_own_probability() -> None:
+    labels, logits = truth(60, 1.5)
+    settings = fit_calibration(labels, logits, 0.1)
+    before, _ = cross_fitted(labels, logits, settings)
+    logits[7] += 4
+    after, _ = cross_fitted(labels, logits, settings)
+    same = np.flatnonzero(before == after)
+    assert 7 not in same and len(same) == 60 // calibration.FOLDS - 1  # those that were held out with it
+
+
+def test_cross_fitting_is_less_optimistic() -> None:
+    """Scores that know little: the band finds a few lucky images, others are wrong more often."""
+    fitted, held_out = [], []
+    for seed in range(12):
+        labels, logits = truth(100, 1.0, seed, spread=1.0)
+        found = assess(labels, logits, 0.2)
+        fitted += [share.value for name, share in found.fitted.items() if name != "unsure" and share.total]
+        held_out += [share.value for name, share in found.held_out.items() if name != "unsure" and share.total]
+    assert max(fitted) <= 0.2 < np.mean(held_out)
+
+
+def test_doubts_are_said() -> None:
+    rng = np.random.default_rng(0)
+    labels, logits = np.arange(80) % 2, 3 * (np.arange(80) % 2) + rng.normal(size=80) - 1.5
+    logits[0] = 50  # one real image is surest of all to be generated
+    rough = "\n".join(doubts(assess(labels, logits, 0.01)))
+    assert "fewer than 100 images" in rough and '"generated" at 1.0 %: that verdict is never given' in rough
+    assert '"real" was given to' in rough
+    rare = "\n".join(doubts(assess(np.arange(400) % 2, 40.0 * (np.arange(400) % 2) - 20, 0.05, prior=0.01)))
+    assert '"generated" was given to 200 images, too few' in rare and '"real" was given' not in rare
+    many = np.arange(4000) % 2
+    shifted = 3 * many + rng.normal(size=4000) + 4  # every score says generated
+    assert "a temperature alone does not make these scores probabilities" in "\n".join(
+        doubts(assess(many, shifted, 0.2))
+    )
+    labels, logits = truth(4000, 3.0)
+    fine = assess(labels, logits, 0.2)
+    assert list(doubts(fine)) == []
+    text = report(fine)
+    assert f"{fine.calibration.n_real:,} real" in text and f"{fine.calibration.ece_after:.4f} after" in text
+
+
+def test_calibration_keeps_its_prior() -> None:
+    made = Calibration(2.0, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 30, "val", "native v1", 0.1, 0.95)
+    again = Calibration.from_dict(json.loads(json.dumps(made.to_dict())))
+    assert again == made
+    assert logit(again.probabilities(3.0)) == pytest.approx(3 / 2 - np.log(9))
+    earlier = {name: value for name, value in made.to_dict().items() if name not in ("prior", "confidence")}
+    assert Calibration.from_dict(earlier).prior == 0.5
+    for prior in (0.0, 1.0, -1.0):
+        with pytest.raises(ValueError, match="prior"):
+            Calibration.from_dict(earlier | {"prior": prior})
+
+
+@pytest.fixture(scope="module")
+def val(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos") / "val"
+    make_set(root / "car", 6, seed=1)
+    make_set(root / "cat", 6, seed=2)
+    return root
+
+
+def weights_for(config: ModelConfig, val: Path, folder: Path) -> dict[str, torch.Tensor]:
+    """Random weights, turned round if they give real images the higher logits."""
+    torch.manual_seed(3)
+    weights = build_model(config).state_dict()
+    save_checkpoint(folder / "first.pth", {"model_state_dict": weights, "model_config": config.to_dict()})
+    detector = load_detector(folder / "first.pth", "cpu")
+    real, fake = (detector.score(sorted(val.glob(f"*/{name}/*.png"))).mean() for name in ("0_real", "1_fake"))
+    head = "classifier" if config.model_type == MULTI.model_type else "fc1"
+    return {name: -value if name.startswith(head) and real > fake else value for name, value in weights.items()}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory, val: Path) -> dict[str, torch.Tensor]:
+    return weights_for(MULTI, val, tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
+    path = tmp_path / "model.pth"
+    values = {
+        "model_state_dict": weights,
+        "model_config": MULTI.to_dict(),
+        "epoch": 1,
+        "val_threshold": 0.4,
+        "x": (1, "y"),
+    }
+    save_checkpoint(path, values)
+    return path
+
+
+FLAGS = ["--num_threads", "0", "--gpu_ids", "-1"]
+
+
+def run(checkpoint: Path, dataroot: Path, *more: str) -> None:
+    assert calibrate.main(["--model_path", str(checkpoint), "--dataroot", str(dataroot), *FLAGS, *more]) == 0
+
+
+def test_the_copy_is_the_checkpoint_with_a_calibration(checkpoint: Path, val: Path) -> None:
+    before = checkpoint.read_bytes()
+    run(checkpoint, val, "--pdf")
+    assert checkpoint.read_bytes() == before
+    names = ["model.pth", "model_calibrated.json", "model_calibrated.pth"]
+    names += ["model_calibrated_reliability.pdf", "model_calibrated_reliability.png"]
+    assert sorted(path.name for path in checkpoint.parent.iterdir()) == names
+    old, new = read_checkpoint(checkpoint), read_checkpoint(checkpoint.with_name("model_calibrated.pth"))
+    found = Calibration.from_dict(new.pop("calibration"))
+    for name, value in old.pop("model_state_dict").items():
+        assert torch.equal(new["model_state_dict"][name], value)
+    new.pop("model_state_dict")
+    assert new.pop("val_threshold") == found.score_threshold != old.pop("val_threshold")
+    assert new == old
+    assert (found.n_real, found.n_fake, found.protocol, found.data) == (
+        12,
+        12,
+        "native v1",
+        f"{val.parent.name}/val (car, cat)",
+    )
+    assert str(val) not in json.dumps(found.to_dict())
+
+
+def test_figures_are_those_of_the_pictures(checkpoint: Path, val: Path) -> None:
+    """One picture at a time, in another library."""
+    (val / "cat" / "0_real" / "broken.png").write_bytes(b"no picture")
+    run(checkpoint, val, "--output", str(checkpoint.with_name("new.pth")))
+    (val / "cat" / "0_real" / "broken.png").unlink()
+    document = json.loads(checkpoint.with_name("new.json").read_text())
+    assert list(document["left_out"]) == ["cat/0_real/broken.png"]
+    plain, detector = load_detector(checkpoint, "cpu"), load_detector(checkpoint.with_name("new.pth"), "cpu")
+    files = sorted(val.glob("*/*/*.png"))
+    labels = np.array([int(path.parent.name == "1_fake") for path in files])
+    logits = np.array([plain.said(path).logits[0] for path in files], dtype=float)
+    found = detector.calibration
+    assert found is not None and document["calibration"] == found.to_dict()
+    assert found.temperature == pytest.approx(fit_temperature(labels, logits), rel=1e-3)
+    assert detector.probability(files) == pytest.approx(expit(logits / found.temperature), abs=1e-4)
+    error = binary_calibration_error(torch.tensor(expit(logits)), torch.tensor(labels), n_bins=15, norm="l1")
+    assert found.ece_before == pytest.approx(float(error), abs=1e-4)
+    held_out, _ = cross_fitted(labels, logits, found)  # folds are by order, which is that of the files
+    bins = document["reliability"]["after"]
+    assert sum(one["n_real"] for one in bins) == sum(one["n_fake"] for one in bins) == 12
+    error = binary_calibration_error(torch.tensor(held_out), torch.tensor(labels), n_bins=15, norm="l1")
+    assert found.ece_after == pytest.approx(float(error), abs=0.02)
+    for verdict, wrong in (("generated", 0), ("real", 1)):
+        given = np.array([found.verdict(p) == verdict for p in detector.probability(files)])
+        share = document["verdicts"]["fitted"][verdict]
+        assert (share["total"], share["count"]) == (given.sum(), (labels[given] == wrong).sum())
+        assert share["count"] <= 0.05 * share["total"]
+
+
+@pytest.mark.slow
+def test_twice_the_same_bytes(checkpoint: Path, val: Path) -> None:
+    run(checkpoint, val)
+    files = [path for path in checkpoint.parent.iterdir() if path != checkpoint]
+    first = {path.name: path.read_bytes() for path in files}
+    run(checkpoint, val.parent, "--overwrite")  # the training root, of which val/ is taken
+    assert {path.name: path.read_bytes() for path in files} == first and len(first) == 3
+
+
+def test_nothing_is_overwritten_unasked(checkpoint: Path, val: Path) -> None:
+    link = checkpoint.with_name("link.pth")
+    link.symlink_to(checkpoint)
+    for output in (checkpoint, link):
+        with pytest.raises(UserError, match="is the checkpoint itself"):
+            run(checkpoint, val, "--output", str(output), "--overwrite")
+    checkpoint.with_name("model_calibrated.json").write_text("{}")
+    with pytest.raises(UserError, match="model_calibrated.json: exists; give another, or --overwrite"):
+        run(checkpoint, val)
+    assert not checkpoint.with_name("model_calibrated.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--dataroot", "none"], "--dataroot none: no such folder"),
+        (["--protocol", "none"], "--protocol none: unknown"),
+        (["--output", "."], "is a folder"),
+        (["--output", "none/new.pth"], "cannot be written there"),
+        (["--model_path", "."], "--model_path .: is a folder; calibrate the checkpoint, and then export the copy"),
+        (["--model_path", "none.pth"], "--model_path none.pth: no such file"),
+        (["--npr_scales", "0.1"], "--npr_scales 0.1: contradicts"),
+        (["--classes", "dog"], "dog"),
+    ],
+)
+def test_wrong_flags_end_with_one_line(change: list[str], message: str, checkpoint: Path, val: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        run(checkpoint, val, *change)
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["model.pth"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--target_error 0", "--target_error 0.6", "--target_error x", "--confidence 1", "--prior 1", "--taget_error 1"],
+)
+def test_wrong_values_are_refused_by_the_parser(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        calibrate.main(["--model_path", "m.pth", "--dataroot", ".", *words.split()])
+    assert ended.value.code == 2 and words.split()[0] in capsys.readouterr().err
+
+
+def test_pictures_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
+    few = make_set(tmp_path / "few", 4)
+    with pytest.raises(UserError, match="4 real images; a calibration needs 5 of each class"):
+        run(checkpoint, few)
+    swapped = make_set(tmp_path / "swapped", 8, seed=1)
+    for old, new in (("0_real", "x"), ("1_fake", "0_real"), ("x", "1_fake")):
+        (swapped / old).rename(swapped / new)
+    with pytest.raises(UserError, match="do not score higher than real ones; are the folders swapped"):
+        run(checkpoint, swapped)
+    shutil.rmtree(swapped / "0_real")
+    with pytest.raises(UserError, match="0 real images"):
+        run(checkpoint, swapped)
+    damaged = make_set(tmp_path / "damaged", 6)
+    for file in sorted((damaged / "1_fake").iterdir())[:2]:
+        file.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="4 generated images"):
+        run(checkpoint, damaged)
+    with pytest.raises(UserError, match="--on_bad_image fail"):
+        run(checkpoint, damaged, "--on_bad_image", "fail")
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        ("train", "like training images"),
+        ("train/car", "like training images"),
+        ("test/car", "like test images"),
+        ("v", ""),
+        ("train/photos/val", ""),
+        ("test/photos/val", ""),
+    ],
+)
+def test_images_of_other_splits_are_doubted(folder: str, says: str, checkpoint: Path, tmp_path: Path) -> None:
+    said = "\n".join(calibrate.doubtful_data(tmp_path / folder, load_model(checkpoint)))
+    assert f"looks {says}" in said if says else not said
+
+
+def test_images_trained_on_are_known_by_the_checkpoint(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_set(tmp_path / "data" / "learn" / "car", 6, seed=1)
+    values = read_checkpoint(checkpoint) | {"options": {"dataroot": str(tmp_path / "data"), "train_split": "learn"}}
+    save_checkpoint(checkpoint, values)
+    run(checkpoint, folder)
+    assert "looks like training images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", [pytest.param("bare", marks=pytest.mark.slow), "model", "module"])
+def test_weights_in_earlier_forms_become_a_checkpoint(
+    form: str, weights: dict[str, torch.Tensor], val: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "old.pth"
+    if form == "bare":
+        torch.save(weights, path)
+    elif form == "model":
+        torch.save({"model": weights, "epoch": 7, "options": "something else", "val_threshold": "?"}, path)
+    else:
+        torch.save({"model_state_dict": {f"module.{name}": value for name, value in weights.items()}}, path)
+    run(path, val, "--npr_scales", "0.2,0.4,0.6")
+    detector = load_detector(tmp_path / "old_calibrated.pth", "cpu")  # needs no scales
+    assert detector.scales == (0.2, 0.4, 0.6) and detector.calibration is not None
+    assert detector.loaded.epoch == (7 if form == "model" else None)
+    assert all(torch.equal(detector.model.state_dict()[name], value) for name, value in weights.items())
+
+
+def test_published_weights(val: Path, tmp_path: Path) -> None:
+    torch.save(weights_for(ModelConfig(), val, tmp_path), tmp_path / "NPR.pth")
+    run(tmp_path / "NPR.pth", val)
+    assert load_detector(tmp_path / "NPR_calibrated.pth", "cpu").calibration is not None
+
+
+def test_large_pictures_are_scored_in_tiles_as_anywhere_else(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_set(tmp_path / "large", 2, size=96)
+    detector = load_detector(checkpoint, "cpu")
+    files = sorted(root.glob("*/*.png"))
+    whole = detector.said(files).logits
+    monkeypatch.setattr(tiles, "WHOLE", 2000)
+    monkeypatch.setattr(tiles, "TILE", 40)
+    said = detector_predictions(detector, find_test_sets(str(root))[1], 3)
+    assert said.logits == pytest.approx(detector.said(files).logits, abs=1e-6)
+    assert np.abs(said.logits - whole).max() > 1e-4
+    assert not detector.model.training
+
+
+def test_files_that_sets_share_count_once(checkpoint: Path, val: Path) -> None:
+    _, sets = find_test_sets(str(val))
+    said = detector_predictions(load_detector(checkpoint, "cpu"), [*sets, sets[0]], 8)
+    assert len(said.labels) == 24
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_calibrated_copy_tests_and_trains_on(trained: Path, dataroot: Path, tmp_path: Path) -> None:
+    folder = tmp_path / trained.name
+    shutil.copytree(trained, folder)
+    values = read_checkpoint(folder / "model_epoch_last.pth")
+    detector = load_detector(folder / "model_epoch_last.pth", "cpu")
+    files = [sorted((dataroot / "val").glob(f"*/{name}/*.png")) for name in ("0_real", "1_fake")]
+    if detector.score(files[0]).mean() > detector.score(files[1]).mean():  # two epochs teach little
+        for name in ("classifier.weight", "classifier.bias"):
+            values["model_state_dict"][name] = -values["model_state_dict"][name]
+        save_checkpoint(folder / "model_epoch_last.pth", values)
+    run(folder / "model_epoch_last.pth", dataroot)
+    copy = folder / "model_epoch_last_calibrated.pth"
+    results = tmp_path / "results"
+    argv = ["--model_path", str(copy), "--dataroot", str(dataroot / "test" / "gan"), "--results_dir", str(results)]
+    assert test_script.main([*argv, *FLAGS, "--bootstrap", "0"]) == 0
+    assert (results / f"{trained.name}_last_calibrated_gan" / "metrics.json").exists()
+    argv = ["--name", "tiny", "--model_type", "multiscale_attention", "--dataroot", str(dataroot), "--niter", "3"]
+    argv += [*TINY, "--lr", "0.002", "--checkpoints_dir", str(tmp_path)]
+    assert train.main([*argv, "--continue_train", "--epoch", "last_calibrated"]) == 0
+    after = read_checkpoint(folder / "model_epoch_last.pth")
+    assert after["epoch"] == 3 and "calibration" not in after  # of other weights
+
+
+def example(count: int = 400, prior: float = 0.5) -> tuple[Any, Mix]:
+    labels, logits = truth(count, 2.0)
+    found = assess(labels, logits, 0.1, prior)
+    return found, found.mix
+
+
+@pytest.mark.parametrize("prior", [0.5, 0.1])
+def test_diagram_shows_bins_counts_and_band(prior: float, draw: Draw) -> None:
+    found, mix = example(prior=prior)
+    figure = draw(plot_reliability, {"before": found.before, "after": found.after}, mix, calibration=found.calibration)
+    assert [axes.get_title() for axes in figure.axes[:2]] == [
+        f"{name}: ECE {bins.ece:.3f}" for name, bins in (("before", found.before), ("after", found.after))
+    ]
+    for column, bins in enumerate((found.before, found.after)):
+        above, below = figure.axes[column], figure.axes[2 + column]
+        points = sorted(tuple(line.get_xydata()[0]) for line in above.lines if line.get_marker() == "o")
+        full = bins.weight > 0
+        np.testing.assert_allclose(points, np.stack([bins.mean, bins.generated], 1)[full])
+        heights = [bar.get_height() for group in below.containers for bar in group]
+        np.testing.assert_array_equal(heights, [*bins.n_real, *bins.n_fake])
+    shaded = [
+        patch for axes in figure.axes for patch in (*axes.patches, *axes.collections)
+        if isinstance(patch, Rectangle | PolyCollection) and patch.get_zorder() == 0
+    ]  # fmt: skip
+    assert len(shaded) == 2 and {patch.axes for patch in shaded} == {figure.axes[1], figure.axes[3]}
+    assert [patch.get_x() for patch in shaded] == [found.calibration.lower] * 2
+    assert legend_texts(figure)[-2:] == ["threshold", "unsure"]
+    assert ("of all: 10 %" in figure.axes[0].get_ylabel()) == (prior == 0.1)
+
+
+def test_diagram_of_one_panel_with_few_images(draw: Draw) -> None:
+    found, mix = example(24)
+    figure = draw(
+        plot_reliability, {"before": found.before}, mix, title="a long name of a model on a long name of data"
+    )
+    assert len(figure.axes) == 2 and "unsure" not in legend_texts(figure)
+    with pytest.raises(ValueError, match="panels is empty"):
+        plot_reliability({}, mix, "picture.png")
+
+
+def test_unwritable_folder(checkpoint: Path, val: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    if os.access(closed, os.W_OK):
+        pytest.skip("root may write anywhere")
+    with pytest.raises(UserError, match="cannot be written"):
+        run(checkpoint, val, "--output", str(closed / "new.pth"))
+
+
+SNIPPETS = re.findall(
+    r"```python\n(.*?)```", (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8"), re.DOTALL
+)
+
+
+def test_simulation_of_the_guide(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(SNIPPETS[0], {})
+    mean, above = map(float, re.findall(r"[\d.]+", capsys.readouterr().out))
+    assert mean == pytest.approx(0.076, abs=0.003) and above == pytest.approx(3, abs=2)  # the last row of the table
+
+
+def test_snippet_of_the_guide(
+    checkpoint: Path, val: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(checkpoint, val)
+    monkeypatch.chdir(tmp_path)
+    Path("checkpoints/RUN").mkdir(parents=True)
+    (tmp_path / "model_calibrated.pth").rename("checkpoints/RUN/model_epoch_last_calibrated.pth")
+    make_set(Path("datasets/test/cyclegan"), 4)
+    capsys.readouterr()
+    exec(SNIPPETS[1], {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("ECE 0.") and "'generated': Share(" in printed
+
+
+def test_flags_that_the_guide_names_exist() -> None:
+    text = (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text)) <= set(calibrate.parser()._option_string_actions)

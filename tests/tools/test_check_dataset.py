@@ -1,0 +1,539 @@
+"""The dataset doctor: layouts as the scripts read them, every finding, and commands that mend what they say."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.layouts import find_test_sets, load_set
+from tests.conftest import REPOSITORY, draw_image, make_dataroot
+from tools.check_dataset import __main__ as tool
+from tools.check_dataset.examine import Diagnosis, examine
+from tools.check_dataset.findings import Finding, bash
+from tools.check_dataset.misplaced import told
+from util import run_script
+
+FRESH = count()
+
+
+def draw(path: Path, seed: int | None = None, **save: object) -> Path:
+    """A picture of 8x8 pixels, another one each time unless a seed is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(10_000 + next(FRESH) if seed is None else seed)
+    draw_image(rng, False, 8).save(path, **save)
+    return path
+
+
+def fill(root: Path, *folders: str, number: int = 2) -> Path:
+    for folder in folders:
+        for index in range(number):
+            draw(root / folder / f"{index}.png")
+    return root
+
+
+def pair(folder: str = ".", real: str = "0_real", fake: str = "1_fake") -> tuple[str, str]:
+    return f"{folder}/{real}", f"{folder}/{fake}"
+
+
+def look(root: Path) -> Diagnosis:
+    return examine(root, 2)
+
+
+def kinds(diagnosis: Diagnosis) -> dict[str, Finding]:
+    """Findings by kind, without the format leak: on a few pictures that figure is chance."""
+    return {finding.kind: finding for finding in diagnosis.findings if finding.kind != "format_leak"}
+
+
+def mend(diagnosis: Diagnosis) -> None:
+    """Run every command that was printed."""
+    commands = [command for finding in diagnosis.findings for command in finding.commands]
+    assert commands
+    for command in commands:
+        subprocess.run(["bash", "-euc", command], check=True, stdin=subprocess.DEVNULL)
+
+
+# layouts
+
+FOREN = tuple(c for g in ("progan/car", "progan/cat", "biggan", "crn", "san") for c in pair(f"ForenSynths_test/{g}"))
+INNER = ("ADM/imagenet_adm", "glide/imagenet_glide")
+GENIMAGE = tuple(c for g in INNER for s in ("train", "val") for c in pair(f"GenImage/{g}/{s}", "nature", "ai"))
+UFD = ("UFD/imagenet/0_real", "UFD/laion/0_real", "UFD/guided/1_fake", "UFD/dalle/1_fake", "UFD/ldm_200/1_fake",
+       "UFD/ldm_100/1_fake")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("folders", "start", "about", "read"),
+    [
+        (pair("x"), "x", "one set", {"": 1}),
+        (pair("x", "REAL", "FAKE"), "x", "one set", {"": 1}),
+        ((*pair("progan/car"), *pair("progan/cat")), "progan", "a generator with 2 content folders", {"": 1}),
+        ((*pair("mine/gan"), *pair("mine/sd")), "mine", "a suite of 2 generators", {"": 2}),
+        (FOREN, "ForenSynths_test", "a suite of 4 generators", {"": 4}),
+        ((*FOREN, *pair("Diffusion1kStep/ddpm")), ".", "a folder of 2 suites", {"": 5}),
+        (("d/lsun/real", "d/lsun/adm", "d/lsun/ldm"), "d", "2 generators beside their real images", {"": 2}),
+        (UFD, "UFD", "4 generators that share real images", {"": 4}),
+        (GENIMAGE, "GenImage", "a suite of 2 generators, with train/ and val/ inside", {"train": 2, "val": 2}),
+        ((*GENIMAGE, *pair("GenImage/own")), "GenImage", "a suite of 3 generators, with train/ and val/ inside",
+         {"": 1, "train": 2, "val": 2}),
+        (pair("Chameleon/test"), "Chameleon", "one set, with test/ inside", {"test": 1}),
+        ((*pair("CIFAKE/train"), *pair("CIFAKE/val"), *pair("CIFAKE/test")), "CIFAKE",
+         "a training root with train/, val/ and test/", {"train": 1, "val": 1, "test": 1}),
+        ((*pair("r/train/car"), *pair("r/train/cat"), *pair("r/val/car"), *pair("r/test/gan"), *pair("r/test/sd")), "r",
+         "a training root with train/, val/ and test/", {"train": 1, "val": 1, "test": 2}),
+    ],
+)  # fmt: skip
+def test_layouts(folders: tuple[str, ...], start: str, about: str, read: dict[str, int], tmp_path: Path) -> None:
+    root = fill(tmp_path, *folders) / start
+    diagnosis = look(root)
+    assert diagnosis.layout.about.startswith(about)
+    assert {reading.split: len(reading.sets) for reading in diagnosis.layout.readings} == read
+    assert kinds(diagnosis).keys() <= {"suite"}
+    assert diagnosis.status == 0
+    assert diagnosis.files == 2 * len(set(folders))
+    training = diagnosis.layout.about.startswith("a training root")
+    tested = find_test_sets(str(root / "test" if training else root))[1]
+    by_script = {"test.py": {path for found in tested for path in found.paths}}
+    if training:
+        by_script["train.py"] = {path for split in ("train", "val") for path in load_set(root / split).paths}
+    for script, expected in by_script.items():
+        readings = [reading for reading in diagnosis.layout.readings if reading.reader == script]
+        assert {path for reading in readings for found in reading.sets for path in found.paths} == expected
+
+
+def test_suites_have_their_table_and_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path, *FOREN, *GENIMAGE)
+    assert tool.main([str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "4 sets of ForenSynths (Table 1 of the NPR paper), protocol resize256: resize to 256x256" in text
+    assert "2 sets of GenImage, protocol genimage-tile" in text
+    assert "not read by test.py" in text
+
+
+def test_counts_per_set_and_content_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_dataroot(tmp_path, count=3, size=8)
+    assert tool.main([str(tmp_path)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for row in (["train", "6", "6"], ["train/car", "3", "3"], ["val/cat", "3", "3"], ["test/gan", "3", "3"]):
+        assert row in rows
+
+
+def test_shared_real_folders_are_no_duplicates(tmp_path: Path) -> None:
+    fill(tmp_path, *UFD, "d/lsun/real", "d/lsun/adm", "d/lsun/ldm")
+    for root in (tmp_path / "UFD", tmp_path / "d", tmp_path / "d" / "lsun"):
+        assert kinds(look(root)).keys() <= {"suite"}
+    # the same by hand: links to one folder of real images
+    fill(tmp_path, *pair("linked/a"), "linked/b/1_fake")
+    (tmp_path / "linked" / "b" / "0_real").symlink_to(tmp_path / "linked" / "a" / "0_real")
+    diagnosis = look(tmp_path / "linked")
+    assert (kinds(diagnosis), diagnosis.files) == ({}, 6)
+    assert [report.counts for report in diagnosis.sets] == [(2, 2), (2, 2)]
+
+
+# counts
+
+
+def test_missing_classes_and_imbalance(tmp_path: Path) -> None:
+    fill(tmp_path, *pair("train/car"), "train/cat/0_real", "val/car/0_real", "test/sd/0_real")
+    fill(tmp_path, *pair("test/gan"), number=1)
+    fill(tmp_path, "test/gan/0_real", number=10)
+    (tmp_path / "test" / "sd" / "1_fake").mkdir()
+    diagnosis = look(tmp_path)
+    assert diagnosis.status == 1
+    assert [(f.kind, f.severity) for f in diagnosis.findings if f.kind != "format_leak"] == [
+        ("empty_class", "problem"),
+        ("one_class", "problem"),
+        ("one_class_content", "warning"),
+        ("imbalance", "warning"),
+        ("one_class", "warning"),
+    ]
+    assert "10 times" in kinds(diagnosis)["imbalance"].message
+    assert kinds(diagnosis)["empty_class"].items[0].paths == ("test/sd/1_fake",)
+
+
+def test_one_class_alone_is_a_warning_in_a_test_set(tmp_path: Path) -> None:
+    fill(tmp_path, *pair("gan"), "photos/0_real")
+    assert {f.kind: f.severity for f in kinds(look(tmp_path)).values()} == {"one_class": "warning"}
+
+
+# files
+
+
+def test_unreadable_files_and_wrong_suffixes(tmp_path: Path) -> None:
+    fill(tmp_path, *pair())
+    whole = (tmp_path / "0_real" / "0.png").read_bytes()
+    (tmp_path / "0_real" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "1_fake" / "text.jpg").write_text("no picture")
+    (tmp_path / "1_fake" / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "1_fake" / "pipe.png")
+    draw(tmp_path / "1_fake" / "really.png", format="JPEG")
+    draw(tmp_path / "1_fake" / "fine.JPEG", format="JPEG")
+    diagnosis = look(tmp_path)
+    found = kinds(diagnosis)
+    assert found.keys() == {"unreadable", "suffix"}
+    assert diagnosis.status == 1
+    reasons = {item.paths[0]: item.note for item in found["unreadable"].items}
+    assert reasons.keys() == {"0_real/cut.png", "1_fake/text.jpg", "1_fake/gone.png", "1_fake/pipe.png"}
+    assert "truncated" in reasons["0_real/cut.png"]
+    assert [(item.paths, item.note) for item in found["suffix"].items] == [(("1_fake/really.png",), "is JPEG")]
+    assert found["suffix"].severity == "note"
+
+
+def test_equal_pictures(tmp_path: Path) -> None:
+    fill(tmp_path, *pair("train/car"), *pair("val/car"), *pair("test/gan"), *pair("test/sd"))
+    draw(tmp_path / "train/car/0_real/same.png", seed=1)
+    draw(tmp_path / "train/car/0_real/again.webp", seed=1, lossless=True)  # the same pixels
+    draw(tmp_path / "train/car/0_real/leak.png", seed=2)
+    draw(tmp_path / "test/gan/0_real/leak.bmp", seed=2)
+    draw(tmp_path / "test/gan/0_real/shared.png", seed=3)
+    draw(tmp_path / "test/sd/0_real/shared.png", seed=3)
+    draw(tmp_path / "val/car/0_real/both.png", seed=4)
+    draw(tmp_path / "val/car/1_fake/both.png", seed=4)
+    os.link(tmp_path / "train/car/1_fake/0.png", tmp_path / "test/gan/1_fake/linked.png")
+    diagnosis = look(tmp_path)
+    found = {kind: {frozenset(item.paths) for item in finding.items} for kind, finding in kinds(diagnosis).items()}
+    assert found == {
+        "label_conflict": {frozenset({"val/car/0_real/both.png", "val/car/1_fake/both.png"})},
+        "leak": {
+            frozenset({"train/car/0_real/leak.png", "test/gan/0_real/leak.bmp"}),
+            frozenset({"train/car/1_fake/0.png", "test/gan/1_fake/linked.png"}),
+        },
+        "duplicate": {frozenset({"train/car/0_real/same.png", "train/car/0_real/again.webp"})},
+        "shared": {frozenset({"test/gan/0_real/shared.png", "test/sd/0_real/shared.png"})},
+    }
+    severities = {kind: finding.severity for kind, finding in kinds(diagnosis).items()}
+    assert severities == {"label_conflict": "problem", "leak": "problem", "duplicate": "warning", "shared": "note"}
+
+
+def test_equal_bytes_of_another_shape_are_another_picture(tmp_path: Path) -> None:
+    fill(tmp_path, *pair())
+    for name, size in (("wide", (16, 4)), ("tall", (4, 16))):
+        Image.new("RGB", size, (1, 2, 3)).save(tmp_path / "0_real" / f"{name}.png")
+    assert "duplicate" not in kinds(look(tmp_path))
+
+
+# misplaced things, and what mends them
+
+
+def odd(root: Path) -> Path:
+    """Names with spaces, quotes, line breaks and bytes that are not UTF-8."""
+    name = b"it's $HOME; a\nb \xff\xe4"
+    return root / "my set" / os.fsdecode(name)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "kind"),
+    [
+        ((), ("g/reals", "g/fakes"), "class_name"),
+        (("g/0_real",), ("g/AI_generated",), "class_name"),
+        (("g/nature",), ("g/0_fake/deep/er",), "class_name"),
+        ((), ("train/car/real_images", "train/car/fake_images", "val/car/0_real", "val/car/1_fake"), "class_name"),
+        ((), ("0_real/0_real", "1_fake"), "doubled"),
+        ((), ("0_real/0_real/0_real", "0_real/1_fake"), "nested"),
+        (("g/0_real",), ("g/0_real/1_fake", "g/1_fake/deep"), "nested"),
+        ((*pair("train/car"), *pair("test/gan")), pair("valid/car"), "split_name"),
+        ((), (*pair("Train"), *pair("Validation")), "split_name"),
+    ],
+)
+def test_folders_are_mended(good: tuple[str, ...], bad: tuple[str, ...], kind: str, tmp_path: Path) -> None:
+    root = fill(odd(tmp_path), *good, *bad)
+    pictures = len(list(root.rglob("*.png")))
+    diagnosis = look(root)
+    assert kind in kinds(diagnosis)
+    mend(diagnosis)
+    after = look(root)
+    assert kinds(after).keys() <= {"one_class", "no_val"}
+    assert after.files == pictures
+
+
+def test_pictures_beside_the_class_folders_are_mended_where_their_name_tells(tmp_path: Path) -> None:
+    root = fill(odd(tmp_path), *pair("gan"))
+    for name in ("real_1.png", "fake 2.png", "fake\n3.png", os.fsdecode(b"ai_\xff4.png"), "-real.png", "holiday.png"):
+        draw(root / "gan" / name)
+    draw(root / "gan" / "real_0.png")
+    diagnosis = look(root)
+    assert kinds(diagnosis).keys() == {"outside", "unread"}
+    assert diagnosis.status == 1
+    (doubtful,) = kinds(diagnosis)["unread"].items
+    assert doubtful.paths == ("gan/holiday.png",)
+    assert "beside 0_real and 1_fake/" in doubtful.note
+    mend(diagnosis)
+    assert kinds(look(root)).keys() == {"unread"}
+    assert {path.name for path in (root / "gan" / "0_real").iterdir()} == {"0.png", "1.png", "real_0.png", "real_1.png",
+                                                                         "-real.png"}  # fmt: skip
+
+
+def test_a_flat_folder_is_mended(tmp_path: Path) -> None:
+    for index in range(3):
+        draw(tmp_path / f"real_{index}.png")
+        draw(tmp_path / f"fake_{index}.png")
+    diagnosis = look(tmp_path)
+    assert kinds(diagnosis).keys() == {"layout", "outside"}
+    mend(diagnosis)
+    (report,) = look(tmp_path).sets
+    assert report.counts == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("folders", "note"),
+    [
+        (("train/car/0_real", "train/car/1_fake", "val/0_real", "val/1_fake", "train"), "in no class folder"),
+        ((*pair("train"), *pair("val"), "extra/real"), "not in train/, val/ or test/"),
+        ((*pair("gan"), "sd/pictures"), "in no class folder"),
+        ((*pair("gan"), "gan/more/0_real"), "gan has class folders"),
+        ((*pair("train/car"), *pair("train/big/cat"), *pair("val/car")), "too deep"),
+        ((*pair("gan"), "Real-ESRGAN"), "in no class folder"),
+        ((*pair("gan"), "fakes"), "in no class folder"),
+    ],
+)
+def test_where_it_cannot_be_told_nothing_is_advised(folders: tuple[str, ...], note: str, tmp_path: Path) -> None:
+    found = kinds(look(fill(tmp_path, *folders)))
+    assert "unread" in found
+    assert note in found["unread"].items[0].note
+    assert not any(finding.commands for finding in found.values())
+
+
+def test_links_inside_of_class_folders_are_not_followed(tmp_path: Path) -> None:
+    fill(tmp_path, *pair("set"), "elsewhere")
+    (tmp_path / "set" / "0_real" / "more").symlink_to(tmp_path / "elsewhere")
+    (item,) = kinds(look(tmp_path / "set"))["unread"].items
+    assert "links inside of a class folder" in item.note
+    assert len(item.paths) == 2
+
+
+def test_suffixes_that_are_not_read_are_mended(tmp_path: Path) -> None:
+    root = fill(odd(tmp_path), *pair())
+    for name in ("a.jfif", "b c.jfif", "plain", "new\nline", os.fsdecode(b"x\xff"), "photo.v2", "taken.jfif"):
+        draw(root / "0_real" / name, format="JPEG")
+    draw(root / "1_fake" / "one.JPG_large", format="PNG")
+    draw(root / "1_fake" / "taken.jfif.jpg", format="JPEG")
+    draw(root / "1_fake" / "fine.JPG", format="JPEG")
+    draw(root / "1_fake" / "moving.gif", format="GIF")
+    (root / "1_fake" / "notes").write_text("BM is how a bitmap begins")
+    diagnosis = look(root)
+    assert kinds(diagnosis).keys() == {"no_suffix", "not_read"}
+    assert len(kinds(diagnosis)["no_suffix"].items) == 8
+    assert sum("for f in" in command for command in kinds(diagnosis)["no_suffix"].commands) == 1
+    mend(diagnosis)
+    after = look(root)
+    assert kinds(after).keys() == {"not_read"}
+    assert after.files == diagnosis.files + 8
+    assert (root / "0_real" / "photo.v2.jpg").is_file()
+
+
+def test_nothing_is_ever_overwritten(tmp_path: Path) -> None:
+    fill(tmp_path, *pair(), "0_real/0_real")
+    draw(tmp_path / "real_5.png", seed=5)
+    kept = draw(tmp_path / "0_real" / "real_5.png", seed=6).read_bytes()
+    draw(tmp_path / "1_fake" / "x.jfif", format="JPEG")
+    draw(tmp_path / "1_fake" / "x.jfif.jpg", format="JPEG")
+    found = kinds(look(tmp_path))
+    assert {"doubled", "unread", "no_suffix"} <= found.keys()
+    assert not any(finding.commands for finding in found.values())
+    assert (tmp_path / "0_real" / "real_5.png").read_bytes() == kept
+
+
+@pytest.mark.parametrize("number", (1, 3, 12))
+def test_a_training_root_without_val(number: int, tmp_path: Path) -> None:
+    root = fill(odd(tmp_path), *pair("train/a car"), *pair("train/cat"), number=number)
+    draw(root / "train" / "cat" / "0_real" / "new\nline.png")
+    diagnosis = look(root)
+    assert kinds(diagnosis).keys() == {"no_val"}
+    if number == 1:
+        assert not kinds(diagnosis)["no_val"].commands
+        return
+    mend(diagnosis)
+    after = look(root)
+    assert kinds(after) == {}
+    assert after.files == diagnosis.files
+    assert {report.name: all(map(all, report.contents.values())) for report in after.sets} == {
+        "train": True,
+        "val": True,
+    }
+
+
+def test_train_is_missing(tmp_path: Path) -> None:
+    assert {"no_train"} <= kinds(look(fill(tmp_path, *pair("val/car"), *pair("val/cat")))).keys()
+
+
+def test_hidden_and_system_files_are_only_counted(tmp_path: Path) -> None:
+    fill(tmp_path, *pair(), "__MACOSX/0_real", ".cache/0_real")
+    for name in (".DS_Store", "Thumbs.db", "._0.png"):
+        (tmp_path / "0_real" / name).write_text("x")
+    found = kinds(look(tmp_path))
+    assert found.keys() == {"ignored"}
+    assert "(.DS_Store 1, Thumbs.db 1, __MACOSX 1, hidden 2)" in found["ignored"].message
+
+
+@pytest.mark.parametrize("place", (".", "gan", "gan/0_real"))
+def test_links_in_a_circle_end(place: str, tmp_path: Path) -> None:
+    fill(tmp_path, *pair("gan"), *pair("sd"))
+    (tmp_path / place / "circle").symlink_to(tmp_path)
+    diagnosis = look(tmp_path)
+    assert "loop" in kinds(diagnosis)
+    assert diagnosis.files == 8
+    mend(diagnosis)
+    assert kinds(look(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("reals", 0), ("real_images", 0), ("0_fake", 1), ("1-real", 0), ("AI", 1), ("AI generated", 1), ("nature", 0),
+     ("real_and_fake", None), ("Real-ESRGAN", None), ("realistic", None), ("0", None), ("photos", None), ("unreal", None),
+     ("deepfake", None), ("真real", None), ("", None)],
+)  # fmt: skip
+def test_names_that_tell_a_class(name: str, label: int | None) -> None:
+    assert told(name) == label
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "two words", "it's", "new\nline", "\udcff", "$HOME `id`", "-n", "ü ñ", "\\", "*"]
+)
+def test_words_for_bash(name: str, tmp_path: Path) -> None:
+    said = subprocess.run(["bash", "-c", f"printf %s {bash(name)}"], capture_output=True, check=True).stdout
+    assert os.fsdecode(said).removeprefix("./") == name
+
+
+# formats
+
+
+def formatted_set(root: Path, fake: dict[str, object], suffix: str) -> Path:
+    """Real photographs as JPEG files of quality 95 without chroma subsampling, and generated ones as told."""
+    rng = np.random.default_rng(0)
+    for folder, save, ending in (("0_real", {"quality": 95, "subsampling": 0}, ".jpg"), ("1_fake", fake, suffix)):
+        (root / folder).mkdir(parents=True)
+        for index in range(40):
+            smooth = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32))
+            smooth.save(root / folder / f"{index}{ending}", **save)
+    return root
+
+
+def test_classes_of_different_formats_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = formatted_set(tmp_path / "set", {}, ".png")
+    assert tool.main([str(root), "--json", str(tmp_path / "x.json")]) == 0
+    text = capsys.readouterr().out
+    assert "test.py --equalize jpeg:90" in text
+    document = json.loads((tmp_path / "x.json").read_text())
+    (found,) = document["sets"]
+    assert found["format_leak"] > 0.9
+    real, fake = found["formats"]["real"], found["formats"]["fake"]
+    assert (real["kinds"], fake["kinds"]) == ({"JPEG": 1.0}, {"PNG": 1.0})
+    assert real["quality"] == {"median": 95.0, "lowest": 95.0, "highest": 95.0}
+    assert (real["subsamplings"], fake["subsamplings"], fake["quality"]) == ({"4:4:4": 1.0}, {}, None)
+    assert (real["width"]["median"], real["sizes"]) == (32.0, 1)
+    sizes = [path.stat().st_size / 32**2 for path in (root / "0_real").iterdir()]
+    assert real["bytes_per_pixel"] == pytest.approx(np.median(sizes))
+
+
+def test_classes_of_the_same_format_are_not(tmp_path: Path) -> None:
+    diagnosis = look(formatted_set(tmp_path / "set", {"quality": 95, "subsampling": 0}, ".jpg"))
+    assert diagnosis.sets[0].leak == pytest.approx(0.5, abs=0.15)
+
+
+# the command line
+
+
+def test_json_has_every_name_and_the_terminal_a_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = fill(tmp_path / "set", *pair("gan"))
+    for index in range(5):
+        (root / "gan" / "0_real" / f"bad\n{index}.png").write_bytes(b"")
+    assert tool.main([str(root), "--list", "2", "--json", str(tmp_path / "x.json"), "--num_threads", "1"]) == 1
+    text = capsys.readouterr().out
+    assert text.count("bad\\x0a") == 2
+    assert "... and 3 more" in text
+    document = json.loads((tmp_path / "x.json").read_text())
+    assert document["status"] == 1
+    (finding,) = [finding for finding in document["findings"] if finding["kind"] == "unreadable"]
+    assert [item["paths"] for item in finding["items"]] == [[f"gan/0_real/bad\\x0a{index}.png"] for index in range(5)]
+    (found,) = document["sets"]
+    assert (found["n_real"], found["n_fake"], found["protocol"], found["generator"]) == (7, 2, "native", "gan")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "arguments are required: DIR"),
+        (["missing"], "missing: no such folder"),
+        (["empty"], "empty: no pictures"),
+        (["set", "--num_threads", "0"], "--num_threads: 0 is not"),
+        (["set", "--list", "-1"], "--list: -1 is not"),
+        (["set", "--json", "no/where.json"], "--json no/where.json"),
+        (["set", "--json", "empty"], "--json empty"),
+        (["set", "--nothing"], "--nothing"),
+    ],
+)
+def test_wrong_command_lines_are_one_line_and_status_2(
+    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "set", *pair())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        run_script(lambda: tool.main(words))
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert expected in said.err
+    assert not said.out
+
+
+def test_the_folder_may_be_given_in_any_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = fill(tmp_path / "-set", *pair(), "reals")
+    monkeypatch.chdir(root)
+    for folder in (".", "../-set/", str(root)):
+        found = kinds(look(Path(folder)))
+        assert found.keys() == {"class_name"}
+        assert found["class_name"].items[0].folder == "reals"
+    monkeypatch.chdir(tmp_path)
+    diagnosis = look(Path("-set"))
+    mend(diagnosis)
+    assert kinds(look(root)).keys() == set()
+
+
+SLOW = """
+import time, tools.check_dataset.files as files
+from tools.check_dataset import main
+from util import run_script
+
+def slow(path):
+    print("started", flush=True)
+    time.sleep(0.3)
+
+files.read_image = slow
+run_script(lambda: main([".", "--num_threads", "1"]))
+"""
+
+
+@pytest.mark.slow
+def test_interrupting_says_so(tmp_path: Path) -> None:
+    fill(tmp_path, *pair(), number=40)
+    words = [sys.executable, "-c", SLOW]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes) as process:
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert err == "interrupted\n"
+
+
+def test_real_images(minibench: Path) -> None:
+    diagnosis = look(minibench)
+    assert diagnosis.status == 0
+    assert diagnosis.layout.about == "a training root with train/, val/ and test/"
+    assert not kinds(diagnosis).keys() & {"unreadable", "leak", "label_conflict", "duplicate", "unread"}
+
+
+def test_splits_within_class_folders_are_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("real/train", "real/val", "fake/train", "fake/val"):
+        (tmp_path / name).mkdir(parents=True)
+        draw_image(rng, False, 8).save(tmp_path / name / "a.png")
+    (found,) = (f for f in examine(tmp_path, 1).findings if f.kind == "split_in_class")
+    assert [item.paths for item in found.items] == [("fake/train",), ("fake/val",), ("real/train",), ("real/val",)]

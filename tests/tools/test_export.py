@@ -1,0 +1,582 @@
+"""A checkpoint as files for others: the same scores, nothing of the machine, and nothing but models read back."""
+
+import copy
+import dataclasses
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+import tools.export.__main__ as export
+from inference import load_detector
+from networks import ModelConfig, build_model
+from networks.calibration import Calibration
+from networks.checkpoint import load_model
+from networks.checkpoint_file import read_checkpoint, save_checkpoint
+from networks.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_model_folder
+from networks.npr import grid_period, npr_residual, reduced_size
+from options.train_options import TrainOptions
+from tests.conftest import REPOSITORY
+from tools.export.model_card import without_folders
+from tools.export.npr_indices import IndexedNPR
+from tools.export.onnx import OPSET, OnnxGraph, largest_difference, output_names, smallest_side
+from util import UserError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+safetensors = pytest.importorskip("safetensors.torch")
+
+ODD = ModelConfig("multiscale_attention", (0.3, 0.7, 0.7), 8, 4, attention_residual=True)
+ODD_SCALES = (0.1, 0.3, 1 / 3, 0.7, 0.9, 1 / 49)
+SECRETS = ("alice", "/srv", "C:\\", "bob")
+OPTIONS = TrainOptions(lr=0.003, niter=7, classes=("car", "../alice/cat"), seed=5).to_dict() | {
+    "dataroot": "/srv/alice/My Pictures/",
+    "checkpoints_dir": "C:\\Users\\bob\\checkpoints",
+    "cache": "/srv/alice/cache",
+    "test_dataroot": "/srv/alice/test",
+    "train_split": "/Users/alice",
+    "made up": "/srv/alice",
+}
+CALIBRATION = Calibration(2.5, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 31, "/srv/alice/val", "native v1", prior=0.2)
+
+
+def write_checkpoint(path: Path, config: ModelConfig, seed: int = 0, **more: Any) -> Path:
+    """A model with random weights and statistics, whose logits differ from picture to picture."""
+    torch.manual_seed(seed)
+    model = build_model(config).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = None  # statistics are the mean of all batches
+    with torch.no_grad():
+        for strength in (0.3, 1.0, 2.0):
+            model(strength * torch.randn(4, 3, 96, 96))
+        for name, weight in model.named_parameters():
+            if name.startswith(("classifier.", "fc1.")):
+                weight.mul_(3)
+    values = {"model_state_dict": model.state_dict(), "model_config": config.to_dict()}
+    save_checkpoint(path, values | more)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A calibrated multi-scale checkpoint with paths of people's machines in it."""
+    folder = tmp_path_factory.mktemp("alice") / "tiny_2026_01_31_12_00_00"
+    folder.mkdir()
+    metrics = {"n_real": 30, "n_fake": 31, "acc": 0.8125, "auc": None, "threshold": 0.4, "where": "/srv/alice"}
+    return write_checkpoint(
+        folder / "model_epoch_last.pth", ODD, options=OPTIONS, epoch=7, val_metrics=metrics, val_threshold=0.4,
+        calibration=CALIBRATION.to_dict(), versions={"torch": "2.0", "at": "/srv/alice/torch"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with both formats, which tests only read."""
+    folder = tmp_path_factory.mktemp("out") / "my_detector"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tools.export.onnx.CHECKED_SIZES", 2)  # tests of their own compare more
+        assert export.main(["--model_path", str(checkpoint), "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(exported: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(exported, tmp_path / "copy"))
+
+
+def nearest_twice(size: int, scale: float) -> Tensor:
+    """The row that PyTorch's own resizing puts in the place of each of `size` rows, which are the first of whole periods."""
+    whole = math.ceil(size / grid_period(scale)) * grid_period(scale)
+    rows = torch.arange(whole, dtype=torch.float32)[None, None]
+    down = interpolate(rows, size=reduced_size(whole, scale), mode="nearest")
+    return interpolate(down, size=whole, mode="nearest").flatten()[:size].long()
+
+
+@given(st.floats(1e-3, 1, exclude_max=True), st.integers(1, 4096))
+def test_indices_are_pytorchs_for_any_scale(scale: float, size: int) -> None:
+    if reduced_size(size, scale):
+        assert torch.equal(IndexedNPR(scale).kept(size), nearest_twice(size, scale))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(ODD_SCALES), st.integers(49, 90), st.integers(49, 90), st.booleans())
+def test_residual_by_indices_is_the_residual(scale: float, height: int, width: int, last: bool) -> None:
+    images = torch.randn(2, 3, height, width)
+    images = images.to(memory_format=torch.channels_last) if last else images
+    assert torch.equal(IndexedNPR(scale)(images), npr_residual(images, scale))
+
+
+@pytest.mark.parametrize("largest", [256, pytest.param(4096, marks=pytest.mark.slow)])
+def test_the_graph_computes_these_indices_for_all_sizes(largest: int) -> None:
+    """ONNX in onnxruntime, not PyTorch: constants in single precision, or left out for being nearly 1, would show here."""
+
+    class Indices(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.each = nn.ModuleList(IndexedNPR(scale) for scale in ODD_SCALES)
+
+        def forward(self, rows: Tensor) -> list[Tensor]:
+            return [one.kept(rows.shape[0]) for one in self.each]  # type: ignore[operator]
+
+    program = torch.onnx.export(
+        Indices().eval(), (torch.zeros(120),), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        opset_version=OPSET, input_names=["rows"], verbose=False,
+    )  # fmt: skip
+    assert program is not None
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    for size in range(1, largest + 1):
+        found = session.run(None, {"rows": np.zeros(size, np.float32)})
+        for scale, kept in zip(ODD_SCALES, found, strict=True):
+            if reduced_size(size, scale):
+                assert np.array_equal(kept, nearest_twice(size, scale).numpy()), (size, scale)
+
+
+def recalibrated(checkpoint: Path, path: Path, calibration: Calibration) -> Path:
+    """The same weights with another calibration."""
+    save_checkpoint(path, read_checkpoint(checkpoint) | {"calibration": calibration.to_dict()})
+    return path
+
+
+def test_a_calibration_for_another_protocol_stays_out_of_the_graph(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The graph takes pictures as they are; so does `load_detector`, which does not use it either."""
+    other = dataclasses.replace(CALIBRATION, protocol="crop224 v1")
+    path = recalibrated(checkpoint, tmp_path / "other.pth", other)
+    loaded = load_model(path)
+    with torch.inference_mode():
+        found = OnnxGraph(loaded)(torch.zeros(1, 3, 48, 48, dtype=torch.uint8))
+    assert len(found) == 3 and output_names(loaded) == ["logit", "score", "attention"]
+    assert load_detector(path, "cpu").calibration is None
+    assert load_detector(path, "cpu", protocol="crop224").calibration == other
+    monkeypatch.setattr(export, "export_onnx", lambda *_: b"")
+    monkeypatch.setattr(export, "largest_difference", lambda *_: 0.0)
+    capsys.readouterr()
+    for model, said in ((path, True), (checkpoint, False)):
+        out = tmp_path / f"out {said}"
+        assert export.main(["--model_path", str(model), "--output", str(out), "--format", "onnx"]) == 0
+        card = (out / "README.md").read_text()
+        assert ("gets no output probability" in " ".join(capsys.readouterr().out.split())) == said
+        assert ("get a score and no probability" in card, "`attention`, `probability`" in card) == (said, not said)
+        assert json.loads((out / CONFIG_FILE).read_text())["calibration"] is not None
+
+
+def graph_session(folder: Path) -> Any:
+    return onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+
+
+def test_graph_and_model_agree(checkpoint: Path, exported: Path) -> None:
+    detector, session = load_detector(checkpoint, "cpu"), graph_session(exported)
+    rng = np.random.default_rng(1)
+    seen = []
+    for batch, height, width in [(1, 4, 5), (3, 33, 64), (2, 211, 97), (5, 48, 48), (1, 1, 4), (1, 260, 301)]:
+        pixels = rng.integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
+        if min(height, width) < smallest_side(detector.loaded):
+            with pytest.raises(Exception, match="out of data bounds"):
+                session.run(None, {"images": pixels})
+            continue
+        logit, score, attention, probability = session.run(None, {"images": pixels})
+        said = detector.said(torch.from_numpy(pixels))
+        assert np.abs(logit - said.logits).max() <= 1e-4
+        assert said.attention_weights is not None and np.abs(attention - said.attention_weights).max() <= 1e-4
+        assert np.allclose(score, 1 / (1 + np.exp(-said.logits)), atol=1e-5)
+        assert np.allclose(probability, CALIBRATION.probabilities(said.logits), atol=1e-5)
+        seen += said.logits.tolist()
+    assert np.std(seen) > 0.01  # agreeing on a constant would show nothing
+
+
+def test_graph_is_a_plain_one(exported: Path) -> None:
+    model = onnx.load(exported / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {(one.domain, one.version) for one in model.opset_import} == {("", OPSET)}
+    assert "Resize" not in {node.op_type for node in model.graph.node}
+    shapes = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {
+        "images": ["batch", 3, "height", "width"],
+        "logit": ["batch"],
+        "score": ["batch"],
+        "attention": ["batch", 3],
+        "probability": ["batch"],
+    }
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+def test_metadata_says_what_is_inside(checkpoint: Path, exported: Path) -> None:
+    found = {
+        name: json.loads(text) for name, text in graph_session(exported).get_modelmeta().custom_metadata_map.items()
+    }
+    loaded = load_model(checkpoint)
+    assert found["scales"] == [0.3, 0.7, 0.7] and found["classes"] == ["real", "generated"]
+    assert found["mean"] == [0.485, 0.456, 0.406] and found["std"] == [0.229, 0.224, 0.225]
+    assert found["checkpoint_sha256"] == loaded.sha256 and found["name"] == "tiny_2026_01_31_12_00_00"
+    assert found["calibration"]["temperature"] == 2.5 and found["size"] == "any" and found["smallest_side"] == 4
+    assert found["format"] == "npr-detector/1"
+
+
+def test_folder_gives_the_checkpoints_logits_bit_for_bit(checkpoint: Path, exported: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (side, 90, 3), dtype=np.uint8) for side in (20, 64, 131)]
+    before, after = load_detector(checkpoint, "cpu"), load_detector(exported, "cpu")
+    assert np.array_equal(before.said(pictures).logits, after.said(pictures).logits)
+    assert np.array_equal(before.probability(pictures), after.probability(pictures))
+    assert (after.name, after.scales, after.protocol) == ("my_detector", before.scales, before.protocol)
+    assert after.loaded.epoch == 7 and after.loaded.meta["val_threshold"] == 0.4
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_test_takes_the_folder(exported: Path, dataroot: Path, tmp_path: Path) -> None:
+    import test
+
+    argv = ["--model_path", str(exported), "--dataroot", str(dataroot / "test"), "--results_dir", str(tmp_path)]
+    assert test.main([*argv, "--gpu_ids", "-1", "--num_threads", "0", "--bootstrap", "0"]) == 0
+    (document,) = tmp_path.glob("my_detector_*/metrics.json")
+    assert json.loads(document.read_text())["threshold"] == 0.4
+
+
+def test_nothing_of_the_machine_is_told(exported: Path, checkpoint: Path) -> None:
+    for path in exported.iterdir():
+        content = path.read_bytes()
+        for secret in (*SECRETS, str(checkpoint.parent.parent), str(REPOSITORY)):
+            assert secret.encode() not in content, (path.name, secret)
+    config = json.loads((exported / CONFIG_FILE).read_text())
+    assert config["options"]["dataroot"] == "My Pictures" and config["options"]["classes"] == ["car", "cat"]
+    assert not {"cache", "checkpoints_dir", "made up"} & set(config["options"])
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    (
+        ("/data/faces", "faces"),
+        ("/".join(("", "home", "alice", "")), ""),
+        ("C:\\Users\\Bob", ""),
+        ("~", ""),
+        (str(Path.home()), ""),
+        ("plain text", "plain text"),
+        ("..\\x/y z\\", "y z"),
+        ("/", ""),
+        (["/a/b", {"/c/d": 1.5}], ["b", {"d": 1.5}]),
+    ),
+)
+def test_what_is_left_of_paths(text: Any, left: Any) -> None:
+    assert without_folders(text) == left
+
+
+def test_card_says_what_the_checkpoint_says(exported: Path) -> None:
+    card = (exported / "README.md").read_text()
+    front, body = card.removeprefix("---\n").split("\n---\n", 1)
+    assert re.fullmatch(r"(?:(?:[a-z_]+:(?: [a-z-]+)?|- [a-z-]+)\n)+", front + "\n"), front
+    assert "pipeline_tag: image-classification\n" in front and "\n- onnx\n- safetensors" in front
+    for title in ("Recipe", "Data", "Validation", "Calibration", "How to use", "Limits", "Citation"):
+        assert f"\n## {title}\n" in body
+    for said in (
+        "`--lr`      | 0.003",
+        "7 epochs were",
+        "My Pictures",
+        "30 real and 31 generated",
+        "0.8125",
+        "| temperature",
+    ):
+        assert said in re.sub(r"`--lr` +\|", "`--lr`      |", body), said
+    assert "AUC" not in body and "--beta1" not in body  # undefined, and the default
+    assert "\nH and W are at least 4, " in body
+    code = re.search("```python\n(.*?)```", body, re.DOTALL)
+    assert code is not None and 'load_detector("my_detector")' in code[1] and len(code[1].strip().splitlines()) <= 5
+
+
+def test_card_invents_nothing(tmp_path: Path) -> None:
+    name = "a](http:x) <b>`\n# title"
+    path = write_checkpoint(tmp_path / f"{name.replace('/', '')}.pth", ODD)
+    out = tmp_path / "out"
+    assert export.main(["--model_path", str(path), "--output", str(out), "--format", "safetensors"]) == 0
+    card = (out / "README.md").read_text()
+    assert card.count("The checkpoint does not say.") == 3 and "None: scores are sigmoid" in card
+    assert "\n# a" in card and "<b>" not in card.replace("\\<b\\>", "") and "\n# title" not in card
+    assert {path.name for path in out.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE, "README.md"}
+    assert "model.onnx" not in card
+
+
+def changed_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / CONFIG_FILE).read_text()) | changes
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+
+
+def changed_weights(folder: Path, change: Any) -> None:
+    """Other weights with the digest that fits them."""
+    import hashlib
+
+    weights = safetensors.load_file(folder / WEIGHTS_FILE)
+    safetensors.save_file(change(weights), folder / WEIGHTS_FILE)
+    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    changed_config(folder, sha256={WEIGHTS_FILE: digest})
+
+
+HOSTILE = {
+    "no weights": (lambda f: (f / WEIGHTS_FILE).unlink(), "holds no model.safetensors"),
+    "no config": (lambda f: (f / CONFIG_FILE).unlink(), "without config.json"),
+    "another format": (lambda f: changed_config(f, format="npr-detector/9"), "'npr-detector/9' instead of"),
+    "not json": (lambda f: (f / CONFIG_FILE).write_text("{"), "not readable"),
+    "a list": (lambda f: (f / CONFIG_FILE).write_text("[1]"), "its format is 'None'"),
+    "deep": (lambda f: (f / CONFIG_FILE).write_text("[" * 100_000), "not readable"),
+    "NaN": (lambda f: changed_config(f, val_threshold=float("nan")), "holds NaN"),
+    "not UTF-8": (lambda f: (f / CONFIG_FILE).write_bytes(b'{"format": "\xff"}'), "not readable"),
+    "huge config": (lambda f: (f / CONFIG_FILE).write_text(" " * 2_000_000), "more than 1,048,576 bytes"),
+    "config is a folder": (lambda f: ((f / CONFIG_FILE).unlink(), (f / CONFIG_FILE).mkdir()), "without config.json"),
+    "model_config is a list": (lambda f: changed_config(f, model_config=[]), "no model_config"),
+    "model_config is empty": (lambda f: changed_config(f, model_config={}), "describes no model"),
+    "huge model": (
+        lambda f: changed_config(f, model_config=ODD.to_dict() | {"feature_dim": 10**9}),
+        "does not fit the model",
+    ),
+    "protocol is a list": (lambda f: changed_config(f, protocol=[1]), "its protocol is a list"),
+    "protocol is made up": (lambda f: changed_config(f, protocol={"name": 1}), "its protocol is none"),
+    "calibration is text": (lambda f: changed_config(f, calibration="x"), "its calibration is a str"),
+    "epoch is text": (lambda f: changed_config(f, epoch="x"), "its epoch is a str"),
+    "sha256 is text": (lambda f: changed_config(f, sha256="x"), "damaged, or changed"),
+    "sha256 is missing": (lambda f: changed_config(f, sha256={}), "damaged, or changed"),
+    "one bit": (lambda f: flip_last_bit(f / WEIGHTS_FILE), "damaged, or changed"),
+    "cut": (lambda f: (f / WEIGHTS_FILE).write_bytes((f / WEIGHTS_FILE).read_bytes()[:-9]), "no readable weights"),
+    "empty": (lambda f: (f / WEIGHTS_FILE).write_bytes(b""), "no readable weights"),
+    "huge header": (
+        lambda f: (f / WEIGHTS_FILE).write_bytes((2**62).to_bytes(8, "little") + b"{}"),
+        "no readable weights",
+    ),
+    "a pickle": (lambda f: torch.save({"a": torch.zeros(1)}, f / WEIGHTS_FILE), "no readable weights"),
+    "NaN weights": (
+        lambda f: changed_weights(f, lambda w: w | {"classifier.bias": torch.tensor([float("nan")])}),
+        "NaN or infinite weights",
+    ),
+    "wrong shape": (
+        lambda f: changed_weights(f, lambda w: w | {"classifier.bias": torch.zeros(7)}),
+        r"classifier.bias is \[7\]",
+    ),
+    "missing weight": (
+        lambda f: changed_weights(f, lambda w: {n: v for n, v in w.items() if n != "classifier.bias"}),
+        "missing classifier.bias",
+    ),
+    "odd type": (
+        lambda f: changed_weights(f, lambda w: w | {"classifier.bias": torch.zeros(1, dtype=torch.complex64)}),
+        "weights of type torch.complex64",
+    ),
+}
+
+
+def flip_last_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_folders_are_refused_in_a_line(kind: str, copied: Path) -> None:
+    harm, says = HOSTILE[kind]
+    harm(copied)
+    with pytest.raises(UserError, match=says) as caught:
+        load_detector(copied, "cpu")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_reading_says_what_to_install(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(UserError, match="pip install -r requirements-export.txt"):
+        read_model_folder(exported)
+
+
+@pytest.mark.parametrize("package", ("onnx", "onnxscript", "onnxruntime", "safetensors"))
+def test_writing_says_what_to_install(
+    package: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == package else object())
+    with pytest.raises(UserError, match=f"needs {package}; run: pip install -r requirements-export.txt"):
+        export.main(["--model_path", str(checkpoint), "--output", str(tmp_path / "out")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_differs_is_not_written(
+    checkpoint: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_checkpoint(tmp_path / "other.pth", ODD, seed=1, calibration=CALIBRATION.to_dict())
+    graph = (exported / "model.onnx").read_bytes()
+    assert largest_difference(graph, load_model(checkpoint), (48, 56), seed=3) <= 1e-4
+    assert largest_difference(graph, load_model(other), (48, 56)) > 1e-3
+    monkeypatch.setattr(export, "export_onnx", lambda *_: graph)
+    monkeypatch.setattr("tools.export.onnx.LARGEST_SIDE", 64)
+    with pytest.raises(UserError, match="outputs differ by .* try a fixed size"):
+        export.main(["--model_path", str(other), "--output", str(tmp_path / "out")])
+    assert [path.name for path in tmp_path.iterdir()] == ["other.pth"]
+
+
+def test_every_output_is_compared(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
+    graph = onnx.load(exported / "model.onnx")
+    loaded = load_model(checkpoint)
+    other = load_model(recalibrated(checkpoint, tmp_path / "o.pth", dataclasses.replace(CALIBRATION, temperature=3.0)))
+    assert largest_difference(graph.SerializeToString(), other, (48, 56)) > 1e-3
+    for name in ("logit", "score", "attention", "probability"):
+        changed = copy.deepcopy(graph)
+        made = next(node for node in changed.graph.node if name in node.output)
+        made.output[list(made.output).index(name)] = "exact"
+        for node in changed.graph.node:
+            node.input[:] = ["exact" if one == name else one for one in node.input]
+        changed.graph.node.append(onnx.helper.make_node("Add", ["exact", "little"], [name]))
+        changed.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2e-4, np.float32), "little"))
+        difference = largest_difference(changed.SerializeToString(), loaded, (48, 56))
+        assert difference == pytest.approx(2e-4, rel=0.2), name
+
+
+def run(checkpoint: Path, output: Path, *flags: str) -> int:
+    return export.main(["--model_path", str(checkpoint), "--output", str(output), "--format", "safetensors", *flags])
+
+
+def test_overwriting(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    assert run(checkpoint, out) == 0
+    with pytest.raises(UserError, match="exists and holds README.md; give another, or --overwrite"):
+        run(checkpoint, out)
+    (out / "README.md").write_text("old")
+    assert run(checkpoint, out, "--overwrite") == 0
+    assert (out / "README.md").read_text() != "old" and [path.name for path in out.parent.iterdir()] == ["out"]
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds notes.txt, which is no export"):
+        run(checkpoint, out, "--overwrite")
+    assert (out / "notes.txt").read_text() == "mine"
+    (tmp_path / "readme_only").mkdir()
+    (tmp_path / "readme_only" / "README.md").write_text("mine")
+    with pytest.raises(UserError, match=r"holds README.md, which is no export"):
+        run(checkpoint, tmp_path / "readme_only", "--overwrite")
+    (tmp_path / "empty").mkdir()
+    assert run(checkpoint, tmp_path / "empty") == 0
+
+
+def test_nothing_is_left_of_an_export_that_ends_early(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out) == 0
+    before = (out / CONFIG_FILE).read_bytes()
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "check_weights", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, out, "--overwrite")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and (out / CONFIG_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    (
+        (["--size", "0", "5"], "--size 0 5: give dynamic, or height and width"),
+        (["--size", "256"], "--size 256: give dynamic"),
+        (["--size", "big", "5"], "--size big 5"),
+        (["--size", "3", "300"], "--size 3 300: the smallest scale needs sides of 4 pixels"),
+        (["--output", "{checkpoint}"], "is the model itself"),
+        (["--output", "{checkpoint}/x"], "cannot be written"),
+        (["--model_path", "nowhere.pth"], "--model_path nowhere.pth: no such file"),
+        (["--npr_scales", "0.5,0.5,0.5"], "contradicts"),
+    ),
+)
+def test_wrong_command_lines(flags: list[str], says: str, checkpoint: Path, tmp_path: Path) -> None:
+    argv = ["--model_path", str(checkpoint), "--output", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=says):
+        export.main([*argv, *(flag.replace("{checkpoint}", str(checkpoint)) for flag in flags)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_json_cannot_say(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "m.pth", ODD, val_metrics={"auc": float("nan")})
+    with pytest.raises(UserError, match="its val_metrics holds nan, which JSON cannot say"):
+        run(path, tmp_path / "out")
+    assert [one.name for one in tmp_path.iterdir()] == ["m.pth"]
+
+
+def test_the_folder_can_be_exported_again(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is the model itself"):
+        run(exported, exported, "--overwrite")
+    assert run(exported, tmp_path / "again") == 0
+    assert (tmp_path / "again" / WEIGHTS_FILE).read_bytes() == (exported / WEIGHTS_FILE).read_bytes()
+
+
+def test_example_without_the_project(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
+    """The guide's code block as it stands, in a folder with nothing but the graph and a picture."""
+    guide = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall("```python\n(.*?)```", guide, re.DOTALL)
+    shutil.copy(exported / "model.onnx", tmp_path)
+    pixels = np.random.default_rng(2).integers(0, 256, (70, 51, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels[:3]).save(tmp_path / "small.png")
+    (tmp_path / "example.py").write_text(code + "print('torch' in sys.modules)\n")
+    ran = subprocess.run(
+        [sys.executable, "example.py", "small.png", "a.png"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    score = load_detector(checkpoint, "cpu").score(pixels)[0]
+    assert ran.stdout.splitlines() == [
+        "tiny_2026_01_31_12_00_00 with scales [0.3, 0.7, 0.7]",
+        "small.png: too small, its sides need 4 pixels",
+        f"a.png: {score:.4f}",
+        "False",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    (
+        ModelConfig(),
+        ModelConfig("multiscale_attention", (0.1, 0.9), 16, 2),
+        ModelConfig("multiscale_attention", (1 / 3,), 16, 4, backbone="shufflenet_v2_x0_5"),
+        ModelConfig("multiscale_attention", (0.5, 0.7), 16, 4, backbone="mobilenet_v3_small"),
+        ModelConfig("multiscale_attention", (0.3,), 16, 4, backbone="resnet18"),
+    ),
+    ids=lambda config: f"{config.model_type}-{config.backbone}",
+)
+def test_other_networks(config: ModelConfig, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "m.pth", config)
+    argv = ["--model_path", str(path), "--output", str(tmp_path / "out"), "--format", "onnx"]
+    assert export.main(argv) == 0
+    detector, session = load_detector(path, "cpu"), graph_session(tmp_path / "out")
+    rng, seen = np.random.default_rng(4), []
+    for batch, height, width in ((1, 150, 97), (3, 224, 224), (2, 131, 260)):
+        pixels = rng.integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
+        logits = detector.said(torch.from_numpy(pixels)).logits
+        assert np.abs(session.run(["logit"], {"images": pixels})[0] - logits).max() <= 1e-4
+        seen += logits.tolist()
+    assert np.std(seen) > 1e-3
+
+
+@pytest.mark.slow
+def test_a_network_of_one_size(tmp_path: Path) -> None:
+    config = ModelConfig("multiscale_attention", (0.5,), 8, 4, backbone="vit_b_32")
+    torch.manual_seed(0)
+    values = {"model_state_dict": build_model(config).state_dict(), "model_config": config.to_dict()}
+    save_checkpoint(tmp_path / "m.pth", values)
+    argv = ["--model_path", str(tmp_path / "m.pth"), "--output", str(tmp_path / "out"), "--format", "onnx"]
+    with pytest.raises(
+        UserError, match=r"backbone vit_b_32 cannot be exported for pictures of any size .*--size 224 224"
+    ):
+        export.main(argv)
+    assert export.main([*argv, "--size", "224", "224"]) == 0
+    session = graph_session(tmp_path / "out")
+    assert session.get_inputs()[0].shape == ["batch", 3, 224, 224]
+    pixels = np.random.default_rng(4).integers(0, 256, (3, 3, 224, 224), dtype=np.uint8)
+    expected = load_detector(tmp_path / "m.pth", "cpu").said(torch.from_numpy(pixels)).logits
+    assert np.abs(session.run(["logit"], {"images": pixels})[0] - expected).max() <= 1e-4

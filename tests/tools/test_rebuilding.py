@@ -1,0 +1,248 @@
+"""The held-out suite and the fakes to train on: their folders, that they are repeatable, what auto-encoders learn, wrong calls."""
+
+import json
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.layouts import find_test_sets, load_set
+from tests.conftest import make_set
+from tools import make_heldout
+from tools.make_demo_data.images import SCENES, photograph
+from tools.make_fakes import __main__ as make_fakes
+from tools.make_fakes import adversarial, autoencoders
+from tools.make_fakes.adversarial import hinge_loss, patch_discriminator, train_adversarially
+from tools.make_fakes.autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
+from tools.make_fakes.rebuilding import mean_squared_error, photographs, psnr, warn_of_noise
+from tools.make_fakes.upsamplers import laplacian
+from util import UserError, log
+
+FEW = ("--steps", "1", "--adversarial_steps", "1")
+
+
+@pytest.fixture(autouse=True)
+def small_batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be quick."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setattr(autoencoders, "BATCH", 4)
+
+
+def make_photographs(folder: Path, count: int, side: int, seed: int) -> None:
+    folder.mkdir(parents=True)
+    for index in range(count):
+        picture = photograph((seed, index), side, SCENES[0]).clip(0, 1)
+        Image.fromarray((picture * 255).round().astype(np.uint8).transpose(1, 2, 0)).save(folder / f"{index}.png")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    for split, seed in (("train", 1), ("val", 2)):
+        make_set(folder / split / "a", 2, 96)
+        make_photographs(folder / split / "b" / "0_real", 3, 96, seed)
+        make_set(folder / split / "b", 0, 96)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def test_the_suite(root: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert make_heldout.main(["--dataroot", str(root), "--output", str(tmp_path / name), "--steps", "3"]) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    _, sets = find_test_sets(str(tmp_path / "one"))
+    found = {images.generator: np.bincount(images.labels).tolist() for images in sets}
+    rebuilt_sets = [*UP_SAMPLERS, *(f"{name}_webp" for name in UP_SAMPLERS)]
+    assert found == dict.fromkeys(make_heldout.SEEN, [5, 2]) | dict.fromkeys(rebuilt_sets, [5, 5])
+    seen = np.asarray(Image.open(tmp_path / "one/seen/0_real/00000.png"))
+    assert np.array_equal(seen, np.asarray(Image.open(root / "val/a/0_real/000.png")))
+    assert Image.open(tmp_path / "one/rebuilt_nearest/1_fake/00000.png").size == (76, 76)  # 96 * 0.8, whole fours
+    report = json.loads((tmp_path / "one/heldout.json").read_text())
+    assert set(report["psnr"]) == set(UP_SAMPLERS) and report["settings"]["steps"] == 3
+
+
+def test_photographs_of_other_sources(root: Path, tmp_path: Path) -> None:
+    """Parts on the grid of JPEG, as they are and of shrunk ones, beside the generated pictures of val/."""
+    make_photographs(tmp_path / "mine", 2, 450, 5)
+    make_photographs(tmp_path / "mine/small", 1, 100, 6)
+    (tmp_path / "mine/broken.png").write_bytes(b"nothing")
+    words = ["--dataroot", str(root), "--steps", "1", "--photographs"]
+    assert make_heldout.main([*words, str(tmp_path / "mine"), "--output", str(tmp_path / "out")]) == 0
+    for name, sides in (("elsewhere", (256, 256, 100)), ("elsewhere_shrunk", (256, 256, 80))):
+        pictures = sorted((tmp_path / "out" / name / "0_real").iterdir())
+        assert tuple(Image.open(path).size[0] for path in pictures) == sides
+        assert len(list((tmp_path / "out" / name / "1_fake").iterdir())) == 2
+    whole = np.asarray(Image.open(tmp_path / "mine/0.png"))
+    found = np.asarray(Image.open(tmp_path / "out/elsewhere/0_real/00000.png"))
+    places = [(y, x) for y in range(0, 195, 8) for x in range(0, 195, 8)]
+    assert sum(np.array_equal(whole[y : y + 256, x : x + 256], found) for y, x in places) == 1
+    fakes = [
+        {path.read_bytes() for path in (tmp_path / "out" / name / "1_fake").iterdir()} for name in ("elsewhere", "seen")
+    ]
+    assert fakes[0] == fakes[1]
+    with pytest.raises(UserError, match="no such folder"):
+        make_heldout.main([*words, str(tmp_path / "none"), "--output", str(tmp_path / "two")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no picture in it can be read"):
+        make_heldout.main([*words, str(tmp_path / "empty"), "--output", str(tmp_path / "two")])
+
+
+@pytest.mark.parametrize("name", UP_SAMPLERS)
+def test_training_rebuilds_better_every_time(name: str) -> None:
+    photographs = [
+        torch.from_numpy((photograph((3, i), 64, SCENES[0]).clip(0, 1) * 255).astype(np.uint8)) for i in range(4)
+    ]
+    models = [train_autoencoder(name, photographs, 0, steps) for steps in (3, 15)]
+    few, more = (psnr([mean_squared_error(rebuilt(model, one), one) for one in photographs]) for model in models)
+    assert more > few
+
+
+class Brightness(torch.nn.Module):
+    """A discriminator that calls bright pictures real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.weight * images.mean()
+
+
+def test_copies_become_what_the_discriminator_calls_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adversarial, "patch_discriminator", Brightness)
+    monkeypatch.setattr(adversarial, "DISCRIMINATOR_LR", 0.0)
+    monkeypatch.setattr(adversarial, "FAITHFULNESS", 0.0)
+    torch.manual_seed(0)
+    model, grey = AutoEncoder(UP_SAMPLERS["rebuilt_nearest"]), torch.full((3, 64, 64), 128, dtype=torch.uint8)
+    before = rebuilt(model.eval(), grey).float().mean()
+    assert rebuilt(train_adversarially(model, [grey], 5), grey).float().mean() > before + 1
+
+
+@pytest.mark.slow
+def test_adversarial_training_sharpens_copies(minibench: Path) -> None:
+    found = photographs(load_set(minibench / "train"), lambda image, _: image, 0)
+    cuts = [pixels[:, :128, :128] for pixels in islice(found, 32)]
+    images = torch.stack(cuts).float() / 255
+
+    def sharpness(model: AutoEncoder) -> float:
+        with torch.no_grad():
+            return float(laplacian(model(images)).abs().mean() / laplacian(images).abs().mean())
+
+    model = train_autoencoder("rebuilt_nearest", cuts, 0, 150)
+    before = sharpness(model)
+    assert before < 0.5 and 1.4 * before < sharpness(train_adversarially(model, cuts, 150)) < 1.2
+
+
+def test_the_discriminator_sees_patches_of_38_pixels() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, 128, 128, requires_grad=True)
+    said = patch_discriminator().eval()(images)
+    assert said.shape == (1, 1, 16, 16)
+    said[0, 0, 8, 8].backward()
+    assert images.grad is not None
+    rows = images.grad.abs().sum((0, 1, 3)).nonzero().flatten()
+    assert int(rows.max() - rows.min()) + 1 == 38
+
+
+def test_hinge_loss_by_hand() -> None:
+    real, fake = torch.tensor([2.0, 1.0, 0.0, -1.0]), torch.tensor([-3.0, -1.0, 0.0, 2.0])
+    assert float(hinge_loss(real, fake)) == (0 + 0 + 1 + 2) / 4 + (0 + 0 + 1 + 3) / 4
+
+
+def test_laplacian_is_the_convolution() -> None:
+    images = torch.rand(2, 3, 7, 9)
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(3, 1, 3, 3)
+    assert torch.allclose(laplacian(images), torch.nn.functional.conv2d(images, kernel, groups=3), atol=1e-6)
+
+
+def test_copies_that_are_noise_are_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    warn_of_noise({"rebuilt_nearest": 30.0, "rebuilt_shuffled": 11.6})
+    assert "rebuilt_shuffled rebuilds at 11.6 dB only" in caplog.text and "nearest" not in caplog.text
+
+
+def test_psnr_by_hand() -> None:
+    flat = torch.full((3, 4, 4), 100, dtype=torch.uint8)
+    assert psnr([mean_squared_error(flat, flat + 5)]) == pytest.approx(10 * np.log10(255**2 / 25), abs=0.01)
+
+
+TOOLS = pytest.mark.parametrize("tool", (make_heldout, make_fakes), ids=("heldout", "fakes"))
+
+
+@TOOLS
+def test_mistakes(root: Path, tmp_path: Path, tool: ModuleType) -> None:
+    out = str(tmp_path / "out")
+    with pytest.raises(UserError, match="--dataroot .*: has no folder train/"):
+        tool.main(["--dataroot", str(tmp_path), "--output", out])
+    with pytest.raises(UserError, match="--output .*: exists already"):
+        tool.main(["--dataroot", str(root), "--output", str(tmp_path)])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        tool.main(["--dataroot", str(root), "--output", str(tmp_path / "file" / "out")])
+    for word in ("--steps", "--seed"):
+        with pytest.raises(SystemExit):
+            tool.main(["--dataroot", str(root), "--output", out, word, "-1"])
+
+
+@TOOLS
+def test_photographs_that_are_too_small_are_said_to_be_and_nothing_is_left(tmp_path: Path, tool: ModuleType) -> None:
+    for split in ("train", "val"):
+        make_set(tmp_path / split / "a", 1, 32)
+    with pytest.raises(UserError, match="has 64 pixels a side"):
+        tool.main(["--dataroot", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert {path.name for path in tmp_path.iterdir()} == {"train", "val"}
+
+
+def test_fakes_are_a_data_root_to_train_on(tmp_path: Path) -> None:
+    make_photographs(tmp_path / "in/train/a/0_real", 12, 112, 1)
+    make_photographs(tmp_path / "in/val/a/0_real", 3, 112, 2)
+    for split in ("train", "val"):
+        make_set(tmp_path / "in" / split / "a", 1, 96)
+        make_set(tmp_path / "in" / split / "left_out", 1, 96)
+    up_samplers = ["--up_samplers", "rebuilt_nearest,rebuilt_shuffled"]
+    for name in ("one", "two"):
+        words = ["--output", str(tmp_path / name), "--steps", "2", "--adversarial_steps", "2", *up_samplers]
+        assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--classes", "a", *words]) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    for split, count in (("train", 13), ("val", 4)):
+        everything = load_set(tmp_path / "one" / split)
+        labels = np.bincount(everything.labels).tolist()
+        small = sum(min(Image.open(path).size) < 64 for path in everything.paths)
+        made = len(list((tmp_path / "one" / split / "rebuilt" / "1_fake").iterdir()))
+        assert small == 0 and made <= count and labels == [count + made, 1 + made]
+        assert not (tmp_path / "one" / split / "left_out").exists()
+    report = json.loads((tmp_path / "one/fakes.json").read_text())
+    assert set(report["psnr"]["train"]) == {"rebuilt_nearest", "rebuilt_shuffled"}
+    for path in sorted((tmp_path / "one/train/rebuilt/0_real").iterdir()):
+        real, fake = Image.open(path), Image.open(tmp_path / "one/train/rebuilt/1_fake" / path.name)
+        assert real.size == fake.size and np.any(np.asarray(real) != np.asarray(fake))
+    assert report["settings"] == {
+        "dataroot": str(tmp_path / "in"), "classes": ["a"], "steps": 2, "seed": 1,
+        "up_samplers": ["rebuilt_nearest", "rebuilt_shuffled"], "adversarial_steps": 2,
+    }  # fmt: skip
+    words = ["--output", str(tmp_path / "plain"), "--steps", "2", "--adversarial_steps", "0", *up_samplers]
+    assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--classes", "a", *words]) == 0
+    for kind, same in (("0_real", True), ("1_fake", False)):  # the same photographs, other copies
+        one, plain = (contents(tmp_path / name / "train/rebuilt" / kind) for name in ("one", "plain"))
+        assert one.keys() == plain.keys() and all((one[path] == plain[path]) is same for path in one)
+    with pytest.raises(UserError, match="has train/rebuilt already"):
+        make_fakes.main(["--dataroot", str(tmp_path / "one"), "--output", str(tmp_path / "three")])
+    with pytest.raises(UserError, match="--up_samplers x: unknown"):
+        make_fakes.main(["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "three"), "--up_samplers", "x"])
+
+
+def test_fakes_of_a_data_root_without_classes(tmp_path: Path) -> None:
+    """And of a val/ whose photographs are all too small."""
+    make_photographs(tmp_path / "in/train/0_real", 3, 112, 1)
+    make_set(tmp_path / "in/train", 0, 96)
+    make_set(tmp_path / "in/val", 2, 32)
+    assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "out"), *FEW]) == 0
+    assert np.bincount(load_set(tmp_path / "out/train").labels).tolist() == [6, 3]
+    assert np.bincount(load_set(tmp_path / "out/val").labels).tolist() == [2, 2]

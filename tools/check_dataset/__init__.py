@@ -1,0 +1,1 @@
+"""Check folders of images before a training."""

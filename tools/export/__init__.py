@@ -1,0 +1,1 @@
+"""Export a checkpoint for use elsewhere."""

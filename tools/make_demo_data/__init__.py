@@ -1,0 +1,1 @@
+"""Make a small data set without a download."""

@@ -1,0 +1,1 @@
+"""Make fakes by auto-encoders of the real images."""

@@ -1,0 +1,130 @@
+"""Make generated pictures to train on from the photographs of a training set: rebuilt by auto-encoders, no download.
+
+Each photograph is shrunk a little and passed through one of several small auto-encoders, trained here on the training photographs,
+first to rebuild them and then against a discriminator, so that copies are as sharp as photographs; their decoders up-sample as
+those of generators do. Photograph and copy show the same, so that only the trace differs (Zhang et al., WIFS 2019, arXiv
+1907.06515; Rajan et al., ICLR 2025, arXiv 2410.11835). What detectors gain and lose by them: docs/research-log.md.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+from tqdm import tqdm
+
+from data.folders import class_folders
+from data.image_sets import FAKE, REAL, subfolders
+from data.layouts import load_set
+from options.flags import names, whole
+from tools.make_fakes.adversarial import STEPS as ADVERSARIAL_STEPS
+from tools.make_fakes.adversarial import train_adversarially
+from tools.make_fakes.autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
+from tools.make_fakes.rebuilding import (
+    CLASS_FOLDERS,
+    mean_squared_error,
+    new_folder,
+    photographs,
+    psnr,
+    require_splits,
+    save,
+    tool_parser,
+    training_photographs,
+    warn_of_noise,
+    write_report,
+)
+from util import UserError, log, run_script, start_logging
+
+STEPS = 400
+SHRINK = (0.6, 0.95)
+"""Factors of both sides."""
+INTERPOLATIONS = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
+CLASS = "rebuilt"
+EPILOG = f"""
+made:
+  OUTPUT/{{train,val}}/{CLASS}/{{0_real,1_fake}}/*.png   photographs, shrunk, and the same rebuilt
+  OUTPUT/{{train,val}}/CLASS                           links to the classes of DATAROOT (originals, where it has none):
+                                                     OUTPUT is a data root of its own
+  OUTPUT/fakes.json                                  settings, and PSNR of each auto-encoder in dB
+
+examples:
+  python -m tools.make_fakes --dataroot ./datasets/ForenSynths_train_val --classes car,cat --output ./datasets/with_fakes
+  python train.py --name robust --recipe robust --model_type multiscale_attention --dataroot ./datasets/with_fakes
+"""
+
+
+def shrink(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Both sides times a random factor, by a random interpolation."""
+    factor, mode = rng.uniform(*SHRINK), INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
+    return TF.resize(image, [max(1, round(side * factor)) for side in image.size[::-1]], mode)
+
+
+def write_split(
+    dataroot: Path,
+    output: Path,
+    classes: tuple[str, ...],
+    models: dict[str, AutoEncoder],
+    seed: int,
+) -> dict[str, float]:
+    """Photographs and copies of a split, each by a model drawn for it; the PSNR of each model's in dB."""
+    rng, each = np.random.default_rng(seed), list(models)
+    errors: dict[str, list[float]] = {}
+    for number, pixels in enumerate(photographs(load_set(dataroot, classes=classes), shrink, seed)):
+        name = each[int(rng.integers(len(each)))]
+        made = rebuilt(models[name], pixels)
+        errors.setdefault(name, []).append(mean_squared_error(made, pixels))
+        for label, picture in ((REAL, pixels), (FAKE, made)):
+            save(TF.to_pil_image(picture), output / CLASS / CLASS_FOLDERS[label], number)
+    output.mkdir(parents=True, exist_ok=True)  # no photograph may have been large enough
+    originals = {"originals": dataroot} if class_folders(dataroot) else {sub.name: sub for sub in subfolders(dataroot)}
+    for name, folder in originals.items():
+        if not classes or name in classes:
+            (output / name).symlink_to(folder.resolve(), target_is_directory=True)
+    return {name: psnr(found) for name, found in sorted(errors.items())}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = tool_parser("make_fakes", __doc__, EPILOG, steps=STEPS, seed=1)
+    made.add_argument("--up_samplers", type=names, default=tuple(UP_SAMPLERS),
+                        help=f"of the auto-encoders' decoders, of {','.join(UP_SAMPLERS)}; all when left out")  # fmt: skip
+    made.add_argument("--adversarial_steps", type=whole(0), default=ADVERSARIAL_STEPS,
+                        help=f"further steps against a discriminator; 0: copies stay blurred ({ADVERSARIAL_STEPS})")  # fmt: skip
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the pictures; returns 0."""
+    args = parser().parse_args(argv)
+    start_logging()
+    require_splits(args.dataroot)
+    if unknown := [name for name in args.up_samplers if name not in UP_SAMPLERS]:
+        raise UserError(f"--up_samplers {','.join(unknown)}: unknown; of {','.join(UP_SAMPLERS)}")
+    for split in ("train", "val"):
+        if (args.dataroot / split / CLASS).exists():
+            raise UserError(
+                f"--dataroot {args.dataroot}: has {split}/{CLASS} already; give a folder without made pictures"
+            )
+    with new_folder(args.output) as folder:
+        found = training_photographs(load_set(args.dataroot / "train", classes=args.classes), shrink, args.seed)
+        models = {}
+        total = len(args.up_samplers) * (args.steps + args.adversarial_steps)
+        with tqdm(total=total, disable=None, desc="auto-encoders", leave=False) as bar:
+            for name in args.up_samplers:
+                model = train_autoencoder(name, found, args.seed, args.steps, bar.update)
+                models[name] = train_adversarially(model, found, args.adversarial_steps, bar.update)
+        decibel = {}
+        for split in ("train", "val"):
+            decibel[split] = write_split(args.dataroot / split, folder / split, args.classes, models, args.seed)
+            log.info("%s: PSNR in dB %s", split, decibel[split])
+        warn_of_noise(decibel["train"], " or fewer --adversarial_steps")
+        write_report(folder / "fakes.json", args, decibel)
+    log.info("written: %s", args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

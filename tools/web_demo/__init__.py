@@ -1,0 +1,1 @@
+"""A web page that scores images and videos."""

@@ -1,0 +1,1 @@
+"""One training run: the loop, resume, validation, logs and signals."""
