@@ -14,10 +14,12 @@ from util import UserError, log
 
 @contextmanager
 def memory_advice(batch_size: int, accumulation_steps: int | None = None) -> Iterator[None]:
-    """Turn a GPU's out-of-memory error into a UserError that gives the numbers and says which flags help.
+    """Turn a GPU's out-of-memory error into a UserError that gives the numbers and says which flags
+    help.
 
     Args:
-        accumulation_steps: batches per optimizer step in training; None when no gradients are computed.
+        accumulation_steps: batches per optimizer step in training; None when no gradients are
+            computed.
     """
     try:
         yield
@@ -34,11 +36,13 @@ def memory_advice(batch_size: int, accumulation_steps: int | None = None) -> Ite
 
 
 def seed_everything(seed: int, deterministic: bool = True) -> None:
-    """Seed Python, NumPy and PyTorch; with `deterministic`, choose repeatable algorithms (cuDNN stays on)."""
+    """Seed Python, NumPy and PyTorch; with `deterministic`, choose repeatable algorithms (cuDNN
+    stays on)."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # every CUDA device too
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it to be deterministic
+    # cuBLAS asks for it to be deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = not deterministic
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, finds bugs only
@@ -60,14 +64,20 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
-    """The first listed GPU; the CPU when the list is empty (--gpu_ids -1) or, saying so, when there is no such GPU."""
+    """The first listed GPU; the CPU when the list is empty (--gpu_ids -1) or, saying so, when there
+    is no such GPU."""
     if not gpu_ids:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        log.warning("PyTorch sees no CUDA device (GPU %d is --gpu_ids' choice): going on on the CPU", gpu_ids[0])
+        log.warning(
+            "PyTorch sees no CUDA device (GPU %d is --gpu_ids' choice): going on on the CPU",
+            gpu_ids[0],
+        )
         return torch.device("cpu")
     if gpu_ids[0] >= torch.cuda.device_count():
-        raise UserError(f"--gpu_ids {gpu_ids[0]}: only {torch.cuda.device_count()} CUDA device(s) are visible, from 0")
+        raise UserError(
+            f"--gpu_ids {gpu_ids[0]}: only {torch.cuda.device_count()} CUDA device(s) are visible, from 0"
+        )
     if len(gpu_ids) > 1:
         log.warning("one process uses one GPU: using GPU %d of %s", gpu_ids[0], gpu_ids)
     torch.cuda.set_device(gpu_ids[0])
@@ -75,7 +85,8 @@ def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type of --precision, None for plain fp32; 'auto' is bf16 where the hardware computes it natively.
+    """The autocast type of --precision, None for plain fp32; 'auto' is bf16 where the hardware
+    computes it natively.
 
     'fp32' also turns TensorFloat-32 off, so that fp32 means fp32 on every GPU.
     """

@@ -1,8 +1,11 @@
-"""Several processes that train or test together, as torchrun starts them; a process that is alone notices nothing of it.
+"""Several processes that train or test together, as torchrun starts them; a process that is alone
+notices nothing of it.
 
-Each process reads its place from the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE).
+Each process reads its place from the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK,
+LOCAL_WORLD_SIZE).
 
-A *collective* function needs every process to call it, in the same order: whoever calls it alone waits for the others.
+A *collective* function needs every process to call it, in the same order: whoever calls it alone
+waits for the others.
 """
 
 import io
@@ -28,7 +31,8 @@ PATIENCE = timedelta(hours=6)
 """How long processes wait for one that writes results, or builds a cache."""
 
 HEAD_START = 10.0
-"""Seconds for which an error of another process than the first waits: the first may have it too, and then ends all."""
+"""Seconds for which an error of another process than the first waits: the first may have it too,
+and then ends all."""
 
 
 def launched_world_size() -> int:
@@ -43,13 +47,15 @@ def launched_rank() -> int:
 
 @contextmanager
 def process_group(gpu_ids: tuple[int, ...]) -> Iterator[None]:
-    """Join the group that torchrun started, and leave it at the end; nothing without torchrun, or within such a block.
+    """Join the group that torchrun started, and leave it at the end; nothing without torchrun, or
+    within such a block.
 
-    Processes other than the first log errors only. Errors leave the group as it is, because waiting for the others to leave
-    it could take for ever: torchrun ends them.
+    Processes other than the first log errors only. Errors leave the group as it is, because waiting
+    for the others to leave it could take for ever: torchrun ends them.
 
     Args:
-        gpu_ids: see --gpu_ids; unless it is empty, processes compute on GPUs, one each, and talk by NCCL; else by gloo.
+        gpu_ids: see --gpu_ids; unless it is empty, processes compute on GPUs, one each, and talk by
+            NCCL; else by gloo.
 
     Raises:
         UserError: more processes on this machine than GPUs.
@@ -85,7 +91,8 @@ def _is_error(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def silent_unless_first() -> Iterator[None]:
-    """Processes other than the first print nothing here; if one ends here for a reason of its own, that is printed then."""
+    """Processes other than the first print nothing here; if one ends here for a reason of its own,
+    that is printed then."""
     if launched_rank() == 0:
         yield
         return
@@ -103,7 +110,8 @@ def silent_unless_first() -> Iterator[None]:
 
 @contextmanager
 def _after_the_first() -> Iterator[None]:
-    """Let the first process speak for all: here, others are silent when interrupted and wait before an error goes on."""
+    """Let the first process speak for all: here, others are silent when interrupted and wait before
+    an error goes on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -142,12 +150,16 @@ def local_world_size() -> int:
 
 
 def device(gpu_ids: tuple[int, ...]) -> torch.device:
-    """Where this process computes: see `choose_device`; of several processes on GPUs, each takes that of its number."""
+    """Where this process computes: see `choose_device`; of several processes on GPUs, each takes
+    that of its number."""
     if world_size() == 1 or not gpu_ids or not torch.cuda.is_available():
         return choose_device(gpu_ids)
     if gpu_ids != (0,):
         given = ",".join(map(str, gpu_ids))
-        log.warning("--gpu_ids %s: each process takes the GPU of its number; CUDA_VISIBLE_DEVICES chooses cards", given)
+        log.warning(
+            "--gpu_ids %s: each process takes the GPU of its number; CUDA_VISIBLE_DEVICES chooses cards",
+            given,
+        )
     return torch.device("cuda", _own_gpu())
 
 
@@ -172,7 +184,8 @@ def share_of(count: int) -> int:
 
 
 def gather(value: T) -> list[T]:
-    """The value of every process, in the order of their ranks, in every process; it is pickled. Collective."""
+    """The value of every process, in the order of their ranks, in every process; it is pickled.
+    Collective."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -221,9 +234,12 @@ def total(count: int) -> int:
 
 @torch.no_grad()
 def average(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors (of one type, on one device) by their mean over the processes, the same bits everywhere. Collective."""
+    """Replace tensors (of one type, on one device) by their mean over the processes, the same bits
+    everywhere. Collective."""
     if world_size() == 1 or not tensors:
         return
     means = summed(torch.cat([tensor.flatten() for tensor in tensors])) / world_size()
-    for tensor, mean in zip(tensors, means.split([tensor.numel() for tensor in tensors]), strict=True):
+    for tensor, mean in zip(
+        tensors, means.split([tensor.numel() for tensor in tensors]), strict=True
+    ):
         tensor.copy_(mean.view_as(tensor))

@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_folder(Path(opt.explain), opt.overwrite)
     detector = chosen_detector(opt)
     if detector.calibration is None:
-        log.info("the score is no probability: this checkpoint is not calibrated (python -m tools.calibrate does that)")
+        log.info(
+            "the score is no probability: this checkpoint is not calibrated (python -m tools.calibrate does that)"
+        )
     else:
         log.info("probability: %s (chosen on validation images for %.0f %% wrong verdicts)",
                  detector.calibration.rule, 100 * detector.calibration.target_error)  # fmt: skip
@@ -53,26 +55,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     with summarised(summary, inputs), destination(opt.output, opt.overwrite) as file:
         write_answers(opt, detector, inputs, file, summary)
     if not summary.scored:
-        raise UserError(f"PATH: nothing could be scored, {summary.skipped:,} skipped; the reason stands beside each")
+        raise UserError(
+            f"PATH: nothing could be scored, {summary.skipped:,} skipped; the reason stands beside each"
+        )
     return 1 if summary.skipped else 0
 
 
 def chosen_detector(opt: PredictOptions) -> Detector:
     """The detector that --model_path or --name stands for."""
-    found = find_checkpoints((opt.model_path,) if opt.model_path else None, opt.name, opt.epoch, opt.checkpoints_dir)
+    found = find_checkpoints(
+        (opt.model_path,) if opt.model_path else None, opt.name, opt.epoch, opt.checkpoints_dir
+    )
     if len(found) > 1:
-        raise UserError(f"--model_path {opt.model_path}: stands for {len(found)} checkpoints; give one")
+        raise UserError(
+            f"--model_path {opt.model_path}: stands for {len(found)} checkpoints; give one"
+        )
     flags = CheckpointOptions(npr_scales=opt.npr_scales)
     with memory_errors():
-        return load_detector(found[0], choose_device(opt.gpu_ids), opt.protocol, opt.precision, flags)
+        return load_detector(
+            found[0], choose_device(opt.gpu_ids), opt.protocol, opt.precision, flags
+        )
 
 
-def write_answers(opt: PredictOptions, detector: Detector, inputs: Inputs, file: TextIO, summary: Summary) -> None:
-    """Judge, explain, write and count one file after the other; name those that are skipped on standard error."""
+def write_answers(
+    opt: PredictOptions, detector: Detector, inputs: Inputs, file: TextIO, summary: Summary
+) -> None:
+    """Judge, explain, write and count one file after the other; name those that are skipped on
+    standard error."""
     attends = detector.config.model_type == MULTISCALE
-    writer = WRITERS[opt.format](file, detector.scales if attends else (), detector.calibration is not None)
+    writer = WRITERS[opt.format](
+        file, detector.scales if attends else (), detector.calibration is not None
+    )
     outcomes = judged(
-        detector, inputs, opt.num_threads, partial(judge_video, detector, fps=opt.fps, max_frames=opt.max_frames)
+        detector,
+        inputs,
+        opt.num_threads,
+        partial(judge_video, detector, fps=opt.fps, max_frames=opt.max_frames),
     )
     lines_show = opt.output is None and sys.stdout.isatty()
     with closing(outcomes), tqdm(unit=" files", disable=True if lines_show else None) as bar:
@@ -80,7 +98,11 @@ def write_answers(opt: PredictOptions, detector: Detector, inputs: Inputs, file:
             summary.add(outcome)
             if outcome.judgement is None:
                 tqdm.write(printable(f"skipped {outcome.path}: {outcome.problem}"), file=sys.stderr)
-            explained = None if opt.explain is None else write_explanation(detector, outcome, Path(opt.explain), place)
+            explained = (
+                None
+                if opt.explain is None
+                else write_explanation(detector, outcome, Path(opt.explain), place)
+            )
             writer.write(record(outcome, detector.scales, explained))
             bar.update()
     if not summary.scored and not summary.skipped:

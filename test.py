@@ -1,7 +1,8 @@
-"""Test detectors on one generator, a suite, or a folder of suites; a folder of figures, scores and tables for each.
+"""Test detectors on one generator, a suite, or a folder of suites; a folder of figures, scores and
+tables for each.
 
-python test.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth
-python test.py --model_path A.pth B.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test --robustness
+python test.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth python test.py
+--model_path A.pth B.pth --dataroot ./datasets/Generalization_Test/ForenSynths_test --robustness
 """
 
 import shlex
@@ -34,12 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with distributed.process_group(opt.gpu_ids):
         folders = run_tests(opt)
         if len(folders) > 1:
-            log.info("side by side: python -m tools.compare_results %s", shlex.join(map(str, folders)))
+            log.info(
+                "side by side: python -m tools.compare_results %s", shlex.join(map(str, folders))
+            )
     return 0
 
 
 def run_tests(opt: TestOptions) -> list[Path]:
-    """Test every checkpoint; of several processes, each scores its part, and the first does the rest.
+    """Test every checkpoint; of several processes, each scores its part, and the first does the
+    rest.
 
     Returns:
         The folder of each checkpoint's results; none in processes other than the first.

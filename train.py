@@ -38,7 +38,9 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
     shared = {name: getattr(opt, name) for name in names}
     first = distributed.rank() == 0
     with memory_advice(opt.batch_size):
-        run = run_test(loaded, dataroot, sets, TestOptions(**shared), format_leaks(sets) if first else None)
+        run = run_test(
+            loaded, dataroot, sets, TestOptions(**shared), format_leaks(sets) if first else None
+        )
     if first:
         log.info("\n%s", text_report(run))
         log.info("written: %s", write_artefacts(run, folder / "results", dataroot) / "report.html")
@@ -63,9 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_folder(opt: TrainOptions, until_the_end: ExitStack) -> Path:
-    """The folder of the run to continue, or a new one, closed to others; the log, and the options, go there from now on."""
+    """The folder of the run to continue, or a new one, closed to others; the log, and the options,
+    go there from now on."""
     if opt.continue_train:
-        folder = newest_run_folder(opt.checkpoints_dir, opt.run_name(), f"--continue_train --name {opt.run_name()}")
+        folder = newest_run_folder(
+            opt.checkpoints_dir, opt.run_name(), f"--continue_train --name {opt.run_name()}"
+        )
     else:
         folder = make_run_folder(opt.checkpoints_dir, opt.run_name())
     with writing(folder):
@@ -89,7 +94,9 @@ def train(opt: TrainOptions, folder: Path) -> None:
         with logging_redirect_tqdm([log]), memory_advice(opt.batch_size, opt.accumulation_steps):
             run.train()
     except (KeyboardInterrupt, Stopped):
-        leave_out = " but without --epoch and --new_optim" if opt.epoch != "last" or opt.new_optim else ""
+        leave_out = (
+            " but without --epoch and --new_optim" if opt.epoch != "last" or opt.new_optim else ""
+        )
         log.info("%s; the same command with --continue_train%s goes on", run.last_good(), leave_out)
         raise
     finally:

@@ -17,7 +17,8 @@ log = logging.getLogger("npr")
 
 
 class UserError(Exception):
-    """Something that the person at the shell can mend; scripts print it on one line and exit with status 2."""
+    """Something that the person at the shell can mend; scripts print it on one line and exit with
+    status 2."""
 
 
 class CannotWrite(UserError):
@@ -25,7 +26,8 @@ class CannotWrite(UserError):
 
 
 class Stopped(SystemExit):
-    """The end of a script by a signal; its exit status is 128 + the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The end of a script by a signal; its exit status is 128 + the signal's number: 130 for
+    Ctrl-C, 143 for SIGTERM."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -33,7 +35,8 @@ class Stopped(SystemExit):
 
 
 def stop_at_once(number: int, frame: FrameType | None) -> None:
-    """A handler of a signal that raises `Stopped`, so that files are closed and workers ended on the way out."""
+    """A handler of a signal that raises `Stopped`, so that files are closed and workers ended on
+    the way out."""
     raise Stopped(number)
 
 
@@ -47,7 +50,8 @@ def writing(place: Path) -> Iterator[None]:
 
 
 def writable_folder(folder: Path, flag: str = "--results_dir") -> None:
-    """Make the folder of a flag and try to write in it, before hours are spent on what is to be written there.
+    """Make the folder of a flag and try to write in it, before hours are spent on what is to be
+    written there.
 
     Raises:
         UserError: it cannot be made or written.
@@ -61,10 +65,12 @@ def writable_folder(folder: Path, flag: str = "--results_dir") -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory for what comes next instead of handing it back; False where there is no glibc.
+    """Let glibc keep freed memory for what comes next instead of handing it back; False where there
+    is no glibc.
 
-    A network on the CPU frees and asks for the same hundreds of MiB at every step, and a page that was handed back has to be
-    cleared by the kernel before it is written again. Memory does not fall in between, and its peak is up to a quarter higher.
+    A network on the CPU frees and asks for the same hundreds of MiB at every step, and a page that
+    was handed back has to be cleared by the kernel before it is written again. Memory does not fall
+    in between, and its peak is up to a quarter higher.
     """
     m_trim_threshold, m_mmap_max = -1, -4  # names and values of malloc.h, see mallopt(3)
     try:
@@ -75,7 +81,8 @@ def keep_freed_memory() -> bool:
 
 
 def run_script(main: Callable[[], int | None]) -> None:
-    """Run a script's main function; a UserError ends it with one line and status 2, Ctrl-C with status 130, SIGTERM with 143."""
+    """Run a script's main function; a UserError ends it with one line and status 2, Ctrl-C with
+    status 130, SIGTERM with 143."""
     keep_freed_memory()
     signal.signal(signal.SIGTERM, stop_at_once)
     for stream in (sys.stdout, sys.stderr):  # a file name that is not UTF-8 must not end a run
@@ -83,7 +90,8 @@ def run_script(main: Callable[[], int | None]) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is raised while Python ends would be printed and dropped
+        # what is raised while Python ends would be printed and dropped
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.stdout.flush()
         sys.exit(status)
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -101,8 +109,11 @@ def run_script(main: Callable[[], int | None]) -> None:
 
 
 def printable(text: str) -> str:
-    """Text on one line without what could steer a terminal: control characters and lone bytes of file names as codes."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    """Text on one line without what could steer a terminal: control characters and lone bytes of
+    file names as codes."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
 
 
 class HarmlessFormatter(logging.Formatter):
@@ -113,15 +124,21 @@ class HarmlessFormatter(logging.Formatter):
 
 
 class LogFile(logging.FileHandler):
-    """A log file that gives up, saying so once, when it cannot be written: a full disk must not end a run here."""
+    """A log file that gives up, saying so once, when it cannot be written: a full disk must not end
+    a run here."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         log.removeHandler(self)
-        log.warning("%s: cannot be written (%s), the log goes on without it", self.baseFilename, sys.exc_info()[1])
+        log.warning(
+            "%s: cannot be written (%s), the log goes on without it",
+            self.baseFilename,
+            sys.exc_info()[1],
+        )
 
 
 def start_logging(log_file: Path | None = None, stream: TextIO | None = None) -> None:
-    """Send the project's messages to `stream`, left out standard output, and, with their time, to `log_file` (appended)."""
+    """Send the project's messages to `stream`, left out standard output, and, with their time, to
+    `log_file` (appended)."""
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in log.handlers[:]:

@@ -26,9 +26,13 @@ from options.visualize_options import VisualizeOptions
 from util import UserError, log, run_script, start_logging
 
 
-def plot_attention_heatmap(mean_attentions: dict[str, Any], scales: Sequence[float], save_path: str | Path) -> Path:
-    """See `reports.plots.weights.plot_attention_heatmap`: {name: weights [S]}, S scales, where to; returns the path."""
-    from reports.plots.weights import plot_attention_heatmap as plot  # here, so that --help needs no plotting library
+def plot_attention_heatmap(
+    mean_attentions: dict[str, Any], scales: Sequence[float], save_path: str | Path
+) -> Path:
+    """See `reports.plots.weights.plot_attention_heatmap`: {name: weights [S]}, S scales, where to;
+    returns the path."""
+    # here, so that --help needs no plotting library
+    from reports.plots.weights import plot_attention_heatmap as plot
 
     return plot(mean_attentions, scales, save_path)
 
@@ -50,9 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(opt.output_dir or Path("visualizations") / folder_name(root))
     names = [loaded.name for loaded in models]
     if len(set(names)) < len(names):
-        raise UserError(f"--model_path: two models are called {max(names, key=names.count)}; show them one at a time")
+        raise UserError(
+            f"--model_path: two models are called {max(names, key=names.count)}; show them one at a time"
+        )
     folders = [out / name for name in names] if len(models) > 1 else [out]
-    reports = [AttentionReport(loaded, opt, root, folder) for loaded, folder in zip(models, folders, strict=True)]
+    reports = [
+        AttentionReport(loaded, opt, root, folder)
+        for loaded, folder in zip(models, folders, strict=True)
+    ]
     for report in reports:
         report.write(sets)
         log.info("written: %s", report.folder)

@@ -32,29 +32,45 @@ def cores() -> int:
 
 
 def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
-    """A loader of (images [B, 3, H, W] normalised float32, labels [B]: 0 real, 1 fake) for these options.
+    """A loader of (images [B, 3, H, W] normalised float32, labels [B]: 0 real, 1 fake) for these
+    options.
 
     Args:
-        opt: TrainOptions (the train split, shuffled and augmented) or TestOptions (all of --dataroot, in order).
-        split: with TrainOptions, another folder of --dataroot, in order and without augmentation (such as opt.val_split).
+        opt: TrainOptions (the train split, shuffled and augmented) or TestOptions (all of
+            --dataroot, in order).
+        split: with TrainOptions, another folder of --dataroot, in order and without augmentation
+            (such as opt.val_split).
 
     Raises:
-        UserError: no class folders or no images there, or a class is missing where training needs both.
+        UserError: no class folders or no images there, or a class is missing where training needs
+            both.
     """
     if not opt.isTrain:
         root, sets = distributed.by_first(lambda: find_test_sets(opt.dataroot, opt.classes))
         if len(sets) > 1:
-            raise UserError(f"--dataroot {root}: has {len(sets)} sets; a loader takes one, such as {sets[0].generator}")
+            raise UserError(
+                f"--dataroot {root}: has {len(sets)} sets; a loader takes one, such as {sets[0].generator}"
+            )
         images = sets[0]
         protocol = evaluation_protocol(Protocol("published"), images.suite, opt)
         return evaluation_loader(
-            images, protocol, opt.batch_size, opt.num_threads, cache=opt.cache, on_bad_image=opt.on_bad_image
+            images,
+            protocol,
+            opt.batch_size,
+            opt.num_threads,
+            cache=opt.cache,
+            on_bad_image=opt.on_bad_image,
         )
     protocol = training_protocol(opt)
     if split is not None:
         images = shared_set(Path(opt.dataroot) / split, opt.classes)
         return evaluation_loader(
-            images, protocol, opt.batch_size, opt.num_threads, cache=opt.cache, on_bad_image=opt.on_bad_image
+            images,
+            protocol,
+            opt.batch_size,
+            opt.num_threads,
+            cache=opt.cache,
+            on_bad_image=opt.on_bad_image,
         )
     images = shared_set(Path(opt.dataroot) / opt.train_split, opt.classes)
     require_both_classes(images, opt)
@@ -67,16 +83,22 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
     cache = cached_pixels(opt.cache, images, protocol, opt.num_threads)
     dataset = ImageDataset(images.paths, images.labels, protocol, opt.seed, cache=cache)
     workers = worker_count(opt.num_threads)
-    return ImageLoader(dataset, sampler, opt.batch_size, workers, torch.cuda.is_available(), opt.on_bad_image)
+    return ImageLoader(
+        dataset, sampler, opt.batch_size, workers, torch.cuda.is_available(), opt.on_bad_image
+    )
 
 
 def shared_set(root: Path, classes: tuple[str, ...]) -> ImageSet:
-    """`load_set` by the first process for all, which so number the same files alike, whatever happens to the folder. Collective."""
+    """`load_set` by the first process for all, which so number the same files alike, whatever
+    happens to the folder. Collective."""
     return distributed.by_first(lambda: load_set(root, classes=classes))
 
 
-def cached_pixels(root: str | None, images: ImageSet, protocol: Protocol, num_threads: int) -> PixelCache | None:
-    """The cache of a set below `root` (--cache), built where it is missing, by one process per machine; None without."""
+def cached_pixels(
+    root: str | None, images: ImageSet, protocol: Protocol, num_threads: int
+) -> PixelCache | None:
+    """The cache of a set below `root` (--cache), built where it is missing, by one process per
+    machine; None without."""
     if root is None:
         return None
     with distributed.first_of_machine_first():
@@ -101,7 +123,8 @@ def evaluation_loader(
     cache: str | None = None,
     on_bad_image: str = "skip",
 ) -> ImageLoader:
-    """A loader of one set in order, under a protocol without anything random, once per variant of each picture.
+    """A loader of one set in order, under a protocol without anything random, once per variant of
+    each picture.
 
     Args:
         cache: folder of caches (see `data.cache.open_cache`), not used for variants; None for none.
@@ -113,4 +136,6 @@ def evaluation_loader(
     dataset = ImageDataset(images.paths, images.labels, protocol, variants=variants, cache=cached)
     workers = worker_count(num_threads) if len(images.paths) > batch_size else 0
     sampler = EpochSampler(len(dataset))
-    return ImageLoader(dataset, sampler, batch_size, workers, torch.cuda.is_available(), on_bad_image)
+    return ImageLoader(
+        dataset, sampler, batch_size, workers, torch.cuda.is_available(), on_bad_image
+    )

@@ -1,8 +1,9 @@
 """Random histories of pictures in training, drawn alike for photographs and generated ones.
 
-Photographs reach us shrunk and compressed, generated pictures often neither; a detector that learns this fails on the next set
-(Wang et al., CVPR 2020, arXiv 1912.11035; Rajan et al., ICLR 2025, arXiv 2410.11835). Each picture is shrunk, resized, blurred and
-compressed, each step at random, and cut down to what the crop needs. A picture that is hardly larger than the crop can hardly be
+Photographs reach us shrunk and compressed, generated pictures often neither; a detector that learns
+this fails on the next set (Wang et al., CVPR 2020, arXiv 1912.11035; Rajan et al., ICLR 2025, arXiv
+2410.11835). Each picture is shrunk, resized, blurred and compressed, each step at random, and cut
+down to what the crop needs. A picture that is hardly larger than the crop can hardly be
 shrunk: where the classes differ in size, their histories do, too.
 """
 
@@ -16,7 +17,8 @@ from torchvision.transforms import functional as TF
 from data.filters import gaussian_blur, pil_jpeg
 
 SHRINK = (0.7, 1.0)
-"""Factors of both sides, before: a shrunk photograph has lost the traces of its first compression."""
+"""Factors of both sides, before: a shrunk photograph has lost the traces of its first compression.
+"""
 RESIZE = (0.75, 1.25)
 """The same, after."""
 BLUR = (0.2, 1.5)
@@ -31,7 +33,8 @@ MARGIN = 7
 
 
 def matched(pixels: Tensor, rng: np.random.Generator, degrade: float, side: int) -> Tensor:
-    """uint8 [3, H, W] with both sides >= `side` -> a part of it with both sides >= `side`, with a random history.
+    """uint8 [3, H, W] with both sides >= `side` -> a part of it with both sides >= `side`, with a
+    random history.
 
     Args:
         degrade: probability in [0, 1] of shrinking, and of compression.
@@ -61,7 +64,8 @@ def cut(pixels: Tensor, rng: np.random.Generator, side: int) -> Tensor:
     """A random part with both sides of `side` pixels, or less where there are no more."""
     height, width = (min(side, size) for size in pixels.shape[1:])
     top, left = (
-        int(rng.integers(size - part + 1)) for size, part in zip(pixels.shape[1:], (height, width), strict=True)
+        int(rng.integers(size - part + 1))
+        for size, part in zip(pixels.shape[1:], (height, width), strict=True)
     )
     return pixels[:, top : top + height, left : left + width]
 

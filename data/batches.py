@@ -13,8 +13,9 @@ WAITING_BYTES = 2**28
 
 
 class Batch(NamedTuple):
-    """Images of one size: pixels [B, 3, H, W] uint8, to be normalised by `data.datasets.ImageLoader.images`; labels [B] (0 real,
-    1 fake); indices [B] into the data set; variants [B] into its variants."""
+    """Images of one size: pixels [B, 3, H, W] uint8, to be normalised by
+    `data.datasets.ImageLoader.images`; labels [B] (0 real, 1 fake); indices [B] into the data set;
+    variants [B] into its variants."""
 
     pixels: Tensor
     labels: Tensor
@@ -29,7 +30,8 @@ def empty_batch(side: int) -> Batch:
 
 
 def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
-    """The steps with their pixels on the device; on a GPU the next step is copied, on a stream of its own, during this one."""
+    """The steps with their pixels on the device; on a GPU the next step is copied, on a stream of
+    its own, during this one."""
     if device.type != "cuda":
         yield from steps
         return
@@ -37,7 +39,10 @@ def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[B
     before: list[Batch] | None = None
     for step in steps:
         with torch.cuda.stream(copying):
-            moved = [batch._replace(pixels=pinned(batch.pixels).to(device, non_blocking=True)) for batch in step]
+            moved = [
+                batch._replace(pixels=pinned(batch.pixels).to(device, non_blocking=True))
+                for batch in step
+            ]
         if before is not None:
             yield before
         torch.cuda.current_stream(device).wait_stream(copying)
@@ -50,20 +55,26 @@ def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[B
 
 @cache
 def copying_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream of a GPU on which pixels are copied; one, because the memory of each stream is kept apart."""
+    """The stream of a GPU on which pixels are copied; one, because the memory of each stream is
+    kept apart."""
     return torch.cuda.Stream(device)
 
 
 def pinned(pixels: Tensor) -> Tensor:
-    """In memory from which a GPU copies by itself, moved there where a loader's batch was taken apart."""
+    """In memory from which a GPU copies by itself, moved there where a loader's batch was taken
+    apart."""
     return pixels if pixels.is_pinned() else pixels.pin_memory()
 
 
-def regrouped(batches: Iterable[Batch], batch_size: int, waiting_bytes: int = WAITING_BYTES) -> Iterator[Batch]:
-    """The same pictures in batches of `batch_size` images of one size, as far as there are so many; the order changes.
+def regrouped(
+    batches: Iterable[Batch], batch_size: int, waiting_bytes: int = WAITING_BYTES
+) -> Iterator[Batch]:
+    """The same pictures in batches of `batch_size` images of one size, as far as there are so many;
+    the order changes.
 
-    Pictures wait until their size has a full batch. When more than `waiting_bytes` of pixels wait, the size that has most of
-    them goes out as it is, so that memory stays bounded however many sizes there are.
+    Pictures wait until their size has a full batch. When more than `waiting_bytes` of pixels wait,
+    the size that has most of them goes out as it is, so that memory stays bounded however many
+    sizes there are.
     """
     waiting: dict[tuple[int, ...], list[Batch]] = {}
     bytes_of: Counter[tuple[int, ...]] = Counter()
@@ -74,7 +85,8 @@ def regrouped(batches: Iterable[Batch], batch_size: int, waiting_bytes: int = WA
             yield joined([*waiting.pop(size, []), part_of(batch, 0, missing)])
             batch, missing = part_of(batch, missing), batch_size
         if len(batch.labels):
-            # a copy: a tensor from a worker keeps a file of shared memory open, and a part keeps the whole
+            # a copy: a tensor from a worker keeps a file of shared memory open, and a part keeps
+            # the whole
             waiting.setdefault(size, []).append(Batch(*(column.clone() for column in batch)))
         bytes_of[size] = sum(part.pixels.nbytes for part in waiting.get(size, []))
         while bytes_of.total() > waiting_bytes:
@@ -92,4 +104,8 @@ def part_of(batch: Batch, start: int, end: int | None = None) -> Batch:
 
 def joined(batches: Sequence[Batch]) -> Batch:
     """One batch of several of the same image size."""
-    return batches[0] if len(batches) == 1 else Batch(*(torch.cat(column) for column in zip(*batches, strict=True)))
+    return (
+        batches[0]
+        if len(batches) == 1
+        else Batch(*(torch.cat(column) for column in zip(*batches, strict=True)))
+    )

@@ -1,4 +1,5 @@
-"""The field's benchmark suites, read from benchmarks.toml: published table, protocol, and what they are known by."""
+"""The field's benchmark suites, read from benchmarks.toml: published table, protocol, and what they
+are known by."""
 
 import tomllib
 from collections.abc import Collection
@@ -6,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DATA: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+DATA: dict[str, Any] = tomllib.loads(
+    Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+)
 AT_LEAST = 4
 """Fewer generators than this could be anybody's folder, and do not make a suite."""
 
@@ -16,9 +19,11 @@ class Suite:
     """A benchmark of several generators.
 
     Args:
-        table: of the NPR paper (Tan et al., CVPR 2024), None elsewhere. protocol: name of its published preprocessing.
+        table: of the NPR paper (Tan et al., CVPR 2024), None elsewhere. protocol: name of its
+            published preprocessing.
         aliases: further folder names. generators: names of its generators' folders.
-        shared_real: {generator: folder of its real images}, 'default' for the others; empty where each has its own.
+        shared_real: {generator: folder of its real images}, 'default' for the others; empty where
+            each has its own.
     """
 
     name: str
@@ -30,7 +35,9 @@ class Suite:
 
 
 def _suite(name: str, values: dict[str, Any]) -> Suite:
-    fields: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in values.items()}
+    fields: dict[str, Any] = {
+        key: tuple(item) if isinstance(item, list) else item for key, item in values.items()
+    }
     return Suite(name, **fields)
 
 
@@ -53,12 +60,16 @@ def suite_called(name: str) -> str | None:
 
 
 def suite_of_generators(names: Collection[str]) -> str | None:
-    """The suite that has generators of all these names (at least four); of several, the one with the fewest others.
+    """The suite that has generators of all these names (at least four); of several, the one with
+    the fewest others.
 
-    None where several fit that are preprocessed differently: names that they share do not say which it is.
+    None where several fit that are preprocessed differently: names that they share do not say which
+    it is.
     """
     wanted = {plain(name) for name in names}
-    fitting = [suite for suite in SUITES.values() if wanted <= {plain(name) for name in suite.generators}]
+    fitting = [
+        suite for suite in SUITES.values() if wanted <= {plain(name) for name in suite.generators}
+    ]
     if len(wanted) < AT_LEAST or len({suite.protocol for suite in fitting}) != 1:
         return None
     return min(fitting, key=lambda suite: len(suite.generators)).name

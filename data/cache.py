@@ -1,7 +1,9 @@
-"""Pictures decoded once: uint8 pixels of a list of files under a protocol's first half, in one memory-mapped file.
+"""Pictures decoded once: uint8 pixels of a list of files under a protocol's first half, in one
+memory-mapped file.
 
-A cache lies in its own folder below the one that the user names, called after a digest of the files (path, size, time of
-change, permission) and of what was done to them: changed files or another resize make another cache. Files in it:
+A cache lies in its own folder below the one that the user names, called after a digest of the files
+(path, size, time of change, permission) and of what was done to them: changed files or another
+resize make another cache. Files in it:
 
     about.json  what it holds     lock        held by the process that builds
     pixels.bin  one picture after the other, [3, H, W] each
@@ -51,12 +53,17 @@ class PixelCache:
     def _open(self) -> None:
         self._index = np.fromfile(self.folder / "index.bin", dtype=ROW)
         file = self.folder / "pixels.bin"
-        self._pixels = np.memmap(file, dtype=np.uint8, mode="c") if file.stat().st_size else np.zeros(0, np.uint8)
+        self._pixels = (
+            np.memmap(file, dtype=np.uint8, mode="c")
+            if file.stat().st_size
+            else np.zeros(0, np.uint8)
+        )
         lines = (self.folder / "problems.jsonl").read_text(encoding="utf-8").splitlines()
         self._problems: dict[int, str] = dict(json.loads(line) for line in lines)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}  # a worker maps the file itself instead of getting a copy of the pixels
+        # a worker maps the file itself instead of getting a copy of the pixels
+        return {"folder": self.folder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.folder = state["folder"]
@@ -72,11 +79,16 @@ class PixelCache:
     def pixels(self, number: int) -> Tensor:
         """uint8 [3, H, W], a view into the file; writing to it changes this process' copy only."""
         offset, height, width = (int(value) for value in self._index[number])
-        return torch.from_numpy(self._pixels[offset : offset + 3 * height * width].reshape(3, height, width))
+        return torch.from_numpy(
+            self._pixels[offset : offset + 3 * height * width].reshape(3, height, width)
+        )
 
 
-def open_cache(root: str | Path, paths: Sequence[str], protocol: Protocol, threads: int = 1) -> PixelCache | None:
-    """The cache of these files under this protocol's first half (`Protocol.begin`), built first where it is not finished.
+def open_cache(
+    root: str | Path, paths: Sequence[str], protocol: Protocol, threads: int = 1
+) -> PixelCache | None:
+    """The cache of these files under this protocol's first half (`Protocol.begin`), built first
+    where it is not finished.
 
     Several processes may ask at once: one builds, the others wait.
 
@@ -87,10 +99,13 @@ def open_cache(root: str | Path, paths: Sequence[str], protocol: Protocol, threa
         None, saying so, where the first half is random.
 
     Raises:
-        UserError: the folder cannot be written or the disk is too small; the message names the sizes.
+        UserError: the folder cannot be written or the disk is too small; the message names the
+            sizes.
     """
     if not protocol.begins_alike:
-        log.warning("--cache: not used, --rz_interp draws another interpolation for every picture and epoch")
+        log.warning(
+            "--cache: not used, --rz_interp draws another interpolation for every picture and epoch"
+        )
         return None
     about = _about(paths, protocol)
     folder = Path(root) / about["digest"][:20]
@@ -100,7 +115,9 @@ def open_cache(root: str | Path, paths: Sequence[str], protocol: Protocol, threa
             _wait_for(lock, folder)
             if not (folder / "about.json").exists():
                 _build(folder, paths, protocol, threads)
-                (folder / "about.json.tmp").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+                (folder / "about.json.tmp").write_text(
+                    json.dumps(about, indent=2) + "\n", encoding="utf-8"
+                )
                 os.replace(folder / "about.json.tmp", folder / "about.json")
     except OSError as error:
         raise UserError(f"--cache {root}: cannot be written ({error.strerror})") from None
@@ -109,7 +126,10 @@ def open_cache(root: str | Path, paths: Sequence[str], protocol: Protocol, threa
 
 def _about(paths: Sequence[str], protocol: Protocol) -> dict[str, Any]:
     """What makes a cache the right one, and its digest."""
-    first_half = {"resize": protocol.resize, "interpolation": protocol.interpolation[0] if protocol.resize else None}
+    first_half = {
+        "resize": protocol.resize,
+        "interpolation": protocol.interpolation[0] if protocol.resize else None,
+    }
     digest = hashlib.sha256(json.dumps([FORMAT, first_half]).encode())
     for path in paths:
         try:
@@ -138,7 +158,12 @@ def _build(folder: Path, paths: Sequence[str], protocol: Protocol, threads: int)
         open(folder / "index.bin", "ab") as index,
         open(folder / "problems.jsonl", "a", encoding="utf-8") as problems,
         tqdm(
-            total=len(paths), initial=done, desc="cache", unit="image", disable=distributed.no_bar(), leave=False
+            total=len(paths),
+            initial=done,
+            desc="cache",
+            unit="image",
+            disable=distributed.no_bar(),
+            leave=False,
         ) as bar,
     ):
         for number, found in enumerate(_in_order(paths[done:], protocol, threads), start=done):
@@ -186,7 +211,8 @@ def _in_order(paths: Sequence[str], protocol: Protocol, threads: int) -> Iterato
         except UnreadableImage as error:
             return str(error)
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:  # Pillow decodes without holding the interpreter's lock
+    # Pillow decodes without holding the interpreter's lock
+    with ThreadPoolExecutor(max(1, threads)) as pool:
         rest = iter(paths)
         ahead = [pool.submit(decode, path) for path in islice(rest, 4 * max(1, threads))]
         while ahead:
@@ -198,9 +224,17 @@ def _check_disk(folder: Path, paths: Sequence[str], protocol: Protocol) -> None:
     """Say how large the cache will be; UserError if the disk has no room for it."""
     needed = estimated_bytes(paths, protocol)
     free = shutil.disk_usage(folder).free
-    log.info("decoding %d pictures into %s: about %s, %s free", len(paths), folder, _size(needed), _size(free))
+    log.info(
+        "decoding %d pictures into %s: about %s, %s free",
+        len(paths),
+        folder,
+        _size(needed),
+        _size(free),
+    )
     if needed > 0.98 * free:
-        raise UserError(f"--cache {folder.parent}: needs about {_size(needed)}, and the disk has {_size(free)} free")
+        raise UserError(
+            f"--cache {folder.parent}: needs about {_size(needed)}, and the disk has {_size(free)} free"
+        )
 
 
 def estimated_bytes(paths: Sequence[str], protocol: Protocol) -> int:

@@ -1,4 +1,5 @@
-"""From a list of files to batches of tensors; files that cannot be read are left out and reported, never scored."""
+"""From a list of files to batches of tensors; files that cannot be read are left out and reported,
+never scored."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,8 @@ class Sample:
 
 
 class LoadedBatch(NamedTuple):
-    """What one step of a loader brings: batches grouped by image size, and what was left out; or that memory had no room for it."""
+    """What one step of a loader brings: batches grouped by image size, and what was left out; or
+    that memory had no room for it."""
 
     groups: list[Batch]
     left_out: list[tuple[int, int, str]]  # (index, variant, reason)
@@ -43,11 +45,14 @@ class LoadedBatch(NamedTuple):
 
 
 class ImageDataset(Dataset[list[Sample]]):
-    """Files with labels under a protocol; asked for a `SampleKey`, so that augmentation depends on (seed, epoch, index) only.
+    """Files with labels under a protocol; asked for a `SampleKey`, so that augmentation depends on
+    (seed, epoch, index) only.
 
     Args:
-        variants: what is done to each picture before the protocol; every file is decoded once and comes once per variant.
-        cache: the files' pixels after the protocol's first half, to be taken instead of the files; not with `variants`.
+        variants: what is done to each picture before the protocol; every file is decoded once and
+            comes once per variant.
+        cache: the files' pixels after the protocol's first half, to be taken instead of the files;
+            not with `variants`.
     """
 
     def __init__(
@@ -62,7 +67,8 @@ class ImageDataset(Dataset[list[Sample]]):
         self.paths, self.labels = list(paths), list(labels)
         self.protocol, self.seed, self.variants = protocol, seed, list(variants)
         self.cache = cache
-        # int64 [workers, 1 + files of a batch], shared with them: pid, and indices of the files to be loaded yet, else -1
+        # int64 [workers, 1 + files of a batch], shared with them: pid, and indices of the files to
+        # be loaded yet, else -1
         self.under_way: Tensor | None = None
         if cache is not None and self.variants != [NOTHING]:
             raise ValueError("a cache holds pictures as they are: no variants of them")
@@ -71,7 +77,8 @@ class ImageDataset(Dataset[list[Sample]]):
         return len(self.paths)
 
     def __getitems__(self, keys: list[SampleKey]) -> list[list[Sample]]:
-        """The files of a batch, one after the other; a worker writes down those that it has yet to load."""
+        """The files of a batch, one after the other; a worker writes down those that it has yet to
+        load."""
         worker = get_worker_info()
         if worker is None or self.under_way is None:
             return [self[key] for key in keys]
@@ -89,7 +96,10 @@ class ImageDataset(Dataset[list[Sample]]):
         try:
             image = read_image(self.paths[key.index])
         except UnreadableImage as error:
-            return [self._sample(key, variant, None, str(error)) for variant in range(len(self.variants))]
+            return [
+                self._sample(key, variant, None, str(error))
+                for variant in range(len(self.variants))
+            ]
         return [self._of_variant(key, variant, image) for variant in range(len(self.variants))]
 
     def _from_cache(self, key: SampleKey, cache: PixelCache) -> Sample:
@@ -104,8 +114,11 @@ class ImageDataset(Dataset[list[Sample]]):
     def _of_variant(self, key: SampleKey, variant: int, image: Image.Image) -> Sample:
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
         try:
-            return self._sample(key, variant, self.protocol.pixels(self.variants[variant](image, rng), rng), "")
-        except (ValueError, OSError) as error:  # smaller than the crop; more pixels than an encoder takes
+            return self._sample(
+                key, variant, self.protocol.pixels(self.variants[variant](image, rng), rng), ""
+            )
+        # smaller than the crop; more pixels than an encoder takes
+        except (ValueError, OSError) as error:
             return self._sample(key, variant, None, str(error))
 
     def _sample(self, key: SampleKey, variant: int, pixels: Tensor | None, problem: str) -> Sample:
@@ -128,25 +141,31 @@ def collate(files: list[list[Sample]]) -> LoadedBatch:
         )
         for group in by_size.values()
     ]
-    if get_worker_info() is not None:  # here: the queue would lose the batch, and its parent wait for ever
+    # here: the queue would lose the batch, and its parent wait for ever
+    if get_worker_info() is not None:
         try:
             for tensor in chain.from_iterable(groups):
                 tensor.share_memory_()
         except RuntimeError:
             return LoadedBatch([], [], no_room=True)
-    return LoadedBatch(groups, [(s.index, s.variant, s.problem) for s in samples if s.pixels is None])
+    return LoadedBatch(
+        groups, [(s.index, s.variant, s.problem) for s in samples if s.pixels is None]
+    )
 
 
 class ImageLoader:
-    """Iterates over (images [B, 3, H, W], labels [B]) pairs; `batches()` adds the indices, `left_out` the files without a score.
+    """Iterates over (images [B, 3, H, W], labels [B]) pairs; `batches()` adds the indices,
+    `left_out` the files without a score.
 
-    Pictures of different native sizes come as separate batches, so that B is at most the batch size (or the number of
-    variants of one file, where that is more). Of several processes, each gets its part of each batch, at least one file of
-    full ones.
+    Pictures of different native sizes come as separate batches, so that B is at most the batch size
+    (or the number of variants of one file, where that is more). Of several processes, each gets its
+    part of each batch, at least one file of full ones.
 
     Args:
-        dataset: the files. sampler: their order. batch_size: images per batch, over all processes together.
-        num_workers: processes that decode; does not change what comes out. pin_memory: for copies to a GPU.
+        dataset: the files. sampler: their order. batch_size: images per batch, over all processes
+            together.
+        num_workers: processes that decode; does not change what comes out. pin_memory: for copies
+            to a GPU.
         on_bad_image: what `leave_out` does: 'skip' the file, or 'fail'.
     """
 
@@ -161,19 +180,23 @@ class ImageLoader:
     ) -> None:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.on_bad_image = on_bad_image
-        self.left_out_of: list[dict[str, str]] = [{} for _ in dataset.variants]  # per variant: path -> reason
+        # per variant: path -> reason
+        self.left_out_of: list[dict[str, str]] = [{} for _ in dataset.variants]
         files = max(distributed.world_size(), batch_size // len(dataset.variants))
         if num_workers:
             dataset.under_way = torch.full((num_workers, 1 + files), -1).share_memory_()
         self._loader: DataLoader[list[Sample]] = DataLoader(
             dataset,
-            batch_sampler=ProcessBatches(sampler, files, distributed.rank(), distributed.world_size()),
+            batch_sampler=ProcessBatches(
+                sampler, files, distributed.rank(), distributed.world_size()
+            ),
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             worker_init_fn=heed_only_the_parent,
-            generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global one
+            # its own, so that making an iterator draws nothing from the global one
+            generator=torch.Generator(),
         )
         self.watched = WatchedLoader(self._loader, dataset.paths, dataset.under_way)
 
@@ -191,7 +214,8 @@ class ImageLoader:
             yield self.images(batch), batch.labels
 
     def images(self, batch: Batch, device: torch.device | str = "cpu") -> Tensor:
-        """The batch's pixels as the network sees them, [B, 3, H, W] normalised float32, moved to the device as bytes."""
+        """The batch's pixels as the network sees them, [B, 3, H, W] normalised float32, moved to
+        the device as bytes."""
         return self.dataset.protocol.normalise(batch.pixels.to(device, non_blocking=True))
 
     def batches(self) -> Iterator[Batch]:
@@ -200,13 +224,17 @@ class ImageLoader:
             yield from step
 
     def full_batches(self, device: torch.device | str = "cpu") -> Iterator[Batch]:
-        """The same pictures in another order: those of one size, from different steps, fill a batch; pixels on the device."""
+        """The same pictures in another order: those of one size, from different steps, fill a
+        batch; pixels on the device."""
         share = max(1, distributed.share_of(self.batch_size))
-        for step in ahead(([batch] for batch in regrouped(self.batches(), share)), torch.device(device)):
+        for step in ahead(
+            ([batch] for batch in regrouped(self.batches(), share)), torch.device(device)
+        ):
             yield from step
 
     def steps(self, device: torch.device | str = "cpu") -> Iterator[list[Batch]]:
-        """What each group of files became: usually one batch; several when sizes differ; none when all are bad.
+        """What each group of files became: usually one batch; several when sizes differ; none when
+        all are bad.
 
         Pixels lie on the device, copied while the step before is worked on.
         """

@@ -1,4 +1,5 @@
-"""Image files to pictures, and why some give none. No other module opens the image files of a data set.
+"""Image files to pictures, and why some give none. No other module opens the image files of a data
+set.
 
 docs/files.md says what happens to every kind of file.
 """
@@ -18,7 +19,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from util import printable
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""Pillow's decoders that may look at a file, whatever its name; some of the others start programs (EPS: Ghostscript)."""
+"""Pillow's decoders that may look at a file, whatever its name; some of the others start programs
+(EPS: Ghostscript)."""
 NO_RANGE = {"I": "integer pixels of 32 bits, or with a sign,", "F": "floating-point pixels"}
 """Pixel types of which no value is known to be white."""
 
@@ -37,10 +39,12 @@ class NotAnImage(UnreadableImage):
 
 
 def read_image(path: str) -> Image.Image:
-    """Decode a file completely, its first picture if it has several, as 8-bit RGB of the size in which it is stored.
+    """Decode a file completely, its first picture if it has several, as 8-bit RGB of the size in
+    which it is stored.
 
     Raises:
-        UnreadableImage: it is no picture in one of `FORMATS`, is damaged, too large, or has pixels of no defined range.
+        UnreadableImage: it is no picture in one of `FORMATS`, is damaged, too large, or has pixels
+            of no defined range.
     """
     with open_image(path) as image:
         return decoded(image)
@@ -70,7 +74,8 @@ def open_image(path: str) -> Iterator[Image.Image]:
     """A file of which the header has been read, and nothing else yet.
 
     Raises:
-        UnreadableImage: see `read_image`; also for whatever is raised in the block, which is to decode and no more.
+        UnreadableImage: see `read_image`; also for whatever is raised in the block, which is to
+            decode and no more.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
@@ -90,12 +95,14 @@ def open_image(path: str) -> Iterator[Image.Image]:
         raise NotAnImage(f"no picture in one of the formats that are read: {', '.join(FORMATS)}")
     except UnreadableImage:
         raise
-    except Exception as error:  # on damaged bytes decoders raise nearly anything, from KeyError to struct.error
+    # on damaged bytes decoders raise nearly anything, from KeyError to struct.error
+    except Exception as error:
         raise UnreadableImage(_reason(error, path)) from None
 
 
 def _require_limit(image: Image.Image) -> None:
-    """Raises UnreadableImage where a header promises more pixels than Pillow's limit, in the picture or in one TIFF tile."""
+    """Raises UnreadableImage where a header promises more pixels than Pillow's limit, in the
+    picture or in one TIFF tile."""
     limit = Image.MAX_IMAGE_PIXELS
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     tile = tags.get(Tag.TileWidth, 1), tags.get(Tag.TileLength, 1)
@@ -105,7 +112,8 @@ def _require_limit(image: Image.Image) -> None:
 
 
 def _as_stored(image: Image.Image) -> Image.Image:
-    """The picture without the turn that Pillow gives to TIFF files, and to no others, by their orientation."""
+    """The picture without the turn that Pillow gives to TIFF files, and to no others, by their
+    orientation."""
     if not isinstance(image, TiffImageFile):
         return image
     if 12 in image.tag_v2.get(Tag.BitsPerSample, ()):  # Pillow gives them as 16 bits, nearly black
@@ -117,7 +125,8 @@ def _as_stored(image: Image.Image) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in NO_RANGE:
         raise UnreadableImage(f"{NO_RANGE[image.mode]} have no defined range")
-    if image.mode.startswith("I;16"):  # the high byte, as Pillow takes it of 16-bit colour; its conversion would clip
+    # the high byte, as Pillow takes it of 16-bit colour; its conversion would clip
+    if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")
 
@@ -126,7 +135,8 @@ def _reason(error: Exception, path: str) -> str:
     if isinstance(error, OSError) and error.strerror:  # the system's: no such file, no permission
         return error.strerror
     text = " ".join(printable(str(error).replace(path, "")).split()).strip(" :'\"")
-    if isinstance(error, Image.DecompressionBombError):  # some decoders ask for the limit themselves
+    # some decoders ask for the limit themselves
+    if isinstance(error, Image.DecompressionBombError):
         return f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,} ({text})"
     if isinstance(error, MemoryError):
         return "not enough memory"

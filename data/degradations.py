@@ -1,4 +1,5 @@
-"""What happens to pictures on their way: recompression, resizing, blur, noise, cropping; alone and in chains, in memory.
+"""What happens to pictures on their way: recompression, resizing, blur, noise, cropping; alone and
+in chains, in memory.
 
 A degradation is written as in 'jpeg:75' or, one after the other, 'resize:0.75:bilinear+jpeg:75'.
 """
@@ -20,7 +21,8 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Degradation:
-    """A named chain of steps on RGB pictures; `steps` hold each step's kind and its numbers, as text."""
+    """A named chain of steps on RGB pictures; `steps` hold each step's kind and its numbers, as
+    text."""
 
     name: str
     steps: tuple[tuple[str, ...], ...] = ()
@@ -51,7 +53,9 @@ def parse_degradation(text: str) -> Degradation:
     for part in text.split("+"):
         kind, *arguments = part.split(":")
         if kind not in KINDS:
-            raise ValueError(f"{part!r} is no degradation; known are {', '.join(EXAMPLES)}, and chains such as {CHAIN}")
+            raise ValueError(
+                f"{part!r} is no degradation; known are {', '.join(EXAMPLES)}, and chains such as {CHAIN}"
+            )
         try:
             KINDS[kind](*arguments)
         except (TypeError, ValueError) as error:
@@ -133,14 +137,17 @@ KINDS: dict[str, Callable[..., Step]] = {
     "noise": _noise,
     "crop": _crop,
 }
-"""jpeg:Q and webp:Q (quality 1..100, Pillow), resize:F:I (both sides times F; bilinear, bicubic, ...; antialiased),
-blur:S (Gaussian, standard deviation in pixels), noise:S (Gaussian, standard deviation in grey levels of 0..255),
-crop:P (the centre, P of each side)."""
+"""jpeg:Q and webp:Q (quality 1..100, Pillow), resize:F:I (both sides times F; bilinear, bicubic,
+...; antialiased), blur:S (Gaussian, standard deviation in pixels), noise:S (Gaussian, standard
+deviation in grey levels of 0..255), crop:P (the centre, P of each side)."""
 EXAMPLES = ("jpeg:75", "webp:75", "resize:0.5:bilinear", "blur:1", "noise:5", "crop:0.75")
 CHAIN = "resize:0.75:bilinear+jpeg:75"
 
 ROBUSTNESS: dict[str, dict[str, str]] = {
-    "JPEG quality": {"none": CLEAN, **{quality: f"jpeg:{quality}" for quality in ("95", "90", "75", "50")}},
+    "JPEG quality": {
+        "none": CLEAN,
+        **{quality: f"jpeg:{quality}" for quality in ("95", "90", "75", "50")},
+    },
     **{
         f"resize, {mode}": {
             "0.5": f"resize:0.5:{mode}",
@@ -153,7 +160,10 @@ ROBUSTNESS: dict[str, dict[str, str]] = {
     "Gaussian blur": {"none": CLEAN, **{sigma: f"blur:{sigma}" for sigma in ("0.5", "1", "2")}},
     "Gaussian noise": {"none": CLEAN, **{sigma: f"noise:{sigma}" for sigma in ("2", "5")}},
     "centre crop": {"1": CLEAN, **{share: f"crop:{share}" for share in ("0.75", "0.5")}},
-    "WebP quality": {"none": CLEAN, **{quality: f"webp:{quality}" for quality in ("90", "75", "50")}},
+    "WebP quality": {
+        "none": CLEAN,
+        **{quality: f"webp:{quality}" for quality in ("90", "75", "50")},
+    },
     "chains": {"none": CLEAN, "resize 0.75, JPEG 75": CHAIN, "JPEG 90, JPEG 75": "jpeg:90+jpeg:75"},
 }
 """The grid of --robustness: {family: {label: degradation}}."""

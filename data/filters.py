@@ -26,14 +26,21 @@ def cv2_jpeg(image: Image.Image, quality: int) -> Image.Image:
     """JPEG round trip by OpenCV; quality 1..100."""
     import cv2
 
-    _, data = cv2.imencode(".jpg", np.asarray(image)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, data = cv2.imencode(
+        ".jpg", np.asarray(image)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     return Image.fromarray(np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]))
 
 
-JPEG_ROUND_TRIP: dict[str, Callable[[Image.Image, int], Image.Image]] = {"pil": pil_jpeg, "cv2": cv2_jpeg}
+JPEG_ROUND_TRIP: dict[str, Callable[[Image.Image, int], Image.Image]] = {
+    "pil": pil_jpeg,
+    "cv2": cv2_jpeg,
+}
 
 
 def available_jpeg_methods(asked: tuple[str, ...]) -> tuple[str, ...]:
     """The asked methods whose library is installed; Pillow where none is."""
-    found = tuple(method for method in asked if method != "cv2" or importlib.util.find_spec("cv2") is not None)
+    found = tuple(
+        method for method in asked if method != "cv2" or importlib.util.find_spec("cv2") is not None
+    )
     return found or ("pil",)

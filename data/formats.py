@@ -1,4 +1,5 @@
-"""How image files are encoded, read from their headers alone: what could tell classes apart without any trace in the pixels."""
+"""How image files are encoded, read from their headers alone: what could tell classes apart without
+any trace in the pixels."""
 
 import io
 import os
@@ -19,8 +20,10 @@ class FileFormat:
 
     Args:
         kind: Pillow's name of the format, 'JPEG'. width, height: pixels. size: bytes.
-        quality: of the libjpeg scale 1..100 that has the nearest luminance table, None for other formats.
-        subsampling: of the chroma, '4:2:0' and the like, 'grey' or 'other' for a JPEG, '' for other formats.
+        quality: of the libjpeg scale 1..100 that has the nearest luminance table, None for other
+            formats.
+        subsampling: of the chroma, '4:2:0' and the like, 'grey' or 'other' for a JPEG, '' for other
+            formats.
     """
 
     kind: str
@@ -45,14 +48,21 @@ def read_format(path: str) -> FileFormat:
         kind, (width, height), size = image.format or "unknown", image.size, os.path.getsize(path)
         if not isinstance(image, JpegImagePlugin.JpegImageFile):
             return FileFormat(kind, width, height, size)
-        subsampling = "grey" if image.mode == "L" else SUBSAMPLINGS.get(JpegImagePlugin.get_sampling(image), "other")
-        return FileFormat("JPEG", width, height, size, jpeg_quality(image.quantization), subsampling)
+        subsampling = (
+            "grey"
+            if image.mode == "L"
+            else SUBSAMPLINGS.get(JpegImagePlugin.get_sampling(image), "other")
+        )
+        return FileFormat(
+            "JPEG", width, height, size, jpeg_quality(image.quantization), subsampling
+        )
 
 
 def read_with_quality(
     path: str, before: Callable[[int, int], None] = lambda width, height: None
 ) -> tuple[Image.Image, int | None]:
-    """The picture as `data.decode.read_image` gives it, and the quality of its JPEG compression, None for other formats.
+    """The picture as `data.decode.read_image` gives it, and the quality of its JPEG compression,
+    None for other formats.
 
     Args:
         before: called with width and height in pixels before pixels are decoded.
@@ -67,17 +77,20 @@ def read_with_quality(
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
-    """Quality 1..100 whose standard luminance table (ITU-T T.81, annex K, scaled as libjpeg does) is nearest to table 0.
+    """Quality 1..100 whose standard luminance table (ITU-T T.81, annex K, scaled as libjpeg does)
+    is nearest to table 0.
 
-    libjpeg scales each entry t of the standard table to (t * S + 50) // 100, kept in 1..255, with S = 5000 // quality below 50
-    and 200 - 2 * quality from there on; nearest is the smallest sum of absolute differences of the 64 entries.
+    libjpeg scales each entry t of the standard table to (t * S + 50) // 100, kept in 1..255, with S
+    = 5000 // quality below 50 and 200 - 2 * quality from there on; nearest is the smallest sum of
+    absolute differences of the 64 entries.
     """
     return _nearest_quality(tuple(tables[0])) if 0 in tables else None
 
 
 @lru_cache(maxsize=1024)
 def _nearest_quality(table: tuple[int, ...]) -> int:
-    """A data set has few different tables, and comparing one with a hundred others takes longer than reading a header."""
+    """A data set has few different tables, and comparing one with a hundred others takes longer
+    than reading a header."""
     distances = {
         quality: sum(abs(ours - theirs) for ours, theirs in zip(standard, table, strict=False))
         for quality, standard in _standard_tables().items()

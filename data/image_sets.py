@@ -1,7 +1,8 @@
 """Sets of labelled image files.
 
-A *set* is what one line of figures is reported for: the real and generated images of one generator. A *suite* is a
-benchmark of several sets, of which some are published as tables of the NPR paper (Tan et al., CVPR 2024).
+A *set* is what one line of figures is reported for: the real and generated images of one generator.
+A *suite* is a benchmark of several sets, of which some are published as tables of the NPR paper
+(Tan et al., CVPR 2024).
 """
 
 import os
@@ -30,7 +31,9 @@ class ImageSet:
 
     def of_class(self, label: int) -> "ImageSet":
         """Its real or its generated images only."""
-        paths = tuple(path for path, other in zip(self.paths, self.labels, strict=True) if other == label)
+        paths = tuple(
+            path for path, other in zip(self.paths, self.labels, strict=True) if other == label
+        )
         return replace(self, paths=paths, labels=(label,) * len(paths))
 
     @property
@@ -54,13 +57,16 @@ class Named(Protocol):
 
 
 def unique_names(sets: Sequence[Named]) -> dict[str, str]:
-    """A name for each set's key: its generator, with the suite in front where two suites have it: {'A/ddpm': 'A_ddpm'}.
+    """A name for each set's key: its generator, with the suite in front where two suites have it:
+    {'A/ddpm': 'A_ddpm'}.
 
     Where even these are not distinct, the keys themselves.
     """
     generators = [found.generator for found in sets]
     names = {
-        found.key: found.generator if generators.count(found.generator) == 1 else f"{found.suite}_{found.generator}"
+        found.key: found.generator
+        if generators.count(found.generator) == 1
+        else f"{found.suite}_{found.generator}"
         for found in sets
     }
     return names if len(set(names.values())) == len(names) else {key: key for key in names}
@@ -92,7 +98,11 @@ def subfolders(folder: Path) -> list[Path]:
         UserError: the folder cannot be listed.
     """
     try:
-        return sorted(Path(e.path) for e in os.scandir(folder) if not e.name.startswith(".") and os.path.isdir(e.path))
+        return sorted(
+            Path(e.path)
+            for e in os.scandir(folder)
+            if not e.name.startswith(".") and os.path.isdir(e.path)
+        )
     except OSError as error:
         raise _unlisted(error) from None
 
@@ -100,7 +110,8 @@ def subfolders(folder: Path) -> list[Path]:
 def list_images(folder: Path) -> list[str]:
     """Paths of all image files below a folder (by their suffix), sorted; hidden files are left out.
 
-    Links to folders are not followed, with a warning: one may lead to the other class, or in a circle.
+    Links to folders are not followed, with a warning: one may lead to the other class, or in a
+    circle.
 
     Raises:
         UserError: a folder below cannot be listed; its images would be missing without a word.
@@ -112,9 +123,16 @@ def list_images(folder: Path) -> list[str]:
     found = []
     for directory, subdirs, files in os.walk(folder, onerror=refuse):
         subdirs[:] = sorted(name for name in subdirs if not name.startswith("."))
-        if links := [path for name in subdirs if os.path.islink(path := os.path.join(directory, name))]:
-            log.warning("links inside of a class folder are not followed: %s", ", ".join(map(printable, links)))
-        names = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        if links := [
+            path for name in subdirs if os.path.islink(path := os.path.join(directory, name))
+        ]:
+            log.warning(
+                "links inside of a class folder are not followed: %s",
+                ", ".join(map(printable, links)),
+            )
+        names = (
+            name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        )
         found += [os.path.join(directory, name) for name in sorted(names)]
     return found
 

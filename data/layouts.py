@@ -11,11 +11,15 @@ from data.image_sets import FAKE, ImageSet, subfolders
 from util import UserError, log
 
 MULTI_CLASS_GENERATORS = ("progan", "stylegan", "stylegan2", "cyclegan")
-"""Generators of ForenSynths whose images lie in content folders; the published evaluation lists them by name."""
+"""Generators of ForenSynths whose images lie in content folders; the published evaluation lists
+them by name."""
 
 
-def load_set(root: Path, suite: str = "", generator: str = "", classes: tuple[str, ...] = ()) -> ImageSet:
-    """All images of one set: of the class folders in `root`, or in each of its folders (root/car, root/cat).
+def load_set(
+    root: Path, suite: str = "", generator: str = "", classes: tuple[str, ...] = ()
+) -> ImageSet:
+    """All images of one set: of the class folders in `root`, or in each of its folders (root/car,
+    root/cat).
 
     Args:
         classes: names of the folders to take; empty for all.
@@ -28,18 +32,28 @@ def load_set(root: Path, suite: str = "", generator: str = "", classes: tuple[st
         there = ", ".join(sub.name for sub in subfolders(root)) or "no folders"
         raise UserError(f"--classes {','.join(missing)}: not in {root}, which has {there}")
     found = scan(root)
-    contents = [folder for folder in found.below if not classes or folder.path.name in classes] if found else []
+    contents = (
+        [folder for folder in found.below if not classes or folder.path.name in classes]
+        if found
+        else []
+    )
     if found is None or (found.below and not any(folder.classes for folder in contents)):
-        raise UserError(f"no class folders in {root}: expected {EXPECTED} in it or in each of its folders")
+        raise UserError(
+            f"no class folders in {root}: expected {EXPECTED} in it or in each of its folders"
+        )
     return replace(found, below=tuple(contents)).images(suite, generator)
 
 
-def find_sets(root: Path, classes: tuple[str, ...] = (), splits: Sequence[str] = ("test", "val")) -> list[ImageSet]:
-    """All sets below a folder: one set, a generator with content folders, a suite, or a folder of suites.
+def find_sets(
+    root: Path, classes: tuple[str, ...] = (), splits: Sequence[str] = ("test", "val")
+) -> list[ImageSet]:
+    """All sets below a folder: one set, a generator with content folders, a suite, or a folder of
+    suites.
 
-    A folder that is named like a published suite, or has its generators, is that suite. Otherwise the structure decides;
-    where two readings fit (a folder of folders with class folders is a generator with contents, or a suite of generators),
-    it is a generator if it bears the name of one that is published that way, and a suite if not.
+    A folder that is named like a published suite, or has its generators, is that suite. Otherwise
+    the structure decides; where two readings fit (a folder of folders with class folders is a
+    generator with contents, or a suite of generators), it is a generator if it bears the name of
+    one that is published that way, and a suite if not.
 
     Args:
         classes: content folders to take; empty for all. splits: see `scan`.
@@ -59,7 +73,8 @@ def find_sets(root: Path, classes: tuple[str, ...] = (), splits: Sequence[str] =
             and folder.suite == "GenImage"
             and not folder.below[0].suite_named
         ):
-            folder = replace(folder.below[0], name=folder.name)  # <generator>/imagenet_<generator>/val
+            # <generator>/imagenet_<generator>/val
+            folder = replace(folder.below[0], name=folder.name)
         if folder.height == 0:
             folder = _with_shared_real_above(folder)
             return [folder.images(above or folder.suite or "")]
@@ -72,23 +87,32 @@ def find_sets(root: Path, classes: tuple[str, ...] = (), splits: Sequence[str] =
     _refuse_twice(sets, root)
     for name in classes:
         if not any(f"{os.sep}{name}{os.sep}" in path for found in sets for path in found.paths):
-            raise UserError(f"--classes {name}: no generator below {root} has a folder of that name")
+            raise UserError(
+                f"--classes {name}: no generator below {root} has a folder of that name"
+            )
     return sets
 
 
 def _refuse_twice(sets: Sequence[ImageSet], root: Path) -> None:
     keys = [found.key for found in sets]
     if twice := {key for key in keys if keys.count(key) > 1}:
-        raise UserError(f"{root}: {', '.join(sorted(twice))} occurs twice; test the folders one at a time")
+        raise UserError(
+            f"{root}: {', '.join(sorted(twice))} occurs twice; test the folders one at a time"
+        )
 
 
 def _with_shared_real_above(folder: Folder) -> Folder:
-    """A generator of UniversalFakeDetect that is given alone, with the real images that lie beside it."""
+    """A generator of UniversalFakeDetect that is given alone, with the real images that lie beside
+    it."""
     parent = Path(os.path.abspath(folder.path)).parent
-    if suite_called(parent.name) != "UniversalFakeDetect" or {label for _, label in folder.classes} != {FAKE}:
+    if suite_called(parent.name) != "UniversalFakeDetect" or {
+        label for _, label in folder.classes
+    } != {FAKE}:
         return folder
     suite = scan(parent)
-    beside = [sub for sub in suite.below if sub.path.resolve() == folder.path.resolve()] if suite else []
+    beside = (
+        [sub for sub in suite.below if sub.path.resolve() == folder.path.resolve()] if suite else []
+    )
     return beside[0] if beside else folder
 
 
@@ -117,7 +141,8 @@ def _suite_sets(folder: Folder, classes: tuple[str, ...]) -> list[ImageSet]:
     for generator in folder.below or (folder,):
         contents = tuple(sub for sub in generator.below if sub.path.name in classes)
         try:
-            if generator.height > 1:  # the contents of a suite within a suite: no set of one generator
+            # the contents of a suite within a suite: no set of one generator
+            if generator.height > 1:
                 raise UserError(
                     f"no class folders in {generator.path}: expected {EXPECTED} in it or in each of its folders"
                 )
@@ -136,25 +161,36 @@ def default_test_root() -> Path:
     for candidate in (Path("datasets/Generalization_Test"), Path("datasets")):
         if candidate.is_dir():
             return candidate
-    raise UserError("--dataroot: missing, and there is no ./datasets/Generalization_Test; give the folder to test on")
+    raise UserError(
+        "--dataroot: missing, and there is no ./datasets/Generalization_Test; give the folder to test on"
+    )
 
 
-def find_test_sets(dataroot: str | None, classes: tuple[str, ...] = ()) -> tuple[Path, list[ImageSet]]:
-    """The folder to test on and its sets; below the default ./datasets, training roots (with train/ or val/) are left out.
+def find_test_sets(
+    dataroot: str | None, classes: tuple[str, ...] = ()
+) -> tuple[Path, list[ImageSet]]:
+    """The folder to test on and its sets; below the default ./datasets, training roots (with train/
+    or val/) are left out.
 
     Raises:
         UserError: nothing to test there, or a training root was given.
     """
     root = Path(dataroot) if dataroot is not None else default_test_root()
     if dataroot is None and root.name == "datasets":
-        candidates = [sub for sub in subfolders(root) if not is_training_root(sub) and scan(sub) is not None]
+        candidates = [
+            sub for sub in subfolders(root) if not is_training_root(sub) and scan(sub) is not None
+        ]
         if not candidates:
-            raise UserError("--dataroot: missing, and ./datasets holds no test images; give the folder to test on")
+            raise UserError(
+                "--dataroot: missing, and ./datasets holds no test images; give the folder to test on"
+            )
         sets = [found for folder in candidates for found in find_sets(folder, classes)]
         _refuse_twice(sets, root)
         return root, sets
     if is_training_root(root) and not _is_one_set(root):
-        advice = f"give {root / 'test'}" if (root / "test").is_dir() else "give a folder of generators"
+        advice = (
+            f"give {root / 'test'}" if (root / "test").is_dir() else "give a folder of generators"
+        )
         raise UserError(f"--dataroot {root}: is a training folder (train/, val/); {advice}")
     return root, find_sets(root, classes)
 

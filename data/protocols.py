@@ -1,4 +1,5 @@
-"""Which preprocessing applies: the training protocol of a run, and the evaluation protocols by name and by suite."""
+"""Which preprocessing applies: the training protocol of a run, and the evaluation protocols by name
+and by suite."""
 
 import typing
 from collections.abc import Callable
@@ -26,13 +27,24 @@ def _protocol(name: str, values: dict[str, Any]) -> Protocol:
 EVALUATION_PROTOCOLS = {name: _protocol(name, values) for name, values in DATA["protocols"].items()}
 """By name, from benchmarks.toml."""
 
-NO_AUGMENTATION: dict[str, Any] = {"blur_prob": 0.0, "blur_sig": (0.5,), "jpg_prob": 0.0, "jpg_qual": (75,)}
-DATA_AUGMENTATION: dict[str, Any] = {"blur_prob": 0.5, "blur_sig": (0.0, 3.0), "jpg_prob": 0.5, "jpg_qual": (30, 100)}
+NO_AUGMENTATION: dict[str, Any] = {
+    "blur_prob": 0.0,
+    "blur_sig": (0.5,),
+    "jpg_prob": 0.0,
+    "jpg_qual": (75,),
+}
+DATA_AUGMENTATION: dict[str, Any] = {
+    "blur_prob": 0.5,
+    "blur_sig": (0.0, 3.0),
+    "jpg_prob": 0.5,
+    "jpg_qual": (30, 100),
+}
 """What --data_aug stands for: Blur+JPEG (0.5) of Wang et al., CVPR 2020, arXiv 1912.11035."""
 
 
 def training_protocol(opt: Any) -> Protocol:
-    """The protocol that TrainOptions describe. By default the published one: resize 256, random crop 224, random flip."""
+    """The protocol that TrainOptions describe. By default the published one: resize 256, random
+    crop 224, random flip."""
     augment = training_augmentation(opt)
     plain = replace(augment, flip=False) == Augmentation(flip=False)
     return Protocol(
@@ -45,14 +57,17 @@ def training_protocol(opt: Any) -> Protocol:
 
 
 def training_augmentation(opt: Any) -> Augmentation:
-    """The random changes that TrainOptions ask for; --data_aug sets what the single flags leave open."""
+    """The random changes that TrainOptions ask for; --data_aug sets what the single flags leave
+    open."""
     defaults = DATA_AUGMENTATION if opt.data_aug else NO_AUGMENTATION
     given = {name: getattr(opt, name) for name in defaults}
     chosen = {name: defaults[name] if value is None else value for name, value in given.items()}
     methods = available_jpeg_methods(opt.jpg_method)
     if methods != opt.jpg_method and chosen["jpg_prob"] > 0:
         log.warning(
-            "--jpg_method %s: OpenCV is not installed, compressing with %s", ",".join(opt.jpg_method), methods[0]
+            "--jpg_method %s: OpenCV is not installed, compressing with %s",
+            ",".join(opt.jpg_method),
+            methods[0],
         )
     return Augmentation(
         flip=not opt.no_flip,
@@ -68,8 +83,8 @@ def training_augmentation(opt: Any) -> Augmentation:
 def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
     """Geometry for one suite, normalisation of the trained protocol.
 
-    Geometry comes from, in this order: the flags --loadSize, --cropSize, --no_resize, --no_crop, --rz_interp; --protocol; the
-    suite's published protocol; native size for an unknown suite.
+    Geometry comes from, in this order: the flags --loadSize, --cropSize, --no_resize, --no_crop,
+    --rz_interp; --protocol; the suite's published protocol; native size for an unknown suite.
 
     Raises:
         UserError: --protocol is unknown.
@@ -98,7 +113,9 @@ def known_protocol(name: str | None) -> str | None:
         UserError: it is unknown.
     """
     if name not in (None, PUBLISHED, *EVALUATION_PROTOCOLS):
-        raise UserError(f"--protocol {name}: unknown; one of {PUBLISHED}, {', '.join(EVALUATION_PROTOCOLS)}")
+        raise UserError(
+            f"--protocol {name}: unknown; one of {PUBLISHED}, {', '.join(EVALUATION_PROTOCOLS)}"
+        )
     return name
 
 
@@ -106,7 +123,10 @@ def describe_protocols() -> str:
     """The table of --list_protocols: name, version, geometry."""
     by_suite = "; ".join(f"{suite.name}: {suite.protocol}" for suite in SUITES.values())
     rows = [[PUBLISHED, "", f"by suite ({by_suite}; others: native)"]]
-    rows += [[name, f"v{values['version']}", values["about"]] for name, values in DATA["protocols"].items()]
+    rows += [
+        [name, f"v{values['version']}", values["about"]]
+        for name, values in DATA["protocols"].items()
+    ]
     return tabulate(rows, ["protocol", "version", "geometry"], maxcolwidths=[None, None, 80])
 
 
@@ -117,7 +137,8 @@ class Stored(typing.Protocol):
 
 
 def trained_protocol(checkpoint: Stored) -> Protocol:
-    """The preprocessing that a checkpoint was trained with; the published normalisation where it does not say.
+    """The preprocessing that a checkpoint was trained with; the published normalisation where it
+    does not say.
 
     Raises:
         UserError: what it says is none.

@@ -1,4 +1,5 @@
-"""The order of images as a function of (seed, epoch) alone, so that workers, prefetching and resuming change nothing."""
+"""The order of images as a function of (seed, epoch) alone, so that workers, prefetching and
+resuming change nothing."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
-    """What a dataset is asked for: the epoch decides, with the seed and the index, every random augmentation."""
+    """What a dataset is asked for: the epoch decides, with the seed and the index, every random
+    augmentation."""
 
     epoch: int
     index: int
@@ -23,15 +25,23 @@ class EpochSampler(Sampler[SampleKey]):
         size: number of images.
         seed: with the epoch, decides the order.
         shuffle: a fresh permutation per epoch.
-        weights: one per image; draw `size` images with replacement in proportion to them (then `shuffle` has no effect).
+        weights: one per image; draw `size` images with replacement in proportion to them (then
+            `shuffle` has no effect).
     """
 
-    def __init__(self, size: int, seed: int = 0, shuffle: bool = False, weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        seed: int = 0,
+        shuffle: bool = False,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         self.size, self.seed, self.shuffle, self.weights = size, seed, shuffle, weights
         self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch, and how many of its keys to leave out at its beginning (after an interruption)."""
+        """Choose the epoch, and how many of its keys to leave out at its beginning (after an
+        interruption)."""
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
@@ -51,17 +61,25 @@ class EpochSampler(Sampler[SampleKey]):
 
 
 class ProcessBatches(Sampler[list[SampleKey]]):
-    """A sampler's keys in batches, and of each batch the part of one of several processes: keys `rank`, `rank + world_size`, ...
+    """A sampler's keys in batches, and of each batch the part of one of several processes: keys
+    `rank`, `rank + world_size`, ...
 
-    Every process gets the same number of batches, whatever remains for the last; a part may be empty there. Together, the
-    parts are every key once.
+    Every process gets the same number of batches, whatever remains for the last; a part may be
+    empty there. Together, the parts are every key once.
 
     Args:
         batch_size: keys per batch, over all processes together.
     """
 
-    def __init__(self, sampler: EpochSampler, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.sampler, self.batch_size, self.rank, self.world_size = sampler, batch_size, rank, world_size
+    def __init__(
+        self, sampler: EpochSampler, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.sampler, self.batch_size, self.rank, self.world_size = (
+            sampler,
+            batch_size,
+            rank,
+            world_size,
+        )
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.batch_size)
@@ -73,6 +91,7 @@ class ProcessBatches(Sampler[list[SampleKey]]):
 
 
 def balancing_weights(labels: Sequence[int]) -> list[float]:
-    """Weights that draw each class equally often: one over the number of images of the image's class."""
+    """Weights that draw each class equally often: one over the number of images of the image's
+    class."""
     counts = torch.bincount(torch.tensor(labels)).tolist()
     return [1.0 / counts[label] for label in labels]

@@ -1,7 +1,8 @@
 """Preprocessing as one object: from a decoded picture to the tensor that a network sees.
 
-A checkpoint stores the protocol that it was trained with; test and visualise replay its normalisation and choose the
-geometry of the test suite. Every random choice is drawn from a generator that the caller passes in.
+A checkpoint stores the protocol that it was trained with; test and visualise replay its
+normalisation and choose the geometry of the test suite. Every random choice is drawn from a
+generator that the caller passes in.
 """
 
 import math
@@ -28,11 +29,12 @@ class Augmentation:
 
     Args:
         flip: mirror left-right with probability 1/2.
-        blur_prob: probability in [0, 1] of a Gaussian blur whose standard deviation in pixels is drawn from blur_sigma
-            (one value, or the ends of a range).
-        jpeg_prob: probability in [0, 1] of a JPEG round trip at a quality from jpeg_quality (one value, or the ends of
-            a range, both included) by one of jpeg_methods ('pil', 'cv2').
-        degrade: probability in [0, 1] of the steps of `data.augmentation`, before the crop; needs one.
+        blur_prob: probability in [0, 1] of a Gaussian blur whose standard deviation in pixels is
+            drawn from blur_sigma (one value, or the ends of a range).
+        jpeg_prob: probability in [0, 1] of a JPEG round trip at a quality from jpeg_quality (one
+            value, or the ends of a range, both included) by one of jpeg_methods ('pil', 'cv2').
+        degrade: probability in [0, 1] of the steps of `data.augmentation`, before the crop; needs
+            one.
     """
 
     flip: bool = True
@@ -46,14 +48,17 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named preprocessing: resize, augment (training), tile, crop, flip (training), scale to [0, 1], normalise.
+    """A named preprocessing: resize, augment (training), tile, crop, flip (training), scale to [0,
+    1], normalise.
 
     Args:
         name: what tables and checkpoints call it.
         resize: both sides in pixels, None = native size.
         crop: both sides of a square crop in pixels, None = none; centred unless `augment` is set.
-        tile: repeat a picture smaller than the crop until it covers it; otherwise such a picture is an error.
-        interpolation: of the resize; of several, training draws one per image and evaluation takes the first.
+        tile: repeat a picture smaller than the crop until it covers it; otherwise such a picture is
+            an error.
+        interpolation: of the resize; of several, training draws one per image and evaluation takes
+            the first.
         mean, std: per RGB channel, of values in [0, 1].
         augment: random changes; None in evaluation.
         version: rises whenever a named protocol changes what it does.
@@ -97,8 +102,14 @@ class Protocol:
             fields["augment"] = Augmentation(**fields["augment"])
         found = cls(**fields)
         for name, channels, least in (("mean", found.mean, -1e6), ("std", found.std, 1e-6)):
-            numbers = isinstance(channels, tuple) and all(isinstance(value, int | float) for value in channels)
-            if not numbers or len(channels) != 3 or not all(least <= value <= 1e6 for value in channels):
+            numbers = isinstance(channels, tuple) and all(
+                isinstance(value, int | float) for value in channels
+            )
+            if (
+                not numbers
+                or len(channels) != 3
+                or not all(least <= value <= 1e6 for value in channels)
+            ):
                 raise ValueError(f"{name} is not three numbers from {least:g} to 1e6")
         return found
 
@@ -128,12 +139,17 @@ class Protocol:
             raise ValueError("a protocol with random augmentation needs a random generator")
         if self.resize is not None:
             drawn = rng is not None and self.augment is not None and len(self.interpolation) > 1
-            chosen = str(rng.choice(self.interpolation)) if rng is not None and drawn else self.interpolation[0]
+            chosen = (
+                str(rng.choice(self.interpolation))
+                if rng is not None and drawn
+                else self.interpolation[0]
+            )
             image = TF.resize(image, [self.resize, self.resize], InterpolationMode(chosen))
         return TF.pil_to_tensor(image)
 
     def finish(self, pixels: Tensor, rng: np.random.Generator | None = None) -> Tensor:
-        """The other half, cheap and random in training: uint8 [3, H, W] -> augmented, tiled, cropped, flipped."""
+        """The other half, cheap and random in training: uint8 [3, H, W] -> augmented, tiled,
+        cropped, flipped."""
         if self.augment is None:
             return pixels if self.crop is None else self._cropped(pixels, self.crop, None)
         if rng is None:
@@ -160,7 +176,9 @@ class Protocol:
             pixels = tiled(pixels, size)
         height, width = pixels.shape[1:]
         if width < size or height < size:
-            raise ValueError(f"{width}x{height} pixels are fewer than the {size}x{size} crop of protocol {self.name!r}")
+            raise ValueError(
+                f"{width}x{height} pixels are fewer than the {size}x{size} crop of protocol {self.name!r}"
+            )
         if rng is None:
             return TF.center_crop(pixels, [size, size])
         top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
@@ -171,7 +189,8 @@ _ON_DEVICE: dict[tuple[tuple[float, ...], torch.device], Tensor] = {}
 
 
 def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """[3, 1, 1] float32 on the device; kept there, because a copy to a GPU would wait for what that still computes."""
+    """[3, 1, 1] float32 on the device; kept there, because a copy to a GPU would wait for what that
+    still computes."""
     key = values, device
     if key not in _ON_DEVICE:
         with torch.inference_mode(False):
@@ -180,7 +199,8 @@ def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 def _lists(value: Any) -> Any:
-    """Tuples as lists, all the way down, so that the value is the same after a checkpoint's or JSON's round trip."""
+    """Tuples as lists, all the way down, so that the value is the same after a checkpoint's or
+    JSON's round trip."""
     if isinstance(value, dict):
         return {key: _lists(item) for key, item in value.items()}
     return [_lists(item) for item in value] if isinstance(value, tuple | list) else value
@@ -194,7 +214,8 @@ def _tuples(value: Any) -> Any:
 
 
 def tiled(pixels: Tensor, size: int) -> Tensor:
-    """Repeat a picture [3, H, W] whose smaller side is below `size` pixels until both sides reach it (GenImage's way)."""
+    """Repeat a picture [3, H, W] whose smaller side is below `size` pixels until both sides reach
+    it (GenImage's way)."""
     height, width = pixels.shape[1:]
     if min(width, height) >= size:
         return pixels
@@ -202,7 +223,8 @@ def tiled(pixels: Tensor, size: int) -> Tensor:
 
 
 def augmented(pixels: Tensor, augment: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Random blur, then random JPEG (Wang et al., CVPR 2020) of uint8 [3, H, W]; the same draws whatever the probabilities are."""
+    """Random blur, then random JPEG (Wang et al., CVPR 2020) of uint8 [3, H, W]; the same draws
+    whatever the probabilities are."""
     blur_draw, sigma_draw, jpeg_draw, quality_draw, method_draw = rng.random(5)
     blurs, compresses = blur_draw < augment.blur_prob, jpeg_draw < augment.jpeg_prob
     if not (blurs or compresses):

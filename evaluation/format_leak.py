@@ -1,4 +1,5 @@
-"""How well a set's classes can be told apart by their files' encoding alone: the part of a detector's figures it may explain."""
+"""How well a set's classes can be told apart by their files' encoding alone: the part of a
+detector's figures it may explain."""
 
 from collections.abc import Sequence
 
@@ -21,27 +22,32 @@ AT_MOST = 2000
 
 
 def separability(features: NDArray, labels: NDArray) -> float | None:
-    """Mean ROC AUC of a logistic regression over the test parts of a stratified 5-fold cross-validation; 0.5 is chance.
+    """Mean ROC AUC of a logistic regression over the test parts of a stratified 5-fold
+    cross-validation; 0.5 is chance.
 
     Args:
         features: [N, F], standardised before the regression. labels: [N], 0 or 1.
 
     Returns:
-        None where a class has fewer than two rows. Small classes get as many folds as they have rows.
+        None where a class has fewer than two rows. Small classes get as many folds as they have
+        rows.
     """
     smallest = int(np.bincount(labels, minlength=2).min())
     if smallest < 2:
         return None
     folds = StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=0)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return float(np.mean(cross_val_score(classifier, features, labels, cv=folds, scoring="roc_auc")))
+    return float(
+        np.mean(cross_val_score(classifier, features, labels, cv=folds, scoring="roc_auc"))
+    )
 
 
 def is_leak(auc: float | None, n_real: int, n_fake: int) -> bool:
-    """True if an AUC of the encoding alone is above 0.6, and above chance by more than three of its standard errors.
+    """True if an AUC of the encoding alone is above 0.6, and above chance by more than three of its
+    standard errors.
 
-    The second keeps small sets from being warned of for nothing (standard error: Hanley and McNeil, Radiology 143, 1982; three
-    of them, because that of a cross-validated AUC is larger).
+    The second keeps small sets from being warned of for nothing (standard error: Hanley and McNeil,
+    Radiology 143, 1982; three of them, because that of a cross-validated AUC is larger).
     """
     if auc is None or auc <= LEAK or not n_real or not n_fake:
         return False
@@ -51,7 +57,8 @@ def is_leak(auc: float | None, n_real: int, n_fake: int) -> bool:
 
 
 def format_features(formats: Sequence[FileFormat]) -> NDArray:
-    """[N, F]: format and subsampling (one column per value), JPEG quality, sides, logarithm of bytes per pixel."""
+    """[N, F]: format and subsampling (one column per value), JPEG quality, sides, logarithm of
+    bytes per pixel."""
     kinds = sorted({f.kind for f in formats})
     samplings = sorted({f.subsampling for f in formats})
     rows = [
@@ -70,7 +77,8 @@ def format_features(formats: Sequence[FileFormat]) -> NDArray:
 
 
 def format_leak(images: ImageSet, seed: int = 0) -> float | None:
-    """`separability` of a set's classes by `format_features`, from the headers of up to 2,000 of its files, half of each class.
+    """`separability` of a set's classes by `format_features`, from the headers of up to 2,000 of
+    its files, half of each class.
 
     Returns:
         None where a class has fewer than two readable files.
@@ -83,4 +91,6 @@ def format_leak(images: ImageSet, seed: int = 0) -> float | None:
         except UnreadableImage:
             continue
         labels.append(label)
-    return separability(format_features(formats), np.array(labels)) if len(set(labels)) == 2 else None
+    return (
+        separability(format_features(formats), np.array(labels)) if len(set(labels)) == 2 else None
+    )

@@ -1,4 +1,5 @@
-"""Figures of a binary detector; scikit-learn and SciPy compute them, here they meet the cases where they are undefined."""
+"""Figures of a binary detector; scikit-learn and SciPy compute them, here they meet the cases where
+they are undefined."""
 
 import math
 from collections.abc import Sequence
@@ -38,14 +39,20 @@ LOWER_IS_BETTER = ("eer", "ece", "brier")
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures in [0, 1]; None where they are undefined. A score above the threshold counts as generated.
+    """Figures in [0, 1]; None where they are undefined. A score above the threshold counts as
+    generated.
 
     Args:
-        n_real, n_fake: images. acc, real_acc, fake_acc: accuracy at 0.5 over all, real, generated images.
-        balanced_acc: mean of the latter two. ap: average precision for generated; auc: area under the ROC curve.
-        eer: equal error rate, where the false-positive rate is the false-negative rate, between two thresholds interpolated.
-        tpr_at_fpr1, tpr_at_fpr5: share of generated images found when at most 1 %, 5 % of the real ones are called generated.
-        ece: expected calibration error, 15 bins of equal width (Guo et al., ICML 2017), of the score as probability.
+        n_real, n_fake: images. acc, real_acc, fake_acc: accuracy at 0.5 over all, real, generated
+            images.
+        balanced_acc: mean of the latter two. ap: average precision for generated; auc: area under
+            the ROC curve.
+        eer: equal error rate, where the false-positive rate is the false-negative rate, between two
+            thresholds interpolated.
+        tpr_at_fpr1, tpr_at_fpr5: share of generated images found when at most 1 %, 5 % of the real
+            ones are called generated.
+        ece: expected calibration error, 15 bins of equal width (Guo et al., ICML 2017), of the
+            score as probability.
         brier: mean squared difference of score and label (Brier, 1950).
         threshold: chosen on validation data, None without; acc_at_threshold: accuracy there.
     """
@@ -83,9 +90,14 @@ def binary_metrics(labels: NDArray, scores: NDArray, threshold: float | None = N
     real, fake = labels == 0, labels == 1
     found: dict[str, float | None] = dict.fromkeys(LABELS)
     if len(labels):
-        found |= {"acc": accuracy_score(labels, scores > 0.5), "ece": calibration_error(labels, scores)}
+        found |= {
+            "acc": accuracy_score(labels, scores > 0.5),
+            "ece": calibration_error(labels, scores),
+        }
         found["brier"] = brier_score_loss(labels, scores, pos_label=1)
-        found["acc_at_threshold"] = None if threshold is None else accuracy_score(labels, scores > threshold)
+        found["acc_at_threshold"] = (
+            None if threshold is None else accuracy_score(labels, scores > threshold)
+        )
     if real.any():
         found["real_acc"] = np.mean(scores[real] <= 0.5)
     if fake.any():
@@ -105,7 +117,8 @@ def binary_metrics(labels: NDArray, scores: NDArray, threshold: float | None = N
 
 
 def equal_error_rate(fpr: NDArray, tpr: NDArray) -> float:
-    """Where the piecewise linear ROC curve through (fpr, tpr) [K], from (0, 0) to (1, 1), meets fpr = 1 - tpr."""
+    """Where the piecewise linear ROC curve through (fpr, tpr) [K], from (0, 0) to (1, 1), meets fpr
+    = 1 - tpr."""
     excess = fpr + tpr - 1  # from -1 to 1, never falling
     after = int(np.argmax(excess >= 0))  # not the first, where it is -1
     part = -excess[after - 1] / (excess[after] - excess[after - 1])
@@ -113,20 +126,27 @@ def equal_error_rate(fpr: NDArray, tpr: NDArray) -> float:
 
 
 def calibration_error(labels: NDArray, scores: NDArray, bins: int = ECE_BINS) -> float:
-    """Expected calibration error of scores [N] in [0, 1], N >= 1: mean over images of |mean score - share of generated| per bin."""
-    sums, _, _ = binned_statistic(scores, [scores, labels], statistic="sum", bins=bins, range=(0, 1))
+    """Expected calibration error of scores [N] in [0, 1], N >= 1: mean over images of |mean score -
+    share of generated| per bin."""
+    sums, _, _ = binned_statistic(
+        scores, [scores, labels], statistic="sum", bins=bins, range=(0, 1)
+    )
     return float(np.abs(sums[0] - sums[1]).sum() / len(scores))
 
 
 def best_threshold(labels: NDArray, scores: NDArray, lowest: float = 0.0) -> float | None:
-    """The threshold, `lowest` at least, with the highest balanced accuracy (Youden's J); None with one class.
+    """The threshold, `lowest` at least, with the highest balanced accuracy (Youden's J); None with
+    one class.
 
-    It lies midway between two scores, unless `lowest` is above that. A score above the threshold counts as generated.
+    It lies midway between two scores, unless `lowest` is above that. A score above the threshold
+    counts as generated.
     """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if len(np.unique(labels)) < 2:
         return None
-    false_positive_rate, true_positive_rate, thresholds = roc_curve(labels, scores, drop_intermediate=False)
+    false_positive_rate, true_positive_rate, thresholds = roc_curve(
+        labels, scores, drop_intermediate=False
+    )
     allowed = thresholds > lowest  # the first, infinite, always is
     best = thresholds[allowed][int(np.argmax((true_positive_rate - false_positive_rate)[allowed]))]
     if not np.isfinite(best):  # nothing is called generated
@@ -136,7 +156,8 @@ def best_threshold(labels: NDArray, scores: NDArray, lowest: float = 0.0) -> flo
 
 
 def false_alarm_threshold(real_scores: NDArray, share: float) -> float:
-    """The lowest score of real images [N], N >= 1, above which at most `share` of them lie; 0 if all may."""
+    """The lowest score of real images [N], N >= 1, above which at most `share` of them lie; 0 if
+    all may."""
     allowed = math.floor(share * len(real_scores) + 1e-9)
     return 0.0 if allowed >= len(real_scores) else float(np.sort(real_scores)[::-1][allowed])
 

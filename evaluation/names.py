@@ -1,4 +1,5 @@
-"""File and folder names that are safe in every text that is written, and still say exactly which file they mean."""
+"""File and folder names that are safe in every text that is written, and still say exactly which
+file they mean."""
 
 import re
 from pathlib import Path
@@ -15,7 +16,8 @@ def escaped(name: str) -> str:
     that would start a formula. Different names stay different; `unescaped` gives the name back.
     """
     return "".join(
-        character if _harmless(character, first=not index) else _code(character) for index, character in enumerate(name)
+        character if _harmless(character, first=not index) else _code(character)
+        for index, character in enumerate(name)
     )
 
 
@@ -25,7 +27,13 @@ def _harmless(character: str, first: bool) -> bool:
 
 def _code(character: str) -> str:
     value = ord(character)
-    return f"\\x{value:02x}" if value < 0x100 else f"\\u{value:04x}" if value < 0x10000 else f"\\U{value:08x}"
+    return (
+        f"\\x{value:02x}"
+        if value < 0x100
+        else f"\\u{value:04x}"
+        if value < 0x10000
+        else f"\\U{value:08x}"
+    )
 
 
 def unescaped(name: str) -> str:

@@ -1,7 +1,9 @@
-"""How sure figures are: stratified bootstrap of the images of a set, all figures of all resamples at once.
+"""How sure figures are: stratified bootstrap of the images of a set, all figures of all resamples
+at once.
 
-A resample is a count per image. With the images sorted by score, every figure follows from cumulative sums of the counts,
-so that thousands of resamples are a few array operations (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+A resample is a count per image. With the images sorted by score, every figure follows from
+cumulative sums of the counts, so that thousands of resamples are a few array operations (Efron and
+Tibshirani, An Introduction to the Bootstrap, 1993).
 """
 
 import hashlib
@@ -26,34 +28,40 @@ class ResampledScores:
     """Scores of one set, ready to be counted.
 
     Args:
-        labels: [N], 0 real, 1 generated. scores: [N] in [0, 1]. threshold: chosen on validation data, or None.
+        labels: [N], 0 real, 1 generated. scores: [N] in [0, 1]. threshold: chosen on validation
+            data, or None.
     """
 
     def __init__(self, labels: NDArray, scores: NDArray, threshold: float | None = None) -> None:
         labels, scores = np.asarray(labels, dtype=int), np.asarray(scores, dtype=float)
         levels, level = np.unique(-scores, return_inverse=True)
         self.levels = -levels  # [U] distinct scores, falling
-        self.level = [level[labels == label] for label in (0, 1)]  # of each real and each generated image
+        # of each real and each generated image
+        self.level = [level[labels == label] for label in (0, 1)]
         self.threshold = threshold
         bins = np.digitize(self.levels, np.linspace(0, 1, ECE_BINS + 1)[1:-1])
         self.in_bin = np.zeros((len(levels), ECE_BINS))
         self.in_bin[np.arange(len(levels)), bins] = 1
 
     def counts(self, label: int, chosen: NDArray) -> NDArray:
-        """How often each level comes among `chosen` [R, n], which index the images of a class: [R, U]."""
+        """How often each level comes among `chosen` [R, n], which index the images of a class: [R,
+        U]."""
         rows, width = len(chosen), len(self.levels)
         flat = self.level[label][chosen] + width * np.arange(rows)[:, None]
         return np.bincount(flat.ravel(), minlength=rows * width).reshape(rows, width).astype(float)
 
     def metrics(self, real: NDArray, fake: NDArray) -> Distribution:
-        """Figures of R resamples, given how often each level comes among real and generated images, [R, U] each."""
+        """Figures of R resamples, given how often each level comes among real and generated images,
+        [R, U] each."""
         n_real, n_fake = float(real[0].sum()), float(fake[0].sum())
         false_positives, true_positives = real.cumsum(axis=1), fake.cumsum(axis=1)
         rejected, hits = self._above(0.5, false_positives, true_positives)
         found: Distribution = {"acc": (hits + n_real - rejected) / (n_real + n_fake)}
         if self.threshold is not None:
             of_threshold = self._above(self.threshold, false_positives, true_positives)
-            found["acc_at_threshold"] = (of_threshold[1] + n_real - of_threshold[0]) / (n_real + n_fake)
+            found["acc_at_threshold"] = (of_threshold[1] + n_real - of_threshold[0]) / (
+                n_real + n_fake
+            )
         if n_real:
             found["real_acc"] = 1 - rejected / n_real
         if n_fake:
@@ -64,17 +72,21 @@ class ResampledScores:
         found |= {"brier": squares / total, "ece": np.abs(gaps).sum(axis=1) / total}
         if n_real and n_fake:
             found["balanced_acc"] = (found["real_acc"] + found["fake_acc"]) / 2
-            below = n_real - false_positives + real / 2  # real images that a generated one outranks, ties half
+            # real images that a generated one outranks, ties half
+            below = n_real - false_positives + real / 2
             found["auc"] = (fake * below).sum(axis=1) / (n_real * n_fake)
             ranks = np.maximum(true_positives + false_positives, 1)
             found["ap"] = (fake * (true_positives / ranks)).sum(axis=1) / n_fake
             fpr, tpr = false_positives / n_real, true_positives / n_fake
             found["eer"] = _equal_error_rates(fpr, tpr)
-            found |= {f"tpr_at_fpr{percent}": _rates_at(fpr, tpr, percent / 100) for percent in (1, 5)}
+            found |= {
+                f"tpr_at_fpr{percent}": _rates_at(fpr, tpr, percent / 100) for percent in (1, 5)
+            }
         return {name: found[name] for name in LABELS if name in found}
 
     def _above(self, threshold: float, *cumulative: NDArray) -> list[NDArray]:
-        """How many images score above a threshold in each resample, from counts [R, U] summed from the highest score down."""
+        """How many images score above a threshold in each resample, from counts [R, U] summed from
+        the highest score down."""
         levels = int(np.searchsorted(-self.levels, -threshold, side="left"))
         return [counts[:, levels - 1] if levels else np.zeros(len(counts)) for counts in cumulative]
 
@@ -102,18 +114,25 @@ def resample(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Distribution:
-    """Figures of one set in resamples of its images: real and generated ones are drawn apart, as many as there are (stratified).
+    """Figures of one set in resamples of its images: real and generated ones are drawn apart, as
+    many as there are (stratified).
 
-    What is drawn of a class follows from the seed and the names of its pictures, not from their order. So models that
-    scored the same pictures are resampled alike (paired), and so are sets that share their real images.
+    What is drawn of a class follows from the seed and the names of its pictures, not from their
+    order. So models that scored the same pictures are resampled alike (paired), and so are sets
+    that share their real images.
 
     Args:
-        labels, scores: [N]. pictures: N distinct names. threshold: chosen on validation data, or None.
+        labels, scores: [N]. pictures: N distinct names. threshold: chosen on validation data, or
+            None.
 
     Returns:
         Empty where a class has a single image, which tells nothing about the spread.
     """
-    order = np.argsort(np.asarray(pictures, dtype=object), kind="stable") if len(labels) else np.zeros(0, dtype=int)
+    order = (
+        np.argsort(np.asarray(pictures, dtype=object), kind="stable")
+        if len(labels)
+        else np.zeros(0, dtype=int)
+    )
     labels, scores = np.asarray(labels, dtype=int)[order], np.asarray(scores, dtype=float)[order]
     sizes = np.bincount(labels, minlength=2)
     if resamples == 0 or not sizes.any() or 1 in sizes:
@@ -145,12 +164,14 @@ def interval(values: NDArray, confidence: float = CONFIDENCE) -> Interval:
     return float(low), float(high)
 
 
-def mean_distribution(distributions: Sequence[Distribution], defined: Sequence[Collection[str]]) -> Distribution:
+def mean_distribution(
+    distributions: Sequence[Distribution], defined: Sequence[Collection[str]]
+) -> Distribution:
     """Distribution of each figure's macro mean over sets.
 
     Args:
-        defined: names of the figures that each set has. A figure gets no distribution unless all sets that have it do: the
-            spread of some of them is not that of the mean.
+        defined: names of the figures that each set has. A figure gets no distribution unless all
+            sets that have it do: the spread of some of them is not that of the mean.
     """
     found = {}
     for name in LABELS:

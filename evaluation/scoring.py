@@ -25,9 +25,10 @@ class Predictions:
     """What a model said, in the order of the loader's files, without those left out.
 
     Args:
-        indices: [N] into the loader's paths. labels: [N], 0 real, 1 generated. logits: [N]. attention_weights: [N, S],
-            None for models without attention. left_out: path -> reason. branch_logits: [N, S], each branch's logit without
-            bias (see `AttentionMultiScaleNPR.forward`), None for models without attention.
+        indices: [N] into the loader's paths. labels: [N], 0 real, 1 generated. logits: [N].
+            attention_weights: [N, S], None for models without attention. left_out: path -> reason.
+            branch_logits: [N, S], each branch's logit without bias (see
+            `AttentionMultiScaleNPR.forward`), None for models without attention.
     """
 
     indices: NDArray
@@ -54,8 +55,11 @@ class Validation(NamedTuple):
     scores: NDArray
 
 
-def predict(model: nn.Module, loader: ImageLoader, precision: str = "fp32", progress: str | None = None) -> Predictions:
-    """What a model says about the pictures of a loader (the first of its variants); see `predict_variants`."""
+def predict(
+    model: nn.Module, loader: ImageLoader, precision: str = "fp32", progress: str | None = None
+) -> Predictions:
+    """What a model says about the pictures of a loader (the first of its variants); see
+    `predict_variants`."""
     return predict_variants(model, loader, precision, progress)[0]
 
 
@@ -67,11 +71,14 @@ def predict_variants(
     progress: str | None = None,
     forward: nn.Module | None = None,
 ) -> list[Predictions]:
-    """Run a model in evaluation mode (its mode is put back) over a loader, on the device where the model is.
+    """Run a model in evaluation mode (its mode is put back) over a loader, on the device where the
+    model is.
 
     Args:
-        precision: see --precision. progress: label of a progress bar (shown on terminals only), None for none.
-        forward: computes from pixels what the model does, faster (see `networks.fast.InferenceModel`); None for the model itself.
+        precision: see --precision. progress: label of a progress bar (shown on terminals only),
+            None for none.
+        forward: computes from pixels what the model does, faster (see
+            `networks.fast.InferenceModel`); None for the model itself.
 
     Returns:
         One `Predictions` per variant of the loader's pictures.
@@ -85,12 +92,18 @@ def predict_variants(
     computing: deque[tuple[tuple[torch.Tensor, ...], Any]] = deque()
     total = distributed.share_of(len(loader.dataset) * len(loader.left_out_of))
     with tqdm(
-        total=total, desc=progress, disable=distributed.no_bar() if progress else True, leave=False, unit="image"
+        total=total,
+        desc=progress,
+        disable=distributed.no_bar() if progress else True,
+        leave=False,
+        unit="image",
     ) as bar:
         for batch in loader.full_batches(device):
             bar.update(len(batch.labels))
             if (why := too_small(model, batch.pixels)) is not None:
-                for index, variant in zip(batch.indices.tolist(), batch.variants.tolist(), strict=True):
+                for index, variant in zip(
+                    batch.indices.tolist(), batch.variants.tolist(), strict=True
+                ):
                     loader.leave_out(loader.dataset.paths[index], why, variant)
                 continue
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -99,8 +112,15 @@ def predict_variants(
                     output, *attention = run(images, return_branches=True)
                 else:
                     output, attention = run(images), []
-            found = (batch.variants, batch.indices, batch.labels, *_on_the_way(output.flatten(), *attention))
-            computing.append((found, device.type == "cuda" and torch.cuda.current_stream(device).record_event()))
+            found = (
+                batch.variants,
+                batch.indices,
+                batch.labels,
+                *_on_the_way(output.flatten(), *attention),
+            )
+            computing.append(
+                (found, device.type == "cuda" and torch.cuda.current_stream(device).record_event())
+            )
             if len(computing) > 1:  # a GPU still computes these: take what it has done before
                 said.append(_finite(loader, *computing.popleft()))
         said += [_finite(loader, *one) for one in computing]
@@ -109,7 +129,10 @@ def predict_variants(
     said = [columns for part, _ in everywhere for columns in part]
     for variant, left_out in enumerate(loader.left_out_of):
         left_out |= {path: why for _, parts in everywhere for path, why in parts[variant].items()}
-    return [_collect(said, variant, dict(left_out)) for variant, left_out in enumerate(loader.left_out_of)]
+    return [
+        _collect(said, variant, dict(left_out))
+        for variant, left_out in enumerate(loader.left_out_of)
+    ]
 
 
 def _on_the_way(*outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -117,8 +140,11 @@ def _on_the_way(*outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(output.to("cpu", non_blocking=True) for output in outputs)
 
 
-def _finite(loader: ImageLoader, columns: tuple[torch.Tensor, ...], copied: Any) -> tuple[NDArray, ...]:
-    """Variants, indices, labels, logits, attention and branch logits of one batch, without images whose logit is not finite.
+def _finite(
+    loader: ImageLoader, columns: tuple[torch.Tensor, ...], copied: Any
+) -> tuple[NDArray, ...]:
+    """Variants, indices, labels, logits, attention and branch logits of one batch, without images
+    whose logit is not finite.
 
     Args:
         copied: event of a GPU after which the columns lie in memory; False for none.
@@ -128,7 +154,9 @@ def _finite(loader: ImageLoader, columns: tuple[torch.Tensor, ...], copied: Any)
     found = _arrays(*columns)
     finite = np.isfinite(found[3])
     for row in np.flatnonzero(~finite):
-        loader.leave_out(loader.dataset.paths[found[1][row]], "the model's score is not finite", found[0][row])
+        loader.leave_out(
+            loader.dataset.paths[found[1][row]], "the model's score is not finite", found[0][row]
+        )
     return tuple(column[finite] for column in found)
 
 
@@ -137,7 +165,9 @@ def _arrays(*tensors: torch.Tensor) -> tuple[NDArray, ...]:
     return tuple((t.float() if t.is_floating_point() else t).cpu().numpy().copy() for t in tensors)
 
 
-def _collect(said: list[tuple[NDArray, ...]], variant: int, left_out: dict[str, str]) -> Predictions:
+def _collect(
+    said: list[tuple[NDArray, ...]], variant: int, left_out: dict[str, str]
+) -> Predictions:
     """What was said about one variant, in the order of the files."""
     if not said:
         nothing = np.zeros(0, dtype=np.int64)
@@ -151,7 +181,8 @@ def _collect(said: list[tuple[NDArray, ...]], variant: int, left_out: dict[str, 
 
 
 def validate(model: nn.Module, opt: Any) -> Validation:
-    """Score the images that the options name: --val_split for TrainOptions, all of --dataroot for TestOptions.
+    """Score the images that the options name: --val_split for TrainOptions, all of --dataroot for
+    TestOptions.
 
     Returns:
         `Validation`, which unpacks as acc, ap, real acc, fake acc, labels, scores.
@@ -160,5 +191,10 @@ def validate(model: nn.Module, opt: Any) -> Validation:
     predictions = predict(model, loader, opt.precision)
     figures = binary_metrics(predictions.labels, predictions.scores)
     return Validation(
-        figures.acc, figures.ap, figures.real_acc, figures.fake_acc, predictions.labels, predictions.scores
+        figures.acc,
+        figures.ap,
+        figures.real_acc,
+        figures.fake_acc,
+        predictions.labels,
+        predictions.scores,
     )

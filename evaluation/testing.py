@@ -40,29 +40,40 @@ def run_test(
     opt: TestOptions,
     leaks: dict[str, float | None] | None = None,
 ) -> TestRun:
-    """Score one checkpoint on each set in turn, under the set's protocol (see `evaluation_protocol`).
+    """Score one checkpoint on each set in turn, under the set's protocol (see
+    `evaluation_protocol`).
 
-    Of several processes, each scores its part, and all return the same run. Collective, see `distributed`.
+    Of several processes, each scores its part, and all return the same run. Collective, see
+    `distributed`.
 
     Args:
-        opt: protocol and geometry flags, --equalize, --robustness, --bootstrap, batch size, precision, device.
+        opt: protocol and geometry flags, --equalize, --robustness, --bootstrap, batch size,
+            precision, device.
         leaks: what `format_leaks` found, to be kept with the results.
 
     Raises:
         UserError: no image of any set can be read.
     """
     equalize = equalization(opt.equalize)
-    variants = [equalize.then(condition) for condition in (robustness_grid() if opt.robustness else [NOTHING])]
+    variants = [
+        equalize.then(condition)
+        for condition in (robustness_grid() if opt.robustness else [NOTHING])
+    ]
     device = distributed.device(opt.gpu_ids)
     place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     if len(variants) > 1:
-        log.info("scoring every picture in %d ways, so this takes about %d times as long", len(variants), len(variants))
+        log.info(
+            "scoring every picture in %d ways, so this takes about %d times as long",
+            len(variants),
+            len(variants),
+        )
     compiled = opt.compile or opt.fast
     normalise = trained_protocol(loaded).normalise  # that of every set's protocol
     share = max(1, distributed.share_of(opt.batch_size))
     forward = InferenceModel(loaded.model, share, compiled, normalise) if compiled else None
     scored: dict[str, list[ScoredSet]] = {variant.name: [] for variant in variants}
-    skipped: dict[tuple[str, str], dict[str, str]] = {}  # by file and condition: sets may share files
+    # by file and condition: sets may share files
+    skipped: dict[tuple[str, str], dict[str, str]] = {}
     left_out: dict[str, int] = {}
     protocols: dict[str, Any] = {}
     for images in sets:
@@ -70,7 +81,9 @@ def run_test(
         loader = evaluation_loader(
             images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
         )
-        said = predict_variants(loaded.model, loader, opt.precision, progress=images.generator, forward=forward)
+        said = predict_variants(
+            loaded.model, loader, opt.precision, progress=images.generator, forward=forward
+        )
         of_set = _skipped(said, variants, dataroot)
         skipped |= {(one["path"], one.get("condition", "")): one for one in of_set}
         left_out[f"{escaped(images.suite)}/{escaped(images.generator)}"] = len(said[0].left_out)
@@ -88,7 +101,9 @@ def run_test(
     head = _head(loaded, dataroot, opt) | {"protocol": protocols}
     head |= {"format_leak": leaks or {}, "skipped": list(skipped.values()), "left_out": left_out}
     attention = loaded.config.model_type == MULTISCALE
-    columns = tuple(f"attention_{key}" for key in scale_keys(loaded.config.scales)) if attention else ()
+    columns = (
+        tuple(f"attention_{key}" for key in scale_keys(loaded.config.scales)) if attention else ()
+    )
     robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}
     if isinstance(loaded.model, AttentionMultiScaleNPR):
         bias, residual = loaded.model.classifier.bias, loaded.model.attention_fusion.residual
@@ -109,18 +124,25 @@ def equalization(text: str | None) -> Degradation:
     except ValueError:
         found = NOTHING
     if [kind for kind, *_ in found.steps] not in (["jpeg"], ["webp"]):
-        raise UserError(f"--equalize {text}: give jpeg:Q or webp:Q with a quality from 1 to 100, such as jpeg:90")
+        raise UserError(
+            f"--equalize {text}: give jpeg:Q or webp:Q with a quality from 1 to 100, such as jpeg:90"
+        )
     return found
 
 
 def format_leaks(sets: Sequence[ImageSet], equalized: bool = False) -> dict[str, float | None]:
-    """`format_leak` of each set by its (escaped) key, with a warning where the files' encoding tells its classes apart."""
+    """`format_leak` of each set by its (escaped) key, with a warning where the files' encoding
+    tells its classes apart."""
     leaks: dict[str, float | None] = {}
     for images in sets:
         key = f"{escaped(images.suite)}/{escaped(images.generator)}"
         leaks[key] = auc = format_leak(images)
         if is_leak(auc, images.labels.count(REAL), images.labels.count(FAKE)):
-            advice = "equalised here" if equalized else "score again with --equalize jpeg:90 and report both"
+            advice = (
+                "equalised here"
+                if equalized
+                else "score again with --equalize jpeg:90 and report both"
+            )
             what = "file format, size and compression alone tell real from fake"
             log.warning("%s: %s with AUC %.2f; %s", key.removeprefix("/"), what, auc, advice)
     return leaks
@@ -140,9 +162,15 @@ def _scored(images: ImageSet, said: Predictions, dataroot: Path, chosen: NDArray
     )
 
 
-def _skipped(said: Sequence[Predictions], variants: Sequence[Degradation], dataroot: Path) -> list[dict[str, str]]:
-    """Files without a score, sorted; a degradation is named where the picture has a score without it."""
-    skipped = [{"path": relative_name(path, dataroot), "reason": why} for path, why in sorted(said[0].left_out.items())]
+def _skipped(
+    said: Sequence[Predictions], variants: Sequence[Degradation], dataroot: Path
+) -> list[dict[str, str]]:
+    """Files without a score, sorted; a degradation is named where the picture has a score without
+    it."""
+    skipped = [
+        {"path": relative_name(path, dataroot), "reason": why}
+        for path, why in sorted(said[0].left_out.items())
+    ]
     for variant, predictions in zip(variants, said, strict=True):
         skipped += [
             {"path": relative_name(path, dataroot), "reason": why, "condition": variant.name}

@@ -1,4 +1,5 @@
-"""The logits that a calibration is fitted to: those of single pictures, as `inference.detector` has them."""
+"""The logits that a calibration is fitted to: those of single pictures, as `inference.detector` has
+them."""
 
 from collections.abc import Sequence
 
@@ -31,17 +32,27 @@ def detector_predictions(
     on_bad_image: str = "skip",
     precision: str = "fp32",
 ) -> Predictions:
-    """What a detector says of the pictures of all sets together, each file once; no attention. With a progress bar.
+    """What a detector says of the pictures of all sets together, each file once; no attention. With
+    a progress bar.
 
     Args:
-        batch_size: pictures loaded together. on_bad_image: see `ImageLoader`. precision: the detector's.
+        batch_size: pictures loaded together. on_bad_image: see `ImageLoader`. precision: the
+            detector's.
 
     Raises:
         UserError: torchrun started several processes.
     """
     distributed.require_one("tools.calibrate")
-    labels = {path: label for images in sets for path, label in zip(images.paths, images.labels, strict=True)}
+    labels = {
+        path: label
+        for images in sets
+        for path, label in zip(images.paths, images.labels, strict=True)
+    }
     together = ImageSet("", "all", tuple(labels), tuple(labels.values()))
-    loader = evaluation_loader(together, detector.protocol, batch_size, num_threads, on_bad_image=on_bad_image)
+    loader = evaluation_loader(
+        together, detector.protocol, batch_size, num_threads, on_bad_image=on_bad_image
+    )
     as_detected = _AsDetected(detector).eval()  # the mode that the model is left in
-    return predict_variants(as_detected, loader, precision, progress="calibrate", forward=as_detected)[0]
+    return predict_variants(
+        as_detected, loader, precision, progress="calibrate", forward=as_detected
+    )[0]

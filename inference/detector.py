@@ -1,4 +1,5 @@
-"""A checkpoint with its preprocessing: pictures in, scores out. The one place where a model meets single pictures."""
+"""A checkpoint with its preprocessing: pictures in, scores out. The one place where a model meets
+single pictures."""
 
 import threading
 from collections import defaultdict
@@ -41,7 +42,8 @@ class Said(NamedTuple):
     """What a model said of N pictures.
 
     Args:
-        logits: [N], NaN or infinite where its sums overflow. attention_weights: [N, S], None for models without attention.
+        logits: [N], NaN or infinite where its sums overflow. attention_weights: [N, S], None for
+            models without attention.
     """
 
     logits: NDArray[np.float32]
@@ -49,19 +51,23 @@ class Said(NamedTuple):
 
 
 class Detector:
-    """A model in evaluation mode that takes pictures. Its methods may be called from several threads; they take turns.
+    """A model in evaluation mode that takes pictures. Its methods may be called from several
+    threads; they take turns.
 
     Args:
-        loaded: the model. device: where it computes. protocol: how a picture becomes a tensor (without anything random).
+        loaded: the model. device: where it computes. protocol: how a picture becomes a tensor
+            (without anything random).
         precision: see --precision.
 
     Attributes:
-        model, config, name: of the checkpoint. scales: S NPR scales. calibration: None where the checkpoint has none for this
-            protocol.
+        model, config, name: of the checkpoint. scales: S NPR scales. calibration: None where the
+            checkpoint has none for this protocol.
         lock: hold it around anything else that runs or hooks into the model.
     """
 
-    def __init__(self, loaded: LoadedModel, device: torch.device, protocol: Protocol, precision: str = "fp32") -> None:
+    def __init__(
+        self, loaded: LoadedModel, device: torch.device, protocol: Protocol, precision: str = "fp32"
+    ) -> None:
         self.loaded, self.device, self.protocol = loaded, device, protocol.for_evaluation()
         self.config, self.name = loaded.config, loaded.name
         self.scales: tuple[float, ...] = getattr(loaded.model, "scales", (NPRResNet.scale,))
@@ -75,20 +81,27 @@ class Detector:
         found, here = stored_calibration(self.loaded), self.protocol.label
         if found is None or found.protocol == here:
             return found
-        log.warning("%s is calibrated for protocol %s: not used with %s", self.loaded.path, found.protocol, here)
+        log.warning(
+            "%s is calibrated for protocol %s: not used with %s",
+            self.loaded.path,
+            found.protocol,
+            here,
+        )
         return None
 
     def score(self, images: Picture | Sequence[Picture]) -> NDArray[np.float64]:
         """Scores [N] in [0, 1], sigmoid(logit), high for generated. N = 1 for a single picture.
 
-        They are those of test.py, but that pictures of more than two million pixels go in tiles here.
+        They are those of test.py, but that pictures of more than two million pixels go in tiles
+        here.
 
         Args:
-            images: one picture or several, of any sizes (see `as_image`); a tensor [N, 3, H, W] is N pictures.
+            images: one picture or several, of any sizes (see `as_image`); a tensor [N, 3, H, W] is
+                N pictures.
 
         Raises:
-            UnreadableImage, TypeError, ValueError: one of them is none, or too small, or its logit is not finite (`NotFinite`); the
-                message says which.
+            UnreadableImage, TypeError, ValueError: one of them is none, or too small, or its logit
+                is not finite (`NotFinite`); the message says which.
         """
         return expit(self._logits(images))
 
@@ -99,7 +112,9 @@ class Detector:
             ValueError: the checkpoint holds no calibration (`python -m tools.calibrate` adds one).
         """
         if self.calibration is None:
-            raise ValueError(f"{self.loaded.path} holds no calibration; python -m tools.calibrate adds one")
+            raise ValueError(
+                f"{self.loaded.path} holds no calibration; python -m tools.calibrate adds one"
+            )
         return self.calibration.probabilities(self._logits(images))
 
     def _logits(self, images: Picture | Sequence[Picture]) -> NDArray[np.float64]:
@@ -136,13 +151,16 @@ class Detector:
     def said_of_pixels(self, pixels: Sequence[Tensor]) -> Said:
         """What the model says of uint8 tensors [3, H, W] that `pixels` returned, in their order.
 
-        Tensors of one size go through the network together. A large one goes in tiles (`inference.tiles`): its logit is the mean of
-        theirs, weighted by their pixels, and so is its attention.
+        Tensors of one size go through the network together. A large one goes in tiles
+        (`inference.tiles`): its logit is the mean of theirs, weighted by their pixels, and so is
+        its attention.
         """
         parts: dict[tuple[int, int], list[tuple[int, Tensor]]] = defaultdict(list)
         for index, one in enumerate(pixels):
             for top, left, height, width in tile_boxes(one.shape[1], one.shape[2], self._grid):
-                parts[height, width].append((index, one[:, top : top + height, left : left + width]))
+                parts[height, width].append(
+                    (index, one[:, top : top + height, left : left + width])
+                )
         logits = np.zeros(len(pixels), np.float64)
         weights = np.zeros((len(pixels), len(self.scales)), np.float64)
         attends = isinstance(self.model, AttentionMultiScaleNPR)
@@ -151,7 +169,10 @@ class Detector:
             for start in range(0, len(those), together):
                 indices, tensors = zip(*those[start : start + together], strict=True)
                 output, attention = self._run(torch.stack(tensors))
-                share = [height * width / (pixels[index].shape[1] * pixels[index].shape[2]) for index in indices]
+                share = [
+                    height * width / (pixels[index].shape[1] * pixels[index].shape[2])
+                    for index in indices
+                ]
                 np.add.at(logits, list(indices), output * share)
                 if attention is not None:
                     np.add.at(weights, list(indices), attention * np.array(share)[:, None])
@@ -183,8 +204,8 @@ def load_detector(
     Args:
         path: a checkpoint, or a folder that tools.export wrote (see `load_model`).
         device: None picks a GPU where there is one, else the CPU.
-        protocol: geometry by name, one of `EVALUATION_PROTOCOLS` ("native": pictures keep their size); normalisation is the
-            checkpoint's.
+        protocol: geometry by name, one of `EVALUATION_PROTOCOLS` ("native": pictures keep their
+            size); normalisation is the checkpoint's.
         precision: see --precision. flags: see `load_model`.
 
     Raises:
@@ -196,16 +217,20 @@ def load_detector(
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     geometry = EVALUATION_PROTOCOLS[protocol]
-    return Detector(loaded, torch.device(device), trained_protocol(loaded).with_geometry_of(geometry), precision)
+    return Detector(
+        loaded, torch.device(device), trained_protocol(loaded).with_geometry_of(geometry), precision
+    )
 
 
 def as_image(picture: Picture) -> Image.Image:
-    """A picture as 8-bit RGB: a path, PIL's image, an array [H, W, 3] or [H, W], or a tensor [3, H, W].
+    """A picture as 8-bit RGB: a path, PIL's image, an array [H, W, 3] or [H, W], or a tensor [3, H,
+    W].
 
     Arrays and tensors hold uint8, or floating-point values in [0, 1].
 
     Raises:
-        UnreadableImage: the file, or PIL's image, gives no picture (docs/files.md). TypeError: it is none of these.
+        UnreadableImage: the file, or PIL's image, gives no picture (docs/files.md). TypeError: it
+            is none of these.
         ValueError: of another shape or range.
     """
     if isinstance(picture, str | Path):
@@ -219,12 +244,15 @@ def as_image(picture: Picture) -> Image.Image:
         if picture.ndim != 3 or picture.shape[0] != 3:
             raise ValueError(f"a tensor of shape {tuple(picture.shape)}, expected [3, H, W]")
         picture = picture.detach().cpu().movedim(0, -1)
-        picture = (picture.float() if picture.is_floating_point() else picture).numpy()  # NumPy has no bfloat16
+        # NumPy has no bfloat16
+        picture = (picture.float() if picture.is_floating_point() else picture).numpy()
     if not isinstance(picture, np.ndarray):
         raise TypeError(
             f"a {type(picture).__name__}, expected a path, PIL's image, an array [H, W, 3] or [H, W], or a tensor [3, H, W]"
         )
-    if 0 in picture.shape or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
+    if 0 in picture.shape or not (
+        picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+    ):
         raise ValueError(f"an array of shape {picture.shape}, expected [H, W, 3] or [H, W]")
     if np.issubdtype(picture.dtype, np.floating):
         if not (picture.min() >= 0 and picture.max() <= 1):  # NaN fails, too

@@ -1,6 +1,8 @@
-"""Which files are meant: files, folders, patterns and lists of paths as one stream of paths, in a fixed order.
+"""Which files are meant: files, folders, patterns and lists of paths as one stream of paths, in a
+fixed order.
 
-Nothing is collected but the names of one folder at a time, so that millions of paths take no memory.
+Nothing is collected but the names of one folder at a time, so that millions of paths take no
+memory.
 """
 
 import fnmatch
@@ -42,23 +44,31 @@ class Input(NamedTuple):
 class Inputs:
     """The files that words of a command line stand for, in the words' order; iterate over it once.
 
-    A folder stands for the pictures and videos below it, by their names' endings and sorted by name; links are followed, unless
-    they lead to a folder that they lie in, and hidden files and folders left out. A word that is no file and holds `*`, `?` or
-    `[` is a pattern as in `glob` (`**` for folders at any depth); `-` stands for a list of paths. Any other word is a file,
+    A folder stands for the pictures and videos below it, by their names' endings and sorted by
+    name; links are followed, unless they lead to a folder that they lie in, and hidden files and
+    folders left out. A word that is no file and holds `*`, `?` or `[` is a pattern as in `glob`
+    (`**` for folders at any depth); `-` stands for a list of paths. Any other word is a file,
     whatever its ending.
 
     Args:
-        words: see above. read: gives the next bytes of the list, b"" at its end. separator: what ends a path in it.
+        words: see above. read: gives the next bytes of the list, b"" at its end. separator: what
+            ends a path in it.
 
     Attributes:
-        passed_over: how many files in folders were taken for neither pictures nor videos, so far, by ending, such as {".txt": 3};
-            "" counts those without one, and what goes beyond `KINDS`. Hidden files do not count.
+        passed_over: how many files in folders were taken for neither pictures nor videos, so far,
+            by ending, such as {".txt": 3}; "" counts those without one, and what goes beyond
+            `KINDS`. Hidden files do not count.
 
     Raises:
         UserError: while iterating: the list cannot be read, or holds a path longer than `LONGEST`.
     """
 
-    def __init__(self, words: Sequence[str], read: Callable[[], bytes] = lambda: b"", separator: bytes = b"\n") -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        read: Callable[[], bytes] = lambda: b"",
+        separator: bytes = b"\n",
+    ) -> None:
         self._words, self._read, self._separator = words, read, separator
         self.passed_over = Counter[str]()
 
@@ -92,8 +102,11 @@ class Inputs:
             yield Input(pattern, "no file matches the pattern")
 
     def _below(self, folder: str) -> Iterator[Input]:
-        """Pictures and videos below a folder, depth first; a stack instead of recursion, because folders may lie deep."""
-        stack: list[tuple[tuple[int, int] | None, Iterator[str]]] = [(None, iter([os.path.join(folder, "")]))]
+        """Pictures and videos below a folder, depth first; a stack instead of recursion, because
+        folders may lie deep."""
+        stack: list[tuple[tuple[int, int] | None, Iterator[str]]] = [
+            (None, iter([os.path.join(folder, "")]))
+        ]
         while stack:
             path = next(stack[-1][1], None)
             if path is None:
@@ -109,7 +122,9 @@ class Inputs:
                     else:
                         stack.append((identity, iter(self._entries(path))))
                 except OSError as error:
-                    yield Input(path[:-1] or path, f"a folder that cannot be listed: {error.strerror}")
+                    yield Input(
+                        path[:-1] or path, f"a folder that cannot be listed: {error.strerror}"
+                    )
 
     def _entries(self, folder: str) -> list[str]:
         """Paths of what counts in a folder, sorted; those of folders end with a slash."""
@@ -128,12 +143,15 @@ class Inputs:
 
     def _kind(self, name: str) -> str:
         ending = os.path.splitext(name)[1].lower()
-        is_one = ending in self.passed_over or (ending[1:].isalnum() and len(self.passed_over) < KINDS)
+        is_one = ending in self.passed_over or (
+            ending[1:].isalnum() and len(self.passed_over) < KINDS
+        )
         return ending if is_one else ""
 
 
 def is_media(path: str) -> bool:
-    """Whether a file, or that behind a link, is there and has a picture's or a video's ending, or begins like a picture."""
+    """Whether a file, or that behind a link, is there and has a picture's or a video's ending, or
+    begins like a picture."""
     if not os.path.isfile(path):
         return False
     if os.path.realpath(path).lower().endswith((*PICTURES, *EXTENSIONS)):
@@ -153,11 +171,14 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def matches(pattern: str) -> Iterator[str]:
-    """The paths that a pattern stands for, those of `glob.iglob(pattern, recursive=True)`, sorted within each folder.
+    """The paths that a pattern stands for, those of `glob.iglob(pattern, recursive=True)`, sorted
+    within each folder.
 
     `**` does not follow links.
     """
-    yield from _matches("/" if pattern.startswith("/") else "", [part for part in pattern.split("/") if part])
+    yield from _matches(
+        "/" if pattern.startswith("/") else "", [part for part in pattern.split("/") if part]
+    )
 
 
 def _matches(root: str, parts: list[str]) -> Iterator[str]:
@@ -183,7 +204,8 @@ def _matches(root: str, parts: list[str]) -> Iterator[str]:
 
 
 def _listed(read: Callable[[], bytes], separator: bytes) -> Iterator[str]:
-    """The paths of a list, empty ones left out; those on lines without the carriage return of other systems."""
+    """The paths of a list, empty ones left out; those on lines without the carriage return of other
+    systems."""
     rest = b""
     while block := _next_block(read):
         *whole, rest = (rest + block).split(separator)

@@ -1,4 +1,5 @@
-"""What too little memory means where files are judged: on a GPU the end of the run, elsewhere the problem of a file."""
+"""What too little memory means where files are judged: on a GPU the end of the run, elsewhere the
+problem of a file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

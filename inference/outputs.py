@@ -26,22 +26,34 @@ NAMED = 5
 """Endings of files passed over that are named."""
 
 
-def record(outcome: Outcome, scales: Sequence[float], explained: str | None = None) -> dict[str, Any]:
+def record(
+    outcome: Outcome, scales: Sequence[float], explained: str | None = None
+) -> dict[str, Any]:
     """All that is known of a file, as plain values; None where there is nothing to say.
 
     Args:
         scales: [S] of the model. explained: where --explain has drawn it.
 
     Returns:
-        path: as given. kind: "picture" or "video". verdict: "real", "generated", "unsure". score: sigmoid(logit). probability: of
-        "generated", calibrated; None where the checkpoint is not `calibrated`. logit. top_scale: the scale with the largest
-        attention; attention: {scale: weight}. width, height: pixels as stored. frames: looked at, of a video. warnings: list of
+        path: as given. kind: "picture" or "video". verdict: "real", "generated", "unsure". score:
+        sigmoid(logit). probability: of "generated", calibrated; None where the checkpoint is not
+        `calibrated`. logit. top_scale: the scale with the largest attention; attention: {scale:
+        weight}. width, height: pixels as stored. frames: looked at, of a video. warnings: list of
         texts. error: why there is no answer; all but path are None then. explained.
     """
     one = outcome.judgement
     values: dict[str, Any] = {"path": outcome.path}
     if one is None:
-        names = ("kind", "verdict", "score", "probability", "calibrated", "logit", "top_scale", "attention")
+        names = (
+            "kind",
+            "verdict",
+            "score",
+            "probability",
+            "calibrated",
+            "logit",
+            "top_scale",
+            "attention",
+        )
         values |= dict.fromkeys((*names, "width", "height", "frames", "warnings"))
         return values | {"error": outcome.problem, "explained": None}
     video = one if isinstance(one, VideoJudgement) else None
@@ -69,17 +81,23 @@ def record(outcome: Outcome, scales: Sequence[float], explained: str | None = No
 class Writer(Protocol):
     """Writes records to a file; each is there when `write` returns.
 
-    scales: those with attention, none for a model without. calibrated: whether the records hold probabilities.
+    scales: those with attention, none for a model without. calibrated: whether the records hold
+        probabilities.
     """
 
-    def __init__(self, file: TextIO, scales: Sequence[float] = (), calibrated: bool = False) -> None: ...
+    def __init__(
+        self, file: TextIO, scales: Sequence[float] = (), calibrated: bool = False
+    ) -> None: ...
     def write(self, values: dict[str, Any]) -> None: ...
 
 
 class JsonLines:
-    """One JSON object a line, ASCII only, with the exact path (bytes that are not UTF-8 as Python's lone surrogates)."""
+    """One JSON object a line, ASCII only, with the exact path (bytes that are not UTF-8 as Python's
+    lone surrogates)."""
 
-    def __init__(self, file: TextIO, scales: Sequence[float] = (), calibrated: bool = False) -> None:
+    def __init__(
+        self, file: TextIO, scales: Sequence[float] = (), calibrated: bool = False
+    ) -> None:
         self._file = file
 
     def write(self, values: dict[str, Any]) -> None:
@@ -88,9 +106,12 @@ class JsonLines:
 
 
 class Csv:
-    """A header and a line each; attention in a column for each scale, warnings joined, the path `escaped`."""
+    """A header and a line each; attention in a column for each scale, warnings joined, the path
+    `escaped`."""
 
-    def __init__(self, file: TextIO, scales: Sequence[float] = (), calibrated: bool = False) -> None:
+    def __init__(
+        self, file: TextIO, scales: Sequence[float] = (), calibrated: bool = False
+    ) -> None:
         self._file, self._rows = file, csv.writer(file, lineterminator="\n")
         self._keys = scale_keys(tuple(scales))
         self._begun = False
@@ -105,20 +126,27 @@ class Csv:
                 flat[name] = value
         flat["path"] = escaped(values["path"])
         flat["warnings"] = "; ".join(values["warnings"] or ())
-        flat["calibrated"] = None if values["calibrated"] is None else str(values["calibrated"]).lower()
+        flat["calibrated"] = (
+            None if values["calibrated"] is None else str(values["calibrated"]).lower()
+        )
         if values["explained"] is not None:
             flat["explained"] = escaped(values["explained"])
         if not self._begun:
             self._rows.writerow(flat)
             self._begun = True
-        self._rows.writerow(repr(value) if isinstance(value, float) else value for value in flat.values())
+        self._rows.writerow(
+            repr(value) if isinstance(value, float) else value for value in flat.values()
+        )
         self._file.flush()
 
 
 class Table:
-    """Aligned columns for people; of a file without an answer nothing, which is said on standard error."""
+    """Aligned columns for people; of a file without an answer nothing, which is said on standard
+    error."""
 
-    def __init__(self, file: TextIO, scales: Sequence[float] = (), calibrated: bool = False) -> None:
+    def __init__(
+        self, file: TextIO, scales: Sequence[float] = (), calibrated: bool = False
+    ) -> None:
         self._file, self._attends, self._calibrated = file, bool(scales), calibrated
         self._begun = False
 
@@ -137,13 +165,19 @@ class Table:
         if not self._begun:
             self._file.write(self._line(heads, "file") + "\n")
             self._begun = True
-        name = printable(values["path"]) + (f"  [{'; '.join(map(printable, notes))}]" if notes else "")
+        name = printable(values["path"]) + (
+            f"  [{'; '.join(map(printable, notes))}]" if notes else ""
+        )
         self._file.write(self._line(cells, name) + "\n")
         self._file.flush()
 
     def _line(self, cells: Sequence[str], name: str) -> str:
         widths = (9, 11, 9, 11) if self._attends else (9, 11, 11)
-        return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)) + "  " + name
+        return (
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+            + "  "
+            + name
+        )
 
 
 WRITERS: dict[str, type[Writer]] = {"table": Table, "jsonl": JsonLines, "csv": Csv}
@@ -154,11 +188,13 @@ WRITERS: dict[str, type[Writer]] = {"table": Table, "jsonl": JsonLines, "csv": C
 def destination(path: str | None, overwrite: bool = False) -> Iterator[TextIO]:
     """Where answers go: standard output, or a file that gets its name when all is in it.
 
-    Until then, and for good if the block is left by an exception, it is called `path` + `PARTIAL`; a log line says so. Of a link
-    it is the file behind it. What is no regular file, such as a pipe or a terminal, is written at once and stays what it is.
+    Until then, and for good if the block is left by an exception, it is called `path` + `PARTIAL`;
+    a log line says so. Of a link it is the file behind it. What is no regular file, such as a pipe
+    or a terminal, is written at once and stays what it is.
 
     Args:
-        overwrite: replace answers that are there, or that an earlier run has left as `path` + `PARTIAL`.
+        overwrite: replace answers that are there, or that an earlier run has left as `path` +
+            `PARTIAL`.
 
     Raises:
         UserError: it is a folder, a picture or a video, or, without `overwrite`, holds something.
@@ -175,7 +211,9 @@ def destination(path: str | None, overwrite: bool = False) -> Iterator[TextIO]:
         if stat.S_ISDIR(mode):
             raise UserError(f"--output {path}: a folder; give the name of a file")
         if is_media(path):
-            raise UserError(f"--output {path}: a picture or a video, not to be replaced by answers; give another file")
+            raise UserError(
+                f"--output {path}: a picture or a video, not to be replaced by answers; give another file"
+            )
         regular = stat.S_ISREG(mode)
         if regular and not overwrite and os.path.exists(path) and os.path.getsize(path):
             raise UserError(f"--output {path}: exists; give another, or --overwrite")
@@ -197,7 +235,8 @@ def _mode(path: str) -> int:
 
 @contextlib.contextmanager
 def _whole(path: str, overwrite: bool) -> Iterator[TextIO]:
-    """A file that is called `path`, or that behind the link, + `PARTIAL` until the block has ended well."""
+    """A file that is called `path`, or that behind the link, + `PARTIAL` until the block has ended
+    well."""
     target = os.path.realpath(path)
     partial = Path(target + PARTIAL)
     try:
@@ -226,7 +265,8 @@ def _writing(place: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if place == "standard output":  # what it still holds could not be written at the end, either
+        # what it still holds could not be written at the end, either
+        if place == "standard output":
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise CannotWrite(f"{place}: cannot be written ({error.strerror or error})") from error
 
@@ -253,7 +293,9 @@ class Summary:
         """One line, of all so far; `passed_over` as in `Inputs`."""
         seconds = time.perf_counter() - self._start
         verdicts = ", ".join(
-            f"{self.verdicts[name]:,} {name}" for name in (GENERATED, REAL, UNSURE) if self.verdicts[name]
+            f"{self.verdicts[name]:,} {name}"
+            for name in (GENERATED, REAL, UNSURE)
+            if self.verdicts[name]
         )
         parts = [f"{self.scored:,} scored" + (f": {verdicts}" if verdicts else "")]
         parts.append(f"{self.skipped:,} skipped")
@@ -268,13 +310,16 @@ def passed_over_text(endings: Mapping[str, int]) -> str:
     total = sum(endings.values())
     most = [(ending, count) for ending, count in Counter(endings).most_common() if ending][:NAMED]
     rest = total - sum(count for _, count in most)
-    said = ", ".join(f"{ending} {count:,}" for ending, count in [*most, *([("others", rest)] if rest else [])])
+    said = ", ".join(
+        f"{ending} {count:,}" for ending, count in [*most, *([("others", rest)] if rest else [])]
+    )
     return f"{total:,} of other kinds passed over ({said})"
 
 
 @contextlib.contextmanager
 def summarised(summary: Summary, inputs: Inputs) -> Iterator[None]:
-    """A block at whose end the summary is logged, also where it is stopped; not when nobody reads standard output any more."""
+    """A block at whose end the summary is logged, also where it is stopped; not when nobody reads
+    standard output any more."""
     try:
         yield
     except BrokenPipeError:

@@ -24,7 +24,8 @@ PALETTE = 256
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture: what to call it, RGB, and the quality of its JPEG compression (1..100; None for other formats)."""
+    """A decoded picture: what to call it, RGB, and the quality of its JPEG compression (1..100;
+    None for other formats)."""
 
     name: str
     image: Image.Image
@@ -36,11 +37,14 @@ class Judgement:
     """What a detector says of one picture.
 
     Args:
-        name: path, or what else it is called. logit: positive towards generated. score: sigmoid(logit).
+        name: path, or what else it is called. logit: positive towards generated. score:
+            sigmoid(logit).
         probability: of "generated", in [0, 1]; the score where the detector is not `calibrated`.
         verdict: "real", "generated" or, from a calibrated detector, "unsure".
-        attention: [S] weights of the scales, None for a model without. top_scale: that of the largest weight.
-        width, height: pixels of the picture as it is stored. warnings: what may make the answer less reliable.
+        attention: [S] weights of the scales, None for a model without. top_scale: that of the
+            largest weight.
+        width, height: pixels of the picture as it is stored. warnings: what may make the answer
+            less reliable.
     """
 
     name: str
@@ -65,7 +69,9 @@ class Answer(NamedTuple):
     verdict: str
 
 
-def judge(detector: Detector, pictures: Sequence[Picture], pixels: Sequence[Tensor] | None = None) -> list[Judgement]:
+def judge(
+    detector: Detector, pictures: Sequence[Picture], pixels: Sequence[Tensor] | None = None
+) -> list[Judgement]:
     """Judge pictures together, in their order.
 
     Args:
@@ -100,7 +106,9 @@ def answer(detector: Detector, logit: float) -> Answer:
     return Answer(logit, score, probability, calibration.verdict(probability))
 
 
-def judgement(detector: Detector, picture: Picture, logit: float, weights: np.ndarray | None) -> Judgement:
+def judgement(
+    detector: Detector, picture: Picture, logit: float, weights: np.ndarray | None
+) -> Judgement:
     """The answer that follows from a picture's logit and attention [S]."""
     of_logit = answer(detector, logit)
     return Judgement(
@@ -130,20 +138,26 @@ def reservations(detector: Detector, picture: Picture) -> list[str]:
         found.append(colours)
     resize, crop = detector.protocol.resize, detector.protocol.crop
     if resize is not None and (width, height) != (resize, resize):
-        found.append(f"resized from {width}x{height} to {resize}x{resize} by protocol {detector.protocol.name}")
+        found.append(
+            f"resized from {width}x{height} to {resize}x{resize} by protocol {detector.protocol.name}"
+        )
     width, height = (resize, resize) if resize is not None else (width, height)
     if crop is not None and detector.protocol.tile and min(width, height) < crop:
-        found.append(f"repeated until it covers {crop}x{crop} pixels, by protocol {detector.protocol.name}")
+        found.append(
+            f"repeated until it covers {crop}x{crop} pixels, by protocol {detector.protocol.name}"
+        )
     elif crop is not None and (width, height) != (crop, crop):
-        found.append(f"only the central {crop}x{crop} pixels were looked at, by protocol {detector.protocol.name}")
+        found.append(
+            f"only the central {crop}x{crop} pixels were looked at, by protocol {detector.protocol.name}"
+        )
     return found
 
 
 def few_colours(image: Image.Image) -> str | None:
     """That an RGB picture is grey or may come from a palette, in words; None if not.
 
-    The pixels tell, because whoever saved such a picture again may have saved it as RGB. One of `PALETTE` pixels or fewer has no
-    more colours anyway.
+    The pixels tell, because whoever saved such a picture again may have saved it as RGB. One of
+    `PALETTE` pixels or fewer has no more colours anyway.
     """
     found = image.getcolors(PALETTE)  # None, after a glance, where there are more
     if found is None:

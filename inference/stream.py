@@ -1,4 +1,5 @@
-"""Files judged as a stream: threads read ahead, pictures are scored together, answers come in the order of the files."""
+"""Files judged as a stream: threads read ahead, pictures are scored together, answers come in the
+order of the files."""
 
 import queue
 import threading
@@ -25,7 +26,8 @@ AHEAD = 128
 ROOM = 512 * 2**20
 """Bytes that their pixels may take together."""
 BYTES_PER_PIXEL = 8
-"""While it is decoded, see docs/files.md; afterwards a picture takes 7, as Pillow's RGB and as a tensor."""
+"""While it is decoded, see docs/files.md; afterwards a picture takes 7, as Pillow's RGB and as a
+tensor."""
 TOGETHER = 4 * BATCH_PIXELS
 """Pixels after which no more pictures are waited for before they are judged."""
 
@@ -44,7 +46,8 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A file as a thread hands it over: a picture and its pixels, a problem, or a video that is still to be opened.
+    """A file as a thread hands it over: a picture and its pixels, a problem, or a video that is
+    still to be opened.
 
     no_picture: why a file that is tried as a video is no picture; "" where its ending is a video's.
     """
@@ -74,7 +77,9 @@ class _Room:
 
     def take(self, place: int, size: int) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or place <= self._awaited or self._taken + size <= self._size)
+            self._changed.wait_for(
+                lambda: self._closed or place <= self._awaited or self._taken + size <= self._size
+            )
             if self._closed:
                 raise RuntimeError("nobody waits for this any more")
             self._taken += size
@@ -104,7 +109,8 @@ class _Ahead:
         self._free, self._room = threading.Semaphore(AHEAD), _Room(ROOM)
         self._queue: queue.SimpleQueue[Future[_Loaded] | BaseException] = queue.SimpleQueue()
         self._stopped = False
-        # not one of the pool, which Python waits for at its end: this one may wait for a list that never ends
+        # not one of the pool, which Python waits for at its end: this one may wait for a list that
+        # never ends
         threading.Thread(target=self._feed, name="find", daemon=True).start()
 
     def _feed(self) -> None:
@@ -132,7 +138,12 @@ class _Ahead:
         try:
             with memory_errors():
                 image, quality = read_with_quality(one.path, make_room)
-                return _Loaded(one.path, Picture(one.path, image, quality), self._detector.pixels(image), size=taken)
+                return _Loaded(
+                    one.path,
+                    Picture(one.path, image, quality),
+                    self._detector.pixels(image),
+                    size=taken,
+                )
         except NotAnImage as error:
             if one.found:
                 return _Loaded(one.path, problem=str(error))
@@ -142,9 +153,11 @@ class _Ahead:
             return _Loaded(one.path, problem=str(error))
 
     def groups(self) -> Iterator[deque[_Loaded]]:
-        """Files in their order, as many as are ready, up to `TOGETHER` pixels or a video; only the first is waited for.
+        """Files in their order, as many as are ready, up to `TOGETHER` pixels or a video; only the
+        first is waited for.
 
-        So nobody waits for the next path of a list that comes slowly, and where the model is what takes time, groups are large.
+        So nobody waits for the next path of a list that comes slowly, and where the model is what
+        takes time, groups are large.
         """
         place = 0
         following: Future[_Loaded] | BaseException | None = self._queue.get()
@@ -175,15 +188,20 @@ class _Ahead:
 
 
 def judged(
-    detector: Detector, inputs: Iterable[Input], threads: int, judge_video: Callable[[str], VideoJudgement]
+    detector: Detector,
+    inputs: Iterable[Input],
+    threads: int,
+    judge_video: Callable[[str], VideoJudgement],
 ) -> Generator[Outcome, None, None]:
     """Judge files, in their order; memory does not grow with their number.
 
-    Pictures of one size that are ready at a time go through the network together. A file that was not found by its ending is
-    tried as a picture, then as a video. Close the iterator to stop before its end.
+    Pictures of one size that are ready at a time go through the network together. A file that was
+    not found by its ending is tried as a picture, then as a video. Close the iterator to stop
+    before its end.
 
     Args:
-        threads: that decode pictures, at least 1. judge_video: how a video is judged; ValueError or UserError says why it is not.
+        threads: that decode pictures, at least 1. judge_video: how a video is judged; ValueError or
+            UserError says why it is not.
 
     Raises:
         OutOfGpuMemory: see `inference.memory`. Whatever iterating over `inputs` raises.
@@ -209,7 +227,11 @@ def judged(
 
 def _judge(detector: Detector, group: Iterable[_Loaded]) -> list[Judgement | str]:
     """Judgements of a group's pictures, or why there is none."""
-    ready = [(one.picture, one.pixels) for one in group if one.picture is not None and one.pixels is not None]
+    ready = [
+        (one.picture, one.pixels)
+        for one in group
+        if one.picture is not None and one.pixels is not None
+    ]
     if not ready:
         return []
     pictures, pixels = zip(*ready, strict=True)
@@ -236,6 +258,10 @@ def _of_video(one: _Loaded, judge_video: Callable[[str], VideoJudgement]) -> Out
         raise
     except (UnreadableVideo, UserError) as error:  # the second: no PyAV
         problem = str(error).removeprefix(f"{one.path}: ")
-        return Outcome(one.path, None, f"{one.no_picture}; as a video: {problem}" if one.no_picture else problem)
+        return Outcome(
+            one.path,
+            None,
+            f"{one.no_picture}; as a video: {problem}" if one.no_picture else problem,
+        )
     except ValueError as error:
         return Outcome(one.path, None, str(error))

@@ -22,9 +22,11 @@ class Box(NamedTuple):
 
 
 def grid_of(scales: Sequence[float], stride: int = 8) -> int:
-    """Pixels after which the grids of all scales and the network's stride begin anew, at most `COARSEST`.
+    """Pixels after which the grids of all scales and the network's stride begin anew, at most
+    `COARSEST`.
 
-    Down-sampling by p / q picks the same pixels in every block of q. Scales with other denominators are left out.
+    Down-sampling by p / q picks the same pixels in every block of q. Scales with other denominators
+    are left out.
     """
     grid = stride
     for scale in scales:
@@ -34,10 +36,11 @@ def grid_of(scales: Sequence[float], stride: int = 8) -> int:
 
 
 def tile_boxes(height: int, width: int, grid: int, tile: int | None = None) -> list[Box]:
-    """Parts that cover a picture once; one part if it has no more than `WHOLE` pixels (with `tile`, 2 * tile**2).
+    """Parts that cover a picture once; one part if it has no more than `WHOLE` pixels (with `tile`,
+    2 * tile**2).
 
-    Sides are between about half of `tile`, left out `TILE`, and that + `grid`, and first rows and columns are multiples of
-    `grid`, so that a part's residual is the whole's.
+    Sides are between about half of `tile`, left out `TILE`, and that + `grid`, and first rows and
+    columns are multiples of `grid`, so that a part's residual is the whole's.
     """
     if height * width <= (2 * tile**2 if tile else WHOLE):
         return [Box(0, 0, height, width)]

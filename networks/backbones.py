@@ -1,4 +1,5 @@
-"""Branches that turn one scale's residual into a feature vector: the light one, or any classifier by name."""
+"""Branches that turn one scale's residual into a feature vector: the light one, or any classifier
+by name."""
 
 from collections.abc import Callable
 
@@ -14,7 +15,8 @@ BackboneFactory = Callable[[int], nn.Module]
 
 
 class LightBranch(TwoStageTrunk):
-    """Default branch: two BasicBlocks of 64 and two of 128 channels; residual [B, 3, H, W] -> features [B, feature_dim]."""
+    """Default branch: two BasicBlocks of 64 and two of 128 channels; residual [B, 3, H, W] ->
+    features [B, feature_dim]."""
 
     def __init__(self, feature_dim: int = 128) -> None:
         super().__init__(BasicBlock, (2, 2))
@@ -25,11 +27,13 @@ class LightBranch(TwoStageTrunk):
 
 
 def branch_factory(backbone: str | BackboneFactory) -> BackboneFactory:
-    """A function feature_dim -> module that maps residuals [B, 3, H, W] to features [B, feature_dim].
+    """A function feature_dim -> module that maps residuals [B, 3, H, W] to features [B,
+    feature_dim].
 
     Args:
-        backbone: 'light'; a torchvision classifier's name ('efficientnet_b0'); where torchvision has none of that
-            name, a timm model's; or a callable that is already such a function. Weights are drawn at random.
+        backbone: 'light'; a torchvision classifier's name ('efficientnet_b0'); where torchvision
+            has none of that name, a timm model's; or a callable that is already such a function.
+            Weights are drawn at random.
 
     Raises:
         UserError: no such model, or timm is needed and not installed.
@@ -40,7 +44,11 @@ def branch_factory(backbone: str | BackboneFactory) -> BackboneFactory:
         return LightBranch
     if backbone in torchvision.models.list_models(module=torchvision.models):
         # these two have auxiliary outputs in training, which a branch has no use for
-        extra = {"aux_logits": False, "init_weights": True} if backbone in ("googlenet", "inception_v3") else {}
+        extra = (
+            {"aux_logits": False, "init_weights": True}
+            if backbone in ("googlenet", "inception_v3")
+            else {}
+        )
         return lambda feature_dim: torchvision.models.get_model(
             backbone, weights=None, num_classes=feature_dim, **extra
         )

@@ -1,4 +1,5 @@
-"""What a model's logits mean as probabilities, and when it had better not decide: constants fitted on validation images."""
+"""What a model's logits mean as probabilities, and when it had better not decide: constants fitted
+on validation images."""
 
 import math
 from dataclasses import asdict, dataclass, fields
@@ -16,20 +17,28 @@ REAL, UNSURE, GENERATED = "real", "unsure", "generated"
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature scaling (Guo et al., ICML 2017, arXiv 1706.04599), a threshold, and a band in which no verdict is given.
+    """Temperature scaling (Guo et al., ICML 2017, arXiv 1706.04599), a threshold, and a band in
+    which no verdict is given.
 
     Args:
-        temperature: T > 0; the probability of "generated" is sigmoid(logit / T + log(prior / (1 - prior))).
-        threshold: probability in [0, 1] that parts real from generated best, within `max_false_alarms`.
-        lower, upper: up to `lower` the verdict is "real", from `upper` on "generated", "unsure" between; lower <= upper. Below 0
-            and above 1 they are never reached.
-        target_error: share of wrong verdicts in [0, 1] for which the band was chosen, among the images that get "generated" and
-            among those that get "real".
-        ece_before, ece_after: expected calibration error in [0, 1], of sigmoid(logit) and of the probability.
-        n_real, n_fake: images it was fitted on. data: what they were. protocol: their preprocessing, name and version.
-        prior: share of generated images, in (0, 1), among the images that the probabilities are meant for.
-        max_false_alarms: share of the real images of any set in [0, 1] that may lie above the threshold; 1 is no limit.
-        confidence: 0 if the share of wrong verdicts itself was held against target_error, else the confidence of its upper bound.
+        temperature: T > 0; the probability of "generated" is sigmoid(logit / T + log(prior / (1 -
+            prior))).
+        threshold: probability in [0, 1] that parts real from generated best, within
+            `max_false_alarms`.
+        lower, upper: up to `lower` the verdict is "real", from `upper` on "generated", "unsure"
+            between; lower <= upper. Below 0 and above 1 they are never reached.
+        target_error: share of wrong verdicts in [0, 1] for which the band was chosen, among the
+            images that get "generated" and among those that get "real".
+        ece_before, ece_after: expected calibration error in [0, 1], of sigmoid(logit) and of the
+            probability.
+        n_real, n_fake: images it was fitted on. data: what they were. protocol: their
+            preprocessing, name and version.
+        prior: share of generated images, in (0, 1), among the images that the probabilities are
+            meant for.
+        max_false_alarms: share of the real images of any set in [0, 1] that may lie above the
+            threshold; 1 is no limit.
+        confidence: 0 if the share of wrong verdicts itself was held against target_error, else the
+            confidence of its upper bound.
     """
 
     temperature: float
@@ -65,9 +74,13 @@ class Calibration:
     @property
     def rule(self) -> str:
         """When `verdict` says what, in words."""
-        said = [f'"{GENERATED}" from {self.upper:.3f} on' if self.upper <= 1 else f'never "{GENERATED}"']
+        said = [
+            f'"{GENERATED}" from {self.upper:.3f} on' if self.upper <= 1 else f'never "{GENERATED}"'
+        ]
         said.append(f'"{REAL}" up to {self.lower:.3f}' if self.lower >= 0 else f'never "{REAL}"')
-        return f'{", ".join(said)}, "{UNSURE}" between' if self.lower < self.upper else ", ".join(said)
+        return (
+            f'{", ".join(said)}, "{UNSURE}" between' if self.lower < self.upper else ", ".join(said)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,7 +102,11 @@ class Calibration:
                 raise ValueError(f"{field.name} is out of range")
         shares = (found.threshold, found.target_error, found.ece_before, found.ece_after, found.confidence,
                   found.max_false_alarms)  # fmt: skip
-        if found.temperature <= 0 or found.lower > found.upper or not all(0 <= share <= 1 for share in shares):
+        if (
+            found.temperature <= 0
+            or found.lower > found.upper
+            or not all(0 <= share <= 1 for share in shares)
+        ):
             raise ValueError("temperature, band, or a share in [0, 1] is out of range")
         if not 0 < found.prior < 1 or min(found.n_real, found.n_fake) < 0:
             raise ValueError("prior, or a number of images, is out of range")

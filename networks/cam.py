@@ -1,8 +1,10 @@
-"""Where in an image a model finds its evidence: class-activation maps, one per scale, in units of the logit.
+"""Where in an image a model finds its evidence: class-activation maps, one per scale, in units of
+the logit.
 
-Exact maps follow Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016; where a network is not linear
-behind its last feature map, Grad-CAM (Selvaraju et al., ICCV 2017) stands in. Grad-CAM is written out here: the library for it,
-grad-cam, clips every map at 0 and stretches it to 0..1, so that neither signs nor scales could be compared, and needs OpenCV.
+Exact maps follow Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016;
+where a network is not linear behind its last feature map, Grad-CAM (Selvaraju et al., ICCV 2017)
+stands in. Grad-CAM is written out here: the library for it, grad-cam, clips every map at 0 and
+stretches it to 0..1, so that neither signs nor scales could be compared, and needs OpenCV.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +21,11 @@ Network = AttentionMultiScaleNPR | NPRResNet
 
 
 def has_exact_maps(model: Network) -> bool:
-    """Whether `class_activation_maps` of this model add up to its logits: single-scale, or light branches only."""
-    return isinstance(model, NPRResNet) or all(isinstance(branch, LightBranch) for branch in model.feature_branches)
+    """Whether `class_activation_maps` of this model add up to its logits: single-scale, or light
+    branches only."""
+    return isinstance(model, NPRResNet) or all(
+        isinstance(branch, LightBranch) for branch in model.feature_branches
+    )
 
 
 def classifier(model: Network) -> nn.Linear:
@@ -29,15 +34,18 @@ def classifier(model: Network) -> nn.Linear:
 
 
 def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Tensor:
-    """Contribution of every position and scale to a logit, positive towards generated, in evaluation mode.
+    """Contribution of every position and scale to a logit, positive towards generated, in
+    evaluation mode.
 
-    With F_s [C, h, w] the last feature map of scale s, W, c its projection, w, b the classifier and a_s the attention of the
-    image (plus 1/S with a residual fusion; 1, and no projection, in the single-scale model),
+    With F_s [C, h, w] the last feature map of scale s, W, c its projection, w, b the classifier and
+    a_s the attention of the image (plus 1/S with a residual fusion; 1, and no projection, in the
+    single-scale model),
 
         map_s(x, y) = a_s * (w . (W F_s(x, y) + c)),        logit = b + sum_s mean_xy map_s(x, y).
 
-    The attention is taken as given: what happens where it changes, too, is not in the maps. A model without `has_exact_maps`
-    gets `grad_cam`. Gradients and modes (training, evaluation) of the model stay as they are.
+    The attention is taken as given: what happens where it changes, too, is not in the maps. A model
+    without `has_exact_maps` gets `grad_cam`. Gradients and modes (training, evaluation) of the
+    model stay as they are.
 
     Args:
         images: [B, 3, H, W], normalised as the model takes them.
@@ -50,7 +58,9 @@ def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Te
         return grad_cam(model, images, output)
     branches = _branches(model)
     with torch.no_grad(), _evaluation(model, images), ExitStack() as stack:
-        kept = [stack.enter_context(_outputs([branch.get_submodule("layer2")])) for branch in branches]
+        kept = [
+            stack.enter_context(_outputs([branch.get_submodule("layer2")])) for branch in branches
+        ]
         share = _share(model, images)
         maps = []
         for branch, (features,) in zip(branches, kept, strict=True):
@@ -61,19 +71,24 @@ def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Te
         return torch.stack(maps, dim=1) * share[:, :, None, None]
 
 
-def grad_cam(model: Network, images: Tensor, output: int = 0, layers: Sequence[nn.Module] | None = None) -> Tensor:
-    """Grad-CAM of each scale's part of a logit, a_s * (w . f_s), with the attention a_s taken as given; in evaluation mode.
+def grad_cam(
+    model: Network, images: Tensor, output: int = 0, layers: Sequence[nn.Module] | None = None
+) -> Tensor:
+    """Grad-CAM of each scale's part of a logit, a_s * (w . f_s), with the attention a_s taken as
+    given; in evaluation mode.
 
-    With A [K, h, w] the output of `layers[s]`, map_s = sum_k (sum_xy d part_s / d A_k(x, y)) A_k: Grad-CAM (Selvaraju et al.,
-    ICCV 2017, equations 1 and 2) times h * w, which makes it one of units of the logit, and not clipped. Its positive part is
-    the Grad-CAM of "generated"; its negative part is that of "real", whose logit is the negative one. Where nothing but the mean
-    over positions and linear layers follow, it is the exact map without its constant; elsewhere maps do not add up to the logit.
+    With A [K, h, w] the output of `layers[s]`, map_s = sum_k (sum_xy d part_s / d A_k(x, y)) A_k:
+    Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) times h * w, which makes it one of
+    units of the logit, and not clipped. Its positive part is the Grad-CAM of "generated"; its
+    negative part is that of "real", whose logit is the negative one. Where nothing but the mean
+    over positions and linear layers follow, it is the exact map without its constant; elsewhere
+    maps do not add up to the logit.
 
     Args:
         images: [B, 3, H, W], normalised as the model takes them.
         output: which logit, for a model with several.
-        layers: one module per branch, within it, whose output is [B, K, h, w]; left out, the last convolution to run in each
-            branch with more than one position.
+        layers: one module per branch, within it, whose output is [B, K, h, w]; left out, the last
+            convolution to run in each branch with more than one position.
 
     Returns:
         [B, S, h, w], the size of the layers' output.
@@ -83,20 +98,29 @@ def grad_cam(model: Network, images: Tensor, output: int = 0, layers: Sequence[n
     """
     branches = _branches(model)
     watched = [[layer] for layer in layers or []] or [
-        [module for module in branch.modules() if isinstance(module, nn.Conv2d)] for branch in branches
+        [module for module in branch.modules() if isinstance(module, nn.Conv2d)]
+        for branch in branches
     ]
     with torch.enable_grad(), _evaluation(model, images), ExitStack() as stack:
         kept = [stack.enter_context(_outputs(modules)) for modules in watched]
-        vectors = [stack.enter_context(_outputs([branch])) for branch in branches]  # f_s, or the single-scale logits
-        # from the images on, so that feature maps of a model with frozen weights have gradients, too
+        # f_s, or the single-scale logits
+        vectors = [stack.enter_context(_outputs([branch])) for branch in branches]
+        # from the images on, so that feature maps of a model with frozen weights have gradients,
+        # too
         share = _share(model, images.detach().requires_grad_()).detach()
         maps = []
         for scale, (outputs, (vector,)) in enumerate(zip(kept, vectors, strict=True)):
             single = isinstance(model, NPRResNet)
             part = vector[:, output] if single else vector @ classifier(model).weight[output]
-            wide = [features for features in outputs if features.ndim == 4 and features[0, 0].numel() > 1]
+            wide = [
+                features
+                for features in outputs
+                if features.ndim == 4 and features[0, 0].numel() > 1
+            ]
             if not wide:
-                raise ValueError("Grad-CAM needs a convolution with more than one position, and a branch has none")
+                raise ValueError(
+                    "Grad-CAM needs a convolution with more than one position, and a branch has none"
+                )
             (slope,) = torch.autograd.grad((share[:, scale] * part).sum(), wide[-1])
             maps.append((slope.sum(dim=(2, 3), keepdim=True) * wide[-1]).sum(dim=1).detach())
         return torch.stack(maps, dim=1)
@@ -131,7 +155,10 @@ def _evaluation(model: nn.Module, images: Tensor) -> Iterator[None]:
 def _outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """What the modules put out, in the order in which they run."""
     kept: list[Tensor] = []
-    handles = [module.register_forward_hook(lambda module, args, out: kept.append(out)) for module in modules]
+    handles = [
+        module.register_forward_hook(lambda module, args, out: kept.append(out))
+        for module in modules
+    ]
     try:
         yield kept
     finally:

@@ -1,4 +1,5 @@
-"""Checkpoint files: written whole or not at all, with a digest that reading checks, and read without running code from them."""
+"""Checkpoint files: written whole or not at all, with a digest that reading checks, and read
+without running code from them."""
 
 import contextlib
 import hashlib
@@ -20,7 +21,8 @@ FORMAT = "npr-checkpoint/2"
 """Stored under 'format'; from version 2 on a file holds a digest."""
 ZIP_MAGIC = b"PK\x03\x04"
 MOST_VALUES, DEEPEST = 2_000_000, 100
-"""Plain values in a checkpoint, and how deep they may be nested; that of a thousand processes has 700,000, a few deep."""
+"""Plain values in a checkpoint, and how deep they may be nested; that of a thousand processes has
+700,000, a few deep."""
 
 
 class DamagedCheckpoint(UserError):
@@ -28,7 +30,8 @@ class DamagedCheckpoint(UserError):
 
 
 def save_checkpoint(path: Path, values: dict[str, Any], keep_previous: bool = False) -> None:
-    """Write a checkpoint beside its place and move it there: at any moment a crash, or a loss of power, leaves a whole file.
+    """Write a checkpoint beside its place and move it there: at any moment a crash, or a loss of
+    power, leaves a whole file.
 
     Args:
         values: tensors and plain Python values, nested in dictionaries, lists and tuples.
@@ -70,7 +73,8 @@ def previous_of(path: Path) -> Path:
 
 
 def restore_previous(path: Path) -> Path | None:
-    """Put the checkpoint before the newest in the place of a damaged one, whose new place is returned (None if there is none)."""
+    """Put the checkpoint before the newest in the place of a damaged one, whose new place is
+    returned (None if there is none)."""
     damaged = path.with_name(f"damaged_{path.name}")
     if path.exists():
         os.replace(path, damaged)
@@ -79,7 +83,8 @@ def restore_previous(path: Path) -> Path | None:
 
 
 def _link(path: Path, other: Path) -> None:
-    """Give a file a second name, in place of what had it; a file system without such links gets a copy."""
+    """Give a file a second name, in place of what had it; a file system without such links gets a
+    copy."""
     temporary = other.with_name(f".{other.name}.tmp")
     temporary.unlink(missing_ok=True)
     try:
@@ -87,7 +92,8 @@ def _link(path: Path, other: Path) -> None:
     except OSError:
         temporary.write_bytes(path.read_bytes())
     os.replace(temporary, other)
-    temporary.unlink(missing_ok=True)  # renaming one name of a file to another of its names does nothing
+    # renaming one name of a file to another of its names does nothing
+    temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -111,7 +117,8 @@ def _on_cpu(value: Any) -> Any:
 
 
 def digest(values: dict[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of all keys and plain values and of each tensor's shape, type and bytes, in their order."""
+    """SHA-256, in hexadecimal, of all keys and plain values and of each tensor's shape, type and
+    bytes, in their order."""
     found = hashlib.sha256()
     for part in _parts(values):
         if isinstance(part, Tensor):
@@ -123,7 +130,8 @@ def digest(values: dict[str, Any]) -> str:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """What nested values are made of, depth first: tensors, plain values, and the kind and size of what holds them.
+    """What nested values are made of, depth first: tensors, plain values, and the kind and size of
+    what holds them.
 
     Raises:
         ValueError: they are nested too deeply, perhaps without end.
@@ -147,14 +155,15 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
-    """The content of a checkpoint file, tensors on the CPU. Code pickled into it is refused, and so is what would swell.
+    """The content of a checkpoint file, tensors on the CPU. Code pickled into it is refused, and so
+    is what would swell.
 
     Args:
         flag: named in errors.
 
     Raises:
-        DamagedCheckpoint: no checkpoint, damaged (also if its digest does not fit), or with pickled objects other than tensors
-            and plain Python values.
+        DamagedCheckpoint: no checkpoint, damaged (also if its digest does not fit), or with pickled
+            objects other than tensors and plain Python values.
         UserError: missing.
     """
     if not path.is_file():
@@ -166,48 +175,63 @@ def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
             raise ValueError(f"holds a {type(values).__name__}")
         _refuse_swelling(values, path.stat().st_size)
         if values.get("format") == FORMAT and values.pop("digest", None) != digest(values):
-            raise ValueError("its digest differs: damaged, or changed by others, who leave out 'format' and 'digest'")
+            raise ValueError(
+                "its digest differs: damaged, or changed by others, who leave out 'format' and 'digest'"
+            )
     except pickle.UnpicklingError as error:
         raise DamagedCheckpoint(
             f"{flag} {path}: holds pickled code or is damaged, refused ({_first_line(error)})"
         ) from None
     except Exception as error:  # damaged bytes can make the reader fail in any way
-        raise DamagedCheckpoint(f"{flag} {path}: not a readable checkpoint ({_first_line(error)})") from None
+        raise DamagedCheckpoint(
+            f"{flag} {path}: not a readable checkpoint ({_first_line(error)})"
+        ) from None
     return values
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of a message; of PyTorch's refusals the line that says what was refused, without the advice to load it."""
+    """The first line of a message; of PyTorch's refusals the line that says what was refused,
+    without the advice to load it."""
     advice, refused, text = str(error).partition("WeightsUnpickler error:")
     if not refused:
-        text = advice.partition("\n")[2] if advice.startswith("Weights only load failed") else advice
+        text = (
+            advice.partition("\n")[2] if advice.startswith("Weights only load failed") else advice
+        )
     text = next((line.strip() for line in text.splitlines() if line.strip()), "")
     text = re.split(" In PyTorch | Please use ", text)[0][:300]
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
 def _refuse_compressed(path: Path) -> None:
-    """Raises ValueError for an archive that unpacks to more than its own size: torch.save never compresses."""
+    """Raises ValueError for an archive that unpacks to more than its own size: torch.save never
+    compresses."""
     with open(path, "rb") as file:
         if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
             return
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > path.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ValueError(f"a compressed archive, of {unpacked:,} bytes when unpacked; checkpoints are not compressed")
+    if unpacked > path.stat().st_size or any(
+        entry.compress_type != zipfile.ZIP_STORED for entry in entries
+    ):
+        raise ValueError(
+            f"a compressed archive, of {unpacked:,} bytes when unpacked; checkpoints are not compressed"
+        )
 
 
 def _refuse_swelling(values: dict[str, Any], size: int) -> None:
     """Raises ValueError where values claim to be more than a file of this many bytes can hold.
 
-    A tensor may repeat its memory (stride 0), and lists may hold each other, so that a few bytes describe terabytes.
+    A tensor may repeat its memory (stride 0), and lists may hold each other, so that a few bytes
+    describe terabytes.
     """
     for number, part in enumerate(_parts(values)):
         if number > min(size, MOST_VALUES):
             raise ValueError("values that hold each other, or too many of them")
         if isinstance(part, Tensor):
             if part.device.type != "cpu" or part.layout != torch.strided or part.is_quantized:
-                raise ValueError(f"holds a tensor that is not a plain one ({part.layout}, {part.device})")
+                raise ValueError(
+                    f"holds a tensor that is not a plain one ({part.layout}, {part.device})"
+                )
             if part.nbytes > part.untyped_storage().nbytes():
                 raise ValueError(f"a tensor {tuple(part.shape)} larger than its data")

@@ -1,4 +1,5 @@
-"""Training in several processes: one model in all of them, its BatchNorm across them, and random numbers apart in each."""
+"""Training in several processes: one model in all of them, its BatchNorm across them, and random
+numbers apart in each."""
 
 import inspect
 import random
@@ -18,13 +19,16 @@ from util import UserError, log
 
 
 def with_sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with BatchNorm over the batch of all processes (--sync_bn); names of its weights stay the same.
+    """The model with BatchNorm over the batch of all processes (--sync_bn); names of its weights
+    stay the same.
 
     Raises:
         UserError: on a CPU, where PyTorch has none.
     """
     if device.type == "cpu":
-        raise UserError("--sync_bn: needs GPUs, PyTorch has no synchronised BatchNorm on CPUs; leave it out")
+        raise UserError(
+            "--sync_bn: needs GPUs, PyTorch has no synchronised BatchNorm on CPUs; leave it out"
+        )
     if distributed.world_size() == 1:
         log.warning("--sync_bn: without effect, there is one process")
         return model
@@ -32,13 +36,17 @@ def with_sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def wrap(model: nn.Module, config: ModelConfig, device: torch.device) -> DistributedDataParallel:
-    """The model for forward and backward passes whose gradients are averaged over the processes (Li et al., VLDB 2020).
+    """The model for forward and backward passes whose gradients are averaged over the processes (Li
+    et al., VLDB 2020).
 
-    BatchNorm statistics stay apart until `average_statistics`. Branches with a name may have weights that are not always
-    used; the search for them costs time, and the others need none.
+    BatchNorm statistics stay apart until `average_statistics`. Branches with a name may have
+    weights that are not always used; the search for them costs time, and the others need none.
     """
-    known = inspect.signature(DistributedDataParallel).parameters  # PyTorch 2.13 gave the option another name
-    sync_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    # PyTorch 2.13 gave the option another name
+    known = inspect.signature(DistributedDataParallel).parameters
+    sync_buffers = (
+        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    )
     options: dict[str, Any] = {
         "device_ids": [device] if device.type == "cuda" else None,
         "find_unused_parameters": config.backbone != LIGHT,
@@ -48,11 +56,13 @@ def wrap(model: nn.Module, config: ModelConfig, device: torch.device) -> Distrib
 
 
 def zero_loss(network: DistributedDataParallel, images: Tensor, sync_bn: bool = False) -> Tensor:
-    """A zero with a graph over all weights: what a process adds to the others' mean gradient when it has no image.
+    """A zero with a graph over all weights: what a process adds to the others' mean gradient when
+    it has no image.
 
-    One black picture passes, because not every network takes none, in evaluation mode, so that no statistics change. Under
-    synchronised BatchNorm, whose passes are collective, none passes. Neither under autocast: there PyTorch's synchronised
-    BatchNorm would send its zeros in another number format than the others their statistics.
+    One black picture passes, because not every network takes none, in evaluation mode, so that no
+    statistics change. Under synchronised BatchNorm, whose passes are collective, none passes.
+    Neither under autocast: there PyTorch's synchronised BatchNorm would send its zeros in another
+    number format than the others their statistics.
 
     Args:
         images: [B, 3, H, W], for size and device only, or, with `sync_bn`, [0, 3, H, W].
@@ -67,39 +77,59 @@ def zero_loss(network: DistributedDataParallel, images: Tensor, sync_bn: bool = 
 
 
 def settle(network: DistributedDataParallel, images: Tensor) -> None:
-    """Let the processes agree on the order in which they sum gradients: they choose it by a first pass.
+    """Let the processes agree on the order in which they sum gradients: they choose it by a first
+    pass.
 
-    If the first step were that pass, the first step after a resume would sum in another order than an uninterrupted run.
+    If the first step were that pass, the first step after a resume would sum in another order than
+    an uninterrupted run.
     """
     zero_loss(network, images).backward()
     network.zero_grad()
 
 
 def average_statistics(model: nn.Module) -> None:
-    """Replace BatchNorm's running statistics by their mean over the processes, so that all have the same model. Collective.
+    """Replace BatchNorm's running statistics by their mean over the processes, so that all have the
+    same model. Collective.
 
-    They are moving averages, thus linear in what each process saw: averaging them more often changes only their rounding.
+    They are moving averages, thus linear in what each process saw: averaging them more often
+    changes only their rounding.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    distributed.average([part for norm in norms for part in (norm.running_mean, norm.running_var) if part is not None])
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
+    distributed.average(
+        [
+            part
+            for norm in norms
+            for part in (norm.running_mean, norm.running_var)
+            if part is not None
+        ]
+    )
 
 
 def seed_others(seed: int, step: int) -> None:
-    """Give processes other than the first their own random numbers, a function of (seed, step, rank); dropout draws them."""
+    """Give processes other than the first their own random numbers, a function of (seed, step,
+    rank); dropout draws them."""
     if distributed.rank() > 0:
-        own = int(np.random.SeedSequence((seed, step, distributed.rank())).generate_state(1, np.uint64)[0])
+        own = int(
+            np.random.SeedSequence((seed, step, distributed.rank())).generate_state(1, np.uint64)[0]
+        )
         random.seed(own)
         torch.manual_seed(own)  # every CUDA device too
 
 
 def rng_states() -> dict[str, Any]:
-    """The random state of all processes for a checkpoint: the first one's, and a list of the others' if there are. Collective."""
+    """The random state of all processes for a checkpoint: the first one's, and a list of the
+    others' if there are. Collective."""
     first, *others = distributed.gather(rng_state())
     return {"rng_state": first} | ({"rng_states_of_others": others} if others else {})
 
 
 def set_rng_states(state: dict[str, Any], seed: int) -> None:
-    """Put back what `rng_states` returned; with another number of processes, saying so, the others start afresh.
+    """Put back what `rng_states` returned; with another number of processes, saying so, the others
+    start afresh.
 
     Args:
         state: a checkpoint, which also says at which step it was written.

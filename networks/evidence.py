@@ -16,8 +16,8 @@ class Evidence:
     Args:
         adds: [B, S], what each scale adds: logit = bias of the classifier + sum over the scales.
         maps: [B, S, h, w], see `networks.cam.class_activation_maps`.
-        exact: whether the means of the maps are `adds`. Otherwise they are Grad-CAM, which shows where but not how much, and may
-            even have the other sign.
+        exact: whether the means of the maps are `adds`. Otherwise they are Grad-CAM, which shows
+            where but not how much, and may even have the other sign.
     """
 
     adds: Tensor
@@ -27,9 +27,11 @@ class Evidence:
 
 @torch.no_grad()
 def evidence(model: Network, images: Tensor) -> Evidence:
-    """What a model with one logit, in evaluation mode, finds in images [B, 3, H, W], normalised as it takes them.
+    """What a model with one logit, in evaluation mode, finds in images [B, 3, H, W], normalised as
+    it takes them.
 
-    A scale adds its branch's logit times its attention (plus 1/S with a residual fusion), see `AttentionMultiScaleNPR.forward`.
+    A scale adds its branch's logit times its attention (plus 1/S with a residual fusion), see
+    `AttentionMultiScaleNPR.forward`.
     """
     maps = class_activation_maps(model, images)
     if has_exact_maps(model):

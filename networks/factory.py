@@ -17,7 +17,8 @@ MULTISCALE = "multiscale_attention"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides a model's architecture; stored in checkpoints. A single-scale model uses model_type only."""
+    """Everything that decides a model's architecture; stored in checkpoints. A single-scale model
+    uses model_type only."""
 
     model_type: str = SINGLE_SCALE
     scales: tuple[float, ...] = (NPRResNet.scale,)
@@ -68,7 +69,8 @@ class ModelFlags(Protocol):
 
 
 def model_config(opt: ModelFlags) -> ModelConfig:
-    """The architecture that the options describe; the published defaults where a flag was not given."""
+    """The architecture that the options describe; the published defaults where a flag was not
+    given."""
     if opt.model_type != MULTISCALE:
         return ModelConfig()
     return ModelConfig(
@@ -98,10 +100,12 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 
 def initialize_weights(model: nn.Module, init_type: str, gain: float) -> None:
-    """Redraw all convolution and linear weights (biases 0) and BatchNorm scales (1 +- gain), as pix2pix does.
+    """Redraw all convolution and linear weights (biases 0) and BatchNorm scales (1 +- gain), as
+    pix2pix does.
 
     Args:
-        init_type: normal (standard deviation = gain), xavier, kaiming (ignores the gain) or orthogonal.
+        init_type: normal (standard deviation = gain), xavier, kaiming (ignores the gain) or
+            orthogonal.
         gain: scaling factor, > 0.
     """
     draw = {
@@ -121,7 +125,8 @@ def initialize_weights(model: nn.Module, init_type: str, gain: float) -> None:
 
 
 def create_model(opt: ModelFlags) -> nn.Module:
-    """The model that the command line asks for, freshly initialised (see `initialize_weights` for --init_type)."""
+    """The model that the command line asks for, freshly initialised (see `initialize_weights` for
+    --init_type)."""
     model = build_model(model_config(opt))
     init_type, init_gain = getattr(opt, "init_type", None), getattr(opt, "init_gain", None)
     if init_type is not None or init_gain is not None:

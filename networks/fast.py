@@ -1,4 +1,5 @@
-"""Faster ways to run a model that leave its weights and names as they are: compilation, and BatchNorm folded away."""
+"""Faster ways to run a model that leave its weights and names as they are: compilation, and
+BatchNorm folded away."""
 
 import copy
 from collections.abc import Callable
@@ -31,14 +32,15 @@ def place_model(model: Model, device: torch.device, dtype: torch.dtype | None) -
 
 
 class CompiledOrPlain(nn.Module):
-    """`torch.compile` that goes on with the plain model, saying so, where compiling fails (no compiler, say).
+    """`torch.compile` that goes on with the plain model, saying so, where compiling fails (no
+    compiler, say).
 
-    It is compiled for the shape that comes first. Others, such as the rest of an epoch, go through the plain model: compiling
-    for each would take long, and one program for all shapes is slower.
+    It is compiled for the shape that comes first. Others, such as the rest of an epoch, go through
+    the plain model: compiling for each would take long, and one program for all shapes is slower.
 
     Args:
-        freezing: weights are constants, for inference. cuda_graphs: replay whole passes on a GPU; what `forward` returns then
-            lies where the next pass writes, so copy what is kept.
+        freezing: weights are constants, for inference. cuda_graphs: replay whole passes on a GPU;
+            what `forward` returns then lies where the next pass writes, so copy what is kept.
     """
 
     def __init__(self, model: nn.Module, freezing: bool = False, cuda_graphs: bool = False) -> None:
@@ -54,27 +56,37 @@ class CompiledOrPlain(nn.Module):
         if self._compiled is None or images.shape != self._shape:
             return self._plain[0](images, **kwargs)
         try:
-            torch.compiler.cudagraph_mark_step_begin()  # what the pass before returned may be overwritten
+            # what the pass before returned may be overwritten
+            torch.compiler.cudagraph_mark_step_begin()
             return self._compiled(images, **kwargs)
         except torch.OutOfMemoryError:
             raise
-        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError, RuntimeError) as error:
+        except (
+            torch._dynamo.exc.TorchDynamoException,
+            torch._inductor.exc.InductorError,
+            RuntimeError,
+        ) as error:
             first = (str(error).splitlines() or [""])[0]
-            log.warning("--compile: going on without compiling (%s: %s)", type(error).__name__, first)
+            log.warning(
+                "--compile: going on without compiling (%s: %s)", type(error).__name__, first
+            )
             self._compiled = None
             return self._plain[0](images, **kwargs)
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose convolutions do the work of the BatchNorm behind them (Jacob et al., CVPR 2018, 3.2).
+    """A copy in evaluation mode whose convolutions do the work of the BatchNorm behind them (Jacob
+    et al., CVPR 2018, 3.2).
 
-    A BatchNorm is taken to follow a convolution if it is next to it in a `Sequential`, or if the two are called conv<x>
-    and bn<x> in one block, as in ResNets. Logits stay the same to rounding.
+    A BatchNorm is taken to follow a convolution if it is next to it in a `Sequential`, or if the
+    two are called conv<x> and bn<x> in one block, as in ResNets. Logits stay the same to rounding.
     """
     folded = copy.deepcopy(model).eval()
     for block in folded.modules():
         children = dict(block.named_children())
-        pairs = [(name, "bn" + name.removeprefix("conv")) for name in children if name.startswith("conv")]
+        pairs = [
+            (name, "bn" + name.removeprefix("conv")) for name in children if name.startswith("conv")
+        ]
         if isinstance(block, nn.Sequential):
             pairs = list(pairwise(children))
         for first, second in pairs:
@@ -86,19 +98,24 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
 
 class InferenceModel(nn.Module):
-    """A model made fast for scoring: normalisation in the same pass, BatchNorm folded and, with `compiled`,
-    compiled with frozen weights.
+    """A model made fast for scoring: normalisation in the same pass, BatchNorm folded and, with
+    `compiled`, compiled with frozen weights.
 
-    It is compiled for the first `COMPILED_SIZES` image sizes that fill a batch; later smaller batches of these are filled up to
-    `batch_size`, and all others go through the folded model as it is, because compiling would take longer than scoring
-    them. Where folding would change the logits (a network of another build), the model stays as it is.
+    It is compiled for the first `COMPILED_SIZES` image sizes that fill a batch; later smaller
+    batches of these are filled up to `batch_size`, and all others go through the folded model as it
+    is, because compiling would take longer than scoring them. Where folding would change the logits
+    (a network of another build), the model stays as it is.
 
     Args:
         normalise: pixels [B, 3, H, W] uint8 -> images as the model takes them.
     """
 
     def __init__(
-        self, model: nn.Module, batch_size: int, compiled: bool, normalise: Callable[[Tensor], Tensor]
+        self,
+        model: nn.Module,
+        batch_size: int,
+        compiled: bool,
+        normalise: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__()
         self.batch_size, self._compile = batch_size, compiled
@@ -111,22 +128,31 @@ class InferenceModel(nn.Module):
         folded = fold_batch_norms(self.network)
         in_full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with torch.autocast(pixels.device.type, enabled=False), in_full:
-            same = torch.allclose(folded(pixels[:2]), self.network(pixels[:2]), rtol=1e-3, atol=1e-3)
+            same = torch.allclose(
+                folded(pixels[:2]), self.network(pixels[:2]), rtol=1e-3, atol=1e-3
+            )
         if same:
             self.network = folded
         else:
-            log.warning("--fast: BatchNorm is not folded, this network applies it in another order than its names say")
+            log.warning(
+                "--fast: BatchNorm is not folded, this network applies it in another order than its names say"
+            )
 
     def _compiled_for(self, pixels: Tensor) -> CompiledOrPlain | None:
         size = pixels.shape[2:]
-        wanted = self._compile and len(pixels) == self.batch_size and len(self._compiled) < COMPILED_SIZES
+        wanted = (
+            self._compile
+            and len(pixels) == self.batch_size
+            and len(self._compiled) < COMPILED_SIZES
+        )
         if wanted and size not in self._compiled:
             graphs = pixels.device.type == "cuda"
             self._compiled[size] = CompiledOrPlain(self.network, freezing=True, cuda_graphs=graphs)
         return self._compiled.get(size)
 
     def forward(self, pixels: Tensor, **kwargs: Any) -> Any:
-        """[B, 3, H, W] uint8 -> what the model says about their images: logits, or a tuple that begins with them."""
+        """[B, 3, H, W] uint8 -> what the model says about their images: logits, or a tuple that
+        begins with them."""
         if not self._prepared:
             self._prepare(pixels)
         count = len(pixels)
@@ -138,7 +164,8 @@ class InferenceModel(nn.Module):
         said = compiled(pixels, **kwargs)
         copied = pixels.device.type == "cuda"  # the next pass writes there
         kept = [
-            part[:count].clone() if copied else part[:count] for part in (said if isinstance(said, tuple) else (said,))
+            part[:count].clone() if copied else part[:count]
+            for part in (said if isinstance(said, tuple) else (said,))
         ]
         return tuple(kept) if isinstance(said, tuple) else kept[0]
 

@@ -1,4 +1,5 @@
-"""NaN and infinity in losses and gradients: seen before they reach the weights, or, on a GPU, one optimizer step later."""
+"""NaN and infinity in losses and gradients: seen before they reach the weights, or, on a GPU, one
+optimizer step later."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,8 @@ class NonFiniteError(UserError):
 
 
 class _Seen(NamedTuple):
-    """What is to be known of one optimizer step: how many processes had a non-finite loss, per batch, and gradient, last."""
+    """What is to be known of one optimizer step: how many processes had a non-finite loss, per
+    batch, and gradient, last."""
 
     steps: list[int]
     losses: list[Tensor]
@@ -36,28 +38,38 @@ class _Seen(NamedTuple):
 class FiniteGuard:
     """Decides whether an optimizer step may be taken. All processes decide alike.
 
-    On a GPU, asking would stop everything until it has computed the answer. So there, unless steps may be left out, a step is
-    judged when the next one asks or at `settle`: the weights may then be spoilt, but no checkpoint is.
+    On a GPU, asking would stop everything until it has computed the answer. So there, unless steps
+    may be left out, a step is judged when the next one asks or at `settle`: the weights may then be
+    spoilt, but no checkpoint is.
 
     Args:
         allowed: optimizer steps that may be left out before `NonFiniteError` (--skip_nonfinite).
-        check_gradients: False under gradient scaling, which meets infinite gradients on purpose and leaves them out itself.
+        check_gradients: False under gradient scaling, which meets infinite gradients on purpose and
+            leaves them out itself.
         at_once: judge a step before it is taken.
     """
 
     def __init__(self, allowed: int, check_gradients: bool, at_once: bool) -> None:
-        self.allowed, self.check_gradients, self.at_once = allowed, check_gradients, at_once or allowed > 0
+        self.allowed, self.check_gradients, self.at_once = (
+            allowed,
+            check_gradients,
+            at_once or allowed > 0,
+        )
         self.skipped = 0
         self._waiting: _Seen | None = None
 
-    def passes(self, steps: list[int], losses: list[Tensor], parameters: Iterable[nn.Parameter]) -> bool:
-        """True if the optimizer may step with these parameters' gradients; False to leave the step out. Collective.
+    def passes(
+        self, steps: list[int], losses: list[Tensor], parameters: Iterable[nn.Parameter]
+    ) -> bool:
+        """True if the optimizer may step with these parameters' gradients; False to leave the step
+        out. Collective.
 
         Args:
             steps: numbers of the batches behind the gradients. losses: one scalar per batch.
 
         Raises:
-            NonFiniteError: they, or those before, are not finite, and no more steps may be left out.
+            NonFiniteError: they, or those before, are not finite, and no more steps may be left
+                out.
         """
         seen = self._look(steps, losses, parameters)
         self.settle()
@@ -72,8 +84,12 @@ class FiniteGuard:
         if waiting is not None:
             self._judge(waiting)
 
-    def _look(self, steps: list[int], losses: list[Tensor], parameters: Iterable[nn.Parameter]) -> _Seen:
-        gradients = [p.grad for p in parameters if p.grad is not None] if self.check_gradients else []
+    def _look(
+        self, steps: list[int], losses: list[Tensor], parameters: Iterable[nn.Parameter]
+    ) -> _Seen:
+        gradients = (
+            [p.grad for p in parameters if p.grad is not None] if self.check_gradients else []
+        )
         norm = nn.utils.get_total_norm(gradients) if gradients else losses[0].new_zeros(())
         bad = [~torch.isfinite(value) for value in (*losses, norm)]
         counts = distributed.summed(torch.stack(bad).float())
@@ -92,15 +108,26 @@ class FiniteGuard:
         *of_losses, of_gradients = seen.counts.tolist()
         if not any(of_losses) and not of_gradients:
             return True
-        bad = [number for number, count in zip(seen.steps, of_losses, strict=True) if count] or seen.steps
+        bad = [
+            number for number, count in zip(seen.steps, of_losses, strict=True) if count
+        ] or seen.steps
         values = [float(loss) for loss in seen.losses]
-        shown = next((f"the loss is {value:g}" for value in values if not math.isfinite(value)), None)
-        what = shown or ("a loss is not finite" if any(of_losses) else "the gradients are not finite")
+        shown = next(
+            (f"the loss is {value:g}" for value in values if not math.isfinite(value)), None
+        )
+        what = shown or (
+            "a loss is not finite" if any(of_losses) else "the gradients are not finite"
+        )
         error = NonFiniteError(bad, what)
         if self.skipped >= self.allowed:
             raise error
         self.skipped += 1
-        log.warning("%s: this optimizer step is left out (%d of %d that may be)", error, self.skipped, self.allowed)
+        log.warning(
+            "%s: this optimizer step is left out (%d of %d that may be)",
+            error,
+            self.skipped,
+            self.allowed,
+        )
         return False
 
 

@@ -28,16 +28,21 @@ def write_model_folder(folder: Path, weights: dict[str, Tensor], config: dict[st
     """Write both files into a folder that is there.
 
     Args:
-        weights: by name; tensors may share memory. config: plain values that JSON can hold, `FORMAT` under 'format'.
+        weights: by name; tensors may share memory. config: plain values that JSON can hold,
+            `FORMAT` under 'format'.
 
     Raises:
-        UserError: safetensors is not installed. OSError: a file cannot be written. ValueError: NaN or the like in `config`.
+        UserError: safetensors is not installed. OSError: a file cannot be written. ValueError: NaN
+            or the like in `config`.
     """
     try:
         from safetensors.torch import save
     except ImportError:
         raise UserError(f"safetensors is not installed; run: {INSTALL}") from None
-    data = save({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, {"format": "pt"})
+    data = save(
+        {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()},
+        {"format": "pt"},
+    )
     (folder / WEIGHTS_FILE).write_bytes(data)
     write_config(folder, config | {"sha256": {WEIGHTS_FILE: hashlib.sha256(data).hexdigest()}})
 
@@ -55,8 +60,8 @@ def read_model_folder(folder: Path, flag: str = "--model_path") -> tuple[dict[st
         flag: named in errors.
 
     Returns:
-        Weights under 'model_state_dict' (on the CPU) beside the content of config.json; and the SHA-256 of config.json, which
-        holds that of the weights.
+        Weights under 'model_state_dict' (on the CPU) beside the content of config.json; and the
+        SHA-256 of config.json, which holds that of the weights.
 
     Raises:
         UserError: a file is missing, damaged or not of this form, or safetensors is not installed.
@@ -64,21 +69,33 @@ def read_model_folder(folder: Path, flag: str = "--model_path") -> tuple[dict[st
     config, text = _read_config(folder, flag)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
-        raise UserError(f"{flag} {folder}: holds no {WEIGHTS_FILE}; tools.export writes one with --format safetensors")
+        raise UserError(
+            f"{flag} {folder}: holds no {WEIGHTS_FILE}; tools.export writes one with --format safetensors"
+        )
     try:
         from safetensors.torch import load
     except ImportError:
-        raise UserError(f"{flag} {folder}: safetensors is not installed to read it; run: {INSTALL}") from None
+        raise UserError(
+            f"{flag} {folder}: safetensors is not installed to read it; run: {INSTALL}"
+        ) from None
     try:
         data = path.read_bytes()
         weights = load(data)
     except Exception as error:  # damaged bytes can make the reader fail in any way
         first = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{flag} {path}: no readable weights ({type(error).__name__}: {first[:300]})") from None
+        raise UserError(
+            f"{flag} {path}: no readable weights ({type(error).__name__}: {first[:300]})"
+        ) from None
     digests = config.pop("sha256", None)
-    if not isinstance(digests, dict) or hashlib.sha256(data).hexdigest() != digests.get(WEIGHTS_FILE):
-        raise UserError(f"{flag} {path}: damaged, or changed: its SHA-256 is not the one in {CONFIG_FILE}")
-    if strange := sorted({str(value.dtype) for value in weights.values() if value.dtype not in PLAIN_TYPES}):
+    if not isinstance(digests, dict) or hashlib.sha256(data).hexdigest() != digests.get(
+        WEIGHTS_FILE
+    ):
+        raise UserError(
+            f"{flag} {path}: damaged, or changed: its SHA-256 is not the one in {CONFIG_FILE}"
+        )
+    if strange := sorted(
+        {str(value.dtype) for value in weights.values() if value.dtype not in PLAIN_TYPES}
+    ):
         raise UserError(f"{flag} {path}: weights of type {', '.join(strange)}")
     return config | {"model_state_dict": weights}, hashlib.sha256(text).hexdigest()
 

@@ -1,7 +1,8 @@
 """NPR at several scales, one branch per scale, fused by attention over the scales.
 
-The residual is that of Tan et al., CVPR 2024 (arXiv 2312.10461); softmax attention over branches follows the additive
-attention of Bahdanau et al., ICLR 2015, with the scales in place of time steps.
+The residual is that of Tan et al., CVPR 2024 (arXiv 2312.10461); softmax attention over branches
+follows the additive attention of Bahdanau et al., ICLR 2015, with the scales in place of time
+steps.
 """
 
 from collections.abc import Sequence
@@ -18,21 +19,32 @@ DEFAULT_SCALES = (0.25, 0.5, 0.75)
 
 
 class AttentionFusionModule(nn.Module):
-    """Weights S feature vectors per image and adds them up: a = softmax(MLP(concat f)), fused = sum_s a_s f_s.
+    """Weights S feature vectors per image and adds them up: a = softmax(MLP(concat f)), fused =
+    sum_s a_s f_s.
 
     Args:
         feature_dim: D, length of each branch's feature vector.
         num_scales: S.
-        reduction: the hidden layer has D // reduction units; a smaller reduction means more capacity.
-        residual: add the plain mean of the branches, fused = mean_s f_s + sum_s a_s f_s, so that every branch keeps a
-            gradient when its attention is near zero. (A residual of (1 - sum_s a_s) f would be zero: the weights sum to 1.)
+        reduction: the hidden layer has D // reduction units; a smaller reduction means more
+            capacity.
+        residual: add the plain mean of the branches, fused = mean_s f_s + sum_s a_s f_s, so that
+            every branch keeps a gradient when its attention is near zero. (A residual of (1 - sum_s
+            a_s) f would be zero: the weights sum to 1.)
     """
 
-    def __init__(self, feature_dim: int = 128, num_scales: int = 3, reduction: int = 4, residual: bool = False) -> None:
+    def __init__(
+        self,
+        feature_dim: int = 128,
+        num_scales: int = 3,
+        reduction: int = 4,
+        residual: bool = False,
+    ) -> None:
         super().__init__()
         hidden = feature_dim // reduction
         if hidden < 1:
-            raise ValueError(f"reduction {reduction} leaves no hidden unit of feature_dim {feature_dim}")
+            raise ValueError(
+                f"reduction {reduction} leaves no hidden unit of feature_dim {feature_dim}"
+            )
         self.residual = residual
         self.attention_net = nn.Sequential(
             nn.Linear(num_scales * feature_dim, hidden),
@@ -45,7 +57,8 @@ class AttentionFusionModule(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """S tensors [B, D] -> (fused [B, D], attention_weights [B, S], rows that sum to 1)."""
         stacked = torch.stack(list(features), dim=1).float()  # [B, S, D]
-        with torch.autocast(stacked.device.type, enabled=False):  # in bf16 the weights would not sum to 1
+        # in bf16 the weights would not sum to 1
+        with torch.autocast(stacked.device.type, enabled=False):
             attention_weights = self.attention_net(stacked.flatten(1))
         fused = (attention_weights.unsqueeze(2) * stacked).sum(dim=1)
         if self.residual:
@@ -54,16 +67,18 @@ class AttentionFusionModule(nn.Module):
 
 
 class AttentionMultiScaleNPR(nn.Module):
-    """Detector over several NPR scales: images [B, 3, H, W] (normalised) -> logits [B, num_classes].
+    """Detector over several NPR scales: images [B, 3, H, W] (normalised) -> logits [B,
+    num_classes].
 
     Args:
         num_classes: length of the output; 1 = one logit, positive for generated.
-        scales: S numbers in (0, 1); they may repeat (three times 0.5 is the equal-capacity control of three scales).
+        scales: S numbers in (0, 1); they may repeat (three times 0.5 is the equal-capacity control
+            of three scales).
         feature_dim: D, features per branch.
         reduction: see `AttentionFusionModule`.
         residual: see `AttentionFusionModule`.
-        backbone: 'light', the name of a torchvision or timm classifier, or a callable feature_dim -> module with
-            feature_dim outputs; it is called once per scale.
+        backbone: 'light', the name of a torchvision or timm classifier, or a callable feature_dim
+            -> module with feature_dim outputs; it is called once per scale.
     """
 
     def __init__(
@@ -82,7 +97,9 @@ class AttentionMultiScaleNPR(nn.Module):
         self.npr_extractors = nn.ModuleList(NPRExtractor(scale) for scale in self.scales)
         build_branch = branch_factory(backbone)
         self.feature_branches = nn.ModuleList(build_branch(feature_dim) for _ in self.scales)
-        self.attention_fusion = AttentionFusionModule(feature_dim, len(self.scales), reduction, residual)
+        self.attention_fusion = AttentionFusionModule(
+            feature_dim, len(self.scales), reduction, residual
+        )
         self.classifier = nn.Linear(feature_dim, num_classes)
 
     @overload
@@ -98,28 +115,35 @@ class AttentionMultiScaleNPR(nn.Module):
     ) -> Tensor | tuple[Tensor, ...]:
         """Logits [B, num_classes]; with return_attention also attention_weights [B, S].
 
-        With return_branches (one class only, else ValueError) attention_weights and branch_logits [B, S]: z_s = w . f_s in
-        full precision, w the classifier's weights. Both steps behind the branches are linear in their features, so the
-        logit is b + sum_s a_s z_s, and with the residual fusion + mean_s z_s, to the classifier's rounding.
+        With return_branches (one class only, else ValueError) attention_weights and branch_logits
+        [B, S]: z_s = w . f_s in full precision, w the classifier's weights. Both steps behind the
+        branches are linear in their features, so the logit is b + sum_s a_s z_s, and with the
+        residual fusion + mean_s z_s, to the classifier's rounding.
         """
         if return_branches and self.classifier.out_features != 1:
-            raise ValueError(f"branch logits are those of one class, this model has {self.classifier.out_features}")
+            raise ValueError(
+                f"branch logits are those of one class, this model has {self.classifier.out_features}"
+            )
         pairs = zip(self.npr_extractors, self.feature_branches, strict=True)
-        features = [branch(extract(images) * RESIDUAL_GAIN) for extract, branch in pairs]  # S x [B, D]
+        # S x [B, D]
+        features = [branch(extract(images) * RESIDUAL_GAIN) for extract, branch in pairs]
         fused, attention_weights = self.attention_fusion(features)
         logits = self.classifier(fused)
         if return_branches:
             with torch.autocast(images.device.type, enabled=False):
-                each = linear(torch.stack(features, dim=1).float(), self.classifier.weight.float())  # [B, S, 1]
+                # [B, S, 1]
+                each = linear(torch.stack(features, dim=1).float(), self.classifier.weight.float())
             return logits, attention_weights, each.squeeze(2)
         return (logits, attention_weights) if return_attention else logits
 
     @torch.no_grad()
     def get_scale_contributions(self, images: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
-        """What each scale sees and how much it counts, in evaluation mode (the mode is put back afterwards).
+        """What each scale sees and how much it counts, in evaluation mode (the mode is put back
+        afterwards).
 
         Returns:
-            npr_maps: {'npr_0.5': [B, 3, H, W], ...}, residuals without gain; a repeated scale is 'npr_0.5_2'.
+            npr_maps: {'npr_0.5': [B, 3, H, W], ...}, residuals without gain; a repeated scale is
+                'npr_0.5_2'.
             attention_weights: [B, S]; prediction: logits [B, num_classes].
         """
         was_training = self.training
@@ -140,5 +164,6 @@ def attention_multiscale_npr18(
     reduction: int = 4,
     residual: bool = False,
 ) -> AttentionMultiScaleNPR:
-    """The multi-scale detector with light branches (the first two stages of a ResNet-18), 2,088,260 parameters by default."""
+    """The multi-scale detector with light branches (the first two stages of a ResNet-18), 2,088,260
+    parameters by default."""
     return AttentionMultiScaleNPR(num_classes, scales, feature_dim, reduction, residual)

@@ -15,7 +15,8 @@ STAMP = r"\d{4}(_\d\d){5}"
 
 
 def make_run_folder(checkpoints_dir: str | Path, name: str) -> Path:
-    """A new folder for a run that starts now; when two start within a second, the later waits for the next."""
+    """A new folder for a run that starts now; when two start within a second, the later waits for
+    the next."""
     while True:
         folder = Path(checkpoints_dir) / f"{name}_{time.strftime('%Y_%m_%d_%H_%M_%S')}"
         try:
@@ -37,14 +38,21 @@ def newest_run_folder(checkpoints_dir: str | Path, name: str, flag: str) -> Path
     """
     root = Path(checkpoints_dir)
     pattern = re.compile(re.escape(name) + "_" + STAMP)
-    found = sorted(p.name for p in root.iterdir() if p.is_dir() and pattern.fullmatch(p.name)) if root.is_dir() else []
+    found = (
+        sorted(p.name for p in root.iterdir() if p.is_dir() and pattern.fullmatch(p.name))
+        if root.is_dir()
+        else []
+    )
     if not found:
-        raise UserError(f"{flag}: no run folder {root}/{name}_<time stamp>; check --name and --checkpoints_dir")
+        raise UserError(
+            f"{flag}: no run folder {root}/{name}_<time stamp>; check --name and --checkpoints_dir"
+        )
     return root / found[-1]
 
 
 def lock(folder: Path) -> IO[str]:
-    """Keep other processes from training in a folder until the returned file is closed, or this process ends in any way.
+    """Keep other processes from training in a folder until the returned file is closed, or this
+    process ends in any way.
 
     Raises:
         UserError: another process trains there. OSError: the folder cannot be written.
@@ -63,7 +71,9 @@ def lock(folder: Path) -> IO[str]:
         ) from None
     except OSError as error:
         log.warning(
-            "%s: cannot be locked (%s), nothing keeps a second process from training there", folder, error.strerror
+            "%s: cannot be locked (%s), nothing keeps a second process from training there",
+            folder,
+            error.strerror,
         )
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -79,13 +89,16 @@ def checkpoint_path(folder: Path, epoch: str | int) -> Path:
 def find_checkpoints(
     model_path: tuple[str, ...] | None, name: str | None, epoch: str, checkpoints_dir: str
 ) -> list[Path]:
-    """The checkpoints that --model_path (paths and glob patterns) or --name and --epoch stand for, none twice.
+    """The checkpoints that --model_path (paths and glob patterns) or --name and --epoch stand for,
+    none twice.
 
     Raises:
         UserError: a path or pattern without a file.
     """
     if not model_path:
-        path = checkpoint_path(newest_run_folder(checkpoints_dir, name or "", f"--name {name}"), epoch)
+        path = checkpoint_path(
+            newest_run_folder(checkpoints_dir, name or "", f"--name {name}"), epoch
+        )
         if not path.is_file():
             raise UserError(f"--epoch {epoch}: no {path}")
         return [path]

@@ -6,7 +6,8 @@ MIN_LR = 1e-6
 
 
 def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
-    """Learning rate of the epoch with this index (from 0): x0.9 after each epoch whose index is a positive multiple of delr_freq.
+    """Learning rate of the epoch with this index (from 0): x0.9 after each epoch whose index is a
+    positive multiple of delr_freq.
 
     It never falls below 1e-6 (nor below `initial`, where that is smaller).
     """
@@ -15,7 +16,8 @@ def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
 
 
 def cosine_learning_rate(initial: float, epochs: int, epoch: int) -> float:
-    """Learning rate of the epoch with this index (from 0) of `epochs`: half a cosine from `initial` to 0, which no epoch reaches.
+    """Learning rate of the epoch with this index (from 0) of `epochs`: half a cosine from `initial`
+    to 0, which no epoch reaches.
 
     Source: Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983, equation 5, without restarts.
     """

@@ -1,4 +1,5 @@
-"""Training of one model: `set_input`, `optimize_parameters`, and a state that resumes exactly where it stopped."""
+"""Training of one model: `set_input`, `optimize_parameters`, and a state that resumes exactly where
+it stopped."""
 
 import copy
 from contextlib import nullcontext
@@ -29,19 +30,23 @@ MIN_LOSS_SCALE = 2.0**-14
 
 
 class Trainer:
-    """A model, its optimizer and its loss on one device; of several processes, each has its own, with the same weights.
+    """A model, its optimizer and its loss on one device; of several processes, each has its own,
+    with the same weights.
 
-    Each process is given its part of each batch. An optimizer step is that of one process with whole batches, to rounding: the
-    mean gradient over all images of the accumulation window, however they are spread (BatchNorm normalises by the part
-    unless --sync_bn is set, and the diversity term takes its mean over the part).
+    Each process is given its part of each batch. An optimizer step is that of one process with
+    whole batches, to rounding: the mean gradient over all images of the accumulation window,
+    however they are spread (BatchNorm normalises by the part unless --sync_bn is set, and the
+    diversity term takes its mean over the part).
 
     Attributes:
         model: the network (never wrapped or compiled, so that its names are the published ones).
         optimizer: over all its parameters. config: its architecture. device: where it computes.
-        watch_gradients: whether the next optimizer step notes gradient_norms, {part of a multi-scale model: Euclidean norm}.
-        step: batches seen. epoch: finished epochs. batch: batches seen of the next one. validated_step: `step` at the last
-            validation.
-        loss: of this process' part of the last batch, a detached scalar; logits: [B, 1] of it, detached; labels: [B].
+        watch_gradients: whether the next optimizer step notes gradient_norms, {part of a
+            multi-scale model: Euclidean norm}.
+        step: batches seen. epoch: finished epochs. batch: batches seen of the next one.
+            validated_step: `step` at the last validation.
+        loss: of this process' part of the last batch, a detached scalar; logits: [B, 1] of it,
+            detached; labels: [B].
     """
 
     def __init__(self, opt: Any) -> None:
@@ -56,7 +61,9 @@ class Trainer:
         self.optimizer = self._create_optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.guard = FiniteGuard(
-            opt.skip_nonfinite, check_gradients=not self.scaler.is_enabled(), at_once=self.device.type == "cpu"
+            opt.skip_nonfinite,
+            check_gradients=not self.scaler.is_enabled(),
+            at_once=self.device.type == "cpu",
         )
         self.step = self.epoch = self.batch = self.validated_step = 0
         self.best_ap: float | None = None
@@ -66,7 +73,8 @@ class Trainer:
         self.gradient_norms: dict[str, float] = {}
         self._losses: list[Tensor] = []  # of the accumulation window
         self._statistics: list[Tensor] = []  # before it, where it may have to be left out
-        self._share = 1 / distributed.world_size()  # of the last batch's images that are in this process' part
+        # of the last batch's images that are in this process' part
+        self._share = 1 / distributed.world_size()
         self._window_images = self._window_batches = 0
         self._forward: nn.Module = self.model
         self._distributed: DistributedDataParallel | None = None
@@ -76,13 +84,18 @@ class Trainer:
             ddp.seed_others(opt.seed, self.step)
         on_gpu = self.device.type == "cuda"
         if opt.compile or (opt.fast and on_gpu):  # on a CPU compiled training is slower
-            # replayed passes write gradients to the same place every time: they must not be gathered there
-            replayed = opt.fast and on_gpu and opt.accumulation_steps == 1 and self._distributed is None
+            # replayed passes write gradients to the same place every time: they must not be
+            # gathered there
+            replayed = (
+                opt.fast and on_gpu and opt.accumulation_steps == 1 and self._distributed is None
+            )
             self._forward = CompiledOrPlain(self._forward, cuda_graphs=replayed)
 
     def _create_optimizer(self) -> Optimizer:
         if self.opt.optim == "adam":
-            return Adam(self.model.parameters(), lr=self.opt.lr, betas=(self.opt.beta1, 0.999), fused=True)
+            return Adam(
+                self.model.parameters(), lr=self.opt.lr, betas=(self.opt.beta1, 0.999), fused=True
+            )
         return SGD(self.model.parameters(), lr=self.opt.lr, fused=True)
 
     @property
@@ -102,13 +115,15 @@ class Trainer:
             group["lr"] = rate
 
     def set_input(self, data: tuple[Tensor, Tensor] | list[Tensor]) -> None:
-        """Take a batch: images [B, 3, H, W] normalised, labels [B] (0 real, 1 generated); further items are ignored."""
+        """Take a batch: images [B, 3, H, W] normalised, labels [B] (0 real, 1 generated); further
+        items are ignored."""
         images, labels = data[0], data[1]
         self.images = images.to(self.device, non_blocking=True)
         self.labels = labels.to(self.device, non_blocking=True).float()
 
     def get_loss(self) -> Tensor:
-        """Forward pass on what `set_input` was given last; the loss as a scalar with its graph (see `detection_loss`)."""
+        """Forward pass on what `set_input` was given last; the loss as a scalar with its graph (see
+        `detection_loss`)."""
         attention_weights = None
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             if isinstance(self.model, AttentionMultiScaleNPR):
@@ -125,14 +140,16 @@ class Trainer:
         )
 
     def _loss_of_part(self) -> Tensor:
-        """`get_loss`, or for a part without images a zero with a graph, whose gradients go into the others' mean."""
+        """`get_loss`, or for a part without images a zero with a graph, whose gradients go into the
+        others' mean."""
         if len(self.labels) or self._distributed is None:
             return self.get_loss()
         self.logits = self.logits[:0]
         return ddp.zero_loss(self._distributed, self.images, self.opt.sync_bn)
 
     def optimize_parameters(self) -> bool:
-        """One batch: forward, backward, and an optimizer step when --accumulation_steps batches have been gathered. Collective.
+        """One batch: forward, backward, and an optimizer step when --accumulation_steps batches
+        have been gathered. Collective.
 
         Returns:
             False, with nothing done, if no process has an image of the batch.
@@ -151,7 +168,8 @@ class Trainer:
         self.step += 1
         with self._summing(self._window_batches == self.opt.accumulation_steps):
             loss = self._loss_of_part()
-            weight = distributed.world_size() * images / self._window_size  # the processes' gradients are averaged
+            # the processes' gradients are averaged
+            weight = distributed.world_size() * images / self._window_size
             self.scaler.scale(loss * weight if weight != 1 else loss).backward()
         self.loss, self._share = loss.detach(), images / everywhere
         self._losses.append(self.loss)
@@ -160,7 +178,8 @@ class Trainer:
         return True
 
     def _summing(self, wanted: bool) -> Any:
-        """Context of a pass whose gradients are averaged over the processes, or stay here until a later one's are."""
+        """Context of a pass whose gradients are averaged over the processes, or stay here until a
+        later one's are."""
         return nullcontext() if wanted or self._distributed is None else self._distributed.no_sync()
 
     def mean_loss(self) -> float:
@@ -178,14 +197,16 @@ class Trainer:
         return self._window_batches == 0
 
     def finish_window(self) -> None:
-        """Optimizer step with the mean gradient over the images gathered since the last one, also of a partial window.
+        """Optimizer step with the mean gradient over the images gathered since the last one, also
+        of a partial window.
 
         Raises:
             NonFiniteError: a loss or a gradient is NaN or infinite, see `FiniteGuard`.
         """
         if self._window_batches == 0:
             return
-        if self._window_batches < self.opt.accumulation_steps:  # the pass that averages has not come
+        # the pass that averages has not come
+        if self._window_batches < self.opt.accumulation_steps:
             distributed.average([p.grad for p in self.model.parameters() if p.grad is not None])
         if self._window_images != self._window_size:
             for parameter in self.model.parameters():
@@ -198,7 +219,9 @@ class Trainer:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.scaler.is_enabled() and self.scaler.get_scale() < MIN_LOSS_SCALE:
-                raise NonFiniteError(steps, "the gradients stay infinite, however small the loss is made for fp16")
+                raise NonFiniteError(
+                    steps, "the gradients stay infinite, however small the loss is made for fp16"
+                )
         else:
             for statistic, before in zip(self.model.buffers(), self._statistics, strict=True):
                 statistic.copy_(before)
@@ -207,19 +230,28 @@ class Trainer:
         self._losses = []
 
     def _norms_of_parts(self) -> dict[str, float]:
-        """Euclidean norm of the gradients of each branch and of the attention; empty for a single scale."""
+        """Euclidean norm of the gradients of each branch and of the attention; empty for a single
+        scale."""
         if not isinstance(self.model, AttentionMultiScaleNPR):
             return {}
         keys = scale_keys(self.model.scales)
-        parts = {f"branch_{key}": branch for key, branch in zip(keys, self.model.feature_branches, strict=True)}
+        parts = {
+            f"branch_{key}": branch
+            for key, branch in zip(keys, self.model.feature_branches, strict=True)
+        }
         parts["attention"] = self.model.attention_fusion
-        gradients = {name: [p.grad for p in part.parameters() if p.grad is not None] for name, part in parts.items()}
+        gradients = {
+            name: [p.grad for p in part.parameters() if p.grad is not None]
+            for name, part in parts.items()
+        }
         return {
-            name: float(nn.utils.get_total_norm(found)) / self.scaler.get_scale() for name, found in gradients.items()
+            name: float(nn.utils.get_total_norm(found)) / self.scaler.get_scale()
+            for name, found in gradients.items()
         }
 
     def record_validation(self, ap: float | None) -> bool:
-        """Note an epoch's validation AP in [0, 1] (None = undefined); True when it is the best so far."""
+        """Note an epoch's validation AP in [0, 1] (None = undefined); True when it is the best so
+        far."""
         if ap is not None and (self.best_ap is None or ap > self.best_ap):
             self.best_ap, self.epochs_since_best = ap, 0
             return True
@@ -227,7 +259,8 @@ class Trainer:
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training needs to go on, tensors and plain Python values only; the same in all processes. Collective.
+        """Everything that training needs to go on, tensors and plain Python values only; the same
+        in all processes. Collective.
 
         Raises:
             NonFiniteError: training has gone wrong, and the state is not worth keeping.
@@ -254,7 +287,8 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned (with --new_optim: without the optimizer's state); see `check_resumable`.
+        """Go on from what `state_dict` returned (with --new_optim: without the optimizer's state);
+        see `check_resumable`.
 
         Raises:
             UserError: the checkpoint is of another optimizer, or its state is damaged.
@@ -277,13 +311,21 @@ class Trainer:
             ) from None
         for key in ("epoch", "step", "batch", "best_ap", "epochs_since_best"):
             setattr(self, key, state[key])
-        self.validated_step = state.get("validated_step", self.step)  # earlier checkpoints do not say
+        # earlier checkpoints do not say
+        self.validated_step = state.get("validated_step", self.step)
         self.guard.skipped = state.get("skipped_steps", 0)
-        self.loss, self._share = torch.tensor(state["loss"], device=self.device), 1 / distributed.world_size()
+        self.loss, self._share = (
+            torch.tensor(state["loss"], device=self.device),
+            1 / distributed.world_size(),
+        )
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that numbers depend on, and what their last digits depend on: instructions and threads."""
+    """Versions of the libraries that numbers depend on, and what their last digits depend on:
+    instructions and threads."""
     modules = {"torch": torch, "torchvision": torchvision, "numpy": numpy, "pillow": PIL}
     found = {name: str(module.__version__) for name, module in modules.items()}
-    return found | {"cpu": torch.backends.cpu.get_cpu_capability(), "threads": str(torch.get_num_threads())}
+    return found | {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+    }

@@ -1,4 +1,5 @@
-"""Options shared by all scripts, and how a command line becomes typed options that never change afterwards."""
+"""Options shared by all scripts, and how a command line becomes typed options that never change
+afterwards."""
 
 import argparse
 import dataclasses
@@ -8,15 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
-from options.flags import add_to_parser, comma_list, flag, gpu_list, names, one_of, scale, shown_value, whole
+from options.flags import (
+    add_to_parser,
+    comma_list,
+    flag,
+    gpu_list,
+    names,
+    one_of,
+    scale,
+    shown_value,
+    whole,
+)
 from util import printable
 
 RETIRED_ANYWHERE = ("mode", "arch", "resize_or_crop", "last_epoch", "eval")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
-NO_CHECKPOINT = (
-    "argument --model_path: missing; give the checkpoint to load, such as checkpoints/RUN/model_epoch_last.pth"
-)
+NO_CHECKPOINT = "argument --model_path: missing; give the checkpoint to load, such as checkpoints/RUN/model_epoch_last.pth"
 MODEL_TYPES = ("single_scale", "multiscale_attention")
 
 
@@ -36,7 +45,8 @@ class OneLineParser(argparse.ArgumentParser):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options as typed fields; `parse` makes them from a command line, `dataclasses.replace` makes a variant."""
+    """Options as typed fields; `parse` makes them from a command line, `dataclasses.replace` makes
+    a variant."""
 
     isTrain: ClassVar[bool] = False
     examples: ClassVar[str] = ""
@@ -47,7 +57,11 @@ class Options:
         (0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU; under torchrun each process uses that of its number",
         parse=gpu_list,
     )  # fmt: skip
-    precision: str = flag("fp32", "number format; auto = bf16 where the hardware has it, else fp32", choices=PRECISIONS)
+    precision: str = flag(
+        "fp32",
+        "number format; auto = bf16 where the hardware has it, else fp32",
+        choices=PRECISIONS,
+    )
     checkpoints_dir: str = flag("./checkpoints", "folder of run folders")
 
     def __post_init__(self) -> None:
@@ -67,7 +81,13 @@ class Options:
         for field in dataclasses.fields(cls):
             add_to_parser(parser, field)
         for name in cls.retired:
-            parser.add_argument(f"--{name}", nargs="?", const=True, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+            parser.add_argument(
+                f"--{name}",
+                nargs="?",
+                const=True,
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
         return parser
 
     def parse(self, argv: Sequence[str] | None = None, print_options: bool = True) -> Self:
@@ -81,7 +101,8 @@ class Options:
             New options. Nothing is written, no folder made, no GPU chosen.
 
         Raises:
-            SystemExit: status 2 after one line that names the flag, the value and what would be right.
+            SystemExit: status 2 after one line that names the flag, the value and what would be
+                right.
         """
         parser = self.parser()
         argv = sys.argv[1:] if argv is None else argv
@@ -93,7 +114,10 @@ class Options:
             parser.error(self._unknown_flag(parser, unknown))
         retired = [f"--{name}" for name in self.retired if given.pop(name, None) is not None]
         if retired:
-            print(f"warning: {', '.join(retired)}: accepted for old command lines, without effect", file=sys.stderr)
+            print(
+                f"warning: {', '.join(retired)}: accepted for old command lines, without effect",
+                file=sys.stderr,
+            )
         opt = dataclasses.replace(self, **given)
         problem = opt.problem()
         if problem:
@@ -108,14 +132,20 @@ class Options:
         """Words that a command line implies; they come before its own, which win."""
         return []
 
-    def _split(self, parser: argparse.ArgumentParser, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
-        """What was given, by field, and the words that are no flags; a positional field takes words anywhere and all after --."""
+    def _split(
+        self, parser: argparse.ArgumentParser, argv: list[str]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """What was given, by field, and the words that are no flags; a positional field takes words
+        anywhere and all after --."""
         fields = dataclasses.fields(self)
-        positional = next((field.name for field in fields if field.metadata["cli"]["positional"]), None)
+        positional = next(
+            (field.name for field in fields if field.metadata["cli"]["positional"]), None
+        )
         if positional is None:
             words, unknown = parser.parse_known_args(argv)
             return vars(words), unknown
-        end = argv.index("--") if "--" in argv else len(argv)  # argparse forgets it where words stand between flags
+        # argparse forgets it where words stand between flags
+        end = argv.index("--") if "--" in argv else len(argv)
         words, unknown = parser.parse_known_intermixed_args(argv[:end])
         given = vars(words)
         given[positional] = [*given.get(positional, ()), *argv[end + 1 :]]
@@ -125,13 +155,17 @@ class Options:
     def _unknown_flag(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
         word = next((word for word in unknown if word.startswith("--")), unknown[0])
         known = [
-            name for action in parser._actions if action.help != argparse.SUPPRESS for name in action.option_strings
+            name
+            for action in parser._actions
+            if action.help != argparse.SUPPRESS
+            for name in action.option_strings
         ]
         close = difflib.get_close_matches(word.split("=")[0], known, n=1)
         return f"unknown argument {word}" + (f"; did you mean {close[0]}?" if close else "")
 
     def problem(self) -> str | None:
-        """What is wrong with a combination of values, as 'flag value: what would be right'; None if nothing is."""
+        """What is wrong with a combination of values, as 'flag value: what would be right'; None if
+        nothing is."""
         return None
 
     def warnings(self) -> list[str]:
@@ -150,26 +184,36 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, for a checkpoint."""
         values = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseOptions(Options):
-    """What train.py, test.py and visualize_attention.py share: labelled images, and what becomes of them."""
+    """What train.py, test.py and visualize_attention.py share: labelled images, and what becomes of
+    them."""
 
     retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE
 
     dataroot: str | None = flag(None, "folder of images")
-    batch_size: int = flag(64, "images per forward pass, over all processes together", parse=whole(1))
+    batch_size: int = flag(
+        64, "images per forward pass, over all processes together", parse=whole(1)
+    )
     num_threads: int = flag(
         8, "worker processes that load images, for each process; all together never more than there are cores", parse=whole(0)
     )  # fmt: skip
     seed: int = flag(100, "seed of every random number", parse=whole(0, 2**32 - 1))
     loadSize: int | None = flag(
-        None, "resize images to this many pixels, both sides (training: 256; testing: by protocol)", parse=whole(1)
+        None,
+        "resize images to this many pixels, both sides (training: 256; testing: by protocol)",
+        parse=whole(1),
     )
     cropSize: int | None = flag(
-        None, "then crop a square of this many pixels (training: 224; testing: by protocol)", parse=whole(1)
+        None,
+        "then crop a square of this many pixels (training: 224; testing: by protocol)",
+        parse=whole(1),
     )
     no_resize: bool = flag(False, "keep the images' own size")
     no_crop: bool = flag(False, "do not crop")
@@ -187,15 +231,23 @@ class BaseOptions(Options):
         "a file that gives no picture (docs/files.md): skip = left out and named, fail = the run ends there",
         choices=("skip", "fail"),
     )
-    classes: tuple[str, ...] = flag((), "class folders to use, such as car,cat; all when left out", parse=names)
+    classes: tuple[str, ...] = flag(
+        (), "class folders to use, such as car,cat; all when left out", parse=names
+    )
 
     def problem(self) -> str | None:
         if self.no_resize and self.loadSize is not None:
             return f"argument --loadSize {self.loadSize}: contradicts --no_resize; give one of them"
         if self.no_crop and self.cropSize is not None:
             return f"argument --cropSize {self.cropSize}: contradicts --no_crop; give one of them"
-        if self.loadSize is not None and self.cropSize is not None and self.cropSize > self.loadSize:
-            return f"argument --cropSize {self.cropSize}: must not exceed --loadSize {self.loadSize}"
+        if (
+            self.loadSize is not None
+            and self.cropSize is not None
+            and self.cropSize > self.loadSize
+        ):
+            return (
+                f"argument --cropSize {self.cropSize}: must not exceed --loadSize {self.loadSize}"
+            )
         if self.dataroot is not None and not Path(self.dataroot).is_dir():
             return f"argument --dataroot {self.dataroot}: no such folder; give the folder that holds the images"
         return None
@@ -205,8 +257,12 @@ class BaseOptions(Options):
 class RunOptions(Options):
     """Checkpoints by the name of their run."""
 
-    name: str | None = flag(None, "instead of --model_path: the newest run of this --name in --checkpoints_dir")
-    epoch: str = flag("last", "with --name: which checkpoint, last, best or a number ('latest' is 'last')")
+    name: str | None = flag(
+        None, "instead of --model_path: the newest run of this --name in --checkpoints_dir"
+    )
+    epoch: str = flag(
+        "last", "with --name: which checkpoint, last, best or a number ('latest' is 'last')"
+    )
     npr_scales: tuple[float, ...] | None = flag(
         None,
         "NPR scales; needed only for checkpoints of the earlier code, which do not hold them",
@@ -217,7 +273,8 @@ class RunOptions(Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointOptions(RunOptions, BaseOptions):
-    """What scripts share that read a checkpoint. It knows its architecture; the flags here may only agree with it."""
+    """What scripts share that read a checkpoint. It knows its architecture; the flags here may only
+    agree with it."""
 
     model_path: tuple[str, ...] | None = flag(
         None,
@@ -225,11 +282,19 @@ class CheckpointOptions(RunOptions, BaseOptions):
         nargs="+",
         metavar="PATH",
     )
-    protocol: str | None = flag(None, "preprocessing protocol; left out: the suite's published one, else native size")
+    protocol: str | None = flag(
+        None, "preprocessing protocol; left out: the suite's published one, else native size"
+    )
     model_type: str | None = flag(None, "refuse checkpoints of another type", choices=MODEL_TYPES)
-    feature_dim: int | None = flag(None, "refuse checkpoints of another feature dimension", parse=whole(1))
-    attention_reduction: int | None = flag(None, "refuse checkpoints of another attention reduction", parse=whole(1))
-    attention_residual: bool | None = flag(None, "refuse checkpoints without the residual fusion", switch=True)
+    feature_dim: int | None = flag(
+        None, "refuse checkpoints of another feature dimension", parse=whole(1)
+    )
+    attention_reduction: int | None = flag(
+        None, "refuse checkpoints of another attention reduction", parse=whole(1)
+    )
+    attention_residual: bool | None = flag(
+        None, "refuse checkpoints without the residual fusion", switch=True
+    )
     backbone: str | None = flag(None, "refuse checkpoints of another backbone")
 
     def problem(self) -> str | None:

@@ -1,4 +1,5 @@
-"""How a flag is declared: once, as a typed dataclass field that carries its help text and its check."""
+"""How a flag is declared: once, as a typed dataclass field that carries its help text and its
+check."""
 
 import argparse
 import dataclasses
@@ -22,10 +23,12 @@ def flag(
     """A dataclass field that is also the command-line flag of the same name.
 
     Args:
-        default: value without the flag; False makes a switch, and so does `switch` for one whose absence is None.
+        default: value without the flag; False makes a switch, and so does `switch` for one whose
+            absence is None.
         help: what the flag does; the default is added to it.
         parse: text -> value, raising argparse.ArgumentTypeError that says what would be right.
-        choices: allowed texts. aliases: further spellings ('--scales'). nargs: as in argparse. metavar: name of the value.
+        choices: allowed texts. aliases: further spellings ('--scales'). nargs: as in argparse.
+            metavar: name of the value.
         positional: given without the flag's name.
     """
     cli: dict[str, Any] = {
@@ -42,20 +45,33 @@ def flag(
 
 
 def add_to_parser(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
-    """Declare one field to argparse. Defaults stay out, so that what was given can be told from what was not."""
+    """Declare one field to argparse. Defaults stay out, so that what was given can be told from
+    what was not."""
     cli = field.metadata["cli"]
     names = [f"--{field.name}", *cli["aliases"]]
-    shown = "" if field.default in (None, False, "", ()) else f" (default: {shown_value(field.default)})"
+    shown = (
+        ""
+        if field.default in (None, False, "", ())
+        else f" (default: {shown_value(field.default)})"
+    )
     text = (cli["help"] + shown).replace("%", "%%")
     if cli["switch"]:
-        parser.add_argument(*names, dest=field.name, action="store_true", default=argparse.SUPPRESS, help=text)
+        parser.add_argument(
+            *names, dest=field.name, action="store_true", default=argparse.SUPPRESS, help=text
+        )
         return
     keywords: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
-    for key, value in (("type", cli["parse"]), ("choices", cli["choices"]), ("nargs", cli["nargs"])):
+    for key, value in (
+        ("type", cli["parse"]),
+        ("choices", cli["choices"]),
+        ("nargs", cli["nargs"]),
+    ):
         if value is not None:
             keywords[key] = value
     if cli["choices"] is None:
-        keywords["metavar"] = cli["metavar"] or (field.name.upper() if cli["parse"] is None else "VALUE")
+        keywords["metavar"] = cli["metavar"] or (
+            field.name.upper() if cli["parse"] is None else "VALUE"
+        )
     if cli["positional"]:
         parser.add_argument(field.name, **keywords)
     else:
@@ -87,14 +103,20 @@ def resamples(text: str) -> int:
     """Parser of a number of bootstrap resamples: 0 for none, else enough for a 95 % interval."""
     value = whole(0, 100_000)(text)
     if 0 < value < 100:
-        raise argparse.ArgumentTypeError(f"{value} is too few for an interval: give at least 100, or 0 for none")
+        raise argparse.ArgumentTypeError(
+            f"{value} is too few for an interval: give at least 100, or 0 for none"
+        )
     return value
 
 
-def number(above: float = -math.inf, minimum: float = -math.inf, maximum: float = math.inf) -> Callable[[str], float]:
+def number(
+    above: float = -math.inf, minimum: float = -math.inf, maximum: float = math.inf
+) -> Callable[[str], float]:
     """Parser of finite numbers with above < x, minimum <= x <= maximum."""
     limits = [
-        f"{sign} {limit:g}" for sign, limit in ((">", above), (">=", minimum), ("<=", maximum)) if math.isfinite(limit)
+        f"{sign} {limit:g}"
+        for sign, limit in ((">", above), (">=", minimum), ("<=", maximum))
+        if math.isfinite(limit)
     ]
     wanted = "a number" + (" " + " and ".join(limits) if limits else "")
 
@@ -130,7 +152,9 @@ def ends_of_range(item: Callable[[str], Any]) -> Callable[[str], tuple]:
     def parse(text: str) -> tuple:
         values = several(text)
         if values[0] > values[-1]:
-            raise argparse.ArgumentTypeError(f"{text!r}: the lower end comes first, as in {values[1]},{values[0]}")
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: the lower end comes first, as in {values[1]},{values[0]}"
+            )
         return values
 
     return parse
@@ -172,7 +196,11 @@ def gpu_list(text: str) -> tuple[int, ...]:
     except ValueError:
         ids = ()
         text = text or "''"
-        raise argparse.ArgumentTypeError(f"{text} is not a list of GPU numbers such as 0 or 0,1 (-1 = CPU)") from None
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a list of GPU numbers such as 0 or 0,1 (-1 = CPU)"
+        ) from None
     if min(ids) < -1:
-        raise argparse.ArgumentTypeError(f"{text} is not a list of GPU numbers such as 0 or 0,1 (-1 = CPU)")
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a list of GPU numbers such as 0 or 0,1 (-1 = CPU)"
+        )
     return tuple(i for i in ids if i >= 0)

@@ -14,7 +14,9 @@ FORMATS = ("table", "jsonl", "csv")
 class PredictOptions(RunOptions):
     """Options of a prediction; `PredictOptions().parse()` reads the command line."""
 
-    description: ClassVar[str] = "Ask a trained detector whether pictures and videos are real or generated."
+    description: ClassVar[str] = (
+        "Ask a trained detector whether pictures and videos are real or generated."
+    )
     examples: ClassVar[str] = """examples:
   a picture, a folder with all below it, and a pattern:
     python predict.py --model_path M.pth photo.jpg ./photos "./more/**/*_final.png"
@@ -44,12 +46,14 @@ exit status:
         metavar="CHECKPOINT",
     )
     protocol: str = flag(
-        "native", "preprocessing protocol (test.py --list_protocols); native = pictures keep their size"
+        "native",
+        "preprocessing protocol (test.py --list_protocols); native = pictures keep their size",
     )
     format: str = flag("table", "table for people; jsonl = a JSON object a line, csv = comma-separated, for programs",
                        choices=FORMATS)  # fmt: skip
     output: str | None = flag(
-        None, "new file for the answers, which gets its name when all is in it; left out: standard output"
+        None,
+        "new file for the answers, which gets its name when all is in it; left out: standard output",
     )
     explain: str | None = flag(
         None,
@@ -60,11 +64,16 @@ exit status:
         "replace the file of --output; write into --explain although it holds something, over what is called alike",
     )
     null: bool = flag(
-        False, "with -: paths in the list end with a NUL byte instead of a line break, as find -print0 writes them"
+        False,
+        "with -: paths in the list end with a NUL byte instead of a line break, as find -print0 writes them",
     )
     num_threads: int = flag(8, "threads that decode pictures", parse=whole(1))
-    fps: float = flag(1.0, "frames of each second of a video that are looked at", parse=number(above=0))
-    max_frames: int = flag(300, "frames of a video that are looked at at most, spread evenly over it", parse=whole(1))
+    fps: float = flag(
+        1.0, "frames of each second of a video that are looked at", parse=number(above=0)
+    )
+    max_frames: int = flag(
+        300, "frames of a video that are looked at at most, spread evenly over it", parse=whole(1)
+    )
 
     def problem(self) -> str | None:
         if not self.model_path and not self.name:
@@ -80,6 +89,8 @@ exit status:
         for path in self.paths:
             if path.endswith((".pth", ".pt", ".safetensors")):
                 return f"argument PATH {path}: a checkpoint; give one by --model_path, with a glob pattern in quotes"
-        if self.output is not None and os.path.realpath(self.output) in map(os.path.realpath, self.paths):
+        if self.output is not None and os.path.realpath(self.output) in map(
+            os.path.realpath, self.paths
+        ):
             return f"argument --output {self.output}: is also to be scored; give another file"
         return None

@@ -17,7 +17,9 @@ class TestOptions(FigureOptions):
     """Options of a test run; `TestOptions().parse()` reads the command line."""
 
     __test__: ClassVar[bool] = False  # not a pytest class
-    description: ClassVar[str] = "Test checkpoints on one generator, a suite of generators, or a folder of suites."
+    description: ClassVar[str] = (
+        "Test checkpoints on one generator, a suite of generators, or a folder of suites."
+    )
     retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE + TRAINING_ONLY
     examples: ClassVar[str] = """examples:
   everything in ./datasets/Generalization_Test:
@@ -43,14 +45,22 @@ class TestOptions(FigureOptions):
         metavar="jpeg:Q",
     )  # fmt: skip
     robustness: bool = flag(
-        False, "also score every picture after JPEG, WebP, resizing, blur, noise, cropping and chains of them"
+        False,
+        "also score every picture after JPEG, WebP, resizing, blur, noise, cropping and chains of them",
     )
-    bootstrap: int = flag(1000, "resamples behind the 95 % intervals; 0 = no intervals", parse=resamples)
-    compile: bool = flag(False, "compile the model with torch.compile; goes on without where that fails")
+    bootstrap: int = flag(
+        1000, "resamples behind the 95 % intervals; 0 = no intervals", parse=resamples
+    )
+    compile: bool = flag(
+        False, "compile the model with torch.compile; goes on without where that fails"
+    )
     fast: bool = flag(
-        False, "fold BatchNorm, channels-last memory, compilation, the fastest algorithms; same scores to rounding"
+        False,
+        "fold BatchNorm, channels-last memory, compilation, the fastest algorithms; same scores to rounding",
     )
-    results_dir: str = flag("./results", "gets a folder per model and data set: figures, scores, tables, report.html")
+    results_dir: str = flag(
+        "./results", "gets a folder per model and data set: figures, scores, tables, report.html"
+    )
     list_protocols: bool = flag(False, "print the preprocessing protocols and stop")
 
     def problem(self) -> str | None:

@@ -22,8 +22,14 @@ NOT_IN_RECIPES = (
 """Flags that say which run it is, not how it trains."""
 NOT_THE_RECIPE = (*NOT_IN_RECIPES, "seed", "test_dataroot", "gpu_ids", "num_threads", "cache", "loss_freq", "save_latest_freq",
                   "save_epoch_freq", "attention_log_freq", "attention_patience")  # fmt: skip
-"""Flags in which two runs of one recipe may differ (of the dataroot, all but the folder's own name)."""
-CONTRADICTIONS = {"no_resize": "loadSize", "loadSize": "no_resize", "no_crop": "cropSize", "cropSize": "no_crop"}
+"""Flags in which two runs of one recipe may differ (of the dataroot, all but the folder's own
+name)."""
+CONTRADICTIONS = {
+    "no_resize": "loadSize",
+    "loadSize": "no_resize",
+    "no_crop": "cropSize",
+    "cropSize": "no_crop",
+}
 """Of a recipe's flag and a given one, the given one wins."""
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
@@ -50,16 +56,25 @@ class TrainOptions(BaseOptions):
     torchrun --nproc_per_node=4 train.py --name three --model_type multiscale_attention --dataroot DIR --batch_size 64
 """
 
-    dataroot: str = flag("./dataset/", "folder that holds the train and val splits, <split>/<class>/{0_real,1_fake}/")
-    name: str = flag("experiment_name", "name of the run; its folder is CHECKPOINTS_DIR/NAME_<time stamp>/")
-    suffix: str = flag("", "added to the name; {flag} is replaced by that flag's value, as in b{batch_size}")
+    dataroot: str = flag(
+        "./dataset/", "folder that holds the train and val splits, <split>/<class>/{0_real,1_fake}/"
+    )
+    name: str = flag(
+        "experiment_name", "name of the run; its folder is CHECKPOINTS_DIR/NAME_<time stamp>/"
+    )
+    suffix: str = flag(
+        "", "added to the name; {flag} is replaced by that flag's value, as in b{batch_size}"
+    )
     recipe: str = flag(
-        PUBLISHED, "named set of the flags below, or a .toml file of one's own; flags that are given win over it"
+        PUBLISHED,
+        "named set of the flags below, or a .toml file of one's own; flags that are given win over it",
     )
     list_recipes: bool = flag(False, "print the recipes with their flags and stop")
     # model
     model_type: str = flag(
-        "single_scale", "the published detector, or several scales fused by attention", choices=MODEL_TYPES
+        "single_scale",
+        "the published detector, or several scales fused by attention",
+        choices=MODEL_TYPES,
     )
     npr_scales: tuple[float, ...] | None = flag(
         None,
@@ -71,13 +86,23 @@ class TrainOptions(BaseOptions):
     attention_reduction: int = flag(
         4, "attention's hidden width is feature_dim / this; smaller = more capacity", parse=whole(1)
     )
-    attention_residual: bool = flag(False, "add the branches' plain mean to their attention-weighted sum")
-    backbone: str = flag("light", "branch network: light, or a torchvision or timm classifier by name")
-    init_type: str | None = flag(None, "redraw all weights this way; left out: each layer's own", choices=INIT_TYPES)
-    init_gain: float | None = flag(None, "gain of --init_type (0.02 when left out)", parse=number(above=0))
+    attention_residual: bool = flag(
+        False, "add the branches' plain mean to their attention-weighted sum"
+    )
+    backbone: str = flag(
+        "light", "branch network: light, or a torchvision or timm classifier by name"
+    )
+    init_type: str | None = flag(
+        None, "redraw all weights this way; left out: each layer's own", choices=INIT_TYPES
+    )
+    init_gain: float | None = flag(
+        None, "gain of --init_type (0.02 when left out)", parse=number(above=0)
+    )
     # loss
     attention_entropy_weight: float = flag(
-        0.0, "w of loss - w * mean attention entropy; w > 0 rewards *uniform* attention", parse=number()
+        0.0,
+        "w of loss - w * mean attention entropy; w > 0 rewards *uniform* attention",
+        parse=number(),
     )
     attention_diversity_weight: float = flag(
         0.0,
@@ -96,9 +121,12 @@ class TrainOptions(BaseOptions):
         "step: see --delr_freq; cosine: falls from --lr to 0 along half a cosine over --niter epochs (Loshchilov and Hutter, 2017)",
         choices=("step", "cosine"),
     )
-    delr_freq: int = flag(20, "multiply the learning rate by 0.9 every this many epochs, down to 1e-6", parse=whole(1))
+    delr_freq: int = flag(
+        20, "multiply the learning rate by 0.9 every this many epochs, down to 1e-6", parse=whole(1)
+    )
     sync_bn: bool = flag(
-        False, "several processes on GPUs: BatchNorm over the whole batch; left out: each over its part of it"
+        False,
+        "several processes on GPUs: BatchNorm over the whole batch; left out: each over its part of it",
     )
     accumulation_steps: int = flag(1, "batches per optimizer step", parse=whole(1))
     skip_nonfinite: int = flag(
@@ -107,9 +135,13 @@ class TrainOptions(BaseOptions):
         "on a GPU, more than 0 makes every step wait for the one before",
         parse=whole(0),
     )
-    epoch_count: int = flag(1, "number of the first epoch; epochs before it are left out", parse=whole(1))
+    epoch_count: int = flag(
+        1, "number of the first epoch; epochs before it are left out", parse=whole(1)
+    )
     earlystop_epoch: int | None = flag(
-        None, "stop after this many epochs without a better validation AP; left out: never", parse=whole(1)
+        None,
+        "stop after this many epochs without a better validation AP; left out: never",
+        parse=whole(1),
     )
     # data
     train_split: str = flag("train", "folder of training images in the dataroot")
@@ -120,18 +152,29 @@ class TrainOptions(BaseOptions):
     class_bal: bool = flag(False, "draw real and fake images equally often")
     serial_batches: bool = flag(False, "take the images in order instead of shuffled")
     no_flip: bool = flag(False, "no random horizontal flip")
-    data_aug: bool = flag(False, "random blur and JPEG, each with probability 0.5 unless the flags below say otherwise")
-    blur_prob: float | None = flag(None, "probability of a Gaussian blur", parse=number(minimum=0, maximum=1))
+    data_aug: bool = flag(
+        False,
+        "random blur and JPEG, each with probability 0.5 unless the flags below say otherwise",
+    )
+    blur_prob: float | None = flag(
+        None, "probability of a Gaussian blur", parse=number(minimum=0, maximum=1)
+    )
     blur_sig: tuple[float, ...] | None = flag(
         None, "its standard deviation in pixels, or a range such as 0.0,3.0 (0.5 when left out)",
         parse=ends_of_range(number(minimum=0)),
     )  # fmt: skip
-    jpg_prob: float | None = flag(None, "probability of a JPEG compression", parse=number(minimum=0, maximum=1))
+    jpg_prob: float | None = flag(
+        None, "probability of a JPEG compression", parse=number(minimum=0, maximum=1)
+    )
     jpg_method: tuple[str, ...] = flag(
-        ("pil",), "who compresses: pil, or cv2 where it is installed, or both", parse=comma_list(one_of("pil", "cv2"))
+        ("pil",),
+        "who compresses: pil, or cv2 where it is installed, or both",
+        parse=comma_list(one_of("pil", "cv2")),
     )
     jpg_qual: tuple[int, ...] | None = flag(
-        None, "its quality, or a range such as 30,100 (75 when left out)", parse=ends_of_range(whole(1, 100))
+        None,
+        "its quality, or a range such as 30,100 (75 when left out)",
+        parse=ends_of_range(whole(1, 100)),
     )
     degrade: float = flag(
         0.0,
@@ -141,7 +184,10 @@ class TrainOptions(BaseOptions):
     )
     # run
     continue_train: bool = flag(False, "go on with the newest run folder of this name")
-    epoch: str = flag("last", "with --continue_train: which checkpoint, last, best or a number ('latest' is 'last')")
+    epoch: str = flag(
+        "last",
+        "with --continue_train: which checkpoint, last, best or a number ('latest' is 'last')",
+    )
     new_optim: bool = flag(False, "with --continue_train: start with a fresh optimizer")
     loss_freq: int = flag(400, "log the training loss every this many steps", parse=whole(1))
     save_latest_freq: int = flag(
@@ -149,12 +195,18 @@ class TrainOptions(BaseOptions):
     )
     save_epoch_freq: int = flag(20, "keep a checkpoint every this many epochs", parse=whole(1))
     attention_log_freq: int = flag(
-        5, "log attention on a fixed validation batch every this many epochs; 0 = never", parse=whole(0)
+        5,
+        "log attention on a fixed validation batch every this many epochs; 0 = never",
+        parse=whole(0),
     )
     attention_patience: int = flag(
-        3, "warn when attention has been uniform, or on one scale, for this many epochs in a row", parse=whole(1)
+        3,
+        "warn when attention has been uniform, or on one scale, for this many epochs in a row",
+        parse=whole(1),
     )
-    compile: bool = flag(False, "compile the model with torch.compile; goes on without where that fails")
+    compile: bool = flag(
+        False, "compile the model with torch.compile; goes on without where that fails"
+    )
     fast: bool = flag(
         False,
         "the fastest algorithms, repeatable or not; on GPUs also compiled, with one GPU and no accumulation as CUDA graphs",
@@ -177,7 +229,11 @@ class TrainOptions(BaseOptions):
             if flag_name not in fields:
                 parser.error(self._unknown_flag(parser, [f"--{flag_name}"]))
         parser.parse_args(recipe.words())
-        kept = {key: value for key, value in recipe.flags.items() if CONTRADICTIONS.get(key) not in given}
+        kept = {
+            key: value
+            for key, value in recipe.flags.items()
+            if CONTRADICTIONS.get(key) not in given
+        }
         return dataclasses.replace(recipe, flags=kept).words()
 
     def problem(self) -> str | None:
@@ -212,7 +268,11 @@ class TrainOptions(BaseOptions):
             name = self.run_name()
         except (KeyError, ValueError, IndexError, AttributeError):
             return f"argument --suffix {self.suffix}: write flags in braces, as in b{{batch_size}}"
-        return f"argument --suffix {self.suffix}: makes a name with slashes, {name}" if "/" in name else None
+        return (
+            f"argument --suffix {self.suffix}: makes a name with slashes, {name}"
+            if "/" in name
+            else None
+        )
 
     def warnings(self) -> list[str]:
         multi_only = ("npr_scales", "feature_dim", "attention_reduction", "attention_residual", "backbone",
@@ -220,15 +280,31 @@ class TrainOptions(BaseOptions):
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         found = []
         for names, idle, why in (
-            (multi_only, self.model_type == "single_scale", "ignored beside --model_type single_scale"),
-            (("blur_sig",), not (self.data_aug or self.blur_prob), "without effect; add --blur_prob or --data_aug"),
+            (
+                multi_only,
+                self.model_type == "single_scale",
+                "ignored beside --model_type single_scale",
+            ),
+            (
+                ("blur_sig",),
+                not (self.data_aug or self.blur_prob),
+                "without effect; add --blur_prob or --data_aug",
+            ),
             (
                 ("jpg_qual", "jpg_method"),
                 not (self.data_aug or self.jpg_prob),
                 "without effect; add --jpg_prob or --data_aug",
             ),
-            (("delr_freq",), self.lr_schedule == "cosine", "without effect beside --lr_schedule cosine"),
-            (("epoch", "new_optim"), not self.continue_train, "without effect; add --continue_train"),
+            (
+                ("delr_freq",),
+                self.lr_schedule == "cosine",
+                "without effect beside --lr_schedule cosine",
+            ),
+            (
+                ("epoch", "new_optim"),
+                not self.continue_train,
+                "without effect; add --continue_train",
+            ),
         ):
             given = [name for name in names if getattr(self, name) != defaults[name]]
             if idle and given:

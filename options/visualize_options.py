@@ -11,7 +11,9 @@ from options.flags import flag, gpu_list, whole
 class VisualizeOptions(FigureOptions):
     """Options of the attention pictures; `VisualizeOptions().parse()` reads the command line."""
 
-    description: ClassVar[str] = "Show which scales a multi-scale model attends to, and what they see."
+    description: ClassVar[str] = (
+        "Show which scales a multi-scale model attends to, and what they see."
+    )
     examples: ClassVar[str] = """examples:
   one generator, with residual maps:
     python visualize_attention.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth \\
@@ -24,11 +26,18 @@ class VisualizeOptions(FigureOptions):
     output_dir: str | None = flag(
         None, "folder for statistics and pictures; left out: ./visualizations/<name of dataroot>"
     )
-    num_samples: int = flag(100, "images per generator, drawn evenly from real and fake", parse=whole(1))
-    save_npr_maps: bool = flag(False, "also draw the residual maps of up to --num_maps images per generator")
+    num_samples: int = flag(
+        100, "images per generator, drawn evenly from real and fake", parse=whole(1)
+    )
+    save_npr_maps: bool = flag(
+        False, "also draw the residual maps of up to --num_maps images per generator"
+    )
     num_maps: int = flag(10, "with --save_npr_maps: images per generator", parse=whole(1))
     gpu_ids: tuple[int, ...] = flag(
-        (0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU", parse=gpu_list, aliases=("--gpu_id",)
+        (0,),
+        "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU",
+        parse=gpu_list,
+        aliases=("--gpu_id",),
     )
 
     def problem(self) -> str | None:

@@ -25,14 +25,21 @@ from util import log
 def draw_attention(
     found: AttentionFindings, folder: Path, run_folder: Path | None, formats: Sequence[str] = ()
 ) -> list[Picture]:
-    """Draw what the findings say (`draw_findings`), box and violin, and attention during training, into a folder.
+    """Draw what the findings say (`draw_findings`), box and violin, and attention during training,
+    into a folder.
 
     Args:
-        run_folder: where the checkpoint lies; None, and a folder without a log of attention, for no picture of the training.
+        run_folder: where the checkpoint lies; None, and a folder without a log of attention, for no
+            picture of the training.
         formats: see `reports.plots.style.save`.
     """
-    pictures = [*draw_findings(found, folder, formats), draw_distribution(found.sets, found.scales, folder, formats)]
-    return pictures + (draw_training(found.scales, folder, run_folder, formats) if run_folder else [])
+    pictures = [
+        *draw_findings(found, folder, formats),
+        draw_distribution(found.sets, found.scales, folder, formats),
+    ]
+    return pictures + (
+        draw_training(found.scales, folder, run_folder, formats) if run_folder else []
+    )
 
 
 def title_of(sets: Sequence[Attended]) -> str:
@@ -41,9 +48,13 @@ def title_of(sets: Sequence[Attended]) -> str:
 
 
 def images_once(sets: Sequence[Attended]) -> tuple[NDArray, NDArray]:
-    """Weights [N, S] and labels [N] of the images of all sets, each once, also where generators share real images."""
+    """Weights [N, S] and labels [N] of the images of all sets, each once, also where generators
+    share real images."""
     once = first_of_each(sets)
-    weights, labels = np.concatenate([one.weights for one in sets]), np.concatenate([one.labels for one in sets])
+    weights, labels = (
+        np.concatenate([one.weights for one in sets]),
+        np.concatenate([one.labels for one in sets]),
+    )
     return weights[once], labels[once]
 
 
@@ -52,17 +63,23 @@ def draw_distribution(
 ) -> Picture:
     """attention_distribution.png: box and violin of all images of the sets, each once."""
     picture = folder / "attention_distribution.png"
-    path = plot_attention_distribution(*images_once(sets), scales, picture, title=title_of(sets), formats=formats)
-    return Picture(path, "box plot and violin plot of the attention to every scale, real and generated images apart")
+    path = plot_attention_distribution(
+        *images_once(sets), scales, picture, title=title_of(sets), formats=formats
+    )
+    return Picture(
+        path,
+        "box plot and violin plot of the attention to every scale, real and generated images apart",
+    )
 
 
 def draw_training(
     scales: Sequence[float], folder: Path, run_folder: Path, formats: Sequence[str] = ()
 ) -> list[Picture]:
-    """attention_training.png: attention on the validation images after every epoch; none where the run's folder has no such log.
+    """attention_training.png: attention on the validation images after every epoch; none where the
+    run's folder has no such log.
 
-    Runs logged by earlier versions have it for a fixed batch of them only, by step. Epochs whose figures are not finite are
-    left out.
+    Runs logged by earlier versions have it for a fixed batch of them only, by step. Epochs whose
+    figures are not finite are left out.
     """
     try:
         logged = {tag: dict(values) for tag, values in read_scalars(run_folder / "val").items()}
@@ -70,10 +87,17 @@ def draw_training(
         log.warning("no picture of attention during training: %s", error)
         return []
     keys = scale_keys(tuple(scales))
-    for images, time, what in ((VALIDATION, "epoch", "the validation images"), (FIXED, "step", "a fixed batch")):
+    for images, time, what in (
+        (VALIDATION, "epoch", "the validation images"),
+        (FIXED, "step", "a fixed batch"),
+    ):
         tags = [f"{images}/{name}_{key}" for name in ("mean", "std") for key in keys]
         columns = [logged.get(tag, {}) for tag in (f"{images}/entropy", *tags)]
-        times = logged.get("epoch", {}) if time == "epoch" else {step: float(step) for step in columns[0]}
+        times = (
+            logged.get("epoch", {})
+            if time == "epoch"
+            else {step: float(step) for step in columns[0]}
+        )
         history: dict[float, Any] = {}
         for step in sorted(set.intersection(set(times), *map(set, columns))):
             entropy, *moments = (column[step] for column in columns)
@@ -86,8 +110,11 @@ def draw_training(
     return []
 
 
-def draw_findings(found: AttentionFindings, folder: Path, formats: Sequence[str] = ()) -> list[Picture]:
-    """Means with intervals; of several generators also heat map and distances; with controls, what they change.
+def draw_findings(
+    found: AttentionFindings, folder: Path, formats: Sequence[str] = ()
+) -> list[Picture]:
+    """Means with intervals; of several generators also heat map and distances; with controls, what
+    they change.
 
     Raises:
         ImportError: matplotlib or seaborn is missing.
@@ -100,14 +127,23 @@ def draw_findings(found: AttentionFindings, folder: Path, formats: Sequence[str]
     generators = {one["name"]: one for one in statistics["generators"]}
     path = plot_attention_means(
         {
-            name: {label: _means(one["groups"][label]) for label in ("real", "fake") if one["groups"][label]}
+            name: {
+                label: _means(one["groups"][label])
+                for label in ("real", "fake")
+                if one["groups"][label]
+            }
             for name, one in generators.items()
         },
         scales,
         folder / "attention_means.png",
         formats=formats,
     )
-    pictures = [Picture(path, "mean attention of every scale with its 95 % interval, real and generated images apart")]
+    pictures = [
+        Picture(
+            path,
+            "mean attention of every scale with its 95 % interval, real and generated images apart",
+        )
+    ]
     if len(generators) > 1:
         fakes = {n: one["groups"]["fake"] or one["groups"]["all"] for n, one in generators.items()}
         real = statistics["pooled"]["groups"]["real"]
@@ -130,7 +166,10 @@ def draw_findings(found: AttentionFindings, folder: Path, formats: Sequence[str]
         if changes:
             path = plot_control_changes(changes, folder / "attention_controls.png", formats=formats)
             pictures.append(
-                Picture(path, "change of the mean AUC when attention is replaced, or branches are left out")
+                Picture(
+                    path,
+                    "change of the mean AUC when attention is replaced, or branches are left out",
+                )
             )
     return pictures
 
@@ -143,7 +182,10 @@ def _means(group: dict[str, Any]) -> NDArray:
     """[3, S]: mean, and the ends of its interval (the mean itself where there is none)."""
     rows = [(one["mean"], one["low"], one["high"]) for one in group["scales"].values()]
     return np.array(
-        [[m, m if low is None else min(low, m), m if high is None else max(high, m)] for m, low, high in rows]
+        [
+            [m, m if low is None else min(low, m), m if high is None else max(high, m)]
+            for m, low, high in rows
+        ]
     ).T
 
 
@@ -155,12 +197,24 @@ def _distances(found: AttentionFindings, folder: Path, formats: Sequence[str]) -
     if not keys:
         return []
     names = {one.key: one.name for one in found.sets}
-    table, significant = np.zeros((len(keys), len(keys))), np.zeros((len(keys), len(keys)), dtype=bool)
+    table, significant = (
+        np.zeros((len(keys), len(keys))),
+        np.zeros((len(keys), len(keys)), dtype=bool),
+    )
     for pair in pairs:
         a, b = keys.index(pair["a"]), keys.index(pair["b"])
         table[a, b] = table[b, a] = pair["distance"]
         significant[a, b] = significant[b, a] = pair["p_holm"] < SIGNIFICANT
     path = plot_distances(
-        table, [names[key] for key in keys], folder / "attention_distances.png", significant, formats=formats
+        table,
+        [names[key] for key in keys],
+        folder / "attention_distances.png",
+        significant,
+        formats=formats,
     )
-    return [Picture(path, "Jensen-Shannon distance between the generators' mean attention; dots: significant")]
+    return [
+        Picture(
+            path,
+            "Jensen-Shannon distance between the generators' mean attention; dots: significant",
+        )
+    ]

@@ -1,4 +1,5 @@
-"""The files of visualize_attention.py: statistics, weights, pictures and a page for one generator or a suite of them."""
+"""The files of visualize_attention.py: statistics, weights, pictures and a page for one generator
+or a suite of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,8 @@ from reports.plots.weights import plot_attention_per_image
 from util import UserError, log
 
 MOST_SHEETS, MOST_MAPS = 12, 6
-"""Pictures of single images on the page, which holds every picture: sheets of a generator's images, and residual maps."""
+"""Pictures of single images on the page, which holds every picture: sheets of a generator's images,
+and residual maps."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,21 @@ class AttentionReport:
     """Draws and writes what one model attends to, below one folder.
 
     Args:
-        loaded: a model with attention. opt: preprocessing, sampling and device. root: data root that paths are relative to.
+        loaded: a model with attention. opt: preprocessing, sampling and device. root: data root
+            that paths are relative to.
         folder: where everything goes, made when needed.
 
     Raises:
         UserError: the model has no attention.
     """
 
-    def __init__(self, loaded: LoadedModel, opt: VisualizeOptions, root: Path, folder: Path) -> None:
+    def __init__(
+        self, loaded: LoadedModel, opt: VisualizeOptions, root: Path, folder: Path
+    ) -> None:
         if not isinstance(loaded.model, AttentionMultiScaleNPR):
-            raise UserError(f"--model_path {loaded.path}: a {loaded.config.model_type} model has no attention to show")
+            raise UserError(
+                f"--model_path {loaded.path}: a {loaded.config.model_type} model has no attention to show"
+            )
         self.loaded, self.opt, self.root, self.folder = loaded, opt, root, folder
         device = choose_device(opt.gpu_ids)
         self.model = place_model(loaded.model, device, autocast_dtype(opt.precision, device))
@@ -68,16 +75,22 @@ class AttentionReport:
         self.formats = opt.formats
 
     def write(self, sets: list[ImageSet]) -> None:
-        """One set: everything in the folder. Several: a folder for each, and the whole above them. A page with the findings."""
+        """One set: everything in the folder. Several: a folder for each, and the whole above them.
+        A page with the findings."""
         several = len(sets) > 1
         # as in test.py: what is written about a set is safe in every file
-        safe = [replace(one, suite=escaped(one.suite), generator=escaped(one.generator)) for one in sets]
+        safe = [
+            replace(one, suite=escaped(one.suite), generator=escaped(one.generator)) for one in sets
+        ]
         folders, names = unique_names(sets), unique_names(safe)
         found: list[SetAttention] = []
         per_image: list[Picture] = []
         maps: list[list[Picture]] = []
         for images, written in zip(sets, safe, strict=True):
-            name, folder = names[written.key], self.folder / folders[images.key] if several else self.folder
+            name, folder = (
+                names[written.key],
+                self.folder / folders[images.key] if several else self.folder,
+            )
             one = self._attend(images, name, written.suite, folder)
             if one is None:
                 log.warning("left out %s: none of its sampled images could be read", name)
@@ -94,27 +107,47 @@ class AttentionReport:
         self._write_statistics(found, self.folder)
         self._write_findings(found, [] if several else per_image, maps)
 
-    def _attend(self, images: ImageSet, name: str, family: str, folder: Path) -> SetAttention | None:
-        """What the model says of a sample, under names that may stand in every file; None where no image could be read."""
+    def _attend(
+        self, images: ImageSet, name: str, family: str, folder: Path
+    ) -> SetAttention | None:
+        """What the model says of a sample, under names that may stand in every file; None where no
+        image could be read."""
         opt = self.opt
         sampled = sample_evenly(images, opt.num_samples, opt.seed)
         protocol = evaluation_protocol(trained_protocol(self.loaded), images.suite, opt)
         loader = evaluation_loader(
-            sampled, protocol, opt.batch_size, opt.num_threads, cache=opt.cache, on_bad_image=opt.on_bad_image
+            sampled,
+            protocol,
+            opt.batch_size,
+            opt.num_threads,
+            cache=opt.cache,
+            on_bad_image=opt.on_bad_image,
         )
         said = predict(self.model, loader, opt.precision, progress=images.generator)
         if said.attention_weights is None:
             return None
         paths = tuple(sampled.paths[index] for index in said.indices)
-        attended = Attended(name, family, said.labels, said.scores, said.attention_weights, said.branch_logits, paths)
+        attended = Attended(
+            name,
+            family,
+            said.labels,
+            said.scores,
+            said.attention_weights,
+            said.branch_logits,
+            paths,
+        )
         return SetAttention(sampled, protocol, said, attended, folder)
 
     def _write_set(self, one: SetAttention) -> Picture:
         one.folder.mkdir(parents=True, exist_ok=True)
-        write_attention_csv(one.folder / "attention_weights.csv", one.images, one.said, self.scales, self.root)
+        write_attention_csv(
+            one.folder / "attention_weights.csv", one.images, one.said, self.scales, self.root
+        )
         attended, picture = one.attended, one.folder / "attention_per_image.png"
         columns = (attended.weights, attended.labels, attended.scores)
-        path = plot_attention_per_image(*columns, self.scales, picture, title=attended.name, formats=self.formats)
+        path = plot_attention_per_image(
+            *columns, self.scales, picture, title=attended.name, formats=self.formats
+        )
         return Picture(path, "attention to every scale on every image, and its score")
 
     def _write_statistics(self, found: Sequence[SetAttention], folder: Path) -> None:
@@ -130,19 +163,31 @@ class AttentionReport:
         log.info("\n%s", text)
 
     def _write_maps(self, one: SetAttention) -> list[Picture]:
-        """Residual maps of up to --num_maps of the sampled images, half of them generated; these and real ones take turns."""
-        kept = replace(one.images, paths=one.attended.images or (), labels=tuple(one.said.labels.tolist()))
+        """Residual maps of up to --num_maps of the sampled images, half of them generated; these
+        and real ones take turns."""
+        kept = replace(
+            one.images, paths=one.attended.images or (), labels=tuple(one.said.labels.tolist())
+        )
         chosen = sample_evenly(kept, self.opt.num_maps, self.opt.seed)
         device = next(self.model.parameters()).device
         pictures: dict[str, list[Picture]] = {"fake": [], "real": []}
         loader = evaluation_loader(chosen, one.protocol, batch_size=1)
         for batch in tqdm(
-            loader.batches(), total=len(loader), desc="residual maps", leave=False, unit="image", disable=None
+            loader.batches(),
+            total=len(loader),
+            desc="residual maps",
+            leave=False,
+            unit="image",
+            disable=None,
         ):
             images = loader.images(batch, device)
             seen, found = self.model.get_scale_contributions(images), evidence(self.model, images)
             maps, weights, logits = seen["npr_maps"], seen["attention_weights"], seen["prediction"]
-            assert isinstance(maps, dict) and isinstance(weights, torch.Tensor) and isinstance(logits, torch.Tensor)
+            assert (
+                isinstance(maps, dict)
+                and isinstance(weights, torch.Tensor)
+                and isinstance(logits, torch.Tensor)
+            )
             index = int(batch.indices[0])
             kind = "fake" if int(batch.labels[0]) else "real"
             # any name, and with ours around it no longer than a name may be
@@ -159,21 +204,31 @@ class AttentionReport:
                 exact=found.exact,
                 formats=self.formats,
             )
-            pictures[kind].append(Picture(path, f"residual maps of {one.attended.name}, {kind}: {stem}"))
+            pictures[kind].append(
+                Picture(path, f"residual maps of {one.attended.name}, {kind}: {stem}")
+            )
         pairs = zip_longest(pictures["fake"], pictures["real"])
         return [picture for pair in pairs for picture in pair if picture]
 
-    def _write_findings(self, found: list[SetAttention], per_image: list[Picture], maps: list[list[Picture]]) -> None:
-        """attention_report.html, with what it shows as files beside it; a model with one scale has nothing to be found."""
+    def _write_findings(
+        self, found: list[SetAttention], per_image: list[Picture], maps: list[list[Picture]]
+    ) -> None:
+        """attention_report.html, with what it shows as files beside it; a model with one scale has
+        nothing to be found."""
         sets = [one.attended for one in found]
-        fusion = {"bias": self.model.classifier.bias.item(), "residual": self.model.attention_fusion.residual}
+        fusion = {
+            "bias": self.model.classifier.bias.item(),
+            "residual": self.model.attention_fusion.residual,
+        }
         findings = attention_findings(sets, self.scales, fusion, self.opt.seed)
         if findings is None:
             draw_distribution(sets, self.scales, self.folder, self.formats)
             log.info("no findings about attention: there is one scale")
             return
         write_findings(findings, self.folder)
-        pictures = draw_attention(findings, self.folder, self.loaded.path.parent, self.formats) + per_image
+        pictures = (
+            draw_attention(findings, self.folder, self.loaded.path.parent, self.formats) + per_image
+        )
         sheets = [self._sheet(one) for one in found]
         self._write_page(findings, pictures, sheets, maps)
         for verdict in findings.verdicts:
@@ -210,16 +265,26 @@ class AttentionReport:
         (self.folder / "attention_report.html").write_text(page.render(), encoding="utf-8")
 
     def _sheet(self, one: SetAttention) -> Picture:
-        """The images whose attention is most typical of their generator, and those where it is most surprising; up to 6 each."""
+        """The images whose attention is most typical of their generator, and those where it is most
+        surprising; up to 6 each."""
         attended = one.attended
         assert attended.images is not None
         blocks = {}
         chosen = typical_and_surprising(attended.weights, 6)
         for heading, rows in zip(("typical", "surprising"), chosen, strict=True):
             blocks[f"most {heading} attention"] = [
-                (read_image(attended.images[row]), attended.weights[row], attended.scores[row], attended.labels[row])
+                (
+                    read_image(attended.images[row]),
+                    attended.weights[row],
+                    attended.scores[row],
+                    attended.labels[row],
+                )
                 for row in rows
             ]
         picture = one.folder / "attention_images.png"
-        path = plot_image_sheet(blocks, self.scales, picture, title=attended.name, formats=self.formats)
-        return Picture(path, f"{attended.name}: images with the most typical and the most surprising attention")
+        path = plot_image_sheet(
+            blocks, self.scales, picture, title=attended.name, formats=self.formats
+        )
+        return Picture(
+            path, f"{attended.name}: images with the most typical and the most surprising attention"
+        )

@@ -1,4 +1,5 @@
-"""A calibration with what shows how far to trust it: figures of the images it was fitted on, and by cross-fitting."""
+"""A calibration with what shows how far to trust it: figures of the images it was fitted on, and by
+cross-fitting."""
 
 import math
 from collections.abc import Iterator
@@ -36,8 +37,10 @@ class Assessment:
     Args:
         calibration: fitted on all images; its `ece_after` is by cross-fitting. mix: of the images.
         before, after: bins of sigmoid(logit), and of the cross-fitted probabilities.
-        chance: ECE that a perfectly calibrated detector has with so many images, mean and 95 % quantile.
-        fitted, held_out: shares of wrong verdicts (see `verdict_shares`) on the images of the fit, and by cross-fitting.
+        chance: ECE that a perfectly calibrated detector has with so many images, mean and 95 %
+            quantile.
+        fitted, held_out: shares of wrong verdicts (see `verdict_shares`) on the images of the fit,
+            and by cross-fitting.
     """
 
     calibration: Calibration
@@ -50,7 +53,9 @@ class Assessment:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; None for what is undefined."""
-        bins = {name: _plain_bins(of) for name, of in (("before", self.before), ("after", self.after))}
+        bins = {
+            name: _plain_bins(of) for name, of in (("before", self.before), ("after", self.after))
+        }
         verdicts = {
             name: {verdict: asdict(share) for verdict, share in shares.items()}
             for name, shares in (("fitted", self.fitted), ("cross_fitted", self.held_out))
@@ -68,9 +73,12 @@ class Assessment:
 def assess(labels: NDArray, logits: NDArray, target_error: float, prior: float = 0.5, confidence: float = 0.0,
            data: str = "", protocol: str = "", groups: NDArray | None = None,
            max_false_alarms: float = 1.0) -> Assessment:  # fmt: skip
-    """Fit a calibration and measure it; arguments and errors are those of `fit_calibration`. FOLDS images per class at least."""
+    """Fit a calibration and measure it; arguments and errors are those of `fit_calibration`. FOLDS
+    images per class at least."""
     logits = logits.astype(np.float64)
-    found = fit_calibration(labels, logits, target_error, prior, confidence, data, protocol, groups, max_false_alarms)
+    found = fit_calibration(
+        labels, logits, target_error, prior, confidence, data, protocol, groups, max_false_alarms
+    )
     mix = Mix(found.n_real, found.n_fake, prior)
     probabilities, verdicts = cross_fitted(labels, logits, found, groups)
     before, after = reliability(labels, expit(logits), mix), reliability(labels, probabilities, mix)
@@ -109,9 +117,17 @@ def report(assessment: Assessment) -> str:
     odds = math.log(found.prior / (1 - found.prior))
     shift = "" if found.prior == 0.5 else f" {'-' if odds < 0 else '+'} {abs(odds):.3f}"
     goal = f"at most {_percent(found.target_error)} of each verdict wrong"
-    goal += f", by the upper bound at confidence {found.confidence:g}" if found.confidence else ", on these images"
+    goal += (
+        f", by the upper bound at confidence {found.confidence:g}"
+        if found.confidence
+        else ", on these images"
+    )
     limited = found.max_false_alarms < 1
-    within = f" with at most {_percent(found.max_false_alarms)} of each set's real images above it" if limited else ""
+    within = (
+        f" with at most {_percent(found.max_false_alarms)} of each set's real images above it"
+        if limited
+        else ""
+    )
     rows = [
         ["images", f"{found.n_real:,} real, {found.n_fake:,} generated: {found.data}; protocol {found.protocol}"],
         ["probability", f"sigmoid(logit / {found.temperature:.4g}{shift}), {meant}"],
@@ -122,10 +138,19 @@ def report(assessment: Assessment) -> str:
     ]  # fmt: skip
     tables = []
     for verdict in (GENERATED, REAL):
-        tables.append([verdict, *(_wrong(shares[verdict]) for shares in (assessment.fitted, assessment.held_out))])
-    tables.append([UNSURE, *(_unsure(shares[UNSURE]) for shares in (assessment.fitted, assessment.held_out))])
+        tables.append(
+            [
+                verdict,
+                *(_wrong(shares[verdict]) for shares in (assessment.fitted, assessment.held_out)),
+            ]
+        )
+    tables.append(
+        [UNSURE, *(_unsure(shares[UNSURE]) for shares in (assessment.fitted, assessment.held_out))]
+    )
     headers = ["verdict", "on these images", "by cross-fitting"]
-    return f"{tabulate(rows, tablefmt='plain')}\n\n{tabulate(tables, headers, disable_numparse=True)}"
+    return (
+        f"{tabulate(rows, tablefmt='plain')}\n\n{tabulate(tables, headers, disable_numparse=True)}"
+    )
 
 
 def _band(found: Calibration) -> str:

@@ -1,4 +1,5 @@
-"""One self-contained HTML page out of sections of tables and pictures: no network, no scripts, every text escaped."""
+"""One self-contained HTML page out of sections of tables and pictures: no network, no scripts,
+every text escaped."""
 
 import base64
 import mimetypes
@@ -44,7 +45,8 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """CSS pixels (96 to the inch) at which text in the picture has the size that it was drawn with."""
+        """CSS pixels (96 to the inch) at which text in the picture has the size that it was drawn
+        with."""
         with Image.open(self.path) as image:
             return round(96 * image.width / image.info.get("dpi", (96, 96))[0])
 
@@ -93,9 +95,15 @@ class Page:
         """The page as HTML."""
         folder = Path(__file__).parent / "templates"
         environment = Environment(
-            loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+            loader=FileSystemLoader(folder),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
         )
-        parts = {name: getattr(self, name) for name in ("title", "subtitle", "cards", "remarks", "sections")}
+        parts = {
+            name: getattr(self, name)
+            for name in ("title", "subtitle", "cards", "remarks", "sections")
+        }
         return environment.get_template("report.html").render(parts)
 
 

@@ -1,4 +1,5 @@
-"""The folder that a test run leaves: scores, figures, tables, pictures, and one page that shows all of it."""
+"""The folder that a test run leaves: scores, figures, tables, pictures, and one page that shows all
+of it."""
 
 import shlex
 import shutil
@@ -33,12 +34,25 @@ from reports.tables import (
 )
 from util import UserError, log, writable_folder
 
-SAME_RUN = ("checkpoint_sha256", "dataroot", "protocol", "classes", "precision", "equalize", "grid", "bootstrap")
-"""Parts of the head that agree between two runs of one test, which may then overwrite each other."""
+SAME_RUN = (
+    "checkpoint_sha256",
+    "dataroot",
+    "protocol",
+    "classes",
+    "precision",
+    "equalize",
+    "grid",
+    "bootstrap",
+)
+"""Parts of the head that agree between two runs of one test, which may then overwrite each other.
+"""
 
 
-def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path, formats: Sequence[str] = ()) -> Path:
-    """Write `<model>_<dataset>/` and, beside it, `<model>_<dataset>.txt`; another run's results are not overwritten.
+def write_artefacts(
+    run: TestRun, results_dir: Path, dataroot: Path, formats: Sequence[str] = ()
+) -> Path:
+    """Write `<model>_<dataset>/` and, beside it, `<model>_<dataset>.txt`; another run's results are
+    not overwritten.
 
     The folder is made under another name and takes its place when it is complete.
 
@@ -46,15 +60,17 @@ def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path, formats: Se
         formats: of every figure, see `reports.plots.style.save`.
 
     Returns:
-        The folder. The same checkpoint, data and settings (see `SAME_RUN`) write to the same place again; otherwise the suite
-        goes into the name, and if that is taken too, a number.
+        The folder. The same checkpoint, data and settings (see `SAME_RUN`) write to the same place
+        again; otherwise the suite goes into the name, and if that is taken too, a number.
 
     Raises:
         UserError: the folder cannot be made or written.
     """
     writable_folder(results_dir)
     folder = _free_folder(run, results_dir, dataroot)
-    unfinished, old = (folder.with_name(f".{folder.name}.{state}") for state in ("unfinished", "old"))
+    unfinished, old = (
+        folder.with_name(f".{folder.name}.{state}") for state in ("unfinished", "old")
+    )
     try:
         for leftover in (unfinished, old):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -67,14 +83,18 @@ def write_artefacts(run: TestRun, results_dir: Path, dataroot: Path, formats: Se
         shutil.rmtree(old, ignore_errors=True)
         shutil.copyfile(folder / f"{folder.name}.txt", results_dir / f"{folder.name}.txt")
     except OSError as error:
-        raise UserError(f"--results_dir {results_dir}: cannot write there ({error.strerror})") from None
+        raise UserError(
+            f"--results_dir {results_dir}: cannot write there ({error.strerror})"
+        ) from None
     return folder
 
 
 def write_derived(run: TestRun, folder: Path, name: str, formats: Sequence[str] = ()) -> None:
-    """What follows from the scores: <name>.txt, tables.md, tables.tex, tables.csv, attention's files, pictures and report.html.
+    """What follows from the scores: <name>.txt, tables.md, tables.tex, tables.csv, attention's
+    files, pictures and report.html.
 
-    The picture of attention during training is the only one that needs more: the log beside the checkpoint; left out without it.
+    The picture of attention during training is the only one that needs more: the log beside the
+    checkpoint; left out without it.
     """
     (folder / f"{name}.txt").write_text(text_report(run), encoding="utf-8")
     (folder / "tables.md").write_text(markdown_tables(run), encoding="utf-8")
@@ -88,9 +108,13 @@ def write_derived(run: TestRun, folder: Path, name: str, formats: Sequence[str] 
 
 
 def draw(
-    run: TestRun, folder: Path, attention: AttentionFindings | None = None, formats: Sequence[str] = ()
+    run: TestRun,
+    folder: Path,
+    attention: AttentionFindings | None = None,
+    formats: Sequence[str] = (),
 ) -> list[Picture]:
-    """ROC curves, score histograms and, if there are, attention and the robustness grid; none, saying so, without matplotlib."""
+    """ROC curves, score histograms and, if there are, attention and the robustness grid; none,
+    saying so, without matplotlib."""
     try:
         from reports.attention_figures import draw_attention
         from reports.plots.scores import plot_robustness, plot_roc, plot_score_histograms
@@ -104,10 +128,18 @@ def draw(
     pictures = []
     if both:
         roc = plot_roc(sets, folder / "roc.png", formats=formats)
-        pictures.append(Picture(roc, "ROC curve of each set, with linear and with logarithmic false-positive rate"))
+        pictures.append(
+            Picture(
+                roc, "ROC curve of each set, with linear and with logarithmic false-positive rate"
+            )
+        )
     threshold = run.head["threshold"]
-    histograms = plot_score_histograms(sets, folder / "scores.png", threshold=threshold, formats=formats)
-    pictures.append(Picture(histograms, "histograms of the scores of real and generated images of each set"))
+    histograms = plot_score_histograms(
+        sets, folder / "scores.png", threshold=threshold, formats=formats
+    )
+    pictures.append(
+        Picture(histograms, "histograms of the scores of real and generated images of each set")
+    )
     if run.robustness:
         metric = "auc" if both else "acc"
         keys = both or [scored.key for scored in run.sets]
@@ -129,7 +161,9 @@ def draw(
     return pictures
 
 
-def report_page(run: TestRun, pictures: list[Picture], name: str, attention: AttentionFindings | None = None) -> Page:
+def report_page(
+    run: TestRun, pictures: list[Picture], name: str, attention: AttentionFindings | None = None
+) -> Page:
     """The page that shows all of a run; `name` is that of its folder."""
     head = run.head
     of_attention = [picture for picture in pictures if picture.path.stem.startswith("attention_")]
@@ -137,21 +171,38 @@ def report_page(run: TestRun, pictures: list[Picture], name: str, attention: Att
     skipped = left_out_rows(run)
     small = "; small: 95 % intervals" if head["bootstrap"]["resamples"] else ""
     sections = [
-        Section("Figures", f"In %, ECE and Brier from 0 to 1{small}. {LEGEND}", _figure_tables(run)),
-        Section("Scores", "", pictures=[picture for picture in pictures if picture.path.stem != "robustness"]),
+        Section(
+            "Figures", f"In %, ECE and Brier from 0 to 1{small}. {LEGEND}", _figure_tables(run)
+        ),
+        Section(
+            "Scores",
+            "",
+            pictures=[picture for picture in pictures if picture.path.stem != "robustness"],
+        ),
     ]
     if attention:
         sections += attention_sections(attention, of_attention)
     if run.robustness:
         curves = [picture for picture in pictures if picture.path.stem == "robustness"]
-        tables = [Table(headers, plain_rows(body), title) for title, headers, body in robustness_tables(run)]
+        tables = [
+            Table(headers, plain_rows(body), title)
+            for title, headers, body in robustness_tables(run)
+        ]
         text = "Each degradation is applied in memory before the protocol, to real and generated pictures alike."
         sections.append(Section("Robustness", text, tables, curves))
     if head.get("protocol"):
-        sections.append(Section("Protocols", "How the pictures of each set were preprocessed.", [_protocol_table(run)]))
+        sections.append(
+            Section(
+                "Protocols",
+                "How the pictures of each set were preprocessed.",
+                [_protocol_table(run)],
+            )
+        )
     if skipped:
         table = Table(["file", "reason", "only under"], plain_rows(skipped), prose=True)
-        sections.append(Section("Left out", f"{_counted(len(skipped), 'picture')} without a score.", [table]))
+        sections.append(
+            Section("Left out", f"{_counted(len(skipped), 'picture')} without a score.", [table])
+        )
     sections.append(
         Section(
             "How it came about",
@@ -162,21 +213,39 @@ def report_page(run: TestRun, pictures: list[Picture], name: str, attention: Att
     )
     data = head.get("dataroot", "unknown data")
     return Page(
-        f"Test of {run.name}", f"on {data}, {head.get('date', 'date unknown')}", sections, _cards(run), remarks(run)
+        f"Test of {run.name}",
+        f"on {data}, {head.get('date', 'date unknown')}",
+        sections,
+        _cards(run),
+        remarks(run),
     )
 
 
 def _cards(run: TestRun) -> list[Card]:
     pooled, metrics = run.summary.pooled, run.summary.pooled_metrics
     images = Card(
-        "images", f"{metrics.n_real + metrics.n_fake:,}", f"{metrics.n_real:,} real, {metrics.n_fake:,} generated"
+        "images",
+        f"{metrics.n_real + metrics.n_fake:,}",
+        f"{metrics.n_real:,} real, {metrics.n_fake:,} generated",
     )
     cards = [images, Card("sets", str(len(run.sets)), _counted(len(run.summary.suites), "suite"))]
     for name in ("acc", "ap", "auc"):
-        means = [figures.values[name] for figures in run.summary.suites.values() if figures.values[name] is not None]
+        means = [
+            figures.values[name]
+            for figures in run.summary.suites.values()
+            if figures.values[name] is not None
+        ]
         if means:
-            suites = "macro mean of the suite" if len(means) == 1 else f"mean of {len(means)} suites"
-            cards.append(Card(LABELS[name], shown(name, sum(m for m in means if m is not None) / len(means)), suites))
+            suites = (
+                "macro mean of the suite" if len(means) == 1 else f"mean of {len(means)} suites"
+            )
+            cards.append(
+                Card(
+                    LABELS[name],
+                    shown(name, sum(m for m in means if m is not None) / len(means)),
+                    suites,
+                )
+            )
     cards.append(Card("AUC, all images", shown("auc", pooled.values["auc"]), "pooled"))
     return cards
 
@@ -189,7 +258,11 @@ def _figure_tables(run: TestRun) -> list[Table]:
     names = defined(run)
     headers = ["generator", "real", "fake", *(LABELS[name] for name in names)]
     tables = [
-        Table(headers, [_table_row(row, names, row is table.rows[-1]) for row in table.rows], table.title)
+        Table(
+            headers,
+            [_table_row(row, names, row is table.rows[-1]) for row in table.rows],
+            table.title,
+        )
         for table in suite_tables(run)
     ]
     return [*tables, Table(headers, [_table_row(pooled_row(run), names)], "all images together")]
@@ -209,10 +282,24 @@ def _protocol_table(run: TestRun) -> Table:
     rows = []
     for key, protocol in run.head["protocol"].items():
         size = f"{protocol['resize']}x{protocol['resize']}" if protocol["resize"] else "native"
-        crop = f"{protocol['crop']}{', tiled' if protocol['tile'] else ''}" if protocol["crop"] else "none"
+        crop = (
+            f"{protocol['crop']}{', tiled' if protocol['tile'] else ''}"
+            if protocol["crop"]
+            else "none"
+        )
         leak = leaks.get(key)
-        rows.append([names.get(key, key), protocol_name(run, key), size, crop, "-" if leak is None else f"{leak:.2f}"])
-    return Table(["generator", "protocol", "resize", "crop", "AUC of file formats alone"], plain_rows(rows))
+        rows.append(
+            [
+                names.get(key, key),
+                protocol_name(run, key),
+                size,
+                crop,
+                "-" if leak is None else f"{leak:.2f}",
+            ]
+        )
+    return Table(
+        ["generator", "protocol", "resize", "crop", "AUC of file formats alone"], plain_rows(rows)
+    )
 
 
 def _facts(run: TestRun) -> Table:
@@ -222,22 +309,37 @@ def _facts(run: TestRun) -> Table:
     facts: list[tuple[str, Any]] = [
         ("checkpoint", model.get("path")),
         ("sha256", head.get("checkpoint_sha256")),
-        ("model", f"{model.get('model_type', '?')}, scales {scales or '?'}, backbone {model.get('backbone', '?')}"),
+        (
+            "model",
+            f"{model.get('model_type', '?')}, scales {scales or '?'}, backbone {model.get('backbone', '?')}",
+        ),
         ("finished epochs", model.get("epoch")),
         ("validation threshold", None if head["threshold"] is None else f"{head['threshold']:.4f}"),
         ("precision", head.get("precision")),
         ("equalised", head.get("equalize") or "no"),
         ("command", head.get("command")),
-        ("intervals", "{resamples} bootstrap resamples, {method}, seed {seed}".format(**head["bootstrap"])),
-        ("versions", ", ".join(f"{name} {version}" for name, version in head.get("versions", {}).items())),
+        (
+            "intervals",
+            "{resamples} bootstrap resamples, {method}, seed {seed}".format(**head["bootstrap"]),
+        ),
+        (
+            "versions",
+            ", ".join(f"{name} {version}" for name, version in head.get("versions", {}).items()),
+        ),
     ]
     return Table(
-        ["", ""], plain_rows([[name, "unknown" if value is None else str(value)] for name, value in facts]), prose=True
+        ["", ""],
+        plain_rows([[name, "unknown" if value is None else str(value)] for name, value in facts]),
+        prose=True,
     )
 
 
 def _free_folder(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
-    model, dataset, suites = run.name, escaped(folder_name(dataroot)), {scored.suite for scored in run.sets}
+    model, dataset, suites = (
+        run.name,
+        escaped(folder_name(dataroot)),
+        {scored.suite for scored in run.sets},
+    )
     candidates = [f"{model}_{dataset}"]
     if len(run.sets) == 1 and suites - {"", dataset}:
         candidates.append(f"{model}_{suites.pop()}_{dataset}")

@@ -43,7 +43,8 @@ class Row:
 
 @dataclass(frozen=True)
 class SuiteTable:
-    """The sets of a suite, and their macro mean last; the title names the published table and the protocol."""
+    """The sets of a suite, and their macro mean last; the title names the published table and the
+    protocol."""
 
     title: str
     rows: list[Row]
@@ -56,7 +57,12 @@ def suite_tables(run: TestRun) -> list[SuiteTable]:
     tables = []
     for suite, sets in suites_of(run.sets).items():
         rows = [
-            Row(names[s.key], summary.metrics[s.key].n_real, summary.metrics[s.key].n_fake, summary.sets[s.key])
+            Row(
+                names[s.key],
+                summary.metrics[s.key].n_real,
+                summary.metrics[s.key].n_fake,
+                summary.sets[s.key],
+            )
             for s in sets
         ]
         rows.append(Row("Mean", None, None, summary.suites[suite]))
@@ -95,7 +101,11 @@ def shown_interval(name: str, figures: Figures) -> str:
 
 def defined(run: TestRun) -> list[str]:
     """The figures that any set of a run has, in the order of `LABELS`."""
-    return [name for name in LABELS if any(f.values[name] is not None for f in run.summary.sets.values())]
+    return [
+        name
+        for name in LABELS
+        if any(f.values[name] is not None for f in run.summary.sets.values())
+    ]
 
 
 def remarks(run: TestRun) -> list[str]:
@@ -103,9 +113,15 @@ def remarks(run: TestRun) -> list[str]:
     names, found = unique_names(run.sets), []
     one_class = [names[key] for key, metrics in run.summary.metrics.items() if metrics.auc is None]
     if one_class:
-        found.append(f"AP, AUC and all that compares the classes are undefined with one class: {', '.join(one_class)}")
+        found.append(
+            f"AP, AUC and all that compares the classes are undefined with one class: {', '.join(one_class)}"
+        )
     counts = {key: (metrics.n_real, metrics.n_fake) for key, metrics in run.summary.metrics.items()}
-    leaks = {k: auc for k, auc in run.head.get("format_leak", {}).items() if k in counts and is_leak(auc, *counts[k])}
+    leaks = {
+        k: auc
+        for k, auc in run.head.get("format_leak", {}).items()
+        if k in counts and is_leak(auc, *counts[k])
+    }
     if leaks:
         listed = ", ".join(f"{names[key]} (AUC {auc:.2f})" for key, auc in leaks.items())
         found.append(f"file format, size and compression alone tell real from fake: {listed}")
@@ -126,7 +142,9 @@ def text_report(run: TestRun) -> str:
     for title, headers, body in robustness_tables(run):
         parts += ["", title, tabulate(body, headers, "simple", disable_numparse=True)]
     parts += ["", *remarks(run), f"left out: {_left_out(run)} files"]
-    parts += [f"  {one['path']}: {one['reason']}" for one in run.head["skipped"] if "condition" not in one]
+    parts += [
+        f"  {one['path']}: {one['reason']}" for one in run.head["skipped"] if "condition" not in one
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -135,12 +153,14 @@ def _left_out(run: TestRun) -> int:
 
 
 def left_out_rows(run: TestRun) -> list[list[str]]:
-    """Rows [file, reason, degradation or ''] of all files without a score; the degradation is named where it alone has none."""
+    """Rows [file, reason, degradation or ''] of all files without a score; the degradation is named
+    where it alone has none."""
     return [[one["path"], one["reason"], one.get("condition", "")] for one in run.head["skipped"]]
 
 
 def _grid(rows: Sequence[Row], names: Sequence[str], style: str, intervals: bool = False) -> str:
-    """A table of rows in one of tabulate's styles; names are harmless already, but for what a style itself understands."""
+    """A table of rows in one of tabulate's styles; names are harmless already, but for what a style
+    itself understands."""
     clean = markdown if style == "pipe" else str
     cell = shown_interval if intervals else lambda name, figures: shown(name, figures.values[name])
     table = [
@@ -158,23 +178,45 @@ def _grid(rows: Sequence[Row], names: Sequence[str], style: str, intervals: bool
 
 
 def markdown_tables(run: TestRun) -> str:
-    """All figures by suite, then those with 95 % intervals; under degradations, where they were tried."""
+    """All figures by suite, then those with 95 % intervals; under degradations, where they were
+    tried."""
     parts = [f"# {markdown(run.name)}", ""]
     parts += [f"- {markdown(remark)}" for remark in remarks(run)]
     for table in suite_tables(run):
         parts += ["", f"## {markdown(table.title)}", "", _grid(table.rows, defined(run), "pipe")]
         if run.head["bootstrap"]["resamples"]:
-            parts += ["", "95 % intervals:", "", _grid(table.rows, WITH_INTERVAL, "pipe", intervals=True)]
+            parts += [
+                "",
+                "95 % intervals:",
+                "",
+                _grid(table.rows, WITH_INTERVAL, "pipe", intervals=True),
+            ]
     if len(run.sets) > 1:
         parts += ["", "## All images together", "", _grid([pooled_row(run)], defined(run), "pipe")]
         if run.head["bootstrap"]["resamples"]:
-            parts += ["", "95 % intervals:", "", _grid([pooled_row(run)], WITH_INTERVAL, "pipe", intervals=True)]
+            parts += [
+                "",
+                "95 % intervals:",
+                "",
+                _grid([pooled_row(run)], WITH_INTERVAL, "pipe", intervals=True),
+            ]
     for title, headers, body in robustness_tables(run):
-        grid = tabulate(body, [markdown(header) for header in headers], "pipe", disable_numparse=True)
+        grid = tabulate(
+            body, [markdown(header) for header in headers], "pipe", disable_numparse=True
+        )
         parts += ["", f"## {title}", "", grid]
-    parts += ["", f"In %, ECE and Brier from 0 to 1. {LEGEND}", "", f"Left out: {_left_out(run)} files.", ""]
+    parts += [
+        "",
+        f"In %, ECE and Brier from 0 to 1. {LEGEND}",
+        "",
+        f"Left out: {_left_out(run)} files.",
+        "",
+    ]
     if rows := [[markdown(cell) for cell in row] for row in left_out_rows(run)]:
-        parts += [tabulate(rows, ["file", "reason", "only under"], "pipe", disable_numparse=True), ""]
+        parts += [
+            tabulate(rows, ["file", "reason", "only under"], "pipe", disable_numparse=True),
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -199,7 +241,8 @@ def latex_tables(run: TestRun) -> str:
 
 
 def latex_table(caption: str, grid: str, note: str = "") -> str:
-    """A table environment around a tabular; the caption is escaped as tabulate escapes a cell, the tabular made harmless.
+    """A table environment around a tabular; the caption is escaped as tabulate escapes a cell, the
+    tabular made harmless.
 
     Args:
         note: stands small below, as LaTeX.
@@ -211,23 +254,34 @@ def latex_table(caption: str, grid: str, note: str = "") -> str:
     # no wider than the page, and not enlarged to it
     fitted = [r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", grid + "}"]
     below = [rf"\par\smallskip{{\footnotesize {note}}}"] if note else []
-    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{text}}}", *fitted, *below, r"\end{table}"])
+    return "\n".join(
+        [r"\begin{table}", r"\centering", rf"\caption{{{text}}}", *fitted, *below, r"\end{table}"]
+    )
 
 
 def robustness_tables(run: TestRun) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, headers and rows of AUC and of accuracy at 0.5: a degradation down, the sets across, then their mean.
+    """Title, headers and rows of AUC and of accuracy at 0.5: a degradation down, the sets across,
+    then their mean.
 
     Sets for which the figure is undefined are left out; empty without degradations.
     """
     names, tables = unique_names(run.sets), []
     for metric in ("auc", "acc") if run.robustness else ():
-        keys = [scored.key for scored in run.sets if run.summary.sets[scored.key].values[metric] is not None]
+        keys = [
+            scored.key
+            for scored in run.sets
+            if run.summary.sets[scored.key].values[metric] is not None
+        ]
         body = []
         for condition, summary in run.robustness_summaries.items():
-            values = [summary.sets[key].values[metric] if key in summary.sets else None for key in keys]
+            values = [
+                summary.sets[key].values[metric] if key in summary.sets else None for key in keys
+            ]
             measured = [value for value in values if value is not None]
             mean = sum(measured) / len(measured) if len(measured) == len(keys) > 0 else None
-            body.append([condition, *(shown(metric, value) for value in values), shown(metric, mean)])
+            body.append(
+                [condition, *(shown(metric, value) for value in values), shown(metric, mean)]
+            )
         if keys:
             headers = ["degradation", *(names[key] for key in keys), "mean"]
             tables.append((f"{LABELS[metric]} in % under degradations", headers, body))
@@ -235,20 +289,42 @@ def robustness_tables(run: TestRun) -> list[tuple[str, list[str], list[list[str]
 
 
 def write_csv(run: TestRun, path: Path) -> None:
-    """One line per set, suite and all images pooled; figures and ends of their 95 % intervals in [0, 1], empty if undefined."""
+    """One line per set, suite and all images pooled; figures and ends of their 95 % intervals in
+    [0, 1], empty if undefined."""
     headers = [f"{name}{end}" for name in LABELS for end in ("", "_low", "_high")]
     summary, pooled = run.summary, run.summary.pooled_metrics
     lines: list[tuple[list[Any], Figures]] = []
     for scored in run.sets:
         counts, protocol = summary.metrics[scored.key], protocol_name(run, scored.key)
         left_out = run.head.get("left_out", {}).get(scored.key, "")
-        about = ["set", scored.suite, scored.generator, protocol, counts.n_real, counts.n_fake, left_out]
+        about = [
+            "set",
+            scored.suite,
+            scored.generator,
+            protocol,
+            counts.n_real,
+            counts.n_fake,
+            left_out,
+        ]
         lines.append((about, summary.sets[scored.key]))
-    lines += [(["suite mean", suite, "", "", "", "", ""], figures) for suite, figures in summary.suites.items()]
-    lines.append((["pooled", "", "", "", pooled.n_real, pooled.n_fake, _left_out(run)], summary.pooled))
+    lines += [
+        (["suite mean", suite, "", "", "", "", ""], figures)
+        for suite, figures in summary.suites.items()
+    ]
+    lines.append(
+        (["pooled", "", "", "", pooled.n_real, pooled.n_fake, _left_out(run)], summary.pooled)
+    )
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["kind", "suite", "generator", "protocol", "n_real", "n_fake", "left_out", *headers])
+        writer.writerow(
+            ["kind", "suite", "generator", "protocol", "n_real", "n_fake", "left_out", *headers]
+        )
         for about, figures in lines:
-            numbers = [n for name in LABELS for n in (figures.values[name], *figures.intervals.get(name, (None, None)))]
-            writer.writerow([*about, *("" if number is None else repr(number) for number in numbers)])
+            numbers = [
+                n
+                for name in LABELS
+                for n in (figures.values[name], *figures.intervals.get(name, (None, None)))
+            ]
+            writer.writerow(
+                [*about, *("" if number is None else repr(number) for number in numbers)]
+            )

@@ -21,14 +21,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def draw_image(rng: np.random.Generator, fake: bool, size: int = 32) -> Image.Image:
-    """White noise; the generated kind is nearest up-sampled by 2, which NPR at 0.5 sees as exactly zero."""
+    """White noise; the generated kind is nearest up-sampled by 2, which NPR at 0.5 sees as exactly
+    zero."""
     side = size // 2 if fake else size
     pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
     return Image.fromarray(pixels.repeat(2, 0).repeat(2, 1) if fake else pixels)
 
 
 def make_set(
-    folder: Path, count: int, size: int = 32, seed: int = 0, real: str = "0_real", fake: str = "1_fake"
+    folder: Path,
+    count: int,
+    size: int = 32,
+    seed: int = 0,
+    real: str = "0_real",
+    fake: str = "1_fake",
 ) -> Path:
     """`count` images per class in folder/0_real and folder/1_fake."""
     rng = np.random.default_rng(seed)
@@ -39,7 +45,9 @@ def make_set(
     return folder
 
 
-def make_dataroot(root: Path, classes: tuple[str, ...] = ("car", "cat"), count: int = 4, size: int = 32) -> Path:
+def make_dataroot(
+    root: Path, classes: tuple[str, ...] = ("car", "cat"), count: int = 4, size: int = 32
+) -> Path:
     """ForenSynths layout with train, val and a test suite of two generators."""
     for number, name in enumerate(classes):
         make_set(root / "train" / name, count, size, seed=number)
@@ -58,13 +66,28 @@ def dataroot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save_model(path: Path, config: ModelConfig, seed: int = 0, **more: Any) -> Path:
     """A checkpoint of an untrained model, the same every time, with more keys."""
     torch.manual_seed(seed)
-    values = {"model_state_dict": build_model(config).state_dict(), "model_config": config.to_dict(), "epoch": 1}
+    values = {
+        "model_state_dict": build_model(config).state_dict(),
+        "model_config": config.to_dict(),
+        "epoch": 1,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(path, values | more)
     return path
 
 
-TINY = ["--loadSize", "32", "--cropSize", "32", "--batch_size", "8", "--num_threads", "0", "--gpu_ids", "-1"]
+TINY = [
+    "--loadSize",
+    "32",
+    "--cropSize",
+    "32",
+    "--batch_size",
+    "8",
+    "--num_threads",
+    "0",
+    "--gpu_ids",
+    "-1",
+]
 """Flags for training on the tiny data root."""
 
 
@@ -74,7 +97,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, dataroot: Path) -> Path:
     import train
 
     checkpoints = tmp_path_factory.mktemp("checkpoints")
-    argv = ["--name", "tiny", "--model_type", "multiscale_attention", "--dataroot", str(dataroot), "--niter", "2"]
+    argv = [
+        "--name",
+        "tiny",
+        "--model_type",
+        "multiscale_attention",
+        "--dataroot",
+        str(dataroot),
+        "--niter",
+        "2",
+    ]
     assert train.main([*argv, *TINY, "--lr", "0.002", "--checkpoints_dir", str(checkpoints)]) == 0
     return next(checkpoints.glob("tiny_*"))
 
@@ -90,5 +122,6 @@ def minibench() -> Path:
 
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """test.py draws nothing in this process: most of the time that it takes with a few small images."""
+    """test.py draws nothing in this process: most of the time that it takes with a few small
+    images."""
     monkeypatch.setattr("reports.result_folder.draw", lambda *_args, **_more: [])

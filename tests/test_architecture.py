@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-LAYERS = (  # from the lowest up; a layer imports itself and those below, but networks and data not each other
+# from the lowest up; a layer imports itself and those below, but networks and data not each other
+LAYERS = (
     ("util",),
     ("device",),
     ("distributed",),
@@ -67,7 +68,9 @@ def test_imports_point_down(layer: str) -> None:
     height = next(height for height, names in enumerate(LAYERS) if layer in names)
     allowed = {layer, *(name for names in LAYERS[:height] for name in names)}
     for path in files(layer):
-        project = {name.split(".")[0] for name in imports(path)} & {name for names in LAYERS for name in names}
+        project = {name.split(".")[0] for name in imports(path)} & {
+            name for names in LAYERS for name in names
+        }
         assert project <= allowed, f"{path} imports {project - allowed}"
 
 
@@ -92,9 +95,13 @@ for script in {scripts}:
     except SystemExit:
         print("late:", script, [name for name in {LATE} if name in sys.modules])
 """
-    ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     late = [line for line in ran.stdout.splitlines() if line.startswith("late:")]
-    assert late == [f"late: {script} []" for script in scripts] and ran.stdout.count("usage:") == len(scripts)
+    assert late == [f"late: {script} []" for script in scripts] and ran.stdout.count(
+        "usage:"
+    ) == len(scripts)
 
 
 def test_nothing_needs_the_machine_it_was_written_on() -> None:

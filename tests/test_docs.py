@@ -28,7 +28,10 @@ def test_linked_files_are_in_the_repository() -> None:
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.split()
-    titles = [re.sub(r"[^\w -]", "", title.lower()) for title in re.findall("^##+ (.*)$", README, re.MULTILINE)]
+    titles = [
+        re.sub(r"[^\w -]", "", title.lower())
+        for title in re.findall("^##+ (.*)$", README, re.MULTILINE)
+    ]
     headings = {"#" + title.replace(" ", "-") for title in titles}
     assert links
     assert set(links) <= {*tracked, *headings}
@@ -42,7 +45,10 @@ def test_every_flag_that_is_named_exists() -> None:
     known = {
         name
         for parser in (
-            *(options.parser() for options in (TrainOptions, TestOptions, VisualizeOptions, PredictOptions)),
+            *(
+                options.parser()
+                for options in (TrainOptions, TestOptions, VisualizeOptions, PredictOptions)
+            ),
             get_args_parser(),  # of torchrun
             *(tool.parser() for tool in TOOLS),
         )

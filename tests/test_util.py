@@ -30,7 +30,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_freed_memory_is_used_again_without_asking_the_kernel_for_it() -> None:
     """Ten arrays of 128 MiB, one after the other: page faults without and with."""
     without, kept = (
-        int(subprocess.run([sys.executable, "-c", FAULTS, how], cwd=REPOSITORY, capture_output=True, check=True).stdout)
+        int(
+            subprocess.run(
+                [sys.executable, "-c", FAULTS, how], cwd=REPOSITORY, capture_output=True, check=True
+            ).stdout
+        )
         for how in ("plain", "keep")
     )
     assert kept < without / 10
@@ -46,13 +50,17 @@ def test_precision_names_and_tf32() -> None:
 
 
 @pytest.mark.parametrize("native", (True, False))
-def test_auto_is_bf16_where_the_hardware_has_it(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_bf16_where_the_hardware_has_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert autocast_dtype("auto", torch.device("cpu")) is (torch.bfloat16 if native else None)
 
 
-@pytest.mark.parametrize(("error", "status"), [(UserError("--flag 1: no"), 2), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("error", "status"), [(UserError("--flag 1: no"), 2), (KeyboardInterrupt(), 130)]
+)
 def test_exit_status(error: BaseException, status: int, capsys: pytest.CaptureFixture) -> None:
     def main() -> int:
         raise error
@@ -64,7 +72,8 @@ def test_exit_status(error: BaseException, status: int, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("accumulation", "advice"), [(None, "--batch_size 16, or"), (2, "--batch_size 16 --accumulation_steps 4 (")]
+    ("accumulation", "advice"),
+    [(None, "--batch_size 16, or"), (2, "--batch_size 16 --accumulation_steps 4 (")],
 )
 def test_out_of_gpu_memory_ends_with_numbers_and_advice(
     accumulation: int | None, advice: str, monkeypatch: pytest.MonkeyPatch

@@ -1,15 +1,18 @@
-"""Fit what a checkpoint's scores mean, on validation images: a temperature, a threshold, and when to be unsure.
+"""Fit what a checkpoint's scores mean, on validation images: a temperature, a threshold, and when
+to be unsure.
 
     python -m tools.calibrate --model_path checkpoints/RUN/model_epoch_last.pth --dataroot datasets/MY_TRAINING_ROOT/val
     python -m tools.calibrate --model_path M.pth --dataroot VAL --target_error 0.01 --confidence 0.95 --output M_sure.pth
     python -m tools.calibrate --model_path M.pth --dataroot VAL --prior 0.02    # one picture in fifty will be generated
     python -m tools.calibrate --model_path M.pth --dataroot HELDOUT --max_false_alarms 0.05    # HELDOUT: see tools.make_heldout
 
-Writes a copy of the checkpoint, NAME_calibrated.pth beside it, and beside the copy NAME_calibrated.json (all numbers) and
-NAME_calibrated_reliability.png. Give pictures that the model was neither trained on nor will be tested on, of the kind that it
-will be asked about: a calibration holds for pictures like these only (docs/calibration.md).
+Writes a copy of the checkpoint, NAME_calibrated.pth beside it, and beside the copy
+NAME_calibrated.json (all numbers) and NAME_calibrated_reliability.png. Give pictures that the model
+was neither trained on nor will be tested on, of the kind that it will be asked about: a calibration
+holds for pictures like these only (docs/calibration.md).
 
-Exit status: 0 written, 2 the command line, the checkpoint or the pictures are wrong, 130 interrupted.
+Exit status: 0 written, 2 the command line, the checkpoint or the pictures are wrong, 130
+interrupted.
 """
 
 import argparse
@@ -39,7 +42,15 @@ from options.flags import add_to_parser, number
 from reports.calibration_report import Assessment, assess, doubts, report
 from util import UserError, log, run_script, start_logging, writing
 
-SHARED = ("classes", "npr_scales", "batch_size", "num_threads", "gpu_ids", "precision", "on_bad_image")
+SHARED = (
+    "classes",
+    "npr_scales",
+    "batch_size",
+    "num_threads",
+    "gpu_ids",
+    "precision",
+    "on_bad_image",
+)
 """Flags that mean here what they mean everywhere."""
 SETS_NAMED = 6
 
@@ -54,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint")
+    made.add_argument(
+        "--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint"
+    )
     made.add_argument("--dataroot", type=Path, required=True, metavar="DIR",
                       help="validation images of both classes: a set, a suite, or a training root (its val/)")  # fmt: skip
     made.add_argument("--target_error", type=number(above=0, maximum=0.5), default=0.05, metavar="SHARE",
@@ -69,9 +82,18 @@ def parser() -> argparse.ArgumentParser:
                       help="share of generated pictures among those that it will see (default: %(default)s)")  # fmt: skip
     made.add_argument("--protocol", default="native", metavar="NAME",
                       help="preprocessing, that of later use (default: %(default)s, as predict)")  # fmt: skip
-    made.add_argument("--output", type=Path, metavar="PATH", help="the copy (default: NAME_calibrated.pth beside it)")
-    made.add_argument("--overwrite", action="store_true", help="replace an earlier copy and its files")
-    made.add_argument("--pdf", action="store_true", help="write the reliability diagram as PDF, too")
+    made.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="the copy (default: NAME_calibrated.pth beside it)",
+    )
+    made.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier copy and its files"
+    )
+    made.add_argument(
+        "--pdf", action="store_true", help="write the reliability diagram as PDF, too"
+    )
     fields = {field.name: field for field in dataclasses.fields(CheckpointOptions)}
     for name in SHARED:
         add_to_parser(made, fields[name])
@@ -83,11 +105,14 @@ def targets(opt: argparse.Namespace) -> dict[str, Path]:
     """What is to be written, by kind: checkpoint, json, png, and pdf where it is asked for.
 
     Raises:
-        UserError: it would overwrite the checkpoint, or, without --overwrite, anything; or its folder cannot be written.
+        UserError: it would overwrite the checkpoint, or, without --overwrite, anything; or its
+            folder cannot be written.
     """
     original: Path = opt.model_path
     if original.is_dir():
-        raise UserError(f"--model_path {original}: is a folder; calibrate the checkpoint, and then export the copy")
+        raise UserError(
+            f"--model_path {original}: is a folder; calibrate the checkpoint, and then export the copy"
+        )
     if not original.is_file():
         raise UserError(f"--model_path {original}: no such file")
     output: Path = opt.output or original.with_name(f"{original.stem}_calibrated.pth")
@@ -105,7 +130,9 @@ def targets(opt: argparse.Namespace) -> dict[str, Path]:
         if path.exists() and not opt.overwrite:
             raise UserError(f"--output {path}: exists; give another, or --overwrite")
     if not os.access(output.parent, os.W_OK):
-        raise UserError(f"--output {output}: cannot be written there; give a file in a folder that is there")
+        raise UserError(
+            f"--output {output}: cannot be written there; give a file in a folder that is there"
+        )
     return found
 
 
@@ -137,9 +164,12 @@ def require_both(labels: Sequence[int], root: Path) -> None:
 def doubtful_data(root: Path, loaded: LoadedModel) -> Iterator[str]:
     """Signs that the images are others than validation images."""
     place = Path(os.path.abspath(root))
-    last = place.parts[-2:]  # DIR/train or DIR/train/SET; further up it is no word about the pictures, as in /mnt/test
+    # DIR/train or DIR/train/SET; further up it is no word about the pictures, as in /mnt/test
+    last = place.parts[-2:]
     training = loaded.meta.get("options") or {}
-    trained_on = Path(os.path.abspath(str(training.get("dataroot") or "."))) / str(training.get("train_split", "train"))
+    trained_on = Path(os.path.abspath(str(training.get("dataroot") or "."))) / str(
+        training.get("train_split", "train")
+    )
     if "train" in last or place.is_relative_to(trained_on):
         yield f"--dataroot {root}: looks like training images, on which a model is surer than on others; give validation images"
     elif "test" in last:
@@ -147,26 +177,42 @@ def doubtful_data(root: Path, loaded: LoadedModel) -> Iterator[str]:
 
 
 def described(root: Path, sets: Sequence[ImageSet]) -> str:
-    """What the images were, without where this machine keeps them: the last two folders' names, and the sets'."""
+    """What the images were, without where this machine keeps them: the last two folders' names, and
+    the sets'."""
     names = [images.generator for images in sets]
-    shown = ", ".join(names[:SETS_NAMED]) + (f" and {len(names) - SETS_NAMED} more" if len(names) > SETS_NAMED else "")
+    shown = ", ".join(names[:SETS_NAMED]) + (
+        f" and {len(names) - SETS_NAMED} more" if len(names) > SETS_NAMED else ""
+    )
     folder = "/".join(Path(os.path.abspath(root)).parts[-2:]).lstrip("/")
     return escaped(folder if len(sets) == 1 else f"{folder} ({shown})")
 
 
 def calibrated_values(loaded: LoadedModel, calibration: Calibration) -> dict[str, Any]:
-    """The checkpoint's content with the calibration, whose threshold becomes the one that test.py reports at.
+    """The checkpoint's content with the calibration, whose threshold becomes the one that test.py
+    reports at.
 
     Of weights in an earlier form, what makes them a checkpoint of today's.
     """
     values = read_checkpoint(loaded.path)
     if "model_config" not in values:  # other programs' keys may mean something else
-        known = {"model_config": loaded.config.to_dict(), "protocol": trained_protocol(loaded).to_dict()}
+        known = {
+            "model_config": loaded.config.to_dict(),
+            "protocol": trained_protocol(loaded).to_dict(),
+        }
         values = {"model_state_dict": state_dict_of(values, loaded.path)} | loaded.meta | known
-    return values | {"calibration": calibration.to_dict(), "val_threshold": calibration.score_threshold}
+    return values | {
+        "calibration": calibration.to_dict(),
+        "val_threshold": calibration.score_threshold,
+    }
 
 
-def write(assessment: Assessment, said: Predictions, detector: Detector, root: Path, paths: dict[str, Path]) -> None:
+def write(
+    assessment: Assessment,
+    said: Predictions,
+    detector: Detector,
+    root: Path,
+    paths: dict[str, Path],
+) -> None:
     """Write the copy and what shows how good it is.
 
     Raises:
@@ -180,7 +226,9 @@ def write(assessment: Assessment, said: Predictions, detector: Detector, root: P
     }
     with writing(paths["checkpoint"]):
         save_checkpoint(paths["checkpoint"], calibrated_values(loaded, assessment.calibration))
-        paths["json"].write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        paths["json"].write_text(
+            json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
         try:
             from reports.plots.calibration import plot_reliability
         except ImportError as error:
@@ -188,10 +236,15 @@ def write(assessment: Assessment, said: Predictions, detector: Detector, root: P
             del paths["png"]
             paths.pop("pdf", None)
             return
-        panels = {"before": assessment.before, f"after ({FOLDS}-fold cross-fitting)": assessment.after}
+        panels = {
+            "before": assessment.before,
+            f"after ({FOLDS}-fold cross-fitting)": assessment.after,
+        }
         formats = tuple(kind for kind in ("png", "pdf") if kind in paths)
         title = f"{escaped(loaded.name)} on {assessment.calibration.data}"
-        plot_reliability(panels, assessment.mix, paths["png"], assessment.calibration, title, formats)
+        plot_reliability(
+            panels, assessment.mix, paths["png"], assessment.calibration, title, formats
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -201,14 +254,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     seed_everything(SEED)
     paths = targets(opt)
     flags = CheckpointOptions(npr_scales=opt.npr_scales)
-    detector = load_detector(opt.model_path, choose_device(opt.gpu_ids), opt.protocol, opt.precision, flags)
+    detector = load_detector(
+        opt.model_path, choose_device(opt.gpu_ids), opt.protocol, opt.precision, flags
+    )
     root, sets = validation_sets(opt)
     for line in doubtful_data(root, detector.loaded):
         log.warning("warning: %s", line)
     with memory_advice(opt.batch_size):
-        said = detector_predictions(detector, sets, opt.batch_size, opt.num_threads, opt.on_bad_image, opt.precision)
+        said = detector_predictions(
+            detector, sets, opt.batch_size, opt.num_threads, opt.on_bad_image, opt.precision
+        )
     require_both(said.labels.tolist(), root)
-    set_of = {path: number for number, images in enumerate(sets) for path in images.paths}  # a file counts in its last
+    # a file counts in its last
+    set_of = {path: number for number, images in enumerate(sets) for path in images.paths}
     groups = np.array(list(set_of.values()))[said.indices]
     try:
         found = assess(said.labels.astype(np.int64), said.logits, opt.target_error, opt.prior, opt.confidence,
@@ -219,7 +277,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ) from None
     log.info("%s", report(found))
     if said.left_out:
-        log.warning("left out: %d images that gave no score, named above and in %s", len(said.left_out), paths["json"])
+        log.warning(
+            "left out: %d images that gave no score, named above and in %s",
+            len(said.left_out),
+            paths["json"],
+        )
     for line in doubts(found):
         log.warning("warning: %s", line)
     write(found, said, detector, root, paths)

@@ -1,11 +1,14 @@
-"""Compare test runs: recipes against a baseline, generator by generator, and beside them what others published.
+"""Compare test runs: recipes against a baseline, generator by generator, and beside them what
+others published.
 
-    python -m tools.compare_results results/baseline_*/ results/multiscale_3scales_*/
-    python -m tools.compare_results results/*/ --baseline control_1branch --metric acc --published NPR,Ojha --output comparison
+    python -m tools.compare_results results/baseline_*/ results/multiscale_3scales_*/ python -m
+    tools.compare_results results/*/ --baseline control_1branch --metric acc --published NPR,Ojha
+    --output comparison
 
-Give the folders that test.py wrote. Runs that differ only in their seed count as one recipe: mean and standard deviation.
-Gains come with 95 % intervals (paired bootstrap over the same pictures) and a Wilcoxon test over the generators.
-Prints tables and writes comparison.md, comparison.tex, comparison.csv and comparison_<metric>.png.
+Give the folders that test.py wrote. Runs that differ only in their seed count as one recipe: mean
+and standard deviation. Gains come with 95 % intervals (paired bootstrap over the same pictures) and
+a Wilcoxon test over the generators. Prints tables and writes comparison.md, comparison.tex,
+comparison.csv and comparison_<metric>.png.
 """
 
 import argparse
@@ -25,7 +28,9 @@ from util import UserError, run_script
 METRICS = ("acc", "ap", "auc")
 
 
-def draw(comparison: Comparison, metric: str, methods_shown: Sequence[str], path: Path) -> str | None:
+def draw(
+    comparison: Comparison, metric: str, methods_shown: Sequence[str], path: Path
+) -> str | None:
     """Draw the bars of a metric; returns why there are none, None if there are."""
     path.unlink(missing_ok=True)  # a picture of an earlier comparison must not pass for this one's
     try:
@@ -35,13 +40,24 @@ def draw(comparison: Comparison, metric: str, methods_shown: Sequence[str], path
     rows: dict[str, dict[str, tuple[float, float | None, float | None] | None]] = {}
     for recipe, label in zip(comparison.recipes, labels(comparison, (), metric), strict=True):
         values = {key: recipe.mean(key, metric) for key in comparison.keys}
-        ends = {key: comparison.interval(recipe, key, metric) or (None, None) for key in comparison.keys}
-        rows[label] = {shown(key): None if value is None else (value, *ends[key]) for key, value in values.items()}
+        ends = {
+            key: comparison.interval(recipe, key, metric) or (None, None) for key in comparison.keys
+        }
+        rows[label] = {
+            shown(key): None if value is None else (value, *ends[key])
+            for key, value in values.items()
+        }
     if all(bar is None for bars in rows.values() for bar in bars.values()):
         return f"no picture: {LABELS[metric]} is undefined for every generator"
     first = published(methods_shown[0], metric, comparison.keys) if methods_shown else {}
     others = {shown(key): value for key, value in first.items()}
-    plot_comparison(rows, path, LABELS[metric], others or None, f"{methods_shown[0]} (published)" if others else "")
+    plot_comparison(
+        rows,
+        path,
+        LABELS[metric],
+        others or None,
+        f"{methods_shown[0]} (published)" if others else "",
+    )
     return None
 
 
@@ -55,13 +71,22 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument(
-        "results", nargs="+", type=Path, help="folders of test.py (or their metrics.json), the baseline first"
+        "results",
+        nargs="+",
+        type=Path,
+        help="folders of test.py (or their metrics.json), the baseline first",
     )
-    made.add_argument("--baseline", metavar="NAME", help="recipe to compare with (default: that of the first folder)")
+    made.add_argument(
+        "--baseline",
+        metavar="NAME",
+        help="recipe to compare with (default: that of the first folder)",
+    )
     made.add_argument("--metric", choices=tuple(LABELS), metavar="METRIC",
                       help=f"only this one, of {', '.join(LABELS)} (default: {', '.join(METRICS)})")  # fmt: skip
     made.add_argument(
-        "--no_groups", action="store_true", help="show every run, also those that differ only in their seed"
+        "--no_groups",
+        action="store_true",
+        help="show every run, also those that differ only in their seed",
     )
     known = f"of {', '.join(methods())}"
     made.add_argument("--published", type=comma_list(one_of("none", *methods())), default=("NPR",), metavar="METHODS",
@@ -74,7 +99,10 @@ def parser() -> argparse.ArgumentParser:
         help="resamples behind the intervals (default: 1000; 0 = none)",
     )
     made.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder to write (default: comparison/ beside the first)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder to write (default: comparison/ beside the first)",
     )
     return made
 
@@ -99,20 +127,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         pictures = []
         for metric in metrics:
             name = f"comparison_{metric}.png"
-            no_picture = draw(comparison, metric, methods_with(comparison, chosen, metric), folder / name)
+            no_picture = draw(
+                comparison, metric, methods_with(comparison, chosen, metric), folder / name
+            )
             notes.append(no_picture or f"written: {folder / name}")
             pictures += [] if no_picture else [f"\n![{LABELS[metric]} of each recipe]({name})\n"]
         text = report(comparison, metrics, chosen, "pipe") + "".join(pictures)
         (folder / "comparison.md").write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {folder}: cannot write there ({error.strerror})") from None
-    print("\n".join([*notes, *(f"written: {folder / f'comparison.{kind}'}" for kind in ("md", "tex", "csv"))]))
+    print(
+        "\n".join(
+            [
+                *notes,
+                *(f"written: {folder / f'comparison.{kind}'}" for kind in ("md", "tex", "csv")),
+            ]
+        )
+    )
     return 0
 
 
 def _is_other(path: Path) -> bool:
-    """True for what results/* finds besides folders of test.py: an earlier comparison, and the .txt files."""
-    return path.suffix == ".txt" or (not (path / METRICS_FILE).exists() and (path / "comparison.csv").exists())
+    """True for what results/* finds besides folders of test.py: an earlier comparison, and the .txt
+    files."""
+    return path.suffix == ".txt" or (
+        not (path / METRICS_FILE).exists() and (path / "comparison.csv").exists()
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Make a validation suite of what a detector has not been trained on: other up-samplers, compression and resizing, no download.
+"""Make a validation suite of what a detector has not been trained on: other up-samplers,
+compression and resizing, no download.
 
-Photographs of DATAROOT/val are passed through small auto-encoders, trained here on those of DATAROOT/train, whose decoders
-up-sample in three ways; and its photographs and generated pictures go through WebP, and through another resize than training has.
-Photographs of other sources, which a detector calls generated for being other, come from a folder of your own (--photographs).
-Choose between detectors by these, and keep the test set for the end.
+Photographs of DATAROOT/val are passed through small auto-encoders, trained here on those of
+DATAROOT/train, whose decoders up-sample in three ways; and its photographs and generated pictures
+go through WebP, and through another resize than training has. Photographs of other sources, which a
+detector calls generated for being other, come from a folder of your own (--photographs). Choose
+between detectors by these, and keep the test set for the end.
 """
 
 import argparse
@@ -21,7 +23,14 @@ from data.degradations import NOTHING, Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import load_set
 from inference.inputs import Inputs
-from tools.make_fakes.autoencoders import CROP, STEPS, UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
+from tools.make_fakes.autoencoders import (
+    CROP,
+    STEPS,
+    UP_SAMPLERS,
+    AutoEncoder,
+    rebuilt,
+    train_autoencoder,
+)
 from tools.make_fakes.rebuilding import (
     CLASS_FOLDERS,
     mean_squared_error,
@@ -39,12 +48,17 @@ from util import UserError, log, printable, run_script, start_logging
 
 BEFORE = parse_degradation("resize:0.8:lanczos")
 """Of photographs that are rebuilt, and of those beside them."""
-SEEN = {"seen": "clean", "seen_webp": "webp:70", "seen_resized": "resize:0.8:lanczos", "seen_noisy": "noise:3"}
+SEEN = {
+    "seen": "clean",
+    "seen_webp": "webp:70",
+    "seen_resized": "resize:0.8:lanczos",
+    "seen_noisy": "noise:3",
+}
 REBUILT_WEBP = parse_degradation("webp:80")
 ELSEWHERE, SHRUNK = "elsewhere", "elsewhere_shrunk"
 PART, GRID, SHORT_SIDE = 256, 8, 320
-"""Pixels: sides of the parts of photographs of other sources, the grid that they start on (that of JPEG), and the short side
-that photographs are shrunk to before, where they are larger."""
+"""Pixels: sides of the parts of photographs of other sources, the grid that they start on (that of
+JPEG), and the short side that photographs are shrunk to before, where they are larger."""
 EPILOG = f"""
 made, all PNG:
   OUTPUT/{{{",".join(SEEN)}}}/{{0_real,1_fake}}/      DATAROOT/val as it is, and degraded
@@ -79,8 +93,11 @@ def write_degraded(
         progress()
 
 
-def write_rebuilt(output: Path, name: str, model: AutoEncoder, validation: ImageSet, seed: int) -> float:
-    """Photographs and their copies by an auto-encoder, as they are and after WebP; the PSNR of the copies in dB."""
+def write_rebuilt(
+    output: Path, name: str, model: AutoEncoder, validation: ImageSet, seed: int
+) -> float:
+    """Photographs and their copies by an auto-encoder, as they are and after WebP; the PSNR of the
+    copies in dB."""
     errors = []
     for number, pixels in enumerate(photographs(validation, BEFORE, seed)):
         made = rebuilt(model, pixels)
@@ -89,17 +106,25 @@ def write_rebuilt(output: Path, name: str, model: AutoEncoder, validation: Image
             picture = TF.to_pil_image(values)
             save(picture, output / name / CLASS_FOLDERS[label], number)
             save(
-                REBUILT_WEBP(picture, np.random.default_rng(0)), output / f"{name}_webp" / CLASS_FOLDERS[label], number
+                REBUILT_WEBP(picture, np.random.default_rng(0)),
+                output / f"{name}_webp" / CLASS_FOLDERS[label],
+                number,
             )
     if not errors:
-        raise UserError(f"--dataroot: no photograph of val/ has {CROP} pixels a side after shrinking")
+        raise UserError(
+            f"--dataroot: no photograph of val/ has {CROP} pixels a side after shrinking"
+        )
     return psnr(errors)
 
 
 def part(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A random part with sides of `PART` pixels, or less where there are no more, that starts on the grid of JPEG."""
+    """A random part with sides of `PART` pixels, or less where there are no more, that starts on
+    the grid of JPEG."""
     width, height = (min(PART, side) for side in image.size)
-    left, top = (GRID * int(rng.integers((side - PART) // GRID + 1)) if side > PART else 0 for side in image.size)
+    left, top = (
+        GRID * int(rng.integers((side - PART) // GRID + 1)) if side > PART else 0
+        for side in image.size
+    )
     return image.crop((left, top, left + width, top + height))
 
 
@@ -117,7 +142,9 @@ def write_elsewhere(output: Path, folder: Path, generated: ImageSet, seed: int) 
         UserError: no picture in `folder` can be read.
     """
     count = 0
-    for number, found in enumerate(tqdm(Inputs([str(folder)]), desc=ELSEWHERE, disable=None, leave=False)):
+    for number, found in enumerate(
+        tqdm(Inputs([str(folder)]), desc=ELSEWHERE, disable=None, leave=False)
+    ):
         try:
             picture = read_image(found.path)
         except UnreadableImage as error:
@@ -125,7 +152,9 @@ def write_elsewhere(output: Path, folder: Path, generated: ImageSet, seed: int) 
             continue
         for name, whole_picture in ((ELSEWHERE, picture), (SHRUNK, shrunk(picture))):
             save(
-                part(whole_picture, np.random.default_rng((seed, number))), output / name / CLASS_FOLDERS[REAL], number
+                part(whole_picture, np.random.default_rng((seed, number))),
+                output / name / CLASS_FOLDERS[REAL],
+                number,
             )
         count += 1
     if not count:
@@ -139,7 +168,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = tool_parser("make_heldout", __doc__, EPILOG, steps=STEPS, seed=0)
     made.add_argument(
-        "--photographs", type=Path, help="folder of real photographs of other sources; none when left out"
+        "--photographs",
+        type=Path,
+        help="folder of real photographs of other sources; none when left out",
     )
     return made
 
@@ -153,7 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--photographs {args.photographs}: no such folder")
     with new_folder(args.output) as folder:
         validation = load_set(args.dataroot / "val", classes=args.classes)
-        training = training_photographs(load_set(args.dataroot / "train", classes=args.classes), BEFORE, args.seed)
+        training = training_photographs(
+            load_set(args.dataroot / "train", classes=args.classes), BEFORE, args.seed
+        )
         if args.photographs is not None:
             count = write_elsewhere(folder, args.photographs, validation.of_class(FAKE), args.seed)
             log.info("photographs of other sources: %d", count)
@@ -161,7 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         total = len(UP_SAMPLERS) * args.steps + len(SEEN) * len(validation.paths)
         with tqdm(total=total, disable=None, desc="held-out suite", leave=False) as bar:
             for name, degradation in SEEN.items():
-                write_degraded(folder / name, validation, parse_degradation(degradation), args.seed, bar.update)
+                write_degraded(
+                    folder / name, validation, parse_degradation(degradation), args.seed, bar.update
+                )
             for name in UP_SAMPLERS:
                 model = train_autoencoder(name, training, args.seed, args.steps, bar.update)
                 decibel[name] = write_rebuilt(folder, name, model, validation, args.seed)

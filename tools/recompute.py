@@ -1,15 +1,18 @@
-"""Compute every figure of a test run again, from its predictions.csv alone, and compare with its metrics.json and attention.json.
+"""Compute every figure of a test run again, from its predictions.csv alone, and compare with its
+metrics.json and attention.json.
 
     python -m tools.recompute results/my_model_2026_01_31_12_00_00_Generalization_Test
     python -m tools.recompute FOLDER --output again      # also writes metrics.json, tables, pictures and report.html anew
 
-For models with attention, logits are computed again from attention and branch logits, too, to the rounding of the run's precision.
+For models with attention, logits are computed again from attention and branch logits, too, to the
+rounding of the run's precision.
 
-Only settings are taken from metrics.json: the threshold (it was chosen on other data) and the bootstrap's resamples and
-seed. Without metrics.json there is no threshold (see --threshold) and nothing to compare with.
-
-Exit status: 0 all figures agree, 1 some differ or cannot be computed, 2 the folder or the command line is wrong, 3 there was
+Only settings are taken from metrics.json: the threshold (it was chosen on other data) and the
+bootstrap's resamples and seed. Without metrics.json there is no threshold (see --threshold) and
 nothing to compare with.
+
+Exit status: 0 all figures agree, 1 some differ or cannot be computed, 2 the folder or the command
+line is wrong, 3 there was nothing to compare with.
 """
 
 import argparse
@@ -41,7 +44,8 @@ from util import UserError, run_script
 
 
 def differences(written: Any, computed: Any, place: str = "") -> Iterator[str]:
-    """Where two nested documents differ, as 'place: written, computed'; numbers may differ in their last digits."""
+    """Where two nested documents differ, as 'place: written, computed'; numbers may differ in their
+    last digits."""
     if isinstance(written, dict) and isinstance(computed, dict):
         for key in [*written, *(key for key in computed if key not in written)]:
             yield from differences(written.get(key), computed.get(key), f"{place} {key}".strip())
@@ -56,12 +60,13 @@ def differences(written: Any, computed: Any, place: str = "") -> Iterator[str]:
 
 
 ROUNDING, HALF_ROUNDING = 1e-4, 0.02
-"""How far a logit may be from what it follows from, relative to 1 + the sum of its parts' sizes: in fp32, in other precisions."""
+"""How far a logit may be from what it follows from, relative to 1 + the sum of its parts' sizes: in
+fp32, in other precisions."""
 
 
 def unexplained(run: TestRun) -> Iterator[str]:
-    """Images whose logit is not the fusion of their branch logits, as 'path: logit written, computed'; none where a run has no
-    branch logits or no `fusion` in its head."""
+    """Images whose logit is not the fusion of their branch logits, as 'path: logit written,
+    computed'; none where a run has no branch logits or no `fusion` in its head."""
     if not (fusion := run.head.get("fusion")):
         return
     tolerance = ROUNDING if run.head.get("precision") == "fp32" else HALF_ROUNDING
@@ -94,9 +99,21 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("folder", type=Path, help="folder that test.py wrote")
-    made.add_argument("--output", type=Path, metavar="DIR", help="write figures, tables, pictures and report there")
-    made.add_argument("--threshold", type=number(minimum=0, maximum=1), help="instead of the one in metrics.json")
-    made.add_argument("--bootstrap", type=resamples, metavar="N", help="resamples, instead of those in metrics.json")
+    made.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write figures, tables, pictures and report there",
+    )
+    made.add_argument(
+        "--threshold", type=number(minimum=0, maximum=1), help="instead of the one in metrics.json"
+    )
+    made.add_argument(
+        "--bootstrap",
+        type=resamples,
+        metavar="N",
+        help="resamples, instead of those in metrics.json",
+    )
     return made
 
 
@@ -119,7 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_derived(run, opt.output, opt.folder.resolve().name)
             run.write_data(opt.output)
         except OSError as error:
-            raise UserError(f"--output {opt.output}: cannot write there ({error.strerror})") from None
+            raise UserError(
+                f"--output {opt.output}: cannot write there ({error.strerror})"
+            ) from None
         print(f"written: {opt.output / 'report.html'}")
     if not (opt.folder / METRICS_FILE).exists():
         print(f"not compared: {opt.folder} has no {METRICS_FILE}")
@@ -136,9 +155,13 @@ def compare(document: dict[str, Any], run: TestRun, folder: Path) -> int:
     computed = run.figures()
     lost = "robustness" in written and not run.robustness
     if lost:
-        print(f"{ROBUSTNESS_FILE} is missing: {count_numbers(written.pop('robustness'))} numbers cannot be computed")
+        print(
+            f"{ROBUSTNESS_FILE} is missing: {count_numbers(written.pop('robustness'))} numbers cannot be computed"
+        )
     found = list(differences(written, computed))
-    print(f"{count_numbers(computed)} numbers computed, {len(found)} differ from {folder / METRICS_FILE}")
+    print(
+        f"{count_numbers(computed)} numbers computed, {len(found)} differ from {folder / METRICS_FILE}"
+    )
     if (attention := folder / FINDINGS_FILE).exists():
         findings = findings_of_run(run)
         again = findings.to_dict() if findings else {}
@@ -147,7 +170,11 @@ def compare(document: dict[str, Any], run: TestRun, folder: Path) -> int:
         found += [f"attention {line}" for line in other]
     wrong = list(unexplained(run))
     if wrong:
-        found = [f"{len(wrong)} logits do not follow from attention and branch logits", *wrong, *found]
+        found = [
+            f"{len(wrong)} logits do not follow from attention and branch logits",
+            *wrong,
+            *found,
+        ]
     for line in found[:20]:
         print(f"  {line}")
     return int(bool(found) or lost)

@@ -13,7 +13,8 @@ UNIFORM_SAID, COLLAPSED_SAID = "been uniform", "given one scale nearly everythin
 
 
 class AttentionWatch:
-    """Says, once each time, that attention has been uniform or has collapsed for `patience` epochs (see `attention_verdicts`).
+    """Says, once each time, that attention has been uniform or has collapsed for `patience` epochs
+    (see `attention_verdicts`).
 
     Args:
         patience: epochs in a row after which it is said, at least 1.
@@ -29,7 +30,8 @@ class AttentionWatch:
         self._kind, self._epochs = "", 0
 
     def state(self) -> dict[str, str | int]:
-        """What `restore` needs to go on counting: kind (what attention has done, '' if nothing is wrong) and epochs (in a row)."""
+        """What `restore` needs to go on counting: kind (what attention has done, '' if nothing is
+        wrong) and epochs (in a row)."""
         return {"kind": self._kind, "epochs": self._epochs}
 
     def restore(self, state: Mapping[str, str | int]) -> None:
@@ -37,7 +39,8 @@ class AttentionWatch:
         self._kind, self._epochs = str(state["kind"]), int(state["epochs"])
 
     def after_epoch(self, weights: NDArray, scales: Sequence[float]) -> str | None:
-        """A warning, or None. weights: [N, S] on validation images, N >= 1; one scale has nothing to choose from."""
+        """A warning, or None. weights: [N, S] on validation images, N >= 1; one scale has nothing
+        to choose from."""
         kind, what = stuck(weights, scales) or ("", "")
         self._epochs = self._epochs + 1 if kind == self._kind else 1
         self._kind = kind
@@ -45,13 +48,16 @@ class AttentionWatch:
             return None
         flags = " or ".join(f"{name} ({why})" for name, why in (DIVERSITY, WIDER))
         control = against_equal_scales(scales) if kind == UNIFORM_SAID else ()
-        right = "".join(f"; it may be right: compare with equal scales, {name}" for name, _ in control)
+        right = "".join(
+            f"; it may be right: compare with equal scales, {name}" for name, _ in control
+        )
         epochs = f"{self.patience} epoch{'s' * (self.patience != 1)}"
         return f"attention has {kind} for {epochs}: {what}; {flags} may help{right}"
 
 
 def stuck(weights: NDArray, scales: Sequence[float]) -> tuple[str, str] | None:
-    """What is wrong with attention [N, S], in words, by the thresholds of `attention_verdicts`; None if it is at work."""
+    """What is wrong with attention [N, S], in words, by the thresholds of `attention_verdicts`;
+    None if it is at work."""
     if len(scales) < 2:
         return None
     found = group_statistics(weights, scale_keys(tuple(scales)), resamples=0)
@@ -60,5 +66,8 @@ def stuck(weights: NDArray, scales: Sequence[float]) -> tuple[str, str] | None:
         share = f"{top['nearly_all']:.0%} of the images"
         return COLLAPSED_SAID, f"scale {scale_label(key)} gets at least {NEARLY_ALL:g} in {share}"
     if found["entropy"]["relative_mean"] >= UNIFORM:
-        return UNIFORM_SAID, f"an image's entropy is {found['entropy']['relative_mean']:.1%} of its maximum"
+        return (
+            UNIFORM_SAID,
+            f"an image's entropy is {found['entropy']['relative_mean']:.1%} of its maximum",
+        )
     return None

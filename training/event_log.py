@@ -1,4 +1,5 @@
-"""TensorBoard event files in which every step stands once, whatever happened to the processes that wrote them."""
+"""TensorBoard event files in which every step stands once, whatever happened to the processes that
+wrote them."""
 
 import os
 import socket
@@ -20,12 +21,15 @@ FIRST = -1
 
 
 class EventLog:
-    """A folder of event files that this process adds one to, in place: what was written before `flush` is on the disk after it.
+    """A folder of event files that this process adds one to, in place: what was written before
+    `flush` is on the disk after it.
 
-    TensorBoard's own writers, and tensorboardX's, write from a thread that may lag behind and dies of a full disk unnoticed.
+    TensorBoard's own writers, and tensorboardX's, write from a thread that may lag behind and dies
+    of a full disk unnoticed.
 
     Args:
-        folder: made when needed. keep_to: last step to keep of what earlier processes wrote here; None keeps all.
+        folder: made when needed. keep_to: last step to keep of what earlier processes wrote here;
+            None keeps all.
         write: False for a log that writes nothing.
 
     Raises:
@@ -81,7 +85,8 @@ class EventLog:
 
 
 def cut_events(folder: Path, last_step: int) -> None:
-    """Take events behind `last_step`, and what a dying process left of a record, out of all event files of a folder."""
+    """Take events behind `last_step`, and what a dying process left of a record, out of all event
+    files of a folder."""
     for path in sorted(folder.glob("events.out.tfevents.*")):
         content = path.read_bytes()
         kept = b"".join(record for record, event in records(content) if event.step <= last_step)
@@ -92,7 +97,8 @@ def cut_events(folder: Path, last_step: int) -> None:
 
 
 def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The scalars in a folder of event files, {tag: (step, value) in the order of the files}; empty without such files."""
+    """The scalars in a folder of event files, {tag: (step, value) in the order of the files}; empty
+    without such files."""
     found: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for _, event in records(path.read_bytes()):
@@ -105,7 +111,8 @@ def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def records(content: bytes) -> Iterator[tuple[bytes, Event]]:
     """The records of an event file, as bytes and as events, up to the first damaged one.
 
-    A record is its length (8 bytes), the length's checksum (4), the event, and its checksum (4), little-endian.
+    A record is its length (8 bytes), the length's checksum (4), the event, and its checksum (4),
+    little-endian.
     """
     position = 0
     while len(header := content[position : position + 12]) == 12:
@@ -113,7 +120,9 @@ def records(content: bytes) -> Iterator[tuple[bytes, Event]]:
         end = position + 12 + length + 4
         data = content[position + 12 : end - 4]
         checks = header[8:] + content[end - 4 : end]
-        if end > len(content) or checks != struct.pack("<II", masked_crc32c(header[:8]), masked_crc32c(data)):
+        if end > len(content) or checks != struct.pack(
+            "<II", masked_crc32c(header[:8]), masked_crc32c(data)
+        ):
             return
         yield content[position:end], Event.FromString(data)
         position = end

@@ -23,7 +23,8 @@ from util import log
 
 ATTENTION_IMAGES = 64
 FIXED, VALIDATION = "attention", "attention_validation"
-"""Tags of the attention on the fixed images, every few epochs, and on the whole val split, after every epoch."""
+"""Tags of the attention on the fixed images, every few epochs, and on the whole val split, after
+every epoch."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class ValidationResult:
 
 
 class Monitor:
-    """Validates on the val split, and follows the attention there and on up to 64 fixed images of it, half of them generated.
+    """Validates on the val split, and follows the attention there and on up to 64 fixed images of
+    it, half of them generated.
 
-    Of several processes, each scores its part, and all get the same figures: its methods are collective (see `distributed`).
+    Of several processes, each scores its part, and all get the same figures: its methods are
+    collective (see `distributed`).
 
     Args:
         opt: TrainOptions. writer: where figures go.
@@ -51,14 +54,23 @@ class Monitor:
         self.loader = create_dataloader(opt, split=opt.val_split)
         found = self.loader.dataset
         if len(set(found.labels)) < 2:
-            log.warning("%s/ has one class: AP is undefined there, so no best checkpoint can be chosen", opt.val_split)
-        fixed = sample_evenly(ImageSet("", "", tuple(found.paths), tuple(found.labels)), ATTENTION_IMAGES, opt.seed)
+            log.warning(
+                "%s/ has one class: AP is undefined there, so no best checkpoint can be chosen",
+                opt.val_split,
+            )
+        fixed = sample_evenly(
+            ImageSet("", "", tuple(found.paths), tuple(found.labels)), ATTENTION_IMAGES, opt.seed
+        )
         self.fixed_batch = evaluation_loader(
-            fixed, training_protocol(opt), min(opt.batch_size, ATTENTION_IMAGES), on_bad_image=opt.on_bad_image
+            fixed,
+            training_protocol(opt),
+            min(opt.batch_size, ATTENTION_IMAGES),
+            on_bad_image=opt.on_bad_image,
         )
 
     def validate(self, model: nn.Module, step: int, epoch: int) -> ValidationResult:
-        """Figures on the whole val split, written to TensorBoard at this step; the first process' in all of them.
+        """Figures on the whole val split, written to TensorBoard at this step; the first process'
+        in all of them.
 
         Args:
             epoch: finished epochs, written beside them, so that they can be drawn over epochs.
@@ -66,10 +78,19 @@ class Monitor:
         said = predict(model, self.loader, self.opt.precision, progress="validation")
         threshold = best_threshold(said.labels, said.scores)
         metrics = binary_metrics(said.labels, said.scores, threshold)
-        for tag, value in (("epoch", epoch), ("accuracy", metrics.acc), ("ap", metrics.ap), ("auc", metrics.auc)):
+        for tag, value in (
+            ("epoch", epoch),
+            ("accuracy", metrics.acc),
+            ("ap", metrics.ap),
+            ("auc", metrics.auc),
+        ):
             if value is not None:
                 self.writer.add_scalar(tag, value, step)
-        if said.attention_weights is not None and len(said.labels) and isinstance(model, AttentionMultiScaleNPR):
+        if (
+            said.attention_weights is not None
+            and len(said.labels)
+            and isinstance(model, AttentionMultiScaleNPR)
+        ):
             self._write_attention(VALIDATION, said.attention_weights, model.scales, step)
             warning = self.watch.after_epoch(said.attention_weights, model.scales)
             if warning:
@@ -77,7 +98,8 @@ class Monitor:
         return distributed.from_first(ValidationResult(metrics, threshold))
 
     def log_attention(self, model: nn.Module, step: int) -> None:
-        """Mean, standard deviation, histogram and entropy of the attention on the fixed batch, to TensorBoard and the log."""
+        """Mean, standard deviation, histogram and entropy of the attention on the fixed batch, to
+        TensorBoard and the log."""
         if not isinstance(model, AttentionMultiScaleNPR):
             return
         weights = predict(model, self.fixed_batch, self.opt.precision).attention_weights
@@ -89,7 +111,9 @@ class Monitor:
         log.info("attention on %d validation images: %s; entropy %.3f of %.3f nats",
                  summary.count, shown, summary.entropy, np.log(len(keys)))  # fmt: skip
 
-    def _write_attention(self, of: str, weights: NDArray, scales: Sequence[float], step: int) -> AttentionSummary:
+    def _write_attention(
+        self, of: str, weights: NDArray, scales: Sequence[float], step: int
+    ) -> AttentionSummary:
         summary = summarize(weights)
         columns = zip(scale_keys(tuple(scales)), summary.mean, summary.std, weights.T, strict=True)
         for key, mean, std, values in columns:

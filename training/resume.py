@@ -1,4 +1,5 @@
-"""What a checkpoint must hold for a training to go on from it; it may be of another run, of other flags, or made up."""
+"""What a checkpoint must hold for a training to go on from it; it may be of another run, of other
+flags, or made up."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from networks.checkpoint_file import DamagedCheckpoint, previous_of, read_checkpoint, restore_previous
+from networks.checkpoint_file import (
+    DamagedCheckpoint,
+    previous_of,
+    read_checkpoint,
+    restore_previous,
+)
 from networks.factory import ModelConfig
 from networks.run_folder import checkpoint_path
 from util import UserError, log, writing
@@ -24,7 +30,8 @@ class NotResumable(UserError):
 
 
 def checkpoint_to_continue(folder: Path, epoch: str) -> dict[str, Any] | None:
-    """The content of a run's checkpoint, or of the one before where that is damaged, which is put aside; None where there is none.
+    """The content of a run's checkpoint, or of the one before where that is damaged, which is put
+    aside; None where there is none.
 
     Args:
         epoch: see --epoch.
@@ -34,7 +41,9 @@ def checkpoint_to_continue(folder: Path, epoch: str) -> dict[str, Any] | None:
     """
     path = checkpoint_path(folder, epoch)
     others = sorted(
-        found.stem.removeprefix("model_epoch_") for found in folder.glob("model_epoch_*.pth") if found != path
+        found.stem.removeprefix("model_epoch_")
+        for found in folder.glob("model_epoch_*.pth")
+        if found != path
     )
     previous = previous_of(path)
     if not path.is_file() and not previous.is_file():
@@ -56,7 +65,11 @@ def checkpoint_to_continue(folder: Path, epoch: str) -> dict[str, Any] | None:
         raise UserError(f"{problem}, and {previous.name} is damaged, too{hint}") from None
     with writing(folder):
         kept = restore_previous(path)
-    log.warning("%s; going on from the one before it%s", problem, f" (the damaged file is now {kept})" if kept else "")
+    log.warning(
+        "%s; going on from the one before it%s",
+        problem,
+        f" (the damaged file is now {kept})" if kept else "",
+    )
     return values
 
 
@@ -64,7 +77,9 @@ def check_resumable(state: dict[str, Any], model: nn.Module, config: ModelConfig
     """Raises NotResumable unless a checkpoint holds all that going on needs, for this model."""
     missing = [key for key in NEEDED if key not in state]
     if missing:
-        raise NotResumable(f"the checkpoint has no {', '.join(missing)}; it was not written by train.py")
+        raise NotResumable(
+            f"the checkpoint has no {', '.join(missing)}; it was not written by train.py"
+        )
     for key in ("model_state_dict", "optimizer_state_dict", "rng_state", "scaler_state", "options"):
         if not isinstance(state[key], dict):
             raise NotResumable(f"the checkpoint's {key} is a {type(state[key]).__name__}")
@@ -75,7 +90,11 @@ def check_resumable(state: dict[str, Any], model: nn.Module, config: ModelConfig
         if not isinstance(state[key], float) and not (empty and state[key] is None):
             raise NotResumable(f"the checkpoint's {key} is a {type(state[key]).__name__}")
     watch = state.get("attention_watch", {"kind": "", "epochs": 0})
-    if not isinstance(watch, dict) or not isinstance(watch.get("kind"), str) or type(watch.get("epochs")) is not int:
+    if (
+        not isinstance(watch, dict)
+        or not isinstance(watch.get("kind"), str)
+        or type(watch.get("epochs")) is not int
+    ):
         raise NotResumable("the checkpoint's attention_watch is no kind and number of epochs")
     _check_model(state, model, config)
 
@@ -99,10 +118,12 @@ def _check_model(state: dict[str, Any], model: nn.Module, config: ModelConfig) -
 
 
 def check_order(state: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises NotResumable where a checkpoint stopped within an epoch of other images, or of another order of them.
+    """Raises NotResumable where a checkpoint stopped within an epoch of other images, or of another
+    order of them.
 
     Args:
-        now: seed, batch_size, and what else decides the order of the images; earlier checkpoints do not hold all of it.
+        now: seed, batch_size, and what else decides the order of the images; earlier checkpoints do
+            not hold all of it.
     """
     stored = state.get("sampler_state")
     if not isinstance(stored, dict):

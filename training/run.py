@@ -1,8 +1,9 @@
 """One training run: epochs, validation, checkpoints and logs in a folder of its own.
 
-A run that ends at any moment, however it ends, goes on from its last checkpoint as if nothing had happened: the same weights and
-the same logs, bit for bit on one machine's CPU. So everything that decides what comes next is in the checkpoint, whatever is
-logged before it is on the disk before it is, and what was logged after it is taken back.
+A run that ends at any moment, however it ends, goes on from its last checkpoint as if nothing had
+happened: the same weights and the same logs, bit for bit on one machine's CPU. So everything that
+decides what comes next is in the checkpoint, whatever is logged before it is on the disk before it
+is, and what was logged after it is taken back.
 """
 
 import hashlib
@@ -42,7 +43,8 @@ from util import CannotWrite, Stopped, UserError, log, printable, writing
 class Run:
     """One training run: its folder, its trainer, and the checkpoints it writes.
 
-    Of several processes, each has one and calls the same methods, which are collective (see `distributed`); the first writes.
+    Of several processes, each has one and calls the same methods, which are collective (see
+    `distributed`); the first writes.
     """
 
     def __init__(self, opt: TrainOptions, folder: Path) -> None:
@@ -52,7 +54,11 @@ class Run:
         seed_everything(opt.seed, deterministic=not opt.fast)
         self.trainer = Trainer(opt)
         self.validated: dict[str, Any] = {"val_threshold": None, "val_metrics": None}
-        values = distributed.by_first(lambda: checkpoint_to_continue(folder, opt.epoch)) if opt.continue_train else None
+        values = (
+            distributed.by_first(lambda: checkpoint_to_continue(folder, opt.epoch))
+            if opt.continue_train
+            else None
+        )
         if values is not None:
             check_resumable(values, self.trainer.model, self.trainer.config)
             self.trainer.load_state_dict(values)
@@ -73,7 +79,8 @@ class Run:
         self._warned = ""
 
     def _warn_of_other_options(self, before: dict[str, Any]) -> None:
-        """Say which flags, or those of a recipe, the run did not have before: it goes on in another way."""
+        """Say which flags, or those of a recipe, the run did not have before: it goes on in another
+        way."""
         changed = [
             f"--{name} was {shown_value(before[name])}, is {shown_value(value)}"
             for name, value in self.opt.to_dict().items()
@@ -85,16 +92,24 @@ class Run:
     def _open_logs(self, values: dict[str, Any] | None) -> None:
         """Go on with the logs as they were at the checkpoint, or begin them.
 
-        A checkpoint other than the last becomes the last first: the logs of what came after it are about to go.
+        A checkpoint other than the last becomes the last first: the logs of what came after it are
+        about to go.
         """
         opt, first = self.opt, distributed.rank() == 0
         if values is None:
             kept = kept_of_validation = FIRST
             if opt.continue_train:
-                log.info("--continue_train: no checkpoint in %s yet, starting over there", self.folder)
+                log.info(
+                    "--continue_train: no checkpoint in %s yet, starting over there", self.folder
+                )
         else:
-            path, last = checkpoint_path(self.folder, opt.epoch), checkpoint_path(self.folder, "last")
-            log.info("continuing %s after epoch %d, step %d", path, self.trainer.epoch, self.trainer.step)
+            path, last = (
+                checkpoint_path(self.folder, opt.epoch),
+                checkpoint_path(self.folder, "last"),
+            )
+            log.info(
+                "continuing %s after epoch %d, step %d", path, self.trainer.epoch, self.trainer.step
+            )
             kept, kept_of_validation = self.trainer.step, self.trainer.validated_step
             if first and path != last:
                 with writing(self.folder):
@@ -113,7 +128,9 @@ class Run:
             self.train_log.flush()
             self.val_log.flush()
             with writing(self.folder):
-                save_checkpoint(checkpoint_path(self.folder, epoch), values, keep_previous=epoch == "last")
+                save_checkpoint(
+                    checkpoint_path(self.folder, epoch), values, keep_previous=epoch == "last"
+                )
         if epoch == "last":
             self.saved_at = self.trainer.step
 
@@ -121,7 +138,8 @@ class Run:
         """All epochs that are left; validation, checkpoints and attention after each.
 
         Raises:
-            Stopped: by SIGTERM or Ctrl-C, at a moment from which it goes on exactly; a checkpoint says how far it came.
+            Stopped: by SIGTERM or Ctrl-C, at a moment from which it goes on exactly; a checkpoint
+                says how far it came.
             UserError: the folder cannot be written, or the loss or gradients are not finite.
         """
         trainer = self.trainer
@@ -135,7 +153,8 @@ class Run:
                     log.info("nothing to train: %s", why)
                 while not self._done():
                     self._train_epoch(trainer.epoch, stop)
-                    self.save("last")  # before anything else can fail; it also leaves all processes with one model
+                    # before anything else can fail; it also leaves all processes with one model
+                    self.save("last")
                     self._finish_epoch(stop)
                 self._require_no_stop(stop)
             except NonFiniteError as error:
@@ -166,7 +185,8 @@ class Run:
         return ""
 
     def _finish_epoch(self, stop: StopRequest) -> None:
-        """What follows the saving of a trained epoch: validation, log, and the checkpoints that depend on it."""
+        """What follows the saving of a trained epoch: validation, log, and the checkpoints that
+        depend on it."""
         trainer, opt = self.trainer, self.opt
         with stop.at_once():
             found = self.monitor.validate(trainer.model, trainer.step, trainer.epoch)
@@ -199,7 +219,8 @@ class Run:
             for batch in step or self.empty_part:
                 self._train_batch(batch)
             trainer.batch += 1
-            if trainer.at_window_end and trainer.batch < batches:  # after the last, the epoch's end is logged and saved
+            # after the last, the epoch's end is logged and saved
+            if trainer.at_window_end and trainer.batch < batches:
                 self._save_or_stop(stop)
         trainer.finish_window()
         trainer.epoch, trainer.batch = epoch + 1, 0
@@ -212,17 +233,24 @@ class Run:
 
     def _train_batch(self, batch: Batch) -> None:
         trainer = self.trainer
-        self._recent.append((trainer.step + 1, [self.loader.dataset.paths[index] for index in batch.indices.tolist()]))
+        self._recent.append(
+            (
+                trainer.step + 1,
+                [self.loader.dataset.paths[index] for index in batch.indices.tolist()],
+            )
+        )
         trainer.set_input((self.loader.images(batch, trainer.device), batch.labels))
         if trainer.optimize_parameters():
-            self._seen.append((trainer.logits, batch.labels.clone()))  # a worker's tensor keeps a file open
+            # a worker's tensor keeps a file open
+            self._seen.append((trainer.logits, batch.labels.clone()))
             if trainer.step % self.opt.loss_freq == 0:
                 loss = trainer.mean_loss()
                 self.train_log.add_scalar("loss", loss, trainer.step)
                 log.info("step %d: training loss %.4f, lr %.3g", trainer.step, loss, trainer.lr)
 
     def _save_or_stop(self, stop: StopRequest) -> None:
-        """Save where --save_latest_freq says so, or where a signal in any of the processes ends the training."""
+        """Save where --save_latest_freq says so, or where a signal in any of the processes ends the
+        training."""
         trainer, freq = self.trainer, self.opt.save_latest_freq
         stopping = distributed.total(stop.number or 0) > 0
         if stopping or trainer.step // freq > self.saved_at // freq:
@@ -231,7 +259,8 @@ class Run:
             self._require_no_stop(stop)
 
     def _require_no_stop(self, stop: StopRequest) -> None:
-        """Raises Stopped, in all processes, where a signal came to any of them. What there is has been saved."""
+        """Raises Stopped, in all processes, where a signal came to any of them. What there is has
+        been saved."""
         if distributed.total(stop.number or 0):
             number = max(distributed.gather(stop.number or 0))
             log.info("%s: saved step %d", signal.Signals(number).name, self.saved_at)
@@ -239,9 +268,17 @@ class Run:
 
     def _diverged(self, error: NonFiniteError) -> UserError:
         """The error with the files of its batches, and what to do."""
-        files = [printable(path) for step, paths in self._recent if step in error.steps for path in paths]
-        log.error("%s; files of the batch:\n  %s", error, "\n  ".join(files) or "(of another process)")
-        first = f"{files[0]} and {len(files) - 1} more files (listed above)" if files else "no file of this process"
+        files = [
+            printable(path) for step, paths in self._recent if step in error.steps for path in paths
+        ]
+        log.error(
+            "%s; files of the batch:\n  %s", error, "\n  ".join(files) or "(of another process)"
+        )
+        first = (
+            f"{files[0]} and {len(files) - 1} more files (listed above)"
+            if files
+            else "no file of this process"
+        )
         return UserError(
             f"{error}, in a batch of {first}; training stops. {self.last_good()}; try a lower --lr, --precision fp32, or"
             " --skip_nonfinite N to leave out such steps"
@@ -249,7 +286,9 @@ class Run:
 
     def _check_labels(self, validation: Metrics) -> None:
         """Warn, once of each kind, where real and fake seem to be confused."""
-        columns = [torch.cat(column).flatten().float().cpu() for column in zip(*self._seen, strict=True)]
+        columns = [
+            torch.cat(column).flatten().float().cpu() for column in zip(*self._seen, strict=True)
+        ]
         self._seen = []
         parts = [part for part in distributed.gather(columns) if part]
         if not parts:
@@ -271,25 +310,32 @@ class Run:
 
 
 def order_of_images(opt: TrainOptions, dataset: ImageDataset) -> dict[str, Any]:
-    """What decides which image comes when in an epoch: a checkpoint within one must go on with the same."""
+    """What decides which image comes when in an epoch: a checkpoint within one must go on with the
+    same."""
     found = hashlib.sha256()
     for path, label in zip(dataset.paths, dataset.labels, strict=True):
         found.update(os.fsencode(os.path.relpath(path, opt.dataroot)) + b"\0%d" % label)
-    flags = {name: getattr(opt, name) for name in ("seed", "batch_size", "serial_batches", "class_bal")}
+    flags = {
+        name: getattr(opt, name) for name in ("seed", "batch_size", "serial_batches", "class_bal")
+    }
     return flags | {"images": found.hexdigest()}
 
 
 def empty_part(protocol: Protocol) -> list[Batch]:
-    """What stands for a part of a batch without images among several processes; a process that is alone leaves it out.
+    """What stands for a part of a batch without images among several processes; a process that is
+    alone leaves it out.
 
     Raises:
-        UserError: images keep their own sizes, so that some processes would take more steps than others.
+        UserError: images keep their own sizes, so that some processes would take more steps than
+            others.
     """
     if distributed.world_size() == 1:
         return []
     side = protocol.crop or protocol.resize
     if side is None:
-        raise UserError("--no_crop, --no_resize: several processes need images of one size; leave one of them out")
+        raise UserError(
+            "--no_crop, --no_resize: several processes need images of one size; leave one of them out"
+        )
     return [empty_batch(side)]
 
 

@@ -16,10 +16,12 @@ REPEATS = 2.0
 
 
 class StopRequest:
-    """Within its block the first signal is noted in `number`; a later one, or one within `at_once`, raises `Stopped`.
+    """Within its block the first signal is noted in `number`; a later one, or one within `at_once`,
+    raises `Stopped`.
 
-    One within `REPEATS` seconds of the first is taken for the same: torchrun passes on what its processes got already. Signals that
-    are ignored stay so. Only the main thread can handle signals: in another, this does nothing.
+    One within `REPEATS` seconds of the first is taken for the same: torchrun passes on what its
+    processes got already. Signals that are ignored stay so. Only the main thread can handle
+    signals: in another, this does nothing.
 
     Args:
         announce: say on standard error that a signal has been noted.
@@ -33,7 +35,9 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            heeded = [
+                number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+            ]
             self._handlers = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
@@ -55,7 +59,8 @@ class StopRequest:
     def at_once(self) -> Iterator[None]:
         """A block that a signal ends where it is, and that does not begin after one.
 
-        Python drops what is raised while it runs a destructor: then the block ends with its next error, or at its end.
+        Python drops what is raised while it runs a destructor: then the block ends with its next
+        error, or at its end.
         """
         self._at_once = True
         try:

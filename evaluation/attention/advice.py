@@ -16,7 +16,10 @@ UNIFORM_MAY_CHANGE = (
     DIVERSITY,
     WIDER,
     ("--attention_reduction 1", "a wider hidden layer of the attention"),
-    ("--niter 100", "longer training, or twice the epochs that it had: attention may not have moved yet"),
+    (
+        "--niter 100",
+        "longer training, or twice the epochs that it had: attention may not have moved yet",
+    ),
     OTHER_START,
     ("--init_type kaiming", "another kind of initialization"),
 )

@@ -1,7 +1,9 @@
-"""Does attention matter? The same scores with other attention, without another pass through the network.
+"""Does attention matter? The same scores with other attention, without another pass through the
+network.
 
-The classifier is linear and the fusion a weighted sum, so an image's logit is b + sum_s a_s z_s (+ mean_s z_s with the residual
-fusion), where z_s is what branch s says alone. Other weights give the logits that the network would give with them.
+The classifier is linear and the fusion a weighted sum, so an image's logit is b + sum_s a_s z_s (+
+mean_s z_s with the residual fusion), where z_s is what branch s says alone. Other weights give the
+logits that the network would give with them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,10 +22,12 @@ SHUFFLES = 5
 RELEVANT = 0.005
 """A change of AUC that is smaller (with its whole interval) does not matter: half a point."""
 FEWEST_OF_CLASS = 20
-"""With fewer real or generated images, in all generators that have both, resamples of them say nothing about others."""
+"""With fewer real or generated images, in all generators that have both, resamples of them say
+nothing about others."""
 UNSEEN = 3.0
-"""Where the AUC is the same in all resamples, what n images do not show may still happen to a share of 3 / n of others (upper end
-of its 95 % interval; Hanley and Lippman-Hand, JAMA 249, 1983): the interval of the change is so wide on either side."""
+"""Where the AUC is the same in all resamples, what n images do not show may still happen to a share
+of 3 / n of others (upper end of its 95 % interval; Hanley and Lippman-Hand, JAMA 249, 1983): the
+interval of the change is so wide on either side."""
 SAME = 1e-4
 """Logits that differ by less are the same."""
 ATTENTION_CONDITIONS = ("uniform", "mean", "shuffled_within", "shuffled_across")
@@ -41,13 +45,15 @@ PER_GENERATOR = (
 
 
 def fused_logits(weights: NDArray, branch_logits: NDArray, bias: float, residual: bool) -> NDArray:
-    """b + sum_s a_s z_s, and + mean_s z_s with the residual fusion: [..., S] weights and branch logits [N, S] -> [..., N]."""
+    """b + sum_s a_s z_s, and + mean_s z_s with the residual fusion: [..., S] weights and branch
+    logits [N, S] -> [..., N]."""
     fused = bias + (np.asarray(weights, dtype=float) * branch_logits).sum(axis=-1)
     return fused + np.mean(branch_logits, axis=-1) if residual else fused
 
 
 def without_scale(weights: NDArray, scale: int) -> NDArray:
-    """Weights [N, S] of the other scales, renormalised, [N, S - 1]: a_t / (1 - a_s); uniform where a_s is all."""
+    """Weights [N, S] of the other scales, renormalised, [N, S - 1]: a_t / (1 - a_s); uniform where
+    a_s is all."""
     others = np.delete(np.asarray(weights, dtype=float), scale, axis=1)
     total = others.sum(axis=1, keepdims=True)
     return np.where(total > 0, others / np.where(total > 0, total, 1), 1 / max(1, others.shape[1]))
@@ -55,7 +61,8 @@ def without_scale(weights: NDArray, scale: int) -> NDArray:
 
 @dataclass(frozen=True)
 class _Condition:
-    """Logits [K, N of all images] of K shuffles (K = 1 without), and what to say about them: what is done to what."""
+    """Logits [K, N of all images] of K shuffles (K = 1 without), and what to say about them: what
+    is done to what."""
 
     name: str
     text: str
@@ -65,7 +72,11 @@ class _Condition:
     @property
     def label(self) -> str:
         kind, _, key = self.name.partition("_")
-        return f"{kind} {scale_label(key)}" if kind in ("without", "only") else self.name.replace("_", " ")
+        return (
+            f"{kind} {scale_label(key)}"
+            if kind in ("without", "only")
+            else self.name.replace("_", " ")
+        )
 
 
 def attention_controls(
@@ -77,26 +88,34 @@ def attention_controls(
     resamples: int = RESAMPLES,
     shuffles: int = SHUFFLES,
 ) -> dict[str, Any]:
-    """What becomes of the logits and the AUC when attention is replaced; plain values for JSON, None where undefined.
+    """What becomes of the logits and the AUC when attention is replaced; plain values for JSON,
+    None where undefined.
 
-    Conditions: 'uniform', 'mean' (over all images, each once), 'shuffled_within' and 'shuffled_across' generators (means over
-    the shuffles), 'without_<key>' (the branch taken away, also from the residual's mean, the other weights renormalised),
-    'only_<key>' (that branch alone). The last two kinds need two scales.
+    Conditions: 'uniform', 'mean' (over all images, each once), 'shuffled_within' and
+    'shuffled_across' generators (means over the shuffles), 'without_<key>' (the branch taken away,
+    also from the residual's mean, the other weights renormalised), 'only_<key>' (that branch
+    alone). The last two kinds need two scales.
 
     Args:
-        sets: with branch logits. bias, residual: of the fusion (`fusion` in metrics.json). resamples: of the bootstrap, 0 for none.
+        sets: with branch logits. bias, residual: of the fusion (`fusion` in metrics.json).
+            resamples: of the bootstrap, 0 for none.
 
     Returns:
-        keys, seed, resamples, shuffles, confidence, bias, residual; generators: how many have both classes; means are over these.
+        keys, seed, resamples, shuffles, confidence, bias, residual; generators: how many have both
+        classes; means are over these.
         auc, low, high: mean AUC as it is.
-        conditions: list of name, label (name for people), logit_change (mean absolute, over all images), logit_change_real and
-            logit_change_fake (mean with its sign, None without such images), auc, change, low, high (the change's 95 % interval;
-            images are drawn anew within each class of each generator, the same for all conditions; see `UNSEEN`), matters and
-            sentence (see `what_matters`), by_generator: list of name, family, and the same figures from logit_change to high.
+        conditions: list of name, label (name for people), logit_change (mean absolute, over all
+            images), logit_change_real and logit_change_fake (mean with its sign, None without such
+            images), auc, change, low, high (the change's 95 % interval; images are drawn anew
+            within each class of each generator, the same for all conditions; see `UNSEEN`), matters
+            and sentence (see `what_matters`), by_generator: list of name, family, and the same
+            figures from logit_change to high.
         attention, sentence: `matters` and sentence of uniform weights.
-        per_image: whether it matters that attention is chosen per image, by 'mean' and 'shuffled_within', see `_per_image`.
-        per_generator: change, low, high, matters, sentence of 'shuffled_across' against 'shuffled_within', whose difference is what
-            generators differ by; None for fewer than two generators.
+        per_image: whether it matters that attention is chosen per image, by 'mean' and
+            'shuffled_within', see `_per_image`.
+        per_generator: change, low, high, matters, sentence of 'shuffled_across' against
+            'shuffled_within', whose difference is what generators differ by; None for fewer than
+            two generators.
 
     Raises:
         ValueError: a set has no branch logits, or there is no image.
@@ -144,7 +163,8 @@ def _conditions(
     def fused(*attention: NDArray) -> NDArray:
         return np.stack([fused_logits(one, branches, bias, residual) for one in attention])
 
-    def shuffled(groups: NDArray) -> NDArray:  # random order within each group, groups in the order in which they stand
+    # random order within each group, groups in the order in which they stand
+    def shuffled(groups: NDArray) -> NDArray:
         return weights[np.lexsort((rng.random(len(weights)), groups))]
 
     replaced = {
@@ -160,7 +180,9 @@ def _conditions(
         others = np.delete(branches, position, axis=1)
         logits = fused_logits(without_scale(weights, position), others, bias, residual)
         label = scale_label(key)
-        yield _Condition(f"without_{key}", f"taking scale {label} away", f"scale {label}", logits[None])
+        yield _Condition(
+            f"without_{key}", f"taking scale {label} away", f"scale {label}", logits[None]
+        )
     for position, key in enumerate(keys if len(keys) > 1 else ()):
         alone = bias + branches[:, position] * (2 if residual else 1)
         text = f"leaving scale {scale_label(key)} alone"
@@ -169,15 +191,19 @@ def _conditions(
 
 @dataclass(frozen=True)
 class _Aucs:
-    """AUC per condition [C], in the resamples [C, R] or None, and how many images the smaller class has."""
+    """AUC per condition [C], in the resamples [C, R] or None, and how many images the smaller class
+    has."""
 
     plain: NDArray
     drawn: NDArray | None
     images: int
 
 
-def _aucs(one: Attended, logits: NDArray, counts: list[int], resamples: int, seed: int, index: int) -> _Aucs | None:
-    """Of one generator: logits [sum of counts, n], `counts` rows per condition, whose AUCs are averaged; None for one class."""
+def _aucs(
+    one: Attended, logits: NDArray, counts: list[int], resamples: int, seed: int, index: int
+) -> _Aucs | None:
+    """Of one generator: logits [sum of counts, n], `counts` rows per condition, whose AUCs are
+    averaged; None for one class."""
     labels = np.asarray(one.labels)
     if labels.min() == labels.max():
         return None
@@ -187,12 +213,16 @@ def _aucs(one: Attended, logits: NDArray, counts: list[int], resamples: int, see
     fewest = min(count.shape[1] for count in ones)
     if resamples and fewest > 1:
         draws = draws_of_classes(labels, one.images, resamples, seed, index)
-        drawn = np.add.reduceat(resampled_aucs(labels, logits, draws), starts) / np.array(counts)[:, None]
+        drawn = (
+            np.add.reduceat(resampled_aucs(labels, logits, draws), starts)
+            / np.array(counts)[:, None]
+        )
     return _Aucs(np.add.reduceat(plain[:, 0], starts) / counts, drawn, fewest)
 
 
 def _macro(sets: Sequence[Attended], found: list[_Aucs | None]) -> _Aucs | None:
-    """Means over the generators that have both classes; images that several of them have count once."""
+    """Means over the generators that have both classes; images that several of them have count
+    once."""
     defined = [one for one in found if one is not None]
     if not defined:
         return None
@@ -206,7 +236,9 @@ def _macro(sets: Sequence[Attended], found: list[_Aucs | None]) -> _Aucs | None:
     )
 
 
-def _change(found: _Aucs | None, position: int, moved: NDArray, base: int = 0) -> dict[str, float | None]:
+def _change(
+    found: _Aucs | None, position: int, moved: NDArray, base: int = 0
+) -> dict[str, float | None]:
     """How the AUC of a condition differs from that of another, whose logits differ by moved [K, N]."""
     if found is None:
         return dict.fromkeys(("change", "low", "high"))
@@ -214,14 +246,21 @@ def _change(found: _Aucs | None, position: int, moved: NDArray, base: int = 0) -
     if found.drawn is not None:
         low, high = interval(found.drawn[position] - found.drawn[base])
         if low == high and np.abs(moved).max() > SAME:
-            low, high = max(-1.0, low - UNSEEN / found.images), min(1.0, high + UNSEEN / found.images)
+            low, high = (
+                max(-1.0, low - UNSEEN / found.images),
+                min(1.0, high + UNSEEN / found.images),
+            )
     return {"change": float(found.plain[position] - found.plain[base]), "low": low, "high": high}
 
 
-def _figures(found: _Aucs | None, position: int, moved: NDArray, labels: NDArray) -> dict[str, float | None]:
+def _figures(
+    found: _Aucs | None, position: int, moved: NDArray, labels: NDArray
+) -> dict[str, float | None]:
     """moved: what the condition adds to the logits, [K, N of these labels]."""
     mean = moved.mean(axis=0)
-    signed = [float(mean[labels == label].mean()) if (labels == label).any() else None for label in (0, 1)]
+    signed = [
+        float(mean[labels == label].mean()) if (labels == label).any() else None for label in (0, 1)
+    ]
     return {
         "logit_change": float(np.abs(moved).mean()),
         "logit_change_real": signed[0],
@@ -255,7 +294,8 @@ def _described(
 
 
 def _per_image(mean: str | None, within: str | None) -> str | None:
-    """It harms if either harms, and does not matter if a constant does as well; it helps only if both help."""
+    """It harms if either harms, and does not matter if a constant does as well; it helps only if
+    both help."""
     if "harms" in (mean, within):
         return "harms"
     return mean if mean in (None, "no") else within if mean == "helps" else "unclear"
@@ -274,8 +314,9 @@ def what_matters(low: float | None, high: float | None, images: int) -> str | No
         images: how many the smaller class has.
 
     Returns:
-        'no': the interval lies within +- `RELEVANT`; 'helps', 'harms': what is replaced raises or lowers the AUC beyond chance;
-        'unclear': neither, or fewer than `FEWEST_OF_CLASS` images; None without interval.
+        'no': the interval lies within +- `RELEVANT`; 'helps', 'harms': what is replaced raises or
+        lowers the AUC beyond chance; 'unclear': neither, or fewer than `FEWEST_OF_CLASS` images;
+        None without interval.
     """
     if low is None or high is None:
         return None
@@ -286,14 +327,22 @@ def what_matters(low: float | None, high: float | None, images: int) -> str | No
     return "helps" if high < 0 else "harms" if low > 0 else "unclear"
 
 
-def _judged(text: str, subject: str, change: dict[str, float | None], found: _Aucs | None) -> dict[str, str | None]:
+def _judged(
+    text: str, subject: str, change: dict[str, float | None], found: _Aucs | None
+) -> dict[str, str | None]:
     """`what_matters`, and a sentence with it."""
     if found is None or change["change"] is None:
-        return {"matters": None, "sentence": f"{text}: no generator has images of both classes, so there is no AUC"}
+        return {
+            "matters": None,
+            "sentence": f"{text}: no generator has images of both classes, so there is no AUC",
+        }
     matters = what_matters(change["low"], change["high"], found.images)
     said = f"{text} changes the mean AUC by {100 * change['change']:+.1f} points"
     if change["low"] is None or change["high"] is None:
-        return {"matters": matters, "sentence": f"{said}: too few images to say whether {subject} matters"}
+        return {
+            "matters": matters,
+            "sentence": f"{said}: too few images to say whether {subject} matters",
+        }
     few = f" (fewer than {FEWEST_OF_CLASS} of a class)" * (found.images < FEWEST_OF_CLASS)
     conclusion = {
         "no": f"{subject} does not matter here",

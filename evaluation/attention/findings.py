@@ -1,6 +1,7 @@
 """What one model attends to on a test's images: statistics, verdicts and controls.
 
-All of it follows from labels, scores, attention and branch logits, so from one pass over the images and from predictions.csv.
+All of it follows from labels, scores, attention and branch logits, so from one pass over the images
+and from predictions.csv.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ from evaluation.summary import ScoredSet
 
 FINDINGS_FILE = "attention.json"
 MOST_DRAWS = 200_000_000
-"""Images times resamples behind the controls' intervals, so that they cost less than a minute; more images get fewer resamples."""
+"""Images times resamples behind the controls' intervals, so that they cost less than a minute; more
+images get fewer resamples."""
 FEWEST_RESAMPLES = 100
 
 
@@ -30,8 +32,8 @@ class AttentionFindings:
     """Everything that is said about the attention of a model with two scales or more.
 
     Args:
-        sets: what it follows from. scales: S. statistics: of `attention_statistics`. controls: of `attention_controls`, None
-            without branch logits or without a set of both classes.
+        sets: what it follows from. scales: S. statistics: of `attention_statistics`. controls: of
+            `attention_controls`, None without branch logits or without a set of both classes.
     """
 
     sets: Sequence[Attended]
@@ -57,14 +59,20 @@ def attention_findings(
     seed: int = 0,
     resamples: int = 1000,
 ) -> AttentionFindings | None:
-    """Statistics, controls and verdicts; None where there is nothing to say: one scale, or no image.
+    """Statistics, controls and verdicts; None where there is nothing to say: one scale, or no
+    image.
 
     Names of sets become `escaped`, unless they are.
 
     Args:
-        fusion: bias and residual of the model (`fusion` in metrics.json), None where unknown. resamples: 0 for no intervals.
+        fusion: bias and residual of the model (`fusion` in metrics.json), None where unknown.
+            resamples: 0 for no intervals.
     """
-    sets = [replace(one, name=_safe(one.name), family=_safe(one.family)) for one in sets if len(one.labels)]
+    sets = [
+        replace(one, name=_safe(one.name), family=_safe(one.family))
+        for one in sets
+        if len(one.labels)
+    ]
     if len(scales) < 2 or not sets:
         return None
     statistics = attention_statistics(sets, scales, seed, resamples)
@@ -72,9 +80,16 @@ def attention_findings(
     if fusion and all(one.branch_logits is not None for one in sets):
         draws = max(FEWEST_RESAMPLES, MOST_DRAWS // sum(len(one.labels) for one in sets))
         controls = attention_controls(
-            sets, scales, float(fusion["bias"]), bool(fusion["residual"]), seed, min(resamples, draws)
+            sets,
+            scales,
+            float(fusion["bias"]),
+            bool(fusion["residual"]),
+            seed,
+            min(resamples, draws),
         )
-    return AttentionFindings(sets, tuple(scales), statistics, controls, attention_verdicts(statistics, controls))
+    return AttentionFindings(
+        sets, tuple(scales), statistics, controls, attention_verdicts(statistics, controls)
+    )
 
 
 def _safe(name: str) -> str:
@@ -89,13 +104,26 @@ def findings_of_run(run: TestRun) -> AttentionFindings | None:
     names = unique_names(run.sets)
     sets = [_by_name(names[one.key], one) for one in sorted(run.sets, key=lambda one: one.key)]
     settings = run.head["bootstrap"]
-    return attention_findings(sets, scales, run.head.get("fusion"), settings["seed"], settings["resamples"])
+    return attention_findings(
+        sets, scales, run.head.get("fusion"), settings["seed"], settings["resamples"]
+    )
 
 
 def _by_name(name: str, scored: ScoredSet) -> Attended:
-    """A set with its images in the order of their names, because what is drawn at random follows their order."""
+    """A set with its images in the order of their names, because what is drawn at random follows
+    their order."""
     order = np.argsort(np.array(scored.paths, dtype=object), kind="stable")
     columns = (scored.labels, scored.scores, scored.attention, scored.branch_logits)
-    labels, scores, weights, branches = (None if column is None else column[order] for column in columns)
+    labels, scores, weights, branches = (
+        None if column is None else column[order] for column in columns
+    )
     assert labels is not None and scores is not None and weights is not None
-    return Attended(name, scored.suite, labels, scores, weights, branches, tuple(scored.paths[row] for row in order))
+    return Attended(
+        name,
+        scored.suite,
+        labels,
+        scores,
+        weights,
+        branches,
+        tuple(scored.paths[row] for row in order),
+    )

@@ -10,7 +10,8 @@ CELLS = 400_000
 """Images times resamples at a time: what fits a processor's cache."""
 
 Draws = list[NDArray]
-"""How often each real and each generated image is drawn, in the order of the images: [[R, n_real], [R, n_fake]]."""
+"""How often each real and each generated image is drawn, in the order of the images: [[R, n_real],
+[R, n_fake]]."""
 
 
 def draws_of_classes(
@@ -19,7 +20,8 @@ def draws_of_classes(
     """Draws with replacement within each class, blocks of resamples.
 
     Args:
-        labels: [N]. images: N names; the same images of a class are drawn alike whatever the set. None: `index` tells sets apart.
+        labels: [N]. images: N names; the same images of a class are drawn alike whatever the set.
+            None: `index` tells sets apart.
     """
     rngs, sizes = [], []
     for label in (0, 1):
@@ -35,7 +37,9 @@ def draws_of_classes(
         block = []
         for rng, size in zip(rngs, sizes, strict=True):
             flat = rng.integers(0, size, (rows, size)) + size * np.arange(rows)[:, None]
-            block.append(np.bincount(flat.ravel(), minlength=rows * size).reshape(rows, size).astype(float))
+            block.append(
+                np.bincount(flat.ravel(), minlength=rows * size).reshape(rows, size).astype(float)
+            )
         yield block
 
 
@@ -45,8 +49,11 @@ def _blocks(resamples: int, size: int) -> Iterator[int]:
         yield min(most, resamples - start)
 
 
-def resampled_aucs(labels: NDArray, scores: NDArray, draws: Iterator[Draws] | Sequence[Draws]) -> NDArray:
-    """ROC AUC of C scores in R resamples: the share of pairs in which the generated image has the higher score, ties half.
+def resampled_aucs(
+    labels: NDArray, scores: NDArray, draws: Iterator[Draws] | Sequence[Draws]
+) -> NDArray:
+    """ROC AUC of C scores in R resamples: the share of pairs in which the generated image has the
+    higher score, ties half.
 
     Args:
         labels: [N], both classes. scores: [C, N]. draws: blocks of counts, R rows in all.
@@ -58,7 +65,9 @@ def resampled_aucs(labels: NDArray, scores: NDArray, draws: Iterator[Draws] | Se
     plans = []
     for real, fake in zip(scores[:, labels == 0], scores[:, labels == 1], strict=True):
         order = real.argsort()
-        below, up_to = (np.searchsorted(real, fake, side, sorter=order) for side in ("left", "right"))
+        below, up_to = (
+            np.searchsorted(real, fake, side, sorter=order) for side in ("left", "right")
+        )
         plans.append((order, below, None if np.array_equal(below, up_to) else up_to))
     found = []
     for counts in draws:
@@ -70,7 +79,9 @@ def resampled_aucs(labels: NDArray, scores: NDArray, draws: Iterator[Draws] | Se
         block = []
         for order, below, up_to in plans:
             np.cumsum(real_counts[order], axis=0, out=cumulative[1:])
-            outranked = cumulative[below] if up_to is None else (cumulative[below] + cumulative[up_to]) / 2
+            outranked = (
+                cumulative[below] if up_to is None else (cumulative[below] + cumulative[up_to]) / 2
+            )
             block.append(np.einsum("fr,fr->r", outranked, fake_counts) / pairs)
         found.append(np.array(block))
     return np.concatenate(found, axis=1)

@@ -13,10 +13,11 @@ class Attended:
     """Attention of one model on the N images of one generator.
 
     Args:
-        name: generator. family: suite. labels: [N], 0 real, 1 generated. scores: [N] in [0, 1]. weights: [N, S], rows sum to 1.
+        name: generator. family: suite. labels: [N], 0 real, 1 generated. scores: [N] in [0, 1].
+            weights: [N, S], rows sum to 1.
         branch_logits: [N, S], each branch's logit without bias, or None.
-        images: N names; an image that comes in several sets (real ones that generators share) counts once in what is said of all
-            images. None: all are taken as different.
+        images: N names; an image that comes in several sets (real ones that generators share)
+            counts once in what is said of all images. None: all are taken as different.
     """
 
     name: str
@@ -34,16 +35,22 @@ class Attended:
 
 def first_of_each(sets: Sequence[Attended]) -> NDArray:
     """Which of the images of all sets, in their order, come for the first time: [all images], bool."""
-    named = [(s.images or [(index, row) for row in range(len(s.labels))]) for index, s in enumerate(sets)]
+    named = [
+        (s.images or [(index, row) for row in range(len(s.labels))]) for index, s in enumerate(sets)
+    ]
     seen: set[Any] = set()
-    return np.array([not (name in seen or seen.add(name)) for names in named for name in names], dtype=bool)  # type: ignore[func-returns-value]
+    return np.array(
+        [not (name in seen or seen.add(name)) for names in named for name in names], dtype=bool
+    )  # type: ignore[func-returns-value]
 
 
 def sharing(sets: Sequence[Attended]) -> list[int]:
     """A number for each set, the same for sets that share images, also through others."""
     number, first = list(range(len(sets))), dict[str, int]()
     for index, one in enumerate(sets):
-        joined = {number[first.setdefault(name, index)] for name in one.images or ()} | {number[index]}
+        joined = {number[first.setdefault(name, index)] for name in one.images or ()} | {
+            number[index]
+        }
         number = [min(joined) if of_set in joined else of_set for of_set in number]
     return number
 

@@ -1,6 +1,8 @@
-"""What attention weights say: per scale and generator, how sure that is, and whether generators differ.
+"""What attention weights say: per scale and generator, how sure that is, and whether generators
+differ.
 
-Generated images alone stand for a generator where generators are compared: real images are often shared between them.
+Generated images alone stand for a generator where generators are compared: real images are often
+shared between them.
 """
 
 from collections.abc import Sequence
@@ -35,25 +37,30 @@ def attention_statistics(
     resamples: int = RESAMPLES,
     permutations: int = PERMUTATIONS,
 ) -> dict[str, Any]:
-    """All statistics as plain values for JSON, None where undefined; the same input and seed give the same.
+    """All statistics as plain values for JSON, None where undefined; the same input and seed give
+    the same.
 
     Args:
         sets: at least one image in all. scales: S, the columns of the weights.
         resamples: of the bootstrap, 0 for no intervals. permutations: of each test.
 
     Returns:
-        scales; keys (text of each scale, by which everything below is named); count, seed, resamples, permutations, confidence.
+        scales; keys (text of each scale, by which everything below is named); count, seed,
+        resamples, permutations, confidence.
         generators: list of name, family, count, accuracy (at 0.5), groups, with_score.
-        pooled: the same over all images, each once, so that large sets count more; within_std: std per scale within generator and
-            class; within_spread: value, low, high (95 %) of its root mean square over the scales. Both None where no two images
-            share generator and class.
-        groups: {all, real, fake, correct, wrong (at 0.5), real_correct, real_wrong, fake_correct, fake_wrong: see
-            `group_statistics`, or None without images}.
-        with_score: {real, fake: {key: `correlation` of weight and score, in pooled within generators}}.
-        between: of ('fake'), generators (how many have generated images), note (why there is nothing to compare, or None), and
-            `differences` between them.
-        between_real: the same of the real images of generators that have `FEWEST_IMAGES` of their own, without pairs.
-        classes: `class_test` of real and generated images within sets (sets that share images are one), None without such.
+        pooled: the same over all images, each once, so that large sets count more; within_std: std
+            per scale within generator and class; within_spread: value, low, high (95 %) of its root
+            mean square over the scales. Both None where no two images share generator and class.
+        groups: {all, real, fake, correct, wrong (at 0.5), real_correct, real_wrong, fake_correct,
+            fake_wrong: see `group_statistics`, or None without images}.
+        with_score: {real, fake: {key: `correlation` of weight and score, in pooled within
+            generators}}.
+        between: of ('fake'), generators (how many have generated images), note (why there is
+            nothing to compare, or None), and `differences` between them.
+        between_real: the same of the real images of generators that have `FEWEST_IMAGES` of their
+            own, without pairs.
+        classes: `class_test` of real and generated images within sets (sets that share images are
+            one), None without such.
         with_accuracy: {key: `correlation` over generators of mean weight and accuracy}.
 
     Raises:
@@ -65,18 +72,26 @@ def attention_statistics(
         raise ValueError(f"weights are not of {len(scales)} scales")
     keys = scale_keys(tuple(scales))
     sets = [one for one in sets if len(one.labels)]
-    generators = [{"name": one.name, "family": one.family, **_of_images(one, keys, resamples, seed)} for one in sets]
+    generators = [
+        {"name": one.name, "family": one.family, **_of_images(one, keys, resamples, seed)}
+        for one in sets
+    ]
     once = first_of_each(sets)
     weights, labels, scores = (
         np.concatenate([np.asarray(getattr(one, name), dtype=float) for one in sets])[once]
         for name in ("weights", "labels", "scores")
     )
     of_set = set_of_each(sets)[once]
-    pooled = _of_images(Attended(POOLED, "", labels, scores, weights), keys, resamples, seed, of_set)
+    pooled = _of_images(
+        Attended(POOLED, "", labels, scores, weights), keys, resamples, seed, of_set
+    )
     pooled |= _within(weights, 2 * of_set + labels, keys, resamples, seed)
     of_key = np.array([one.key for one in sets])[of_set]
     stratum = np.array(sharing(sets))[of_set]
-    means, accuracy = np.array([one.weights.mean(axis=0) for one in sets]), [one["accuracy"] for one in generators]
+    means, accuracy = (
+        np.array([one.weights.mean(axis=0) for one in sets]),
+        [one["accuracy"] for one in generators],
+    )
     return {
         "scales": [float(scale) for scale in scales],
         "keys": keys,
@@ -88,20 +103,29 @@ def attention_statistics(
         "generators": generators,
         "pooled": pooled,
         "between": _between(sets, permutations, seed),
-        "between_real": _between_real(weights[labels == 0], of_key[labels == 0], permutations, seed),
+        "between_real": _between_real(
+            weights[labels == 0], of_key[labels == 0], permutations, seed
+        ),
         "classes": class_test(
-            [tuple(weights[(stratum == s) & (labels == label)] for label in (0, 1)) for s in np.unique(stratum)],
+            [
+                tuple(weights[(stratum == s) & (labels == label)] for label in (0, 1))
+                for s in np.unique(stratum)
+            ],
             permutations,
             seed,
         ),
-        "with_accuracy": {key: correlation(means[:, column], accuracy) for column, key in enumerate(keys)},
+        "with_accuracy": {
+            key: correlation(means[:, column], accuracy) for column, key in enumerate(keys)
+        },
     }
 
 
 def _of_images(
     one: Attended, keys: list[str], resamples: int, seed: int, strata: NDArray | None = None
 ) -> dict[str, Any]:
-    weights, labels, scores = (np.asarray(part, dtype=float) for part in (one.weights, one.labels, one.scores))
+    weights, labels, scores = (
+        np.asarray(part, dtype=float) for part in (one.weights, one.labels, one.scores)
+    )
     correct, real = (scores > 0.5) == (labels == 1), labels == 0
     groups = {
         "all": labels >= 0, "real": real, "fake": ~real, "correct": correct, "wrong": ~correct,
@@ -132,12 +156,15 @@ def group_statistics(
     """Statistics of the weights [N, S] of N >= 1 images.
 
     Returns:
-        count. scales: {key: mean, std (population), median, low and high (95 % percentile bootstrap of the mean over images, None
-        for one image), top (share of images whose largest weight is this scale's, ties divided), nearly_all (share of images
-        that give it at least `NEARLY_ALL`), nearly_all_low (lower end of its 95 % interval, Clopper and Pearson, Biometrika 1934)}.
-        entropy (nats, of an image's weights): mean, std, of_mean (entropy of the mean weights), and relative_mean,
-        relative_low, relative_high (95 %), relative_of_mean in [0, 1], divided by ln S (None for one scale).
-        mutual_information: between image and scale, of_mean - mean (nats; Bridle et al., NIPS 1991).
+        count. scales: {key: mean, std (population), median, low and high (95 % percentile bootstrap
+        of the mean over images, None for one image), top (share of images whose largest weight is
+        this scale's, ties divided), nearly_all (share of images that give it at least
+        `NEARLY_ALL`), nearly_all_low (lower end of its 95 % interval, Clopper and Pearson,
+        Biometrika 1934)}. entropy (nats, of an image's weights): mean, std, of_mean (entropy of the
+        mean weights), and relative_mean, relative_low, relative_high (95 %), relative_of_mean in
+        [0, 1], divided by ln S (None for one scale).
+        mutual_information: between image and scale, of_mean - mean (nats; Bridle et al., NIPS
+            1991).
     """
     entropy = entr(weights).sum(axis=1)
     low, high = mean_interval(np.column_stack([weights, entropy]), resamples, seed)
@@ -147,7 +174,9 @@ def group_statistics(
     columns = zip(keys, mean, weights.std(axis=0), np.median(weights, axis=0), share, strict=True)
     uniform = np.log(len(keys))
     nearly_all = (weights >= NEARLY_ALL).sum(axis=0)
-    surely = np.nan_to_num(beta.ppf((1 - CONFIDENCE) / 2, nearly_all, len(weights) - nearly_all + 1))
+    surely = np.nan_to_num(
+        beta.ppf((1 - CONFIDENCE) / 2, nearly_all, len(weights) - nearly_all + 1)
+    )
     return {
         "count": len(weights),
         "scales": {
@@ -168,13 +197,17 @@ def group_statistics(
     }  # fmt: skip
 
 
-def mean_interval(values: NDArray, resamples: int, seed: int) -> tuple[list[float | None], list[float | None]]:
-    """Low and high end of the 95 % percentile bootstrap of the mean of each column [N, C]; None for one row, or no resamples."""
+def mean_interval(
+    values: NDArray, resamples: int, seed: int
+) -> tuple[list[float | None], list[float | None]]:
+    """Low and high end of the 95 % percentile bootstrap of the mean of each column [N, C]; None for
+    one row, or no resamples."""
     if len(values) < 2 or not resamples:
         return [None] * values.shape[1], [None] * values.shape[1]
     rng, count = np.random.default_rng(seed), len(values)
     means = []
-    for rows in np.array_split(np.arange(resamples), -(-resamples * count // BLOCK)):  # a resample is a count per image
+    # a resample is a count per image
+    for rows in np.array_split(np.arange(resamples), -(-resamples * count // BLOCK)):
         drawn = (
             rng.integers(0, count, (len(rows), count), dtype=np.int32)
             + np.arange(len(rows), dtype=np.int32)[:, None] * count
@@ -187,16 +220,20 @@ def mean_interval(values: NDArray, resamples: int, seed: int) -> tuple[list[floa
 
 
 def correlation(one: Any, other: Any, strata: Any = None) -> dict[str, Any] | None:
-    """Spearman's rho of N pairs, its p and n; None for fewer than `FEWEST`, or where one side is constant.
+    """Spearman's rho of N pairs, its p and n; None for fewer than `FEWEST`, or where one side is
+    constant.
 
-    Of several strata (each asks for one pair more), ranks are taken within each, as a share of its size and from its mean rank:
-    what strata differ by does not count. p is that of Student's t with N - strata - 1 degrees of freedom.
+    Of several strata (each asks for one pair more), ranks are taken within each, as a share of its
+    size and from its mean rank: what strata differ by does not count. p is that of Student's t with
+    N - strata - 1 degrees of freedom.
 
     Args:
         one, other: [N]. strata: [N], a number for each pair; None: all are one.
     """
     values = np.array([one, other], dtype=float)
-    found, stratum = np.unique(np.zeros(values.shape[1]) if strata is None else strata, return_inverse=True)
+    found, stratum = np.unique(
+        np.zeros(values.shape[1]) if strata is None else strata, return_inverse=True
+    )
     degrees = values.shape[1] - len(found) - 1
     if degrees < FEWEST - 2:
         return None
@@ -214,8 +251,11 @@ def correlation(one: Any, other: Any, strata: Any = None) -> dict[str, Any] | No
     return {"rho": rho, "p": float(2 * student.sf(statistic, degrees)), "n": values.shape[1]}
 
 
-def _within(weights: NDArray, cells: NDArray, keys: list[str], resamples: int, seed: int) -> dict[str, Any]:
-    """within_std and within_spread of `attention_statistics`. cells: [N], a number for each generator and class."""
+def _within(
+    weights: NDArray, cells: NDArray, keys: list[str], resamples: int, seed: int
+) -> dict[str, Any]:
+    """within_std and within_spread of `attention_statistics`. cells: [N], a number for each
+    generator and class."""
     _, cell = np.unique(cells, return_inverse=True)
     counts = np.bincount(cell)
     degrees = len(weights) - len(counts)
@@ -225,7 +265,10 @@ def _within(weights: NDArray, cells: NDArray, keys: list[str], resamples: int, s
     squares = (weights - means[cell]) ** 2 * (len(weights) / degrees)  # their mean is the variance
     spread = squares.mean(axis=1)
     (low,), (high,) = mean_interval(spread[:, None], resamples, seed)
-    ends = {name: None if end is None else float(end**0.5) for name, end in (("low", low), ("high", high))}
+    ends = {
+        name: None if end is None else float(end**0.5)
+        for name, end in (("low", low), ("high", high))
+    }
     return {
         "within_std": dict(zip(keys, np.sqrt(squares.mean(axis=0)).tolist(), strict=True)),
         "within_spread": {"value": float(spread.mean() ** 0.5), **ends},
@@ -236,9 +279,13 @@ def _between(sets: Sequence[Attended], permutations: int, seed: int) -> dict[str
     by_generator: dict[str, list[NDArray]] = {}
     for one in sets:
         if (one.labels == 1).any():
-            by_generator.setdefault(one.key, []).append(np.asarray(one.weights, dtype=float)[one.labels == 1])
+            by_generator.setdefault(one.key, []).append(
+                np.asarray(one.weights, dtype=float)[one.labels == 1]
+            )
     fakes = {key: np.concatenate(parts) for key, parts in by_generator.items()}
-    note = f"{len(fakes)} generator{'s' * (len(fakes) != 1)} with generated images: nothing to compare"
+    note = (
+        f"{len(fakes)} generator{'s' * (len(fakes) != 1)} with generated images: nothing to compare"
+    )
     about = {"of": "fake", "generators": len(fakes), "note": None if len(fakes) > 1 else note}
     return about | differences(fakes, permutations, seed)
 

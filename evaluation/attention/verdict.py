@@ -1,4 +1,5 @@
-"""What attention does, in words, from its statistics: thresholds and tests, so that the same attention gets the same verdict.
+"""What attention does, in words, from its statistics: thresholds and tests, so that the same
+attention gets the same verdict.
 
 Guides read attention by eye: all weights near 1/S are uniform; weights that vary from image to image adapt, which is good; a
 high weight at 0.25 means coarse artifacts, as of GANs that grow progressively, at 0.5 the scale of the single-scale detector, at
@@ -25,27 +26,34 @@ from networks.npr import scale_label
 KINDS = ("collapsed", "uniform", "one scale dominates", "varies by image", "varies by generator", "varies by class", "fixed",
          "too few images")  # fmt: skip
 UNIFORM = 0.98
-"""Uniform: an image's entropy is on average at least this share of ln S, with the whole interval (three: within 0.1 or so)."""
+"""Uniform: an image's entropy is on average at least this share of ln S, with the whole interval
+(three: within 0.1 or so)."""
 DOMINANT = 0.25
-"""One scale dominates: its mean weight m has come this share of the way from 1/S to 1, with the whole interval (0.5 of three)."""
+"""One scale dominates: its mean weight m has come this share of the way from 1/S to 1, with the
+whole interval (0.5 of three)."""
 COLLAPSED = 0.9
-"""Collapsed: one scale takes `NEARLY_ALL` of this share of the images, with the whole interval (96 of 100 images, or all of 36)."""
+"""Collapsed: one scale takes `NEARLY_ALL` of this share of the images, with the whole interval (96
+of 100 images, or all of 36)."""
 VARIES = 0.2
-"""Varies by image: standard deviation within generator and class (root mean square over scales), with the whole interval, as a
-share of the largest that weights with mean 1/S can have, sqrt(S - 1) / S. Three scales: 0.094. Uniform attention has less."""
+"""Varies by image: standard deviation within generator and class (root mean square over scales),
+with the whole interval, as a share of the largest that weights with mean 1/S can have, sqrt(S - 1)
+/ S. Three scales: 0.094. Uniform attention has less."""
 DIFFERENT = 0.05
-"""Varies by generator or class: Jensen-Shannon distance between the mean of a group and that of the others, beyond what chance
-gives, or of groups that surely differ. Of three scales it is a shift of about 0.06 between 0.33 and the others."""
+"""Varies by generator or class: Jensen-Shannon distance between the mean of a group and that of the
+others, beyond what chance gives, or of groups that surely differ. Of three scales it is a shift of
+about 0.06 between 0.33 and the others."""
 SIGNIFICANT = 0.05
 AS_MUCH = 0.8
-"""Real images differ between sets as much as generated ones: by at least this share of their distance."""
+"""Real images differ between sets as much as generated ones: by at least this share of their
+distance."""
 NAMED = 3
 """So many generators are named in a sentence."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A figure (None: undefined), the threshold it was held against (None: for information), and on which side the kind lies."""
+    """A figure (None: undefined), the threshold it was held against (None: for information), and on
+    which side the kind lies."""
 
     name: str
     value: float | None
@@ -64,7 +72,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A kind of `KINDS`, a sentence with numbers, evidence that all holds, and advice: (flags, why)."""
+    """A kind of `KINDS`, a sentence with numbers, evidence that all holds, and advice: (flags,
+    why)."""
 
     kind: str
     sentence: str
@@ -77,19 +86,32 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        evidence = [{"name": e.name, "value": e.value, "threshold": e.threshold, "side": e.side} for e in self.evidence]
+        evidence = [
+            {"name": e.name, "value": e.value, "threshold": e.threshold, "side": e.side}
+            for e in self.evidence
+        ]
         advice = [{"flags": flags, "why": why} for flags, why in self.advice]
-        return {"kind": self.kind, "sentence": self.sentence, "evidence": evidence, "advice": advice}
+        return {
+            "kind": self.kind,
+            "sentence": self.sentence,
+            "evidence": evidence,
+            "advice": advice,
+        }
 
 
-def attention_verdicts(statistics: dict[str, Any], controls: dict[str, Any] | None = None) -> list[Verdict]:
-    """The verdicts that hold, in the order of `KINDS`; at least one. Several may: attention can vary by image and by generator.
+def attention_verdicts(
+    statistics: dict[str, Any], controls: dict[str, Any] | None = None
+) -> list[Verdict]:
+    """The verdicts that hold, in the order of `KINDS`; at least one. Several may: attention can
+    vary by image and by generator.
 
-    They are about all images together, each once, so that a set with more images counts more; only 'varies by generator' takes each
-    generator for one. Collapsed and uniform attention can also vary by generator or class, and nothing else.
+    They are about all images together, each once, so that a set with more images counts more; only
+    'varies by generator' takes each generator for one. Collapsed and uniform attention can also
+    vary by generator or class, and nothing else.
 
     Args:
-        statistics: of `attention_statistics`. controls: of `attention_controls` for the same images, for advice.
+        statistics: of `attention_statistics`. controls: of `attention_controls` for the same
+            images, for advice.
 
     Raises:
         ValueError: one scale only, whose weight is always 1.
@@ -101,26 +123,37 @@ def attention_verdicts(statistics: dict[str, Any], controls: dict[str, Any] | No
         said = f"{count} image{'s' * (count != 1)}: too few to say what attention does; at least {FEWEST_IMAGES} are needed"
         return [Verdict("too few images", said)]
     case = _Case(statistics, controls)
-    groups = [verdict for verdict in (case.by_generator(), case.by_class()) if verdict and verdict.holds]
+    groups = [
+        verdict for verdict in (case.by_generator(), case.by_class()) if verdict and verdict.holds
+    ]
     for whole in (case.collapsed(), case.uniform()):
         if whole.holds:
             return [whole, *groups]
-    single = [verdict for verdict in (case.dominates(), case.by_image()) if verdict and verdict.holds]
+    single = [
+        verdict for verdict in (case.dominates(), case.by_image()) if verdict and verdict.holds
+    ]
     return [*single, *groups] or [case.fixed()]
 
 
 class _Case:
-    """Each kind of verdict on one model's attention, whether it holds or not; None where there is no figure for it."""
+    """Each kind of verdict on one model's attention, whether it holds or not; None where there is
+    no figure for it."""
 
     def __init__(self, statistics: dict[str, Any], controls: dict[str, Any] | None) -> None:
         self.statistics, self.controls = statistics, controls
-        self.keys, self.scales, self.pooled = statistics["keys"], statistics["scales"], statistics["pooled"]
+        self.keys, self.scales, self.pooled = (
+            statistics["keys"],
+            statistics["scales"],
+            statistics["pooled"],
+        )
         self.count, everything = len(self.keys), self.pooled["groups"]["all"]
         self.of_scales, self.entropy = everything["scales"], everything["entropy"]
         self.top = max(self.keys, key=lambda key: self.of_scales[key]["mean"])
         self.scale, self.label = self.scales[self.keys.index(self.top)], scale_label(self.top)
         self.read = reading(self.scale, self.scales)
-        self.means = ", ".join(f"{self.of_scales[key]['mean']:.2f} at {scale_label(key)}" for key in self.keys)
+        self.means = ", ".join(
+            f"{self.of_scales[key]['mean']:.2f} at {scale_label(key)}" for key in self.keys
+        )
         self.control = against_equal_scales(self.scales)
 
     def collapsed(self) -> Verdict:
@@ -132,16 +165,24 @@ class _Case:
         )
         alone = one_branch(self.scale, "one branch alone: is it as good?")
         evidence = (Evidence(name, top["nearly_all_low"], COLLAPSED, ">="),)
-        return Verdict("collapsed", sentence, evidence, (DIVERSITY, OTHER_START, alone, *self.control))
+        return Verdict(
+            "collapsed", sentence, evidence, (DIVERSITY, OTHER_START, alone, *self.control)
+        )
 
     def uniform(self) -> Verdict:
-        """Uniform is right where attention does not matter, and ranking is no better with one branch alone or without one."""
+        """Uniform is right where attention does not matter, and ranking is no better with one
+        branch alone or without one."""
         share = _either(self.entropy["relative_low"], self.entropy["relative_mean"])
         evidence = (Evidence("entropy per image over ln S, lower end", share, UNIFORM, ">="),)
         said = f"attention is uniform: an image's entropy is {self.entropy['relative_mean']:.1%} of its maximum"
-        said, advice = f"{said}; mean weights {self.means}", (*UNIFORM_MAY_CHANGE, LOOK, *self.control)
+        said, advice = (
+            f"{said}; mean weights {self.means}",
+            (*UNIFORM_MAY_CHANGE, LOOK, *self.control),
+        )
         conditions = self.controls["conditions"] if self.controls else []
-        if conditions and all(one["matters"] == "no" for one in conditions if one["name"] in ATTENTION_CONDITIONS):
+        if conditions and all(
+            one["matters"] == "no" for one in conditions if one["name"] in ATTENTION_CONDITIONS
+        ):
             others = [one for one in conditions if one["name"] not in ATTENTION_CONDITIONS]
             if better := [one for one in others if one["matters"] == "harms"]:
                 said = f"{said}; yet {better[0]['sentence']}"
@@ -151,30 +192,50 @@ class _Case:
         return Verdict("uniform", said, evidence, advice)
 
     def dominates(self) -> Verdict:
-        top, others = self.of_scales[self.top], [self.of_scales[key] for key in self.keys if key != self.top]
+        top, others = (
+            self.of_scales[self.top],
+            [self.of_scales[key] for key in self.keys if key != self.top],
+        )
         low = _either(top["low"], top["mean"])
         next_high = max(_either(one["high"], one["mean"]) for one in others)
         evidence = (
             Evidence(
-                f"mean weight of {self.label}, lower end", low, (1 + (self.count - 1) * DOMINANT) / self.count, ">="
+                f"mean weight of {self.label}, lower end",
+                low,
+                (1 + (self.count - 1) * DOMINANT) / self.count,
+                ">=",
             ),
             Evidence("its distance from the next one's upper end", low - next_high, 0.0, ">="),
         )
         sentence = f"scale {self.label} dominates ({self.read}): mean weights {self.means}"
         conditions = self.controls["conditions"] if self.controls else []
-        enough = any(one["name"] == f"only_{self.top}" and one["matters"] in ("no", "harms") for one in conditions)
-        alone = (one_branch(self.scale, "alone it is as good: one branch is enough"),) if enough else ()
+        enough = any(
+            one["name"] == f"only_{self.top}" and one["matters"] in ("no", "harms")
+            for one in conditions
+        )
+        alone = (
+            (one_branch(self.scale, "alone it is as good: one branch is enough"),) if enough else ()
+        )
         return Verdict("one scale dominates", sentence, evidence, (*alone, *self.control))
 
     def by_image(self) -> Verdict | None:
         if (spread := self.pooled["within_spread"]) is None:
             return None
         low = _either(spread["low"], spread["value"])
-        evidence = (Evidence("standard deviation within generator and class, lower end", low, self.varying, ">="),)
-        shares = ", ".join(f"{self.of_scales[key]['top']:.0%} for {scale_label(key)}" for key in self.keys)
+        evidence = (
+            Evidence(
+                "standard deviation within generator and class, lower end", low, self.varying, ">="
+            ),
+        )
+        shares = ", ".join(
+            f"{self.of_scales[key]['top']:.0%} for {scale_label(key)}" for key in self.keys
+        )
         said = f"attention varies from image to image by {spread['value']:.2f} within generator and class; highest weight: {shares}"
         return Verdict(
-            "varies by image", said + _matters((self.controls or {}).get("per_image")), evidence, self.control
+            "varies by image",
+            said + _matters((self.controls or {}).get("per_image")),
+            evidence,
+            self.control,
         )
 
     @property
@@ -190,7 +251,9 @@ class _Case:
             between["pairs"],
             {f"{g['family']}/{g['name']}": g["name"] for g in self.statistics["generators"]},
         )
-        most = max(between["from_rest"], key=lambda one: (one["p_holm"] < SIGNIFICANT, one["distance"]))
+        most = max(
+            between["from_rest"], key=lambda one: (one["p_holm"] < SIGNIFICANT, one["distance"])
+        )
         differ = sum(pair["p_holm"] < SIGNIFICANT for pair in pairs)
         found = f"p = {evidence[0].value:.2g}; {differ} of {len(pairs)} pairs apart"
         farthest = f"farthest from the rest: {names[most['generator']]}, by {most['distance']:.2f}"
@@ -200,7 +263,8 @@ class _Case:
         return Verdict("varies by generator", sentence, evidence, self.control)
 
     def _real_images(self) -> str:
-        """What the same test on real images says: where they differ alike, sets may differ by what they show."""
+        """What the same test on real images says: where they differ alike, sets may differ by what
+        they show."""
         fake, real = self.statistics["between"], self.statistics["between_real"]
         if (evidence := _apart(real)) is None:
             return ""
@@ -226,17 +290,20 @@ class _Case:
     def fixed(self) -> Verdict:
         if (spread := self.pooled["within_spread"]) is None:
             return Verdict(
-                "too few images", "no generator has two images of a class: too few to tell what attention does"
+                "too few images",
+                "no generator has two images of a class: too few to tell what attention does",
             )
         high, means = _either(spread["high"], spread["value"]), f"mean weights {self.means}"
-        evidence = Evidence("standard deviation within generator and class, upper end", high, self.varying, "<")
+        evidence = Evidence(
+            "standard deviation within generator and class, upper end", high, self.varying, "<"
+        )
         if not evidence.holds:
-            ends = f"{spread['value']:.3f} [{_either(spread['low'], spread['value']):.3f}, {high:.3f}]"
+            ends = (
+                f"{spread['value']:.3f} [{_either(spread['low'], spread['value']):.3f}, {high:.3f}]"
+            )
             said = f"attention may be fixed or vary from image to image, by {ends} (threshold {self.varying:.3f})"
             return Verdict("too few images", f"{said}: too few images to tell; {means}")
-        sentence = (
-            f"attention is nearly the same for all images, neither surely uniform nor surely on one scale: {means}"
-        )
+        sentence = f"attention is nearly the same for all images, neither surely uniform nor surely on one scale: {means}"
         return Verdict("fixed", sentence, (evidence,), (DIVERSITY, OTHER_START, *self.control))
 
 
@@ -262,16 +329,22 @@ def _largest(between: dict[str, Any]) -> float:
 
 
 def _apart(between: dict[str, Any]) -> tuple[Evidence, ...] | None:
-    """Evidence that generators differ, beyond chance and enough to care, whether it holds or not; None where there is no test."""
+    """Evidence that generators differ, beyond chance and enough to care, whether it holds or not;
+    None where there is no test."""
     if (overall := between["overall"]) is None:
         return None
     distance = Evidence(
-        "largest distance of a generator from the rest, beyond chance", _largest(between), DIFFERENT, ">="
+        "largest distance of a generator from the rest, beyond chance",
+        _largest(between),
+        DIFFERENT,
+        ">=",
     )
     if not distance.holds:
         tests = (*between["pairs"], *between["from_rest"])
         surely = max((one["distance"] for one in tests if one["p_holm"] < SIGNIFICANT), default=0.0)
-        distance = Evidence("largest distance among those that differ (Holm)", surely, DIFFERENT, ">=")
+        distance = Evidence(
+            "largest distance among those that differ (Holm)", surely, DIFFERENT, ">="
+        )
     return Evidence("p (permutations)", overall["p"], SIGNIFICANT, "<"), distance
 
 

@@ -17,7 +17,8 @@ from networks.npr import scale_keys, scale_label
 
 @dataclass(frozen=True)
 class AttentionSummary:
-    """Attention of N images: mean [S] and std [S] (population, ddof 0) per scale, mean entropy per image in nats."""
+    """Attention of N images: mean [S] and std [S] (population, ddof 0) per scale, mean entropy per
+    image in nats."""
 
     count: int
     mean: NDArray
@@ -31,16 +32,26 @@ def summarize(weights: NDArray) -> AttentionSummary:
     return AttentionSummary(len(weights), weights.mean(axis=0), weights.std(axis=0), entropy)
 
 
-def statistics_text(title: str, weights: NDArray, labels: NDArray, scales: tuple[float, ...]) -> str:
-    """The text of attention_statistics.txt: mean and std per scale, over all images, real and generated ones."""
-    lines = ["Attention weight statistics", f"images: {title}", "mean ± standard deviation per scale", ""]
+def statistics_text(
+    title: str, weights: NDArray, labels: NDArray, scales: tuple[float, ...]
+) -> str:
+    """The text of attention_statistics.txt: mean and std per scale, over all images, real and
+    generated ones."""
+    lines = [
+        "Attention weight statistics",
+        f"images: {title}",
+        "mean ± standard deviation per scale",
+        "",
+    ]
     groups = (("all", labels >= 0), ("real", labels == 0), ("fake", labels == 1))
     for name, chosen in groups:
         if not chosen.any():
             continue
         summary = summarize(weights[chosen])
         uniform = np.log(len(scales))
-        lines.append(f"{name} ({summary.count} images), entropy {summary.entropy:.4f} nats (uniform: {uniform:.4f})")
+        lines.append(
+            f"{name} ({summary.count} images), entropy {summary.entropy:.4f} nats (uniform: {uniform:.4f})"
+        )
         rows = zip(scale_keys(scales), summary.mean, summary.std, strict=True)
         lines += [f"  Scale {scale_label(key)}: {mean:.4f} ± {std:.4f}" for key, mean, std in rows]
     return "\n".join(lines) + "\n"
@@ -53,8 +64,14 @@ def write_attention_csv(
     assert predictions.attention_weights is not None
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "label", "score", *(f"attention_{key}" for key in scale_keys(scales))])
+        writer.writerow(
+            ["path", "label", "score", *(f"attention_{key}" for key in scale_keys(scales))]
+        )
         scores = predictions.scores
         for row, index in enumerate(predictions.indices):
-            values = (repr(float(value)) for value in (scores[row], *predictions.attention_weights[row]))
-            writer.writerow([relative_name(images.paths[index], root), predictions.labels[row], *values])
+            values = (
+                repr(float(value)) for value in (scores[row], *predictions.attention_weights[row])
+            )
+            writer.writerow(
+                [relative_name(images.paths[index], root), predictions.labels[row], *values]
+            )

@@ -1,4 +1,5 @@
-"""Recipes beside each other: each with the spread over its runs, and against a baseline on the same pictures."""
+"""Recipes beside each other: each with the spread over its runs, and against a baseline on the same
+pictures."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ class Gain:
     """Differences of a recipe to the baseline, in percent points.
 
     Args:
-        points: by set, where both have the figure. intervals: by set, 95 %, paired bootstrap over the pictures.
-        mean, mean_interval: over the sets. improved: sets that are better (for EER, ECE and Brier: lower).
+        points: by set, where both have the figure. intervals: by set, 95 %, paired bootstrap over
+            the pictures.
+        mean, mean_interval: over the sets. improved: sets that are better (for EER, ECE and Brier:
+            lower).
         p_value: Wilcoxon signed-rank test over the sets, two-sided; None with none that differs.
     """
 
@@ -42,8 +45,14 @@ class Comparison:
         self.recipes, self.baseline = list(recipes), recipes[0]
         self.results = [result for recipe in recipes for result in recipe.results]
         self.keys = list(dict.fromkeys(key for result in self.results for key in result.sets))
-        self._drawn = {(r.label, key): _of_recipe(r, key, resamples, seed) for r in self.recipes for key in self.keys}
-        self._pictures = {(r.label, key): _pictures(r, key) for r in self.recipes for key in self.keys}
+        self._drawn = {
+            (r.label, key): _of_recipe(r, key, resamples, seed)
+            for r in self.recipes
+            for key in self.keys
+        }
+        self._pictures = {
+            (r.label, key): _pictures(r, key) for r in self.recipes for key in self.keys
+        }
 
     def paired(self, recipe: Recipe, key: str) -> bool:
         """True if all runs of a recipe and of the baseline scored the same pictures of a set."""
@@ -66,8 +75,13 @@ class Comparison:
             both = self._drawn[self.baseline.label, key], self._drawn[recipe.label, key]
             if self.paired(recipe, key) and all(metric in one for one in both):
                 drawn[key] = 100 * (both[1][metric] - both[0][metric])
-        values = np.array(list(points.values())).round(9)  # equal differences must be ties, and none must be none
-        whole = interval(np.mean(list(drawn.values()), axis=0)) if drawn and len(drawn) == len(points) else None
+        # equal differences must be ties, and none must be none
+        values = np.array(list(points.values())).round(9)
+        whole = (
+            interval(np.mean(list(drawn.values()), axis=0))
+            if drawn and len(drawn) == len(points)
+            else None
+        )
         return Gain(
             points,
             {key: interval(distribution) for key, distribution in drawn.items()},
@@ -79,8 +93,11 @@ class Comparison:
 
 
 def _of_recipe(recipe: Recipe, key: str, resamples: int, seed: int) -> Distribution:
-    """Distribution of the mean over a recipe's runs: the runs scored the same pictures, so they are resampled alike."""
-    runs = [(r.scored[key], r.sets[key].get("threshold")) for r in recipe.results if key in r.scored]
+    """Distribution of the mean over a recipe's runs: the runs scored the same pictures, so they are
+    resampled alike."""
+    runs = [
+        (r.scored[key], r.sets[key].get("threshold")) for r in recipe.results if key in r.scored
+    ]
     tested = sum(key in result.sets for result in recipe.results)
     if not runs or len(runs) < tested:
         return {}
@@ -89,7 +106,8 @@ def _of_recipe(recipe: Recipe, key: str, resamples: int, seed: int) -> Distribut
 
 
 def _pictures(recipe: Recipe, key: str) -> frozenset[tuple[str, int]] | None:
-    """Names and labels of the pictures of a set, None if the runs of a recipe did not score the same ones."""
+    """Names and labels of the pictures of a set, None if the runs of a recipe did not score the
+    same ones."""
     runs = [result for result in recipe.results if key in result.sets]
     if not runs or any(key not in result.scored for result in runs):
         return None
@@ -99,25 +117,39 @@ def _pictures(recipe: Recipe, key: str) -> frozenset[tuple[str, int]] | None:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """What limits the comparison: sets that a run lacks, sets of one class, other pictures, other preprocessing, no scores."""
+    """What limits the comparison: sets that a run lacks, sets of one class, other pictures, other
+    preprocessing, no scores."""
     found, results, keys = [], comparison.results, comparison.keys
     for recipe in comparison.recipes:
-        missing = [shown(key) for key in keys if not any(key in result.sets for result in recipe.results)]
+        missing = [
+            shown(key) for key in keys if not any(key in result.sets for result in recipe.results)
+        ]
         if missing:
             found.append(f"not tested, so not compared: {recipe.label} lacks {', '.join(missing)}")
-        some = [shown(k) for k in keys if 0 < sum(k in r.sets for r in recipe.results) < len(recipe.results)]
+        some = [
+            shown(k)
+            for k in keys
+            if 0 < sum(k in r.sets for r in recipe.results) < len(recipe.results)
+        ]
         if some:
             found.append(f"not every run of {recipe.label} was tested on {', '.join(some)}")
     tested = {key: [result for result in results if key in result.sets] for key in keys}
-    counts = {key: {(r.sets[key]["n_real"], r.sets[key]["n_fake"]) for r in tested[key]} for key in keys}
+    counts = {
+        key: {(r.sets[key]["n_real"], r.sets[key]["n_fake"]) for r in tested[key]} for key in keys
+    }
     protocols = {key: [result.protocols.get(key) for result in tested[key]] for key in keys}
-    equalized = [key for key in keys if len({result.document.get("equalize") for result in tested[key]}) > 1]
+    equalized = [
+        key for key in keys if len({result.document.get("equalize") for result in tested[key]}) > 1
+    ]
     for text, of in (
         (
             "AP and AUC are undefined with one class, only accuracy counts",
             [k for k in keys if any(0 in n for n in counts[k])],
         ),
-        ("the models saw different numbers of images", [key for key in keys if len(counts[key]) > 1]),
+        (
+            "the models saw different numbers of images",
+            [key for key in keys if len(counts[key]) > 1],
+        ),
         (
             "the models saw differently preprocessed images",
             [k for k in keys if any(p != protocols[k][0] for p in protocols[k])],

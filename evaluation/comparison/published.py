@@ -1,4 +1,5 @@
-"""Other people's figures, carried as data (evaluation/comparison/published_figures/figures.csv, with their sources)."""
+"""Other people's figures, carried as data (evaluation/comparison/published_figures/figures.csv,
+with their sources)."""
 
 import csv
 from collections.abc import Iterable
@@ -23,7 +24,8 @@ def methods() -> list[str]:
 
 
 def published(method: str, metric: str, keys: Iterable[str]) -> dict[str, float]:
-    """{"suite/generator": figure in [0, 1]} of a method, for those of the keys for which it was published; acc and ap only."""
+    """{"suite/generator": figure in [0, 1]} of a method, for those of the keys for which it was
+    published; acc and ap only."""
     found = {
         (row["suite"], plain(row["folder"])): float(row[metric]) / 100
         for row in rows()
@@ -34,8 +36,15 @@ def published(method: str, metric: str, keys: Iterable[str]) -> dict[str, float]
 
 
 def sources(method: str, keys: Iterable[str]) -> list[str]:
-    """Where a method's figures for these sets were published, and what it was trained on, where that is said."""
+    """Where a method's figures for these sets were published, and what it was trained on, where
+    that is said."""
     wanted = {(key.split("/", 1)[0], plain(key.split("/", 1)[-1])) for key in keys}
-    chosen = (r for r in rows() if r["method"] == method and (r["suite"], plain(r["folder"])) in wanted)
-    trained = ((row, f" (trained on {row['training']})" if row["training"] else "") for row in chosen)
-    return list(dict.fromkeys(f"{row['suite']}: {row['source']}{training}" for row, training in trained))
+    chosen = (
+        r for r in rows() if r["method"] == method and (r["suite"], plain(r["folder"])) in wanted
+    )
+    trained = (
+        (row, f" (trained on {row['training']})" if row["training"] else "") for row in chosen
+    )
+    return list(
+        dict.fromkeys(f"{row['suite']}: {row['source']}{training}" for row, training in trained)
+    )

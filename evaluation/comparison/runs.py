@@ -13,7 +13,13 @@ import numpy as np
 
 from evaluation.metrics import LABELS
 from evaluation.names import escaped
-from evaluation.result_files import METRICS_FILE, PREDICTIONS_FILE, SCHEMA, read_document, read_predictions
+from evaluation.result_files import (
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    SCHEMA,
+    read_document,
+    read_predictions,
+)
 from evaluation.summary import ScoredSet
 from options.train_options import NOT_THE_RECIPE
 from util import UserError
@@ -27,8 +33,10 @@ class Result:
     """What one checkpoint was tested on, from one folder or from several with other sets.
 
     Args:
-        name: of the model. paths: its metrics.json files. sets: {"suite/generator": its part of metrics.json}.
-        document: all of the first metrics.json. protocols: {"suite/generator": how its images were preprocessed}.
+        name: of the model. paths: its metrics.json files. sets: {"suite/generator": its part of
+            metrics.json}.
+        document: all of the first metrics.json. protocols: {"suite/generator": how its images were
+            preprocessed}.
     """
 
     name: str
@@ -57,7 +65,8 @@ class Result:
 
     @property
     def recipe(self) -> str:
-        """Equal for runs that differ in nothing but seed, time and place; the model's own name where that is unknown."""
+        """Equal for runs that differ in nothing but seed, time and place; the model's own name
+        where that is unknown."""
         return json.dumps([self.circumstances, self.scales, self.label])
 
     @property
@@ -67,7 +76,8 @@ class Result:
 
     @property
     def circumstances(self) -> str:
-        """Training, but for scales, seed, time and place, which of its checkpoints, and how that was tested, as text.
+        """Training, but for scales, seed, time and place, which of its checkpoints, and how that
+        was tested, as text.
 
         With the model's own name where its training is unknown.
         """
@@ -75,14 +85,22 @@ class Result:
         settings = [self.document.get(key) for key in ("equalize", "precision", "classes")]
         if not training:
             return json.dumps([self.name, self.checkpoint, settings])
-        flags = {key: value for key, value in training.items() if key not in (*NOT_THE_RECIPE, "npr_scales")}
+        flags = {
+            key: value
+            for key, value in training.items()
+            if key not in (*NOT_THE_RECIPE, "npr_scales")
+        }
         data = Path(str(training.get("dataroot"))).name
         kind = TIME_STAMP.split(self.name, maxsplit=1)[-1]
         return json.dumps([flags, data, settings, kind], sort_keys=True)
 
     def agrees_with(self, other: "Result") -> bool:
         """True if the sets that both have were preprocessed alike."""
-        return all(self.protocols.get(key) == other.protocols.get(key) for key in self.sets if key in other.sets)
+        return all(
+            self.protocols.get(key) == other.protocols.get(key)
+            for key in self.sets
+            if key in other.sets
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +130,22 @@ def read_result(path: Path) -> Result:
     """Read a test run's folder, or its metrics.json.
 
     Raises:
-        UserError: it cannot be read, is not JSON, or does not hold what test.py writes; the message names the file.
+        UserError: it cannot be read, is not JSON, or does not hold what test.py writes; the message
+            names the file.
     """
     file = path / METRICS_FILE if path.is_dir() else path
     document = read_document(file)
     try:
-        name, sets, protocols = document["model"]["name"], document["sets"], document.get("protocol", {})
-        problem = "it holds no test sets" if not sets else next(filter(None, map(_problem, sets.items())), None)
+        name, sets, protocols = (
+            document["model"]["name"],
+            document["sets"],
+            document.get("protocol", {}),
+        )
+        problem = (
+            "it holds no test sets"
+            if not sets
+            else next(filter(None, map(_problem, sets.items())), None)
+        )
         if not isinstance(name, str) or not isinstance(protocols, dict):
             problem = "the model's name or the protocol is of the wrong type"
     except (KeyError, TypeError, AttributeError) as error:
@@ -138,24 +165,34 @@ def _problem(item: tuple[str, dict[str, Any]]) -> str | None:
         if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
             return f"{metric} of {key} is {value!r}, expected a number from 0 to 1, or null"
     counts = figures["n_real"], figures["n_fake"]
-    return None if all(isinstance(n, int) for n in counts) else f"n_real and n_fake of {key} are {counts}"
+    return (
+        None
+        if all(isinstance(n, int) for n in counts)
+        else f"n_real and n_fake of {key} are {counts}"
+    )
 
 
-def read_recipes(paths: Sequence[Path], baseline: str | None = None, grouped: bool = True) -> list[Recipe]:
+def read_recipes(
+    paths: Sequence[Path], baseline: str | None = None, grouped: bool = True
+) -> list[Recipe]:
     """Read test runs and group them by recipe, the baseline first.
 
-    Results of one checkpoint on different sets are one run; runs that differ only in their seed are one recipe.
+    Results of one checkpoint on different sets are one run; runs that differ only in their seed are
+    one recipe.
 
     Args:
-        paths: at least two folders (or metrics.json files). baseline: label or run name of the baseline; None = the first.
+        paths: at least two folders (or metrics.json files). baseline: label or run name of the
+            baseline; None = the first.
         grouped: put runs that differ only in their seed together.
 
     Raises:
-        UserError: a file that does not fit or is given twice, fewer than two, one checkpoint twice on one set and in the
-            same way, or no such baseline.
+        UserError: a file that does not fit or is given twice, fewer than two, one checkpoint twice
+            on one set and in the same way, or no such baseline.
     """
     if len(paths) < 2:
-        raise UserError(f"results {' '.join(map(str, paths))}: give at least two folders, the baseline first")
+        raise UserError(
+            f"results {' '.join(map(str, paths))}: give at least two folders, the baseline first"
+        )
     results = [read_result(path) for path in paths]
     places = Counter(result.paths[0].resolve() for result in results)
     twice = [result.paths[0] for result in results if places[result.paths[0].resolve()] > 1]
@@ -166,30 +203,53 @@ def read_recipes(paths: Sequence[Path], baseline: str | None = None, grouped: bo
         _put(result, recipes, grouped)
     several = [tuple(group) for group in recipes]
     names = [" + ".join(result.name for result in group) for group in several]
-    names = _unique(names, [f"{n} ({escaped(str(g[0].paths[0].parent))})" for n, g in zip(names, several, strict=True)])
-    plain = [TIME_STAMP.sub("", group[0].name) if len(group) == 1 else group[0].label for group in several]
+    names = _unique(
+        names,
+        [
+            f"{n} ({escaped(str(g[0].paths[0].parent))})"
+            for n, g in zip(names, several, strict=True)
+        ],
+    )
+    plain = [
+        TIME_STAMP.sub("", group[0].name) if len(group) == 1 else group[0].label
+        for group in several
+    ]
     equalized = [group[0].document.get("equalize") for group in several]
-    plain = [f"{label}, equalize {how}" if how else label for label, how in zip(plain, equalized, strict=True)]
-    made = [Recipe(label, group) for label, group in zip(_unique(plain, names), several, strict=True)]
+    plain = [
+        f"{label}, equalize {how}" if how else label
+        for label, how in zip(plain, equalized, strict=True)
+    ]
+    made = [
+        Recipe(label, group) for label, group in zip(_unique(plain, names), several, strict=True)
+    ]
     if baseline is None:
         return made
-    chosen = [r for r in made if baseline == r.label or baseline in [result.name for result in r.results]]
+    chosen = [
+        r for r in made if baseline == r.label or baseline in [result.name for result in r.results]
+    ]
     if len(chosen) != 1:
-        raise UserError(f"--baseline {baseline}: no recipe of that name; there are {', '.join(r.label for r in made)}")
+        raise UserError(
+            f"--baseline {baseline}: no recipe of that name; there are {', '.join(r.label for r in made)}"
+        )
     return chosen + [recipe for recipe in made if recipe is not chosen[0]]
 
 
 def _put(result: Result, recipes: list[list[Result]], grouped: bool) -> None:
-    """Add a result to the recipe that it belongs to: to a run of the same checkpoint, or as a run of its own."""
+    """Add a result to the recipe that it belongs to: to a run of the same checkpoint, or as a run
+    of its own."""
     for group in recipes:
-        if group[0].recipe != result.recipe or not all(result.agrees_with(other) for other in group):
+        if group[0].recipe != result.recipe or not all(
+            result.agrees_with(other) for other in group
+        ):
             continue
         for number, other in enumerate(group):
             if other.checkpoint != result.checkpoint:
                 continue
             if both := [key for key in result.sets if key in other.sets]:
                 places = " and ".join(escaped(str(path)) for path in (*other.paths, *result.paths))
-                raise UserError(f"{places}: the same checkpoint, tested in the same way on {both[0]}; give one of them")
+                raise UserError(
+                    f"{places}: the same checkpoint, tested in the same way on {both[0]}; give one of them"
+                )
             sets, protocols = other.sets | result.sets, other.protocols | result.protocols
             paths = (*other.paths, *result.paths)
             group[number] = dataclasses.replace(other, paths=paths, sets=sets, protocols=protocols)

@@ -12,14 +12,39 @@ from PIL import Image
 from inference.video.index import Clock, NearestFrames, PacketIndex
 from util import UserError, printable
 
-CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,yuv4mpegpipe,h264,hevc"
-)
-"""FFmpeg's demuxers that may look at a file, whatever its name; none of them opens other files or addresses, as playlists do."""
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,yuv4mpegpipe,h264,hevc"
+"""FFmpeg's demuxers that may look at a file, whatever its name; none of them opens other files or
+addresses, as playlists do."""
 LOSSLESS = ("ffv1", "ffvhuff", "huffyuv", "utvideo", "rawvideo", "png", "qtrle")
 CODECS = (
-    *("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores", "dnxhd"),
-    *("theora", "h263", "flv", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "wmv1", "wmv2", "wmv3", "vc1", "dvvideo", "vp6f"),
+    *(
+        "h264",
+        "hevc",
+        "av1",
+        "libdav1d",
+        "vp8",
+        "vp9",
+        "mpeg4",
+        "mpeg2video",
+        "mpeg1video",
+        "mjpeg",
+        "prores",
+        "dnxhd",
+    ),
+    *(
+        "theora",
+        "h263",
+        "flv",
+        "msmpeg4",
+        "msmpeg4v1",
+        "msmpeg4v2",
+        "wmv1",
+        "wmv2",
+        "wmv3",
+        "vc1",
+        "dvvideo",
+        "vp6f",
+    ),
     *LOSSLESS,
 )
 """FFmpeg's decoders that may look at a stream."""
@@ -33,7 +58,8 @@ class UnreadableVideo(ValueError):
 
 
 class NotTheSame(Exception):
-    """A jump did not lead where the index says, or there is damage: decoding from the start would give other frames."""
+    """A jump did not lead where the index says, or there is damage: decoding from the start would
+    give other frames."""
 
 
 class _Nameless:
@@ -53,9 +79,15 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         import av
     except ImportError:
-        raise UserError(f"{path}: reading videos needs PyAV: pip install -r requirements-video.txt") from None
-    options = {"max_pixels": str(Image.MAX_IMAGE_PIXELS or 2**31 - 1), "codec_whitelist": ",".join(CODECS)}
-    only = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}  # nothing else may be opened from within
+        raise UserError(
+            f"{path}: reading videos needs PyAV: pip install -r requirements-video.txt"
+        ) from None
+    options = {
+        "max_pixels": str(Image.MAX_IMAGE_PIXELS or 2**31 - 1),
+        "codec_whitelist": ",".join(CODECS),
+    }
+    # nothing else may be opened from within
+    only = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
     with ExitStack() as stack:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
@@ -70,7 +102,9 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
             container = av.open(_Nameless(file), options=options, container_options=only)
         except Exception as error:  # on damaged bytes demuxers raise nearly anything
             reason = getattr(error, "strerror", None) or type(error).__name__
-            raise UnreadableVideo(f"damaged, or in no format that is read: {READ} ({printable(reason)})") from None
+            raise UnreadableVideo(
+                f"damaged, or in no format that is read: {READ} ({printable(reason)})"
+            ) from None
         with container:
             yield container, _video_stream(container, options)
 
@@ -78,10 +112,14 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def _video_stream(container: Any, options: dict[str, str]) -> Any:
     from av.stream import Disposition
 
-    streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    streams = [
+        one for one in container.streams.video if not one.disposition & Disposition.attached_pic
+    ]
     if not streams:
         others = sorted({one.type or "data" for one in container.streams if one.type != "video"})
-        raise UnreadableVideo("no video stream in it" + (f", only {', '.join(others)}" if others else ""))
+        raise UnreadableVideo(
+            "no video stream in it" + (f", only {', '.join(others)}" if others else "")
+        )
     stream = streams[0]
     if stream.codec_context is None or stream.codec_context.name not in CODECS:
         name = "unknown" if stream.codec_context is None else stream.codec_context.name
@@ -97,7 +135,8 @@ def _video_stream(container: Any, options: dict[str, str]) -> Any:
 
 
 def read_packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The packets of a stream, the last of them empty (it makes the decoder give what it holds back); None for damage."""
+    """The packets of a stream, the last of them empty (it makes the decoder give what it holds
+    back); None for damage."""
     from av.error import FFmpegError
 
     packets, failures = container.demux(stream), 0
@@ -130,30 +169,37 @@ def packet_index(container: Any, stream: Any) -> PacketIndex:
 class Decoding:
     """One pass through an opened stream.
 
-    Frames that are damaged, or may be because they build on one that is, are left out: all up to the next key frame.
+    Frames that are damaged, or may be because they build on one that is, are left out: all up to
+    the next key frame.
 
     Args:
         clock: for the times of the frames. index: with it, key frames are jumped to.
 
     Attributes:
-        errors: damaged places. since: ticks of the last frame before the first damage; None: no frame.
+        errors: damaged places. since: ticks of the last frame before the first damage; None: no
+            frame.
     """
 
-    def __init__(self, container: Any, stream: Any, clock: Clock, index: PacketIndex | None) -> None:
+    def __init__(
+        self, container: Any, stream: Any, clock: Clock, index: PacketIndex | None
+    ) -> None:
         self.errors = 0
         self.since: int | None = None
         self._container, self._stream, self._clock, self._index = container, stream, clock, index
         self._time: int | None = None
         self._damaged = False
-        self._keys: set[int | None] = set()  # times of the key frames that went in since the last damage
-        self._group: int | None = None  # time of the key frame whose group of pictures is being read
+        # times of the key frames that went in since the last damage
+        self._keys: set[int | None] = set()
+        # time of the key frame whose group of pictures is being read
+        self._group: int | None = None
         self._first: int | None = None  # time of the first frame to come after a jump
 
     def chosen(self, nearest: NearestFrames) -> Iterator[tuple[int, Any]]:
         """The frames that `nearest` wants, with their ticks.
 
         Raises:
-            NotTheSame: only where there is an index; decode again without, `nearest` knows what has been given.
+            NotTheSame: only where there is an index; decode again without, `nearest` knows what has
+                been given.
         """
         for packet in self._packets(nearest):
             for frame in self._whole(packet):
@@ -230,7 +276,8 @@ class Decoding:
             self._note_damage()
 
     def _reached(self, pts: int | None) -> bool:
-        """Whether the first frame after a jump is there; frames before it lean on what was jumped over."""
+        """Whether the first frame after a jump is there; frames before it lean on what was jumped
+        over."""
         assert self._first is not None
         if pts is None or pts > self._first:
             raise NotTheSame
@@ -240,7 +287,8 @@ class Decoding:
         return True
 
     def _note_damage(self, frame: Any = None) -> None:
-        """Damage in the frame that came out, or in what goes in now: then key frames that are still held back are from before."""
+        """Damage in the frame that came out, or in what goes in now: then key frames that are still
+        held back are from before."""
         if self._index is not None:
             raise NotTheSame
         if not self.errors:
@@ -248,4 +296,8 @@ class Decoding:
         self.errors += 1
         self._damaged = True
         after = None if frame is None else frame.pts
-        self._keys = set() if after is None else {key for key in self._keys if key is not None and key > after}
+        self._keys = (
+            set()
+            if after is None
+            else {key for key in self._keys if key is not None and key > after}
+        )

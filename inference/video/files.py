@@ -1,4 +1,5 @@
-"""Videos to pictures with their times. No other module opens videos; docs/video.md says what becomes of every kind.
+"""Videos to pictures with their times. No other module opens videos; docs/video.md says what
+becomes of every kind.
 
 PyAV (FFmpeg) decodes, an optional package (requirements-video.txt).
 """
@@ -13,7 +14,14 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from inference.video.decode import LOSSLESS, Decoding, NotTheSame, UnreadableVideo, opened, packet_index
+from inference.video.decode import (
+    LOSSLESS,
+    Decoding,
+    NotTheSame,
+    UnreadableVideo,
+    opened,
+    packet_index,
+)
 from inference.video.index import Clock, NearestFrames, PacketIndex
 
 __all__ = ["EXTENSIONS", "Frame", "UnreadableVideo", "Video", "VideoInfo"]
@@ -33,13 +41,19 @@ EXTENSIONS = (
     ".wmv",
     ".ogv",
 )
-"""Lower-case endings of names that are taken for videos where files of several kinds are looked for."""
-SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}, {"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "ffv1", "mjpeg"}
-"""Containers and codecs in which decoding from a key frame on gives what decoding from the start gives (tests compare)."""
+"""Lower-case endings of names that are taken for videos where files of several kinds are looked
+for."""
+SEEKABLE = (
+    {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"},
+    {"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "ffv1", "mjpeg"},
+)
+"""Containers and codecs in which decoding from a key frame on gives what decoding from the start
+gives (tests compare)."""
 
 
 class Frame(NamedTuple):
-    """Seconds since the first frame, the stored time stamp in ticks of the stream (None: none), and 8-bit RGB as stored."""
+    """Seconds since the first frame, the stored time stamp in ticks of the stream (None: none), and
+    8-bit RGB as stored."""
 
     time: float
     pts: int | None
@@ -51,11 +65,15 @@ class VideoInfo:
     """What a file says before a frame is decoded.
 
     Args:
-        width, height: pixels as stored. codec, container: FFmpeg's names. pixel_format: of the stored frames, e.g. "yuv420p".
-        duration: seconds, by the time stamps of all frames, or by their number and rate where there are none; None: unknown.
-        stored_duration: by the header, None if it has none. frame_rate: frames per second, by the header; None if unknown.
+        width, height: pixels as stored. codec, container: FFmpeg's names. pixel_format: of the
+            stored frames, e.g. "yuv420p".
+        duration: seconds, by the time stamps of all frames, or by their number and rate where there
+            are none; None: unknown.
+        stored_duration: by the header, None if it has none. frame_rate: frames per second, by the
+            header; None if unknown.
         frames: how many are stored. variable_rate: they stay for different times.
-        bits_per_pixel: bits of the compressed stream for each pixel of each frame. lossless: the codec gives back every bit.
+        bits_per_pixel: bits of the compressed stream for each pixel of each frame. lossless: the
+            codec gives back every bit.
     """
 
     width: int
@@ -82,7 +100,8 @@ class Video:
         info: see `VideoInfo`. interlaced: whether one of the frames given so far is.
 
     Raises:
-        UnreadableVideo: it is none, in a format or of a codec that is not read, or larger than Pillow's limit.
+        UnreadableVideo: it is none, in a format or of a codec that is not read, or larger than
+            Pillow's limit.
         UserError: PyAV is not installed.
     """
 
@@ -97,24 +116,30 @@ class Video:
             self.info = _info(container, stream, self._index)
 
     def interval(self, fps: float | None = 1.0, max_frames: int = 300) -> Fraction:
-        """Seconds between the times of `frames`: 1 / fps, or more where that gives more than max_frames; 0: every frame."""
+        """Seconds between the times of `frames`: 1 / fps, or more where that gives more than
+        max_frames; 0: every frame."""
         wanted = Fraction(0) if fps is None else 1 / Fraction(fps)
         if self.info.duration is None or self.info.frames <= max_frames:
             return wanted
         return max(wanted, Fraction(self.info.duration) / max_frames)
 
-    def frames(self, fps: float | None = 1.0, max_frames: int = 300, seek: bool = True) -> Iterator[Frame]:
+    def frames(
+        self, fps: float | None = 1.0, max_frames: int = 300, seek: bool = True
+    ) -> Iterator[Frame]:
         """The frames nearest to 0, 1 / fps, 2 / fps, ... seconds after the first, in their order.
 
-        Where these are more than max_frames, the times are spread evenly over the video. A frame that is nearest to several
-        of them comes once. Frames that cannot be decoded, and all after them up to the next key frame, are left out
-        (see `problem`). No more than one picture is held.
+        Where these are more than max_frames, the times are spread evenly over the video. A frame
+        that is nearest to several of them comes once. Frames that cannot be decoded, and all after
+        them up to the next key frame, are left out (see `problem`). No more than one picture is
+        held.
 
         Args:
-            fps: above 0; None for every frame. seek: jump to the key frame before each wanted time, where that gives the same.
+            fps: above 0; None for every frame. seek: jump to the key frame before each wanted time,
+                where that gives the same.
 
         Raises:
-            ValueError: fps or max_frames is not above 0. UnreadableVideo: the file is not what it was.
+            ValueError: fps or max_frames is not above 0. UnreadableVideo: the file is not what it
+                was.
         """
         if (fps is not None and not 0 < fps < math.inf) or max_frames < 1:
             raise ValueError(f"fps {fps} and max_frames {max_frames}, expected numbers above 0")
@@ -134,17 +159,29 @@ class Video:
         if self._decoding is not None and self._decoding.errors:
             since = self._decoding.since
             place = "at the start" if since is None else f"after {float(since * self._tick):.2f} s"
-            found.append(f"damaged, first {place}: frames that could not be decoded whole were left out")
+            found.append(
+                f"damaged, first {place}: frames that could not be decoded whole were left out"
+            )
         promised, there = self.info.stored_duration, self.info.duration
         end = (
             0 if self._index.end is None else self._index.end * self._tick
         )  # some headers count from 0, not from the first
-        if promised is not None and there is not None and promised - max(there, end) > max(0.5, promised / 50):
-            found.append(f"its pictures end after {there:.2f} s, its header promises {promised:.2f} s")
+        if (
+            promised is not None
+            and there is not None
+            and promised - max(there, end) > max(0.5, promised / 50)
+        ):
+            found.append(
+                f"its pictures end after {there:.2f} s, its header promises {promised:.2f} s"
+            )
         if self._unconverted:
-            found.append(f"{self._unconverted} frames could not be converted to RGB and were left out")
+            found.append(
+                f"{self._unconverted} frames could not be converted to RGB and were left out"
+            )
         if self._guessed:
-            found.append(f"{self._guessed} frames without a usable time stamp were timed by the frame rate")
+            found.append(
+                f"{self._guessed} frames without a usable time stamp were timed by the frame rate"
+            )
         return "; ".join(found) or None
 
     def _chosen(self, nearest: NearestFrames, seek: bool) -> Iterator[tuple[int, Any]]:
@@ -168,8 +205,9 @@ class Video:
 def rgb(frame: Any) -> Image.Image:
     """PyAV's frame as 8-bit RGB of the same size.
 
-    Chroma at half resolution is interpolated linearly, much as JPEG decoders do. FFmpeg's default repeats each value, and that
-    nearest-neighbour up-sampling is just what the detector takes for a generator's trace.
+    Chroma at half resolution is interpolated linearly, much as JPEG decoders do. FFmpeg's default
+    repeats each value, and that nearest-neighbour up-sampling is just what the detector takes for a
+    generator's trace.
     """
     from av.video.reformatter import Interpolation
 

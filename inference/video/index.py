@@ -1,4 +1,5 @@
-"""When the frames of a video are shown, and which of them are wanted. Times are whole ticks of the stream's time base."""
+"""When the frames of a video are shown, and which of them are wanted. Times are whole ticks of the
+stream's time base."""
 
 import math
 from bisect import bisect_right
@@ -13,10 +14,11 @@ class PacketIndex:
     """What the packets of a video stream say, without decoding any.
 
     Args:
-        times: presentation times in ticks of the packets that have one; keys: of those with a key frame. Sorted.
+        times: presentation times in ticks of the packets that have one; keys: of those with a key
+            frame. Sorted.
         packets, size: how many there are, and their bytes. end: time at which the last frame ends.
-        whole: False if reading met damage, or a frame has no time. repeats: two frames share a time, as in files joined by their
-            bytes.
+        whole: False if reading met damage, or a frame has no time. repeats: two frames share a
+            time, as in files joined by their bytes.
     """
 
     times: list[int] = field(default_factory=list)
@@ -54,16 +56,18 @@ class PacketIndex:
 
     @property
     def varies(self) -> bool:
-        """Whether frames stay for different times, by more than the two ticks that rounding explains."""
+        """Whether frames stay for different times, by more than the two ticks that rounding
+        explains."""
         gaps = [after - before for before, after in pairwise(self.times) if after > before]
         return bool(gaps) and max(gaps) - min(gaps) > 2
 
 
 class NearestFrames:
-    """Of frames that come in the order of their times, those nearest to 0, interval, 2 * interval, ...; each at most once.
+    """Of frames that come in the order of their times, those nearest to 0, interval, 2 * interval,
+    ...; each at most once.
 
-    Of two frames equally near it is the earlier one. Nearest, not "shown at that time": time stamps are rounded to ticks, and
-    frames of a steady rate, asked for at that rate, must all come.
+    Of two frames equally near it is the earlier one. Nearest, not "shown at that time": time stamps
+    are rounded to ticks, and frames of a steady rate, asked for at that rate, must all come.
 
     Args:
         interval: in ticks; 0 takes every frame.
@@ -79,7 +83,8 @@ class NearestFrames:
         self._gap = 0
 
     def offer(self, time: int, frame: Any) -> tuple[int, Any] | None:
-        """Give the next frame; returns the one before it, with its time, if that is one of the nearest."""
+        """Give the next frame; returns the one before it, with its time, if that is one of the
+        nearest."""
         chosen = None
         if self._held is not None:
             self._gap = time - self._held[0]
@@ -88,7 +93,8 @@ class NearestFrames:
         return chosen
 
     def last(self) -> tuple[int, Any] | None:
-        """The last frame, if it is one of the nearest; it is taken to stay as long as the one before."""
+        """The last frame, if it is one of the nearest; it is taken to stay as long as the one
+        before."""
         return None if self._held is None else self._take(self._held[0] + Fraction(self._gap, 2))
 
     def jump(self) -> None:
@@ -107,10 +113,12 @@ class NearestFrames:
 
 
 class Clock:
-    """Time stamps of frames -> ticks since the start, always rising: what is missing or goes back gets the usual step.
+    """Time stamps of frames -> ticks since the start, always rising: what is missing or goes back
+    gets the usual step.
 
     Args:
-        start: time stamp that counts as 0; None: the first that there is. step: ticks between two frames, as a rule.
+        start: time stamp that counts as 0; None: the first that there is. step: ticks between two
+            frames, as a rule.
 
     Attributes:
         guessed: frames that had no time stamp, or none after that of the frame before.

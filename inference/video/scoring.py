@@ -27,7 +27,8 @@ FEW_FRAMES = 5
 
 @dataclass(frozen=True)
 class JudgedFrame:
-    """A frame's answer, at `time` seconds after the first frame; pts: its stored time stamp, None where it has none."""
+    """A frame's answer, at `time` seconds after the first frame; pts: its stored time stamp, None
+    where it has none."""
 
     time: float
     pts: int | None
@@ -38,17 +39,21 @@ class JudgedFrame:
 class VideoJudgement:
     """What a detector says of a video.
 
-    The video's answer is that to the median of its frames' logits: whatever up to half of the frames say (titles, fades, motion
-    blur), it stays within what the others say, and there is nothing to tune. The mean stands beside it: the two part where a video
-    is generated only in part.
+    The video's answer is that to the median of its frames' logits: whatever up to half of the
+    frames say (titles, fades, motion blur), it stays within what the others say, and there is
+    nothing to tune. The mean stands beside it: the two part where a video is generated only in
+    part.
 
     Args:
         path: as given. frames: in the order of their times, at least one.
-        logit, score, probability, verdict: as those of a `Judgement`, of the median of the frames' logits.
+        logit, score, probability, verdict: as those of a `Judgement`, of the median of the frames'
+            logits.
         mean_logit, mean_score, mean_probability: of the mean of the frames' logits, beside it.
-        calibration: with which probability and verdict were made; it was fitted on single pictures. None: uncalibrated.
+        calibration: with which probability and verdict were made; it was fitted on single pictures.
+            None: uncalibrated.
         shares: {verdict: share of the frames, in [0, 1]}, all three verdicts.
-        scales: [S] of the model; attention: [S] mean weights over the frames, None for a model without.
+        scales: [S] of the model; attention: [S] mean weights over the frames, None for a model
+            without.
         interval: seconds between the times at which frames were looked for; 0: every frame.
         duration: seconds, None if unknown. frame_rate: as the header says, None if it does not.
         codec, width, height: as stored. warnings: what may make the answer less reliable.
@@ -88,28 +93,38 @@ class VideoJudgement:
 
 
 def judge_video(
-    detector: Detector, path: str | Path, fps: float | None = 1.0, max_frames: int = 300, progress: bool = False
+    detector: Detector,
+    path: str | Path,
+    fps: float | None = 1.0,
+    max_frames: int = 300,
+    progress: bool = False,
 ) -> VideoJudgement:
     """Judge frames of a video; memory does not grow with its length.
 
     Args:
-        fps: frames to look at for each second of the video, above 0; None for all. max_frames: at most that many; where there
-            are more they are spread evenly over the video (see `inference.video.files.Video.frames`).
+        fps: frames to look at for each second of the video, above 0; None for all. max_frames: at
+            most that many; where there are more they are spread evenly over the video (see
+            `inference.video.files.Video.frames`).
         progress: show a bar on a terminal's standard error.
 
     Raises:
         UnreadableVideo: no frame could be had; the message says why, without the path.
-        ValueError: the frames are too small for the protocol or the model; or fps or max_frames is not above 0.
+        ValueError: the frames are too small for the protocol or the model; or fps or max_frames is
+            not above 0.
         UserError: PyAV is not installed.
     """
     video = Video(path)
     frames = tuple(_judged(detector, str(path), _with_bar(video, fps, max_frames, progress)))
     if not frames:
-        raise UnreadableVideo(f"no frame could be decoded ({video.problem() or 'there is none in it'})")
+        raise UnreadableVideo(
+            f"no frame could be decoded ({video.problem() or 'there is none in it'})"
+        )
     logits = np.array([frame.judgement.logit for frame in frames])
     middle, mean = (answer(detector, float(logit)) for logit in (np.median(logits), logits.mean()))
     verdicts = Counter(frame.judgement.verdict for frame in frames)
-    attention = [frame.judgement.attention for frame in frames if frame.judgement.attention is not None]
+    attention = [
+        frame.judgement.attention for frame in frames if frame.judgement.attention is not None
+    ]
     interval = float(video.interval(fps, max_frames))
     return VideoJudgement(
         path=str(path),
@@ -167,21 +182,28 @@ def _judged(detector: Detector, path: str, frames: Iterator[Frame]) -> Iterator[
         yield from _judge_group(detector, path, group)
 
 
-def _judge_group(detector: Detector, path: str, group: list[tuple[Frame, Any]]) -> Iterator[JudgedFrame]:
+def _judge_group(
+    detector: Detector, path: str, group: list[tuple[Frame, Any]]
+) -> Iterator[JudgedFrame]:
     pictures = [Picture(f"{path} at {frame.time:.3f} s", frame.image) for frame, _ in group]
     answers = judge(detector, pictures, [pixels for _, pixels in group])
     for (frame, _), one in zip(group, answers, strict=True):
         yield JudgedFrame(frame.time, frame.pts, one)
 
 
-def _reservations(video: Video, frames: tuple[JudgedFrame, ...], fps: float | None, interval: float) -> Iterator[str]:
+def _reservations(
+    video: Video, frames: tuple[JudgedFrame, ...], fps: float | None, interval: float
+) -> Iterator[str]:
     """What may make the answer less reliable, in words."""
     info = video.info
     first, *others = (frame.judgement.warnings for frame in frames)
-    yield from (warning for warning in first if all(warning in other for other in others))  # not of a black frame alone
+    # not of a black frame alone
+    yield from (warning for warning in first if all(warning in other for other in others))
     if not info.lossless:
         yield f"video compression ({info.codec}, {info.bits_per_pixel:.2g} bits per pixel); detectors learn from single pictures"
-    if any(mark in info.pixel_format for mark in ("420", "422", "411", "410", "440", "nv12", "p010")):
+    if any(
+        mark in info.pixel_format for mark in ("420", "422", "411", "410", "440", "nv12", "p010")
+    ):
         yield f"colour interpolated from a lower resolution ({info.pixel_format})"
     if video.interlaced:
         yield "interlaced: neighbouring rows show two moments"
@@ -196,9 +218,11 @@ def _reservations(video: Video, frames: tuple[JudgedFrame, ...], fps: float | No
 
 
 def write_video_report(judgement: VideoJudgement, folder: str | Path) -> tuple[Path, ...]:
-    """Write frames.csv, summary.json and scores.png into `folder`, which is made; returns their paths.
+    """Write frames.csv, summary.json and scores.png into `folder`, which is made; returns their
+    paths.
 
-    frames.csv has a line for each frame: time_s, pts, logit, score, probability, verdict, attention_<scale> of each scale.
+    frames.csv has a line for each frame: time_s, pts, logit, score, probability, verdict,
+    attention_<scale> of each scale.
 
     Raises:
         CannotWrite: the folder cannot be written.
@@ -234,7 +258,15 @@ def _write_frames(path: Path, judgement: VideoJudgement) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ["time_s", "pts", "logit", "score", "probability", "verdict", *(f"attention_{key}" for key in keys)]
+            [
+                "time_s",
+                "pts",
+                "logit",
+                "score",
+                "probability",
+                "verdict",
+                *(f"attention_{key}" for key in keys),
+            ]
         )
         for frame in judgement.frames:
             one = frame.judgement
@@ -246,7 +278,9 @@ def _write_frames(path: Path, judgement: VideoJudgement) -> None:
 
 def _summary(judgement: VideoJudgement) -> dict[str, Any]:
     """All of a judgement but its frames, as JSON has it."""
-    fields = {key: value for key, value in vars(judgement).items() if key not in ("frames", "calibration")}
+    fields = {
+        key: value for key, value in vars(judgement).items() if key not in ("frames", "calibration")
+    }
     calibration = None if judgement.calibration is None else judgement.calibration.to_dict()
     return (
         {"schema": SCHEMA}

@@ -1,4 +1,5 @@
-"""Training recipes: named sets of train.py's flags, each a TOML file; flags on the command line win over them."""
+"""Training recipes: named sets of train.py's flags, each a TOML file; flags on the command line win
+over them."""
 
 import tomllib
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ class Recipe:
     """What --recipe stands for.
 
     Attributes:
-        about: one sentence. flags: train.py's, by name; True for a switch, which False leaves alone.
+        about: one sentence. flags: train.py's, by name; True for a switch, which False leaves
+            alone.
     """
 
     name: str
@@ -42,24 +44,33 @@ def load_recipe(text: str) -> Recipe:
     """
     path = Path(text) if text.endswith(".toml") else FOLDER / f"{text}.toml"
     if not path.is_file():
-        raise ValueError(f"no such recipe; give one of {', '.join(recipe_names())}, or a .toml file of your own")
+        raise ValueError(
+            f"no such recipe; give one of {', '.join(recipe_names())}, or a .toml file of your own"
+        )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot be read as TOML ({error})") from None
     about, flags = values.pop("about", ""), values.pop("flags", None)
     if values or not isinstance(about, str) or not isinstance(flags, dict):
-        raise ValueError("a recipe has about = 'one sentence' and a table [flags], and nothing else")
+        raise ValueError(
+            "a recipe has about = 'one sentence' and a table [flags], and nothing else"
+        )
     return Recipe(path.stem, about, flags)
 
 
 def recipe_names() -> list[str]:
     """The recipes that come with the project, the default first."""
-    return sorted((path.stem for path in FOLDER.glob("*.toml")), key=lambda name: (name != PUBLISHED, name))
+    return sorted(
+        (path.stem for path in FOLDER.glob("*.toml")), key=lambda name: (name != PUBLISHED, name)
+    )
 
 
 def describe_recipes() -> str:
     """The table of --list_recipes."""
     recipes = [load_recipe(name) for name in recipe_names()]
-    rows = [[recipe.name, recipe.about, " ".join(recipe.words()) or "none: train.py's defaults"] for recipe in recipes]
+    rows = [
+        [recipe.name, recipe.about, " ".join(recipe.words()) or "none: train.py's defaults"]
+        for recipe in recipes
+    ]
     return tabulate(rows, ["recipe", "what it is for", "flags"], maxcolwidths=[None, 50, 60])

@@ -1,7 +1,8 @@
 """Pictures of mean attention: of generators with intervals, and of a model while it trains.
 
-Each `plot_*` function takes NumPy arrays, sequences or torch tensors, makes the parent folder, replaces `save_path` in one step
-and returns it; `formats` as in `reports.plots.style.save`. ValueError names the argument that does not fit.
+Each `plot_*` function takes NumPy arrays, sequences or torch tensors, makes the parent folder,
+replaces `save_path` in one step and returns it; `formats` as in `reports.plots.style.save`.
+ValueError names the argument that does not fit.
 """
 
 import math
@@ -42,27 +43,38 @@ def plot_attention_means(
     title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
-    """Mean attention of every scale with its 95 % interval, real and fake apart, for every generator.
+    """Mean attention of every scale with its 95 % interval, real and fake apart, for every
+    generator.
 
-    Up to 6 generators get a panel of bars each; more share a panel per scale, with a row for each generator, so that the eye
-    can run down a scale. The dashed line at 1/S is uniform attention. All panels have the same range, from 0.
+    Up to 6 generators get a panel of bars each; more share a panel per scale, with a row for each
+    generator, so that the eye can run down a scale. The dashed line at 1/S is uniform attention.
+    All panels have the same range, from 0.
 
     Args:
-        means: {generator: {"real": x, "fake": x}}, x [3, S] the mean, the low and the high end of its interval, in [0, 1];
-            a generator may have one class.
+        means: {generator: {"real": x, "fake": x}}, x [3, S] the mean, the low and the high end of
+            its interval, in [0, 1]; a generator may have one class.
     """
     names = scale_labels(scales)
     checked: dict[str, dict[str, np.ndarray]] = {}
     for name, classes in means.items():
         if not classes or set(classes) - set(CLASSES):
-            raise ValueError(f"means[{name!r}] has classes {sorted(classes)}, expected 'real', 'fake' or both")
-        found = {k: array(classes[k], f"means[{name!r}][{k!r}]", (3, len(scales)), unit=True) for k in classes}
+            raise ValueError(
+                f"means[{name!r}] has classes {sorted(classes)}, expected 'real', 'fake' or both"
+            )
+        found = {
+            k: array(classes[k], f"means[{name!r}][{k!r}]", (3, len(scales)), unit=True)
+            for k in classes
+        }
         if any((x[1] > x[0] + 1e-9).any() or (x[2] < x[0] - 1e-9).any() for x in found.values()):
             raise ValueError(f"means[{name!r}] holds an interval that does not contain its mean")
         checked[printable(name)] = {k: found[k] for k in CLASSES if k in found}
     if not checked:
-        raise ValueError("means is empty: expected at least one {generator: {class: [mean, low, high]}}")
-    top = _top(np.array([x[2] for classes in checked.values() for x in classes.values()]), len(scales))
+        raise ValueError(
+            "means is empty: expected at least one {generator: {class: [mean, low, high]}}"
+        )
+    top = _top(
+        np.array([x[2] for classes in checked.values() for x in classes.values()]), len(scales)
+    )
     figure = (_bars if len(checked) <= FEW else _rows)(checked, names, top)
     handles: dict[Any, Any] = {}
     for axes in figure.axes:
@@ -75,11 +87,14 @@ def plot_attention_means(
 
 
 def _top(values: np.ndarray, scales: int) -> float:
-    """End of an axis from 0 that shows the values, which are at most 1, and 1/S: just above a tenth."""
+    """End of an axis from 0 that shows the values, which are at most 1, and 1/S: just above a
+    tenth."""
     return min(1.0, math.ceil(max(float(values.max()), 1 / scales) * 10 - 1e-6) / 10) + 0.02
 
 
-def _bars(means: Mapping[str, Mapping[str, np.ndarray]], scales: Sequence[str], top: float) -> Figure:
+def _bars(
+    means: Mapping[str, Mapping[str, np.ndarray]], scales: Sequence[str], top: float
+) -> Figure:
     columns = min(3, len(means))
     panel = max(3.6 if columns == 1 else 2.4, 0.5 + len(scales) * (text_inches(scales) + 0.12))
     rows = math.ceil(len(means) / columns)
@@ -103,7 +118,9 @@ def _bars(means: Mapping[str, Mapping[str, np.ndarray]], scales: Sequence[str], 
     return figure
 
 
-def _rows(means: Mapping[str, Mapping[str, np.ndarray]], scales: Sequence[str], top: float) -> Figure:
+def _rows(
+    means: Mapping[str, Mapping[str, np.ndarray]], scales: Sequence[str], top: float
+) -> Figure:
     panel, left = max(1.35, text_inches(scales) + 0.2), text_inches(means) + 0.2
     size = (left + len(scales) * panel + 0.2, 0.25 * len(means) + 1.1)
     figure = Figure(figsize=size, layout="constrained")
@@ -117,10 +134,16 @@ def _rows(means: Mapping[str, Mapping[str, np.ndarray]], scales: Sequence[str], 
             if not rows:
                 continue
             mean, low, high = np.array([x[label][:, s] for x in means.values() if label in x]).T
-            look: dict[str, Any] = INTERVAL | {"ecolor": COLOURS[label], "color": COLOURS[label], "markersize": 3.5}
+            look: dict[str, Any] = INTERVAL | {
+                "ecolor": COLOURS[label],
+                "color": COLOURS[label],
+                "markersize": 3.5,
+            }
             look |= {"fmt": MARKERS[label], "label": label, "capsize": 0}
             axes.errorbar(mean, np.array(rows) + offset, xerr=(mean - low, high - mean), **look)
-        axes.set(title=scale, xlim=(0, top), ylim=(len(means) - 0.5, -0.5), xlabel="attention weight")
+        axes.set(
+            title=scale, xlim=(0, top), ylim=(len(means) - 0.5, -0.5), xlabel="attention weight"
+        )
         axes.locator_params(axis="x", nbins=3)
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(places, list(means))
@@ -136,21 +159,28 @@ def plot_attention_training(
     title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
-    """Attention while a model trains: mean and standard deviation over the images per scale, and entropy below.
+    """Attention while a model trains: mean and standard deviation over the images per scale, and
+    entropy below.
 
-    The entropy is in units of ln S: 1 is uniform attention, 0 attention to one scale. Dashed is the entropy of the mean attention:
-    where it is higher than the mean over the images of theirs, images differ in what they attend to. One scale has no entropy,
-    and no such panel.
+    The entropy is in units of ln S: 1 is uniform attention, 0 attention to one scale. Dashed is the
+    entropy of the mean attention: where it is higher than the mean over the images of theirs,
+    images differ in what they attend to. One scale has no entropy, and no such panel.
 
     Args:
-        history: {epoch or step: (mean [S] and standard deviation [S] of the weights over images, mean entropy in nats)}.
+        history: {epoch or step: (mean [S] and standard deviation [S] of the weights over images,
+            mean entropy in nats)}.
         time: what the keys are.
     """
     if not history:
         raise ValueError("history is empty: expected at least one {epoch: weights}")
     moments = sorted(history)
     mean, spread = (
-        np.array([array(history[m][part], f"history[{m!r}][{part}]", (len(scales),), unit=True) for m in moments])
+        np.array(
+            [
+                array(history[m][part], f"history[{m!r}][{part}]", (len(scales),), unit=True)
+                for m in moments
+            ]
+        )
         for part in (0, 1)
     )
     names = scale_labels(scales)
@@ -174,7 +204,9 @@ def plot_attention_training(
     panels[0].set(ylim=(0, _top(mean + spread, len(scales))), ylabel="attention weight")
     if count == 2:
         each = np.array([float(history[m][2]) for m in moments]) / math.log(len(scales))
-        panels[1].plot(moments, each, color="0.2", marker=marker, markersize=3, label="mean over images")
+        panels[1].plot(
+            moments, each, color="0.2", marker=marker, markersize=3, label="mean over images"
+        )
         of_mean = entropy(mean, axis=1) / math.log(len(scales))
         panels[1].plot(moments, of_mean, color="0.2", linestyle="--", label="of the mean attention")
         panels[1].set(ylim=(-0.02, 1.05), ylabel="entropy / ln S")
@@ -182,5 +214,10 @@ def plot_attention_training(
     panels[-1].set_xlabel(time)
     if all(float(moment).is_integer() for moment in moments):
         panels[-1].locator_params(axis="x", integer=True)
-    figure.legend(handles=panels[0].lines[: len(scales)], loc="outside lower center", ncols=columns, title="scale")
+    figure.legend(
+        handles=panels[0].lines[: len(scales)],
+        loc="outside lower center",
+        ncols=columns,
+        title="scale",
+    )
     return save(figure, save_path, title, formats)

@@ -8,7 +8,18 @@ import numpy as np
 
 from evaluation.calibration import Mix, Reliability, share_of_label
 from networks.calibration import Calibration
-from reports.plots.style import CHANCE_LINE, STYLE, Axes, Figure, Line2D, Patch, Target, legend_fit, palette, save
+from reports.plots.style import (
+    CHANCE_LINE,
+    STYLE,
+    Axes,
+    Figure,
+    Line2D,
+    Patch,
+    Target,
+    legend_fit,
+    palette,
+    save,
+)
 
 
 @STYLE
@@ -20,13 +31,16 @@ def plot_reliability(
     title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
-    """Reliability diagrams (DeGroot and Fienberg, The Statistician 1983), side by side, each over its histogram.
+    """Reliability diagrams (DeGroot and Fienberg, The Statistician 1983), side by side, each over
+    its histogram.
 
-    A point is a bin: the mean probability of its images and the share of them that is generated, with its 95 % interval; a
-    calibrated detector's lie on the diagonal. Below, how many real and generated images each bin has.
+    A point is a bin: the mean probability of its images and the share of them that is generated,
+    with its 95 % interval; a calibrated detector's lie on the diagonal. Below, how many real and
+    generated images each bin has.
 
     Args:
-        panels: {name: bins}. calibration: of the last panel, whose threshold and band are drawn. formats: see `plotting.save`.
+        panels: {name: bins}. calibration: of the last panel, whose threshold and band are drawn.
+            formats: see `plotting.save`.
 
     Returns:
         The (first) file.
@@ -35,28 +49,45 @@ def plot_reliability(
         raise ValueError("panels is empty: expected {name: Reliability}")
     real, fake = palette(2)
     handles: list[Any] = [
-        Line2D([], [], color="black", marker="o", linestyle="none", label="images of a bin, 95 % interval"),
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="o",
+            linestyle="none",
+            label="images of a bin, 95 % interval",
+        ),
         Line2D([], [], label="calibrated", **CHANCE_LINE),
         Patch(color=real, label="real images"),
         Patch(color=fake, label="generated images"),
     ]
     if calibration is not None:
-        handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1.5, label="threshold"))
+        handles.append(
+            Line2D([], [], color="black", linestyle=":", linewidth=1.5, label="threshold")
+        )
         handles.append(Patch(facecolor="0.85", label="unsure"))
-    width, columns, below = legend_fit([handle.get_label() for handle in handles], 3.9 * len(panels) + 0.5)
+    width, columns, below = legend_fit(
+        [handle.get_label() for handle in handles], 3.9 * len(panels) + 0.5
+    )
     figure = Figure(figsize=(width, 5.4 + below), layout="constrained")
-    grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=[3, 1])
+    grid = figure.subplots(
+        2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=[3, 1]
+    )
     for (above, counts), (name, bins) in zip(grid.T, panels.items(), strict=True):
         _draw_bins(above, bins, mix)
         above.set_title(f"{name}: ECE {bins.ece:.3f}")
         for height, bottom, colour in ((bins.n_real, 0, real), (bins.n_fake, bins.n_real, fake)):
-            counts.bar(bins.edges[:-1], height, np.diff(bins.edges), bottom, align="edge", color=colour)
+            counts.bar(
+                bins.edges[:-1], height, np.diff(bins.edges), bottom, align="edge", color=colour
+            )
         counts.set_xlabel("probability of generated")
     if calibration is not None:
         for axes in grid[:, -1]:
             shaded = np.clip([calibration.lower, calibration.upper], 0, 1)
             axes.axvspan(*shaded, color="0.85", linewidth=0, zorder=0)
-            axes.axvline(calibration.threshold, color="black", linestyle=":", linewidth=1.5, zorder=1)
+            axes.axvline(
+                calibration.threshold, color="black", linestyle=":", linewidth=1.5, zorder=1
+            )
     of_all = "" if mix.prior == 0.5 else f" (of all: {100 * mix.prior:.3g} %)"
     grid[0, 0].set_ylabel(f"share that is generated{of_all}")
     grid[1, 0].set_ylabel("images")

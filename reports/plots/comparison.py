@@ -1,4 +1,5 @@
-"""Bars that compare models, generator by generator; see `reports.plots.style` for what all pictures share."""
+"""Bars that compare models, generator by generator; see `reports.plots.style` for what all pictures
+share."""
 
 import math
 from collections.abc import Mapping
@@ -31,17 +32,23 @@ def plot_comparison(
     published: Mapping[str, float] | None = None,
     published_label: str = "published",
 ) -> Path:
-    """Bars of a metric in [0, 1], grouped by generator, a bar per model and a line across it for its 95 % interval.
+    """Bars of a metric in [0, 1], grouped by generator, a bar per model and a line across it for
+    its 95 % interval.
 
-    rows: {model: {generator: (value, low, high)}}; low and high are None without an interval; None in place of the
-    three, a value that is None or NaN, or no entry is not measured and gets no bar. published: {generator: value in
-    [0, 1]}, what others report: a hollow diamond below the bars; other generators than those of `rows` are left out.
-    The label of an axis that does not start at 0 says so. Many generators are drawn in columns side by side.
+    rows: {model: {generator: (value, low, high)}}; low and high are None without an interval; None
+    in place of the three, a value that is None or NaN, or no entry is not measured and gets no bar.
+    published: {generator: value in [0, 1]}, what others report: a hollow diamond below the bars;
+    other generators than those of `rows` are left out. The label of an axis that does not start at
+    0 says so. Many generators are drawn in columns side by side.
     """
     generators = list(dict.fromkeys(name for values in rows.values() for name in values))
     table = _values_and_intervals(rows, generators, metric)
     reported = {name: value for name, value in (published or {}).items() if name in generators}
-    outside = array(list(reported.values()), "published", (None,), unit=True) if reported else np.array([])
+    outside = (
+        array(list(reported.values()), "published", (None,), unit=True)
+        if reported
+        else np.array([])
+    )
     thick = max(0.075, min(0.16, 0.24 / len(rows)))  # inches of a bar
     group = thick * len(rows) + (0.14 if reported else 0)
     pitch = max(0.25, group + 0.12)
@@ -69,30 +76,54 @@ def plot_comparison(
             known = ~np.isnan(low)
             if known.any():
                 middle, half = (low + high)[known] / 2, (high - low)[known] / 2
-                line: dict[str, Any] = {"fmt": "none", "ecolor": "0.15", "elinewidth": 0.9, "capsize": 1.5}
-                drawn = axes.errorbar(middle, height[known], xerr=half, label="95 % interval", **line)
+                line: dict[str, Any] = {
+                    "fmt": "none",
+                    "ecolor": "0.15",
+                    "elinewidth": 0.9,
+                    "capsize": 1.5,
+                }
+                drawn = axes.errorbar(
+                    middle, height[known], xerr=half, label="95 % interval", **line
+                )
                 handles.setdefault("interval", drawn)
-        theirs = [(reported[generators[k]], row) for row, k in enumerate(shown) if generators[k] in reported]
+        theirs = [
+            (reported[generators[k]], row)
+            for row, k in enumerate(shown)
+            if generators[k] in reported
+        ]
         if theirs:
-            hollow: dict[str, Any] = {"linestyle": "none", "marker": "D", "markersize": 5, "color": "black"}
+            hollow: dict[str, Any] = {
+                "linestyle": "none",
+                "marker": "D",
+                "markersize": 5,
+                "color": "black",
+            }
             hollow |= {"markerfacecolor": "white", "label": published_label, "zorder": 4}
             x, y = np.array(theirs).T
             handles.setdefault("published", *axes.plot(x, y + (group / 2 - 0.07) / pitch, **hollow))
         handles["chance"] = axes.axvline(0.5, label="chance", **CHANCE_LINE)
         axes.set_yticks(places, [printable(generators[k]) for k in shown])
         axes.set(xlim=(left, 1.01), ylim=(per_column - 0.5, -0.5), xlabel=label)
-    order = [*range(len(rows)), *(key for key in ("interval", "published", "chance") if key in handles)]
+    order = [
+        *range(len(rows)),
+        *(key for key in ("interval", "published", "chance") if key in handles),
+    ]
     figure.legend(handles=[handles[key] for key in order], loc="outside upper center", ncols=across)
     return save(figure, save_path)
 
 
-def _values_and_intervals(rows: Mapping[str, Mapping[str, Any]], generators: list[str], metric: str) -> np.ndarray:
-    """[models, generators, 3]: value, low and high in [0, 1]; all NaN without a value, the last two without both."""
+def _values_and_intervals(
+    rows: Mapping[str, Mapping[str, Any]], generators: list[str], metric: str
+) -> np.ndarray:
+    """[models, generators, 3]: value, low and high in [0, 1]; all NaN without a value, the last two
+    without both."""
     nothing = (math.nan, math.nan, math.nan)
     triples = [[values.get(name) or nothing for name in generators] for values in rows.values()]
     table = np.array(triples, dtype=float).reshape(len(rows), len(generators), 3)
     if np.isnan(table[..., :1]).all():
-        raise ValueError(f"rows holds no {metric} to draw: expected {{model: {{generator: (value, low, high)}}}}")
+        raise ValueError(
+            f"rows holds no {metric} to draw: expected {{model: {{generator: (value, low, high)}}}}"
+        )
     table[np.isnan(table[..., 0])] = math.nan
     table[np.isnan(table).any(axis=2), 1:] = math.nan
     array(table[~np.isnan(table)], f"{metric} in rows", (None,), unit=True)

@@ -1,8 +1,9 @@
-"""What all pictures share: the plotting libraries, their style, colours, checked input, text that fits, and saving.
+"""What all pictures share: the plotting libraries, their style, colours, checked input, text that
+fits, and saving.
 
-Figures are made without pyplot: no display is needed, none stays open. Colours are safe for colour-blind readers
-(seaborn's "colorblind", viridis); no text is below 8 points. Modules with pictures import matplotlib from here, so
-that one message says what is missing.
+Figures are made without pyplot: no display is needed, none stays open. Colours are safe for
+colour-blind readers (seaborn's "colorblind", viridis); no text is below 8 points. Modules with
+pictures import matplotlib from here, so that one message says what is missing.
 """
 
 import io
@@ -30,7 +31,9 @@ try:
     from matplotlib.textpath import text_to_path
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
-    raise ImportError("drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt") from error
+    raise ImportError(
+        "drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt"
+    ) from error
 
 from networks.npr import scale_keys, scale_label
 
@@ -65,15 +68,25 @@ __all__ = [
 Target = str | os.PathLike[str]
 CLASSES = ("real", "fake")  # by label
 CHANCE_LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
-# parse_math off: a "$" in a folder or run name is a character, not the start of a formula; 42: fonts that publishers take
-RC: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 10, "text.parse_math": False, "pdf.fonttype": 42}
+# parse_math off: a "$" in a folder or run name is a character, not the start of a formula; 42:
+# fonts that publishers take
+RC: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "text.parse_math": False,
+    "pdf.fonttype": 42,
+}
 _DRAWING = threading.RLock()  # re-entrant: a drawing function may call another
 
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """One drawing at a time: matplotlib's settings belong to the whole process, and whoever ends puts back what it found."""
-    with _DRAWING, matplotlib.rc_context(RC | {"axes.spines.top": False, "axes.spines.right": False}):
+    """One drawing at a time: matplotlib's settings belong to the whole process, and whoever ends
+    puts back what it found."""
+    with (
+        _DRAWING,
+        matplotlib.rc_context(RC | {"axes.spines.top": False, "axes.spines.right": False}),
+    ):
         yield
 
 
@@ -82,7 +95,8 @@ STYLE = _style()
 
 
 def array(values: Any, name: str, shape: tuple[int | None, ...], unit: bool = False) -> np.ndarray:
-    """`values` as float64 of `shape` (None: any positive length), finite and, with `unit`, in [0, 1]."""
+    """`values` as float64 of `shape` (None: any positive length), finite and, with `unit`, in [0,
+    1]."""
     if hasattr(values, "detach"):
         values = values.detach().cpu().double()  # NumPy knows no bfloat16
     array = np.asarray(values, dtype=float)
@@ -91,11 +105,15 @@ def array(values: Any, name: str, shape: tuple[int | None, ...], unit: bool = Fa
     )
     if not fits:
         expected = ", ".join("any" if want is None else str(want) for want in shape)
-        raise ValueError(f"{name} has shape {list(array.shape)}, expected [{expected}] and not empty")
+        raise ValueError(
+            f"{name} has shape {list(array.shape)}, expected [{expected}] and not empty"
+        )
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds values that are NaN or infinite")
     if unit and (array.min() < -1e-3 or array.max() > 1 + 1e-3):
-        raise ValueError(f"{name} spans {array.min():.3g} to {array.max():.3g}, expected values in 0..1")
+        raise ValueError(
+            f"{name} spans {array.min():.3g} to {array.max():.3g}, expected values in 0..1"
+        )
     return array
 
 
@@ -108,17 +126,20 @@ def label_array(labels: Any, name: str, count: int | None = None) -> np.ndarray:
 
 
 def palette(count: int) -> list[Any]:
-    """`count` colours; those for up to ten are told apart by their order, more are steps of one scale."""
+    """`count` colours; those for up to ten are told apart by their order, more are steps of one
+    scale."""
     return list(seaborn.color_palette("colorblind" if count <= 10 else "viridis", count))
 
 
 def scale_labels(scales: Sequence[float]) -> list[str]:
-    """Names of the scales in their order: 0.25 is '0.25x', and where it comes again '0.25x #2' and so on."""
+    """Names of the scales in their order: 0.25 is '0.25x', and where it comes again '0.25x #2' and
+    so on."""
     return [scale_label(key) for key in scale_keys(tuple(map(float, scales)))]
 
 
 def left_limit(smallest: float) -> float:
-    """Start of an axis from 0 to 1 that must show `smallest` and chance, 0.5: a multiple of 0.05, at most 0.45."""
+    """Start of an axis from 0 to 1 that must show `smallest` and chance, 0.5: a multiple of 0.05,
+    at most 0.45."""
     return max(0.0, min(0.45, math.floor(smallest * 20) / 20 - 0.05))
 
 
@@ -128,19 +149,24 @@ def ink(colour: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with "?" for what no font can draw: file names hold lone surrogates where they are not UTF-8."""
+    """`text` with "?" for what no font can draw: file names hold lone surrogates where they are not
+    UTF-8."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def text_inches(texts: Iterable[str], points: float = 10) -> float:
     """Width of the widest text, in inches."""
     font = FontProperties(size=points)
-    sizes = [text_to_path.get_text_width_height_descent(printable(text) or " ", font, False) for text in texts]
+    sizes = [
+        text_to_path.get_text_width_height_descent(printable(text) or " ", font, False)
+        for text in texts
+    ]
     return max(width for width, _, _ in sizes) / 72
 
 
 def wrapped(text: str, inches: float, points: float = 10) -> str:
-    """`text`, printable, on lines at most `inches` wide; they end after a space, "/", "_" or "-" where they can."""
+    """`text`, printable, on lines at most `inches` wide; they end after a space, "/", "_" or "-"
+    where they can."""
     lines = [""]
     for piece in re.findall(r"[^\s/_-]+[\s/_-]?|[\s/_-]", printable(" ".join(text.split()))):
         if lines[-1] and text_inches([lines[-1] + piece.rstrip()], points) > inches:
@@ -153,12 +179,14 @@ def wrapped(text: str, inches: float, points: float = 10) -> str:
 
 
 def legend_fit(texts: Iterable[str], width: float, points: float = 10) -> tuple[float, int, float]:
-    """Inches of width that a legend needs (`width` or more), its columns and the inches of its height."""
+    """Inches of width that a legend needs (`width` or more), its columns and the inches of its
+    height."""
     # each text has a line or a patch before it and a gap after it
     entries = np.array([text_inches([text], points) + 0.09 * points for text in texts])
     width = max(width, entries.max() + 0.2)
     for columns in range(len(entries), 0, -1):
-        if sum(column.max() for column in np.array_split(entries, columns)) <= width - 0.2:  # as matplotlib splits
+        # as matplotlib splits
+        if sum(column.max() for column in np.array_split(entries, columns)) <= width - 0.2:
             break
     return width, columns, 0.25 + 0.0215 * points * math.ceil(len(entries) / columns)
 
@@ -178,18 +206,27 @@ class Page:
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """A panel; `left` and `top` from the corner below the title, all in inches."""
         top += self.top
-        place = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+        place = (
+            left / self.width,
+            1 - (top + height) / self.height,
+            width / self.width,
+            height / self.height,
+        )
         return self.figure.add_axes(place)
 
     def text(self, x: float, y: float, text: str, points: float = 10, **look: Any) -> None:
         """`x` and `y` as in `axes`; `look` is matplotlib's."""
-        self.figure.text(x / self.width, 1 - (y + self.top) / self.height, text, fontsize=points, **look)
+        self.figure.text(
+            x / self.width, 1 - (y + self.top) / self.height, text, fontsize=points, **look
+        )
 
 
 def save(figure: Figure, save_path: Target, title: str = "", formats: Sequence[str] = ()) -> Path:
-    """Write the figure at 150 dpi, under its title, to `save_path` (PNG without a suffix) and return that path.
+    """Write the figure at 150 dpi, under its title, to `save_path` (PNG without a suffix) and
+    return that path.
 
-    formats: several files instead, such as ("png", "pdf"), whose suffixes replace that of `save_path`; the first is returned.
+    formats: several files instead, such as ("png", "pdf"), whose suffixes replace that of
+        `save_path`; the first is returned.
     """
     if title:
         figure.suptitle(wrapped(title, figure.get_figwidth() - 0.3, 12), fontsize=12)
@@ -200,7 +237,8 @@ def save(figure: Figure, save_path: Target, title: str = "", formats: Sequence[s
         picture, kind = io.BytesIO(), suffix[1:].lower()
         options: dict[str, Any] = {}
         if kind == "png":
-            options["pil_kwargs"] = {"compress_level": 4}  # half the time of 6 for residuals, and hardly larger
+            # half the time of 6 for residuals, and hardly larger
+            options["pil_kwargs"] = {"compress_level": 4}
         elif kind == "pdf":
             options["metadata"] = {"CreationDate": None}  # the same figure makes the same file
         figure.savefig(picture, format=kind, dpi=150, **options)

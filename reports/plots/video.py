@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from reports.plots.style import CHANCE_LINE, STYLE, Axes, Figure, Target, array, palette, save, scale_labels
+from reports.plots.style import (
+    CHANCE_LINE,
+    STYLE,
+    Axes,
+    Figure,
+    Target,
+    array,
+    palette,
+    save,
+    scale_labels,
+)
 
 MARKED = 60
 """Frames up to which each has a point; more would be a band of points."""
@@ -27,13 +37,16 @@ def plot_video(
     duration: float | None = None,
     formats: Sequence[str] = (),
 ) -> Path:
-    """Probability of "generated" of every frame over time, with that of the video; below, the attention of the scales.
+    """Probability of "generated" of every frame over time, with that of the video; below, the
+    attention of the scales.
 
     Args:
         times: [N] seconds, rising. probabilities: [N] in [0, 1].
-        median, mean: probabilities in [0, 1] that follow from the median and the mean of the frames' logits.
+        median, mean: probabilities in [0, 1] that follow from the median and the mean of the
+            frames' logits.
         cut: where the dashed line parts real from generated; not drawn with a band.
-        band: probabilities between which the verdict is "unsure", shaded and named; None: uncalibrated, which the axis says.
+        band: probabilities between which the verdict is "unsure", shaded and named; None:
+            uncalibrated, which the axis says.
         attention: [N, S] in [0, 1], or None: no such panel. scales: [S].
         duration: seconds, the end of the axis; None: at the last frame.
         formats: see `reports.plots.style.save`.
@@ -42,7 +55,11 @@ def plot_video(
     probabilities = array(probabilities, "probabilities", (len(times),), unit=True)
     if (np.diff(times) <= 0).any():
         raise ValueError("times do not rise")
-    weights = None if attention is None else array(attention, "attention", (len(times), len(scales)), unit=True)
+    weights = (
+        None
+        if attention is None
+        else array(attention, "attention", (len(times), len(scales)), unit=True)
+    )
     marker = {"marker": "o", "markersize": 4} if len(times) <= MARKED else {}
     panels = 1 if weights is None else 2
     figure = Figure(figsize=(10, 0.7 + 2.7 * panels), layout="constrained")
@@ -70,8 +87,12 @@ def _draw_probabilities(
 ) -> None:
     """The upper panel, in colours that the lower one hardly has."""
     colours = palette(10)[3:]
-    axes.plot(times, probabilities, color="0.3", linewidth=1, label="each frame", zorder=4, **marker)
-    for name, value, colour, style in zip(("median", "mean"), lines, colours, ("-", "--"), strict=False):
+    axes.plot(
+        times, probabilities, color="0.3", linewidth=1, label="each frame", zorder=4, **marker
+    )
+    for name, value, colour, style in zip(
+        ("median", "mean"), lines, colours, ("-", "--"), strict=False
+    ):
         label = f"{name} of all: {value:.3f}"
         axes.axhline(value, color=colour, linestyle=style, linewidth=1.8, label=label, zorder=3)
     if band is None:

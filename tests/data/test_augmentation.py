@@ -12,11 +12,17 @@ from data.augmentation import matched
 
 
 def noise(height: int, width: int) -> Tensor:
-    return torch.randint(256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 @settings(max_examples=80, deadline=None)
-@given(side=st.integers(1, 40), more=st.tuples(st.integers(0, 60), st.integers(0, 60)), seed=st.integers(0, 10**6))
+@given(
+    side=st.integers(1, 40),
+    more=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    seed=st.integers(0, 10**6),
+)
 def test_what_comes_out_can_be_cropped(side: int, more: tuple[int, int], seed: int) -> None:
     out = matched(noise(side + more[0], side + more[1]), np.random.default_rng(seed), 1.0, side)
     assert out.dtype == torch.uint8 and min(out.shape[1:]) >= side

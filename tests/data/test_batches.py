@@ -22,7 +22,10 @@ def streams(draw: st.DrawFn) -> list[Batch]:
     """Batches of 1 to 6 images with sides of 1 to 4 pixels; all images are numbered through."""
     sizes = draw(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4)), max_size=20))
     starts = [sum(count for count, _ in sizes[:position]) for position in range(len(sizes))]
-    return [batch_of(list(range(s, s + count)), side) for s, (count, side) in zip(starts, sizes, strict=True)]
+    return [
+        batch_of(list(range(s, s + count)), side)
+        for s, (count, side) in zip(starts, sizes, strict=True)
+    ]
 
 
 def pictures(batches: list[Batch]) -> Counter:
@@ -30,12 +33,16 @@ def pictures(batches: list[Batch]) -> Counter:
     return Counter(
         (index, label, picture.shape[-1], int(picture.float().mean()))
         for batch in batches
-        for picture, label, index in zip(batch.pixels, batch.labels.tolist(), batch.indices.tolist(), strict=True)
+        for picture, label, index in zip(
+            batch.pixels, batch.labels.tolist(), batch.indices.tolist(), strict=True
+        )
     )
 
 
 @given(streams(), st.integers(1, 6), st.sampled_from((0, 60, 10**6)))
-def test_regrouping_keeps_every_picture_once_and_fills_batches(stream: list[Batch], size: int, room: int) -> None:
+def test_regrouping_keeps_every_picture_once_and_fills_batches(
+    stream: list[Batch], size: int, room: int
+) -> None:
     out = list(regrouped(stream, size, room))
     assert pictures(out) == pictures(stream)
     assert all(1 <= len(batch.labels) <= size for batch in out)
@@ -66,28 +73,38 @@ def test_full_batches_pass_without_a_copy() -> None:
 
 def test_what_waits_lies_in_its_own_memory() -> None:
     """A tensor from a worker holds a file open: many of them must not be kept."""
-    stream = [Batch(*(column.share_memory_() for column in batch_of([n, n + 40], 1 + n))) for n in range(30)]
+    stream = [
+        Batch(*(column.share_memory_() for column in batch_of([n, n + 40], 1 + n)))
+        for n in range(30)
+    ]
     out = list(regrouped(stream, 8))
     assert len(out) == 30 and not any(column.is_shared() for batch in out for column in batch)
 
 
 @given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 5), st.integers(0, 12))
 def test_processes_share_every_batch(size: int, batch_size: int, world: int, start: int) -> None:
-    """Together the parts are each key once, each process takes the same number of steps, and parts differ by one at most."""
+    """Together the parts are each key once, each process takes the same number of steps, and parts
+    differ by one at most."""
     sampler = EpochSampler(size, seed=3, shuffle=True)
     sampler.set_epoch(2, start=start)
     parts = [list(ProcessBatches(sampler, batch_size, rank, world)) for rank in range(world)]
     alone = list(ProcessBatches(sampler, batch_size))
-    assert {len(part) for part in parts} == {len(alone)} == {len(ProcessBatches(sampler, batch_size))}
+    assert (
+        {len(part) for part in parts} == {len(alone)} == {len(ProcessBatches(sampler, batch_size))}
+    )
     for whole, *shared in zip(alone, *parts, strict=True):
-        assert Counter(key.index for part in shared for key in part) == Counter(key.index for key in whole)
+        assert Counter(key.index for part in shared for key in part) == Counter(
+            key.index for key in whole
+        )
         assert max(map(len, shared)) - min(map(len, shared)) <= 1
     assert [key for batch in alone for key in batch] == list(sampler)
 
 
 def test_on_the_cpu_steps_pass_unchanged() -> None:
     steps = [[batch_of([0], 2)], [], [batch_of([1], 2)]]
-    assert all(one is other for one, other in zip(ahead(steps, torch.device("cpu")), steps, strict=True))
+    assert all(
+        one is other for one, other in zip(ahead(steps, torch.device("cpu")), steps, strict=True)
+    )
 
 
 @pytest.mark.gpu

@@ -1,4 +1,5 @@
-"""The cache of decoded pictures gives exactly what the files give, and survives what can happen to it."""
+"""The cache of decoded pictures gives exactly what the files give, and survives what can happen to
+it."""
 
 import multiprocessing
 import os
@@ -33,7 +34,9 @@ def everything(
     dataroot: Path, cache: Path | None, epoch: int = 0, **values: object
 ) -> tuple[torch.Tensor, torch.Tensor]:
     opt = TrainOptions(
-        dataroot=str(dataroot), cache=str(cache) if cache else None, **(SMALL | {"num_threads": 0} | values)
+        dataroot=str(dataroot),
+        cache=str(cache) if cache else None,
+        **(SMALL | {"num_threads": 0} | values),
     )
     loader = create_dataloader(opt)
     loader.sampler.set_epoch(epoch)
@@ -55,7 +58,9 @@ def everything(
 def test_training_sees_exactly_the_same(dataroot: Path, tmp_path: Path, values: dict) -> None:
     for epoch in (0, 3):
         for plain, cached in zip(
-            everything(dataroot, None, epoch, **values), everything(dataroot, tmp_path, epoch, **values), strict=True
+            everything(dataroot, None, epoch, **values),
+            everything(dataroot, tmp_path, epoch, **values),
+            strict=True,
         ):
             assert torch.equal(plain, cached)
 
@@ -80,10 +85,16 @@ def test_evaluation_sees_exactly_the_same(tmp_path: Path) -> None:
             assert all(torch.equal(a, b) for a, b in zip(plain, cached, strict=True))
 
 
-def test_files_are_decoded_once(dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_decoded_once(
+    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     everything(dataroot, tmp_path)
-    monkeypatch.setattr("data.cache.read_image", lambda path: pytest.fail(f"{path} is decoded again"))
-    monkeypatch.setattr("data.datasets.read_image", lambda path: pytest.fail(f"{path} is decoded again"))
+    monkeypatch.setattr(
+        "data.cache.read_image", lambda path: pytest.fail(f"{path} is decoded again")
+    )
+    monkeypatch.setattr(
+        "data.datasets.read_image", lambda path: pytest.fail(f"{path} is decoded again")
+    )
     everything(dataroot, tmp_path, epoch=1)
 
 
@@ -95,12 +106,16 @@ def test_a_changed_file_or_resize_makes_another_cache(tmp_path: Path) -> None:
     path = Path(list_images(root / "train")[0])
     Image.new("RGB", (32, 32)).save(path)
     os.utime(path, (1, 1))
-    for plain, cached in zip(everything(root, None), everything(root, tmp_path / "cache"), strict=True):
+    for plain, cached in zip(
+        everything(root, None), everything(root, tmp_path / "cache"), strict=True
+    ):
         assert torch.equal(plain, cached)
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
-def test_a_file_that_may_be_read_again_is_no_longer_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_be_read_again_is_no_longer_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = list_images(make_set(tmp_path / "x", 1))
     with monkeypatch.context() as forbidden:
         forbidden.setattr("data.cache.os.access", lambda path, mode: path != paths[0])
@@ -121,16 +136,25 @@ def test_a_pipe_does_not_keep_the_estimate_waiting(tmp_path: Path) -> None:
     assert estimated_bytes(list_images(tmp_path / "x"), Protocol("native")) == 3 * 3 * 64 * 64
 
 
-def test_random_resizing_is_not_cached(dataroot: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    plain, cached = (everything(dataroot, c, rz_interp=("nearest", "bicubic"))[0] for c in (None, tmp_path / "cache"))
+def test_random_resizing_is_not_cached(
+    dataroot: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, cached = (
+        everything(dataroot, c, rz_interp=("nearest", "bicubic"))[0]
+        for c in (None, tmp_path / "cache")
+    )
     assert torch.equal(plain, cached) and not (tmp_path / "cache").exists()
     assert "--cache: not used" in caplog.text
-    assert Protocol("x", resize=8, interpolation=("nearest", "bicubic")).begins_alike  # evaluation takes the first
-    assert not Protocol("x", resize=8, interpolation=("nearest", "bicubic"), augment=Augmentation()).begins_alike
+    # evaluation takes the first
+    assert Protocol("x", resize=8, interpolation=("nearest", "bicubic")).begins_alike
+    assert not Protocol(
+        "x", resize=8, interpolation=("nearest", "bicubic"), augment=Augmentation()
+    ).begins_alike
 
 
 def build(cache: Path, folder: Path) -> BaseProcess:
-    """A process that builds the cache of a folder's images, slowly, and ends with their number as its status."""
+    """A process that builds the cache of a folder's images, slowly, and ends with their number as
+    its status."""
 
     def slow(path: str) -> Image.Image:
         time.sleep(0.01)
@@ -164,7 +188,9 @@ def test_goes_on_after_being_killed_at_any_moment(tmp_path: Path) -> None:
         file.write(b"half a picture")
     cache = open_cache(tmp_path / "cache", paths, Protocol("native"))
     assert cache is not None and len(cache) == 600
-    assert cache.problem(1) is not None and [number for number in range(600) if cache.problem(number)] == [1]
+    assert cache.problem(1) is not None and [
+        number for number in range(600) if cache.problem(number)
+    ] == [1]
     for number in (0, 2, 250, 599):
         expected = np.asarray(Image.open(paths[number])).transpose(2, 0, 1)
         assert np.array_equal(cache.pixels(number).numpy(), expected)
@@ -199,7 +225,9 @@ def test_a_disk_too_small_is_refused_before_anything_is_decoded(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("data.cache.shutil.disk_usage", lambda path: usage(100_000, 60_000, 40_000))
     monkeypatch.setattr("data.cache.read_image", lambda path: pytest.fail("decoded"))
-    with pytest.raises(UserError, match=r"--cache .*needs about 48 KiB, and the disk has 39 KiB free"):
+    with pytest.raises(
+        UserError, match=r"--cache .*needs about 48 KiB, and the disk has 39 KiB free"
+    ):
         open_cache(tmp_path / "cache", list_images(tmp_path / "x"), Protocol("native"))
 
 
@@ -219,7 +247,8 @@ def test_size_is_estimated(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_hundred_thousand_files_start_quickly(tmp_path: Path) -> None:
-    folder = make_set(tmp_path / "x", 10, size=8)  # a file system allows some ten thousand names of one file
+    # a file system allows some ten thousand names of one file
+    folder = make_set(tmp_path / "x", 10, size=8)
     for number in range(100_000):
         for name in ("0_real", "1_fake"):
             os.link(folder / name / f"{number % 10:03d}.png", folder / name / f"{number:06d}_.png")

@@ -30,11 +30,19 @@ PUBLISHED_TEST = T.Compose(
 
 
 def picture(width: int = 90, height: int = 70, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def train_options(root: Path, **values: object) -> TrainOptions:
-    values = {"loadSize": 32, "cropSize": 32, "batch_size": 4, "num_threads": 0, "gpu_ids": ()} | values
+    values = {
+        "loadSize": 32,
+        "cropSize": 32,
+        "batch_size": 4,
+        "num_threads": 0,
+        "gpu_ids": (),
+    } | values
     return TrainOptions(dataroot=str(root), **values)
 
 
@@ -44,15 +52,23 @@ def test_evaluation_equals_torchvisions_composition() -> None:
 
 
 def test_training_equals_one_of_the_published_outcomes() -> None:
-    """Resize 256, random crop 224, random flip: our tensor is some window of the resized picture, mirrored or not."""
+    """Resize 256, random crop 224, random flip: our tensor is some window of the resized picture,
+    mirrored or not."""
     protocol = training_protocol(TrainOptions())
-    resized = T.Compose([T.Resize((256, 256)), T.ToTensor(), T.Normalize(IMAGENET_MEAN, IMAGENET_STD)])(picture())
+    resized = T.Compose(
+        [T.Resize((256, 256)), T.ToTensor(), T.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    )(picture())
     seen = set()
     for seed in range(8):
         ours = protocol(picture(), np.random.default_rng(seed))
         windows = resized.unfold(1, 224, 1).unfold(2, 224, 1)  # [3, 33, 33, 224, 224]
         for flipped, candidate in ((False, ours), (True, ours.flip(2))):
-            hits = (windows[:, :, :, 0, :2] == candidate[:, None, None, 0, :2]).all(0).all(-1).nonzero()
+            hits = (
+                (windows[:, :, :, 0, :2] == candidate[:, None, None, 0, :2])
+                .all(0)
+                .all(-1)
+                .nonzero()
+            )
             for top, left in hits.tolist():
                 if torch.equal(windows[:, top, left], candidate):
                     seen.add((flipped, top, left))
@@ -89,7 +105,9 @@ def test_blur_and_jpeg_run_when_asked_and_only_then() -> None:
 
     original = np.asarray(picture())
     assert np.array_equal(pixels(), original)
-    assert np.array_equal(pixels(jpeg_prob=1.0, jpeg_quality=(60,)), np.asarray(pil_jpeg(picture(), 60)))
+    assert np.array_equal(
+        pixels(jpeg_prob=1.0, jpeg_quality=(60,)), np.asarray(pil_jpeg(picture(), 60))
+    )
     blurred = pixels(blur_prob=1.0, blur_sigma=(2.0,)).astype(float)
     assert blurred.std() < 0.3 * original.std()
     channel = T.GaussianBlur(17, 2.0)(T.ToTensor()(picture()) * 255).numpy().transpose(1, 2, 0)
@@ -107,14 +125,20 @@ def test_augmentation_flags_act_only_when_given(caplog: pytest.LogCaptureFixture
 
 
 def test_resize_interpolation_is_drawn_of_several() -> None:
-    protocol = training_protocol(TrainOptions(loadSize=64, cropSize=64, no_flip=True, rz_interp=("nearest", "bicubic")))
-    results = {protocol(picture(), np.random.default_rng(seed)).numpy().tobytes() for seed in range(10)}
+    protocol = training_protocol(
+        TrainOptions(loadSize=64, cropSize=64, no_flip=True, rz_interp=("nearest", "bicubic"))
+    )
+    results = {
+        protocol(picture(), np.random.default_rng(seed)).numpy().tobytes() for seed in range(10)
+    }
     assert len(results) == 2
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index(dataroot: Path) -> None:
     def first_images(workers: int, epoch: int, seed: int = 7, batch_size: int = 4) -> torch.Tensor:
-        opt = train_options(dataroot, loadSize=40, num_threads=workers, seed=seed, batch_size=batch_size)
+        opt = train_options(
+            dataroot, loadSize=40, num_threads=workers, seed=seed, batch_size=batch_size
+        )
         loader = create_dataloader(opt)
         loader.sampler.set_epoch(epoch)
         return torch.cat([images for images, _ in loader])
@@ -147,7 +171,9 @@ def test_sampler_order() -> None:
 
 def test_class_balance() -> None:
     labels = [0] * 9000 + [1] * 1000
-    drawn = [labels[key.index] for key in EpochSampler(10_000, 0, weights=balancing_weights(labels))]
+    drawn = [
+        labels[key.index] for key in EpochSampler(10_000, 0, weights=balancing_weights(labels))
+    ]
     assert 0.47 < np.mean(drawn) < 0.53
 
 
@@ -156,7 +182,10 @@ def test_loader_gives_normalised_floats_and_labels(dataroot: Path) -> None:
     assert images.shape == (4, 3, 32, 32)
     assert images.dtype == torch.float32
     assert labels.shape == (4,)
-    lowest, highest = (-max(np.divide(IMAGENET_MEAN, IMAGENET_STD)), max((1 - np.array(IMAGENET_MEAN)) / IMAGENET_STD))
+    lowest, highest = (
+        -max(np.divide(IMAGENET_MEAN, IMAGENET_STD)),
+        max((1 - np.array(IMAGENET_MEAN)) / IMAGENET_STD),
+    )
     assert lowest - 1e-4 <= images.min() < 0 < images.max() <= highest + 1e-4
 
 
@@ -169,7 +198,9 @@ def test_classes_choose_folders(dataroot: Path) -> None:
 
 def test_labels_follow_the_folders(dataroot: Path) -> None:
     images = load_set(dataroot / "train")
-    assert all(label == ("1_fake" in path) for path, label in zip(images.paths, images.labels, strict=True))
+    assert all(
+        label == ("1_fake" in path) for path, label in zip(images.paths, images.labels, strict=True)
+    )
 
 
 def build(root: Path, *folders: str) -> Path:
@@ -202,13 +233,21 @@ def pair(folder: str, real: str = "0_real", fake: str = "1_fake") -> tuple[str, 
         ),
         ((*pair("root/A/gan"), *pair("root/B/sd")), "root", ["A/gan", "B/sd"]),
         (pair("GenImage/ADM/val", "nature", "ai"), "GenImage", ["GenImage/ADM"]),
-        (pair("UniversalFakeDetect/dalle"), "UniversalFakeDetect/dalle", ["UniversalFakeDetect/dalle"]),
+        (
+            pair("UniversalFakeDetect/dalle"),
+            "UniversalFakeDetect/dalle",
+            ["UniversalFakeDetect/dalle"],
+        ),
         (pair("plain", "real", "fake"), "plain", ["/plain"]),
         (("deep/0_real/sub", "deep/1_fake/sub"), "deep", ["/deep"]),
         (pair("CIFAKE/test", "REAL", "FAKE"), "CIFAKE", ["/CIFAKE"]),
         # as their archives unpack, under whatever name
         (
-            tuple(c for g in ("progan/car", "biggan", "crn", "san", "gaugan") for c in pair(f"CNN_synth_testset/{g}")),
+            tuple(
+                c
+                for g in ("progan/car", "biggan", "crn", "san", "gaugan")
+                for c in pair(f"CNN_synth_testset/{g}")
+            ),
             "CNN_synth_testset",
             [f"ForenSynths/{g}" for g in ("progan", "biggan", "crn", "san", "gaugan")],
         ),
@@ -239,12 +278,20 @@ def pair(folder: str, real: str = "0_real", fake: str = "1_fake") -> tuple[str, 
             [f"DiffusionForensics/lsun_{g}" for g in ("adm", "ldm")],
         ),
         (
-            tuple(c for g in ("DALLE", "ddpm", "midjourney", "guided-diffusion") for c in pair(f"step/{g}")),
+            tuple(
+                c
+                for g in ("DALLE", "ddpm", "midjourney", "guided-diffusion")
+                for c in pair(f"step/{g}")
+            ),
             "step",
             [f"Diffusion1kStep/{g}" for g in ("DALLE", "ddpm", "midjourney", "guided-diffusion")],
         ),
         (
-            tuple(c for g in ("progan/car", "ADM", "VQDM", "wukong") for c in pair(f"AIGCDetect_testset/test/{g}")),
+            tuple(
+                c
+                for g in ("progan/car", "ADM", "VQDM", "wukong")
+                for c in pair(f"AIGCDetect_testset/test/{g}")
+            ),
             "AIGCDetect_testset",
             [f"AIGCDetectBenchmark/{g}" for g in ("progan", "ADM", "VQDM", "wukong")],
         ),
@@ -277,7 +324,9 @@ def test_shared_real_images_are_those_of_each_generators_origin(tmp_path: Path) 
     folders = ("imagenet/0_real", "laion/0_real", "guided/1_fake", "dalle/1_fake")
     sets = find_sets(build(tmp_path / "UniversalFakeDetect", *folders))
     origins = {
-        found.generator: {Path(p).parts[-3]: label for p, label in zip(found.paths, found.labels, strict=True)}
+        found.generator: {
+            Path(p).parts[-3]: label for p, label in zip(found.paths, found.labels, strict=True)
+        }
         for found in sets
     }
     assert origins == {"guided": {"imagenet": 0, "guided": 1}, "dalle": {"laion": 0, "dalle": 1}}
@@ -286,13 +335,18 @@ def test_shared_real_images_are_those_of_each_generators_origin(tmp_path: Path) 
 def test_generators_beside_real_share_its_images(tmp_path: Path) -> None:
     root = build(tmp_path, "lsun/real", "lsun/adm/sub")
     (found,) = find_sets(root / "lsun")
-    assert [(Path(p).relative_to(root).as_posix(), n) for p, n in zip(found.paths, found.labels, strict=True)] == [
+    assert [
+        (Path(p).relative_to(root).as_posix(), n)
+        for p, n in zip(found.paths, found.labels, strict=True)
+    ] == [
         ("lsun/real/a.png", 0),
         ("lsun/adm/sub/a.png", 1),
     ]
 
 
-DIRE = tuple(f"{content}/{name}" for content in ("lsun", "in") for name in ("real", "adm", "mystery"))
+DIRE = tuple(
+    f"{content}/{name}" for content in ("lsun", "in") for name in ("real", "adm", "mystery")
+)
 
 
 COPIES = ("DIRE/recons/test/in/adm", "DIRE/dire/test/in/real")
@@ -310,29 +364,40 @@ COPIES = ("DIRE/recons/test/in/adm", "DIRE/dire/test/in/real")
     ],
 )
 @pytest.mark.parametrize("start", ("", "suite"))
-def test_dire_as_distributed(place: str, beside: tuple[str, ...], start: str, tmp_path: Path) -> None:
-    """Every generator is a set of its own, whatever lies beside; so it is in a folder of suites, alone or with another."""
+def test_dire_as_distributed(
+    place: str, beside: tuple[str, ...], start: str, tmp_path: Path
+) -> None:
+    """Every generator is a set of its own, whatever lies beside; so it is in a folder of suites,
+    alone or with another."""
     suite = place.split("/")[0]
     root = build(tmp_path / "all", *(f"{place}/{folder}" for folder in DIRE), *beside)
     expected = {f"DiffusionForensics/{c}_{g}" for c in ("lsun", "in") for g in ("adm", "mystery")}
     for other in ((), pair("Chameleon/test")):
         build(root, *other)
         sets = find_sets(root / suite if start else root)
-        assert {found.key for found in sets} == expected | ({"Chameleon/Chameleon"} if other and not start else set())
+        assert {found.key for found in sets} == expected | (
+            {"Chameleon/Chameleon"} if other and not start else set()
+        )
         assert all(found.labels in ((0, 1), (1, 0)) for found in sets)
 
 
-def test_real_beside_other_folders_is_no_suite(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_real_beside_other_folders_is_no_suite(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (found,) = find_sets(build(tmp_path, "b/real", "b/midjourney", "b/flux", "b/sdxl") / "b")
     assert (found.key, found.labels) == ("/b", (0,))
     assert "only real/ is read, flux, sdxl are no class folders" in caplog.text
 
 
 def test_names_that_suites_of_other_protocols_share_make_none(tmp_path: Path) -> None:
-    shared = [c for g in ("progan", "stylegan", "biggan", "whichfaceisreal") for c in pair(f"own/{g}")]
+    shared = [
+        c for g in ("progan", "stylegan", "biggan", "whichfaceisreal") for c in pair(f"own/{g}")
+    ]
     assert {found.suite for found in find_sets(build(tmp_path, *shared) / "own")} == {"own"}
     newer = [c for g in ("ADM", "Glide", "Midjourney", "VQDM", "wukong") for c in pair(f"aigc/{g}")]
-    assert {found.suite for found in find_sets(build(tmp_path, *newer) / "aigc")} == {"AIGCDetectBenchmark"}
+    assert {found.suite for found in find_sets(build(tmp_path, *newer) / "aigc")} == {
+        "AIGCDetectBenchmark"
+    }
 
 
 @pytest.mark.parametrize(
@@ -345,32 +410,58 @@ def test_names_that_suites_of_other_protocols_share_make_none(tmp_path: Path) ->
         ("GenImage/ADM/imagenet_adm/val", "GenImage/imagenet_adm"),
     ],
 )
-def test_a_set_of_genimage_has_its_name_from_wherever_it_is_given(start: str, key: str, tmp_path: Path) -> None:
+def test_a_set_of_genimage_has_its_name_from_wherever_it_is_given(
+    start: str, key: str, tmp_path: Path
+) -> None:
     folder = "GenImage/ADM/imagenet_adm"
-    root = build(tmp_path / "data", *pair(f"{folder}/val", "nature", "ai"), *pair(f"{folder}/train", "nature", "ai"))
+    root = build(
+        tmp_path / "data",
+        *pair(f"{folder}/val", "nature", "ai"),
+        *pair(f"{folder}/train", "nature", "ai"),
+    )
     assert [found.key for found in find_sets(root / start)] == [key]
 
 
 def test_one_generator_of_shared_real_images_alone(tmp_path: Path) -> None:
-    root = build(tmp_path / "diffusion_datasets", "laion/0_real", "imagenet/0_real", "dalle/1_fake", "guided/1_fake")
+    root = build(
+        tmp_path / "diffusion_datasets",
+        "laion/0_real",
+        "imagenet/0_real",
+        "dalle/1_fake",
+        "guided/1_fake",
+    )
     (found,) = find_sets(root / "dalle")
-    assert (found.key, found.labels) == ("UniversalFakeDetect/dalle", (0, 1)) and "laion" in found.paths[0]
+    assert (found.key, found.labels) == (
+        "UniversalFakeDetect/dalle",
+        (0, 1),
+    ) and "laion" in found.paths[0]
 
 
-def test_the_same_set_in_two_of_the_default_folders_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_set_in_two_of_the_default_folders_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for place in ("datasets/one", "datasets/two"):
-        build(tmp_path, *pair(f"{place}/ADM/val", "nature", "ai"), *pair(f"{place}/VQDM/val", "nature", "ai"))
+        build(
+            tmp_path,
+            *pair(f"{place}/ADM/val", "nature", "ai"),
+            *pair(f"{place}/VQDM/val", "nature", "ai"),
+        )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="GenImage/ADM, GenImage/VQDM occurs twice"):
         find_test_sets(None)
 
 
 def test_names_of_sets_are_distinct() -> None:
-    sets = [ImageSet(suite, name, (), ()) for suite, name in (("A", "x"), ("B", "x"), ("C", "A_x"), ("A", "y"))]
+    sets = [
+        ImageSet(suite, name, (), ())
+        for suite, name in (("A", "x"), ("B", "x"), ("C", "A_x"), ("A", "y"))
+    ]
     assert unique_names(sets) == {key: key for key in ("A/x", "B/x", "C/A_x", "A/y")}
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_set(tmp_path / "x", 1)
     (tmp_path / "x" / "0_real" / "secret").mkdir()
     scandir = os.scandir
@@ -394,7 +485,9 @@ def test_another_interpolation_is_not_the_named_protocol() -> None:
 def test_a_suite_known_by_its_generators_gets_its_protocol(tmp_path: Path) -> None:
     root = build(tmp_path, *(c for g in ("adm", "ldm", "pndm", "sdv2") for c in pair(g)))
     opt = TestOptions(model_path=("x",))
-    assert {evaluation_protocol(Protocol("x"), s.suite, opt).name for s in find_sets(root)} == {"resize256"}
+    assert {evaluation_protocol(Protocol("x"), s.suite, opt).name for s in find_sets(root)} == {
+        "resize256"
+    }
 
 
 def test_tables_of_suites(tmp_path: Path) -> None:
@@ -417,7 +510,11 @@ def test_generator_of_two_suites_gets_its_suite_as_prefix(tmp_path: Path) -> Non
     folders = ("DiffusionForensics/ddpm", "Diffusion1kStep/ddpm", "Diffusion1kStep/midjourney")
     build(tmp_path, *(folder for name in folders for folder in pair(name)))
     names = unique_names(find_sets(tmp_path))
-    assert sorted(names.values()) == ["Diffusion1kStep_ddpm", "DiffusionForensics_ddpm", "midjourney"]
+    assert sorted(names.values()) == [
+        "Diffusion1kStep_ddpm",
+        "DiffusionForensics_ddpm",
+        "midjourney",
+    ]
 
 
 def test_default_test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +526,10 @@ def test_default_test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (str(root), [found.key for found in sets]) == ("datasets", ["test/stylegan"])
     build(tmp_path, *pair("datasets/Generalization_Test/GANGen-Detection/AttGAN"))
     root, sets = find_test_sets(None)
-    assert (root.name, [found.key for found in sets]) == ("Generalization_Test", ["GANGen-Detection/AttGAN"])
+    assert (root.name, [found.key for found in sets]) == (
+        "Generalization_Test",
+        ["GANGen-Detection/AttGAN"],
+    )
 
 
 def test_training_folder_is_no_test_folder(dataroot: Path) -> None:
@@ -470,10 +570,17 @@ def test_training_needs_both_classes(tmp_path: Path) -> None:
         ("ForenSynths", {"protocol": "crop224", "no_crop": True}, 256, None, False),
     ],
 )
-def test_geometry_of_evaluation(suite: str, flags: dict, resize: int | None, crop: int | None, tile: bool) -> None:
+def test_geometry_of_evaluation(
+    suite: str, flags: dict, resize: int | None, crop: int | None, tile: bool
+) -> None:
     trained = Protocol("mine", resize=99, mean=(0.5, 0.5, 0.5))
     chosen = evaluation_protocol(trained, suite, TestOptions(model_path=("x",), **flags))
-    assert (chosen.resize, chosen.crop, chosen.tile, chosen.mean) == (resize, crop, tile, (0.5, 0.5, 0.5))
+    assert (chosen.resize, chosen.crop, chosen.tile, chosen.mean) == (
+        resize,
+        crop,
+        tile,
+        (0.5, 0.5, 0.5),
+    )
     assert chosen.augment is None
 
 
@@ -494,7 +601,12 @@ def test_bad_files_are_left_out_and_named(tmp_path: Path) -> None:
     loader = evaluation_loader(load_set(tmp_path), Protocol("native"), batch_size=2)
     batches = list(loader.batches())
     assert sum(len(batch.labels) for batch in batches) == 6
-    assert {Path(path).name for path in loader.left_out} == {"empty.png", "text.jpg", "truncated.png", "pipe.png"}
+    assert {Path(path).name for path in loader.left_out} == {
+        "empty.png",
+        "text.jpg",
+        "truncated.png",
+        "pipe.png",
+    }
     assert all("\n" not in why and why for why in loader.left_out.values())
 
 
@@ -526,15 +638,25 @@ def test_options_variant_is_a_copy(dataroot: Path) -> None:
 
 
 def test_test_options_load_all_of_the_dataroot(dataroot: Path) -> None:
-    opt = TestOptions(model_path=("x",), dataroot=str(dataroot / "test" / "gan"), batch_size=3, num_threads=0)
+    opt = TestOptions(
+        model_path=("x",), dataroot=str(dataroot / "test" / "gan"), batch_size=3, num_threads=0
+    )
     labels = torch.cat([labels for _, labels in create_dataloader(opt)])
     assert labels.tolist() == [0] * 4 + [1] * 4
 
 
-def test_suite_is_recognised_from_inside_and_from_deep_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = build(tmp_path, *pair("ForenSynths_test/progan/car"), *pair("ForenSynths_test/biggan")) / "ForenSynths_test"
+def test_suite_is_recognised_from_inside_and_from_deep_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = (
+        build(tmp_path, *pair("ForenSynths_test/progan/car"), *pair("ForenSynths_test/biggan"))
+        / "ForenSynths_test"
+    )
     monkeypatch.chdir(root)
-    assert [found.key for found in find_sets(Path("."))] == ["ForenSynths/biggan", "ForenSynths/progan"]
+    assert [found.key for found in find_sets(Path("."))] == [
+        "ForenSynths/biggan",
+        "ForenSynths/progan",
+    ]
     assert [found.key for found in find_sets(root / "progan" / "car")] == ["ForenSynths/car"]
 
 
@@ -549,9 +671,14 @@ def test_loader_of_test_options_uses_the_suites_protocol(tmp_path: Path) -> None
 
 def test_classes_choose_contents_of_a_suites_generators(tmp_path: Path) -> None:
     root = build(
-        tmp_path, *pair("ForenSynths/progan/car"), *pair("ForenSynths/progan/cat"), *pair("ForenSynths/biggan")
+        tmp_path,
+        *pair("ForenSynths/progan/car"),
+        *pair("ForenSynths/progan/cat"),
+        *pair("ForenSynths/biggan"),
     )
-    counts = {found.generator: len(found.paths) for found in find_sets(root / "ForenSynths", ("car",))}
+    counts = {
+        found.generator: len(found.paths) for found in find_sets(root / "ForenSynths", ("car",))
+    }
     assert counts == {"biggan": 2, "progan": 2}
     with pytest.raises(UserError, match="--classes dog: no generator"):
         find_sets(root / "ForenSynths", ("dog",))
@@ -617,7 +744,9 @@ def test_both_classes_get_random_histories_in_training(tmp_path: Path, cache: bo
     }
     originals, seen = [], []
     for degrade, cropped in ((0.0, {"no_crop": True, "cropSize": None}), (0.5, {"cropSize": 32})):
-        loader = create_dataloader(train_options(tmp_path, degrade=degrade, loadSize=None, **{**options, **cropped}))
+        loader = create_dataloader(
+            train_options(tmp_path, degrade=degrade, loadSize=None, **{**options, **cropped})
+        )
         pictures = [pixels for batch in loader.batches() for pixels in batch.pixels]
         (seen if degrade else originals).extend(pictures)
     changed = [not window_of(part, whole) for part, whole in zip(seen, originals, strict=True)]

@@ -43,7 +43,10 @@ def encoded(picture: Image.Image, **how: object) -> Image.Image:
             "resize:0.75:bilinear+jpeg:75",
             encoded(PICTURE.resize((45, 30), Image.Resampling.BILINEAR), format="JPEG", quality=75),
         ),
-        ("jpeg:90+jpeg:75", encoded(encoded(PICTURE, format="JPEG", quality=90), format="JPEG", quality=75)),
+        (
+            "jpeg:90+jpeg:75",
+            encoded(encoded(PICTURE, format="JPEG", quality=90), format="JPEG", quality=75),
+        ),
     ],
 )
 def test_is_what_the_library_does(text: str, expected: Image.Image) -> None:
@@ -58,8 +61,12 @@ def test_blur_is_scipys_on_each_channel() -> None:
 def test_noise_has_its_standard_deviation_and_follows_the_generator() -> None:
     grey = Image.new("RGB", (200, 200), (128, 128, 128))
     assert np.asarray(degraded("noise:5", grey), float).std() == pytest.approx(5, rel=0.02)
-    assert np.array_equal(np.asarray(degraded("noise:5", grey, 1)), np.asarray(degraded("noise:5", grey, 1)))
-    assert not np.array_equal(np.asarray(degraded("noise:5", grey, 1)), np.asarray(degraded("noise:5", grey, 2)))
+    assert np.array_equal(
+        np.asarray(degraded("noise:5", grey, 1)), np.asarray(degraded("noise:5", grey, 1))
+    )
+    assert not np.array_equal(
+        np.asarray(degraded("noise:5", grey, 1)), np.asarray(degraded("noise:5", grey, 2))
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,8 +92,12 @@ def test_mistakes_say_what_would_be_right(text: str, complaint: str) -> None:
 def test_grid_begins_clean_and_has_each_condition_once() -> None:
     names = [degradation.name for degradation in robustness_grid()]
     assert names[0] == "clean" and len(set(names)) == len(names)
-    assert {"jpeg:95", "jpeg:90", "jpeg:75", "jpeg:50", "blur:0.5", "blur:1", "blur:2"} <= set(names)
-    assert {f"resize:{f}:{i}" for f in ("0.5", "0.75", "1.25") for i in ("bilinear", "bicubic")} <= set(names)
+    assert {"jpeg:95", "jpeg:90", "jpeg:75", "jpeg:50", "blur:0.5", "blur:1", "blur:2"} <= set(
+        names
+    )
+    assert {
+        f"resize:{f}:{i}" for f in ("0.5", "0.75", "1.25") for i in ("bilinear", "bicubic")
+    } <= set(names)
     assert all(parse_degradation(example) for example in EXAMPLES)
     assert all("clean" in family.values() for family in ROBUSTNESS.values())
 
@@ -98,29 +109,43 @@ def test_equalising_comes_first_and_keeps_the_conditions_name() -> None:
     assert np.array_equal(np.asarray(both(PICTURE, np.random.default_rng(0))), np.asarray(expected))
 
 
-def variants(folder: Path, batch_size: int, workers: int = 0) -> tuple[dict[tuple[int, int], torch.Tensor], list[dict]]:
+def variants(
+    folder: Path, batch_size: int, workers: int = 0
+) -> tuple[dict[tuple[int, int], torch.Tensor], list[dict]]:
     """Pictures by (file, variant), and what was left out of each variant."""
     conditions = [NOTHING, parse_degradation("resize:0.5:bilinear"), parse_degradation("noise:3")]
-    loader = evaluation_loader(load_set(folder), Protocol("p", crop=20), batch_size, workers, conditions)
+    loader = evaluation_loader(
+        load_set(folder), Protocol("p", crop=20), batch_size, workers, conditions
+    )
     found = {}
     for batch in loader.batches():
         assert len(batch.pixels) <= max(batch_size, len(conditions))
-        for image, index, variant in zip(batch.pixels, batch.indices.tolist(), batch.variants.tolist(), strict=True):
+        for image, index, variant in zip(
+            batch.pixels, batch.indices.tolist(), batch.variants.tolist(), strict=True
+        ):
             found[index, variant] = image
-    return found, [{Path(path).name: why for path, why in left_out.items()} for left_out in loader.left_out_of]
+    return found, [
+        {Path(path).name: why for path, why in left_out.items()} for left_out in loader.left_out_of
+    ]
 
 
-def test_every_file_is_decoded_once_and_comes_once_per_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_is_decoded_once_and_comes_once_per_variant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_set(tmp_path, 3, size=40)
     opened: list[str] = []
-    monkeypatch.setattr("data.datasets.read_image", lambda path: opened.append(path) or read_image(path))
+    monkeypatch.setattr(
+        "data.datasets.read_image", lambda path: opened.append(path) or read_image(path)
+    )
     found, left_out = variants(tmp_path, batch_size=8)
     assert len(opened) == len(set(opened)) == 6
     assert set(found) == {(index, variant) for index in range(6) for variant in range(3)}
     assert left_out == [{}, {}, {}]
     one, _ = variants(tmp_path, batch_size=1)
     spread, _ = variants(tmp_path, batch_size=4, workers=2)
-    assert all(torch.equal(found[key], one[key]) and torch.equal(found[key], spread[key]) for key in found)
+    assert all(
+        torch.equal(found[key], one[key]) and torch.equal(found[key], spread[key]) for key in found
+    )
 
 
 def test_noise_differs_between_files_and_not_between_runs(tmp_path: Path) -> None:
@@ -135,7 +160,12 @@ def test_noise_differs_between_files_and_not_between_runs(tmp_path: Path) -> Non
 
 def test_a_picture_too_small_for_one_variant_only_is_left_out_of_that(tmp_path: Path) -> None:
     make_set(tmp_path, 1, size=40)
-    Image.new("RGB", (24, 24)).save(tmp_path / "0_real" / "small.png")  # 12x12 at half size, below the crop of 20
+    # 12x12 at half size, below the crop of 20
+    Image.new("RGB", (24, 24)).save(tmp_path / "0_real" / "small.png")
     (tmp_path / "0_real" / "text.png").write_text("no")
     _, left_out = variants(tmp_path, batch_size=8)
-    assert [set(names) for names in left_out] == [{"text.png"}, {"text.png", "small.png"}, {"text.png"}]
+    assert [set(names) for names in left_out] == [
+        {"text.png"},
+        {"text.png", "small.png"},
+        {"text.png"},
+    ]

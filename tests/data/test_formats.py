@@ -1,4 +1,5 @@
-"""Encodings read from headers, against what the files were written with; and how much of the class they give away."""
+"""Encodings read from headers, against what the files were written with; and how much of the class
+they give away."""
 
 import io
 from pathlib import Path
@@ -20,9 +21,16 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), d
 def test_quality_and_subsampling_are_those_of_the_encoder(
     quality: int, subsampling: int, name: str, tmp_path: Path
 ) -> None:
-    NOISE.save(tmp_path / "x.png", format="JPEG", quality=quality, subsampling=subsampling)  # the name does not matter
+    # the name does not matter
+    NOISE.save(tmp_path / "x.png", format="JPEG", quality=quality, subsampling=subsampling)
     found = read_format(str(tmp_path / "x.png"))
-    assert (found.kind, found.quality, found.subsampling, found.width, found.height) == ("JPEG", quality, name, 64, 48)
+    assert (found.kind, found.quality, found.subsampling, found.width, found.height) == (
+        "JPEG",
+        quality,
+        name,
+        64,
+        48,
+    )
     assert found.bytes_per_pixel == pytest.approx((tmp_path / "x.png").stat().st_size / (64 * 48))
 
 
@@ -30,7 +38,9 @@ def test_quality_is_the_nearest_for_tables_of_another_encoder() -> None:
     buffer = io.BytesIO()
     NOISE.save(buffer, format="JPEG", quality=80)
     table = Image.open(buffer).quantization[0]
-    assert jpeg_quality({0: [value + (position % 7 == 0) for position, value in enumerate(table)]}) in range(76, 82)
+    assert jpeg_quality(
+        {0: [value + (position % 7 == 0) for position, value in enumerate(table)]}
+    ) in range(76, 82)
     assert jpeg_quality({}) is None
 
 

@@ -14,7 +14,13 @@ from torchmetrics.functional.classification import (
 
 from data.image_sets import ImageSet, sample_evenly
 from evaluation.attention.weights import statistics_text, summarize
-from evaluation.metrics import best_threshold, binary_metrics, calibration_error, equal_error_rate, mean_metrics
+from evaluation.metrics import (
+    best_threshold,
+    binary_metrics,
+    calibration_error,
+    equal_error_rate,
+    mean_metrics,
+)
 from evaluation.resampling import ResampledScores
 
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -32,8 +38,10 @@ def test_by_hand() -> None:
     assert figures.acc_at_threshold == pytest.approx(3 / 5)
     assert figures.balanced_acc == pytest.approx((2 / 3 + 1) / 2)
     assert figures.brier == pytest.approx((0.1**2 + 0.4**2 + 0.7**2 + 0.4**2 + 0.1**2) / 5)
-    assert figures.ece == pytest.approx((0.1 + 0.4 + 0.7 + 0.4 + 0.1) / 5)  # each score has its own of the 15 bins
-    # falling scores 1 0 1 0 0: the curve is (0, .5), (1/3, .5), (1/3, 1); fpr = 1 - tpr on the vertical step
+    # each score has its own of the 15 bins
+    assert figures.ece == pytest.approx((0.1 + 0.4 + 0.7 + 0.4 + 0.1) / 5)
+    # falling scores 1 0 1 0 0: the curve is (0, .5), (1/3, .5), (1/3, 1); fpr = 1 - tpr on the
+    # vertical step
     assert figures.eer == pytest.approx(1 / 3)
     assert (figures.tpr_at_fpr1, figures.tpr_at_fpr5) == (0.5, 0.5)
 
@@ -50,7 +58,9 @@ def test_rate_of_false_alarms_includes_its_limit() -> None:
 
 def test_equal_error_rate_is_interpolated() -> None:
     # (0, 0.5), then one step to (0.5, 1): fpr = 1 - tpr at (0.25, 0.75)
-    assert equal_error_rate(np.array([0, 0, 0.5, 1]), np.array([0, 0.5, 1, 1])) == pytest.approx(0.25)
+    assert equal_error_rate(np.array([0, 0, 0.5, 1]), np.array([0, 0.5, 1, 1])) == pytest.approx(
+        0.25
+    )
     assert equal_error_rate(np.array([0, 0, 1]), np.array([0, 1, 1])) == 0
     assert equal_error_rate(np.array([0, 1, 1]), np.array([0, 0, 1])) == 1
 
@@ -58,7 +68,9 @@ def test_equal_error_rate_is_interpolated() -> None:
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1, width=32)), min_size=1, max_size=60))
 def test_calibration_error_is_torchmetrics(pairs: list[tuple[int, float]]) -> None:
     labels, scores = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
-    theirs = binary_calibration_error(torch.tensor(scores), torch.tensor(labels), n_bins=15, norm="l1")
+    theirs = binary_calibration_error(
+        torch.tensor(scores), torch.tensor(labels), n_bins=15, norm="l1"
+    )
     on_an_edge = np.isclose(scores * 15, np.round(scores * 15), atol=1e-5)  # either bin is right
     if not on_an_edge.any():
         assert calibration_error(labels, scores) == pytest.approx(float(theirs), abs=1e-6)
@@ -78,14 +90,25 @@ def test_other_figures_are_torchmetrics(pairs: list[tuple[int, int]]) -> None:
         float(binary_sensitivity_at_specificity(said, truth, 0.95)[0]), abs=1e-6
     )
     thresholds = [-1.0, *scores.tolist()]
-    errors = [(np.mean(scores[labels == 0] > t), np.mean(scores[labels == 1] <= t)) for t in thresholds]
+    errors = [
+        (np.mean(scores[labels == 0] > t), np.mean(scores[labels == 1] <= t)) for t in thresholds
+    ]
     assert min(min(e) for e in errors) <= figures.eer <= min(max(e) for e in errors) + 1e-9
 
 
 def test_one_class_has_accuracy_only() -> None:
     figures = binary_metrics(np.zeros(4), np.array([0.1, 0.2, 0.6, 0.3]))
     assert (figures.acc, figures.real_acc) == (0.75, 0.75)
-    undefined = ("fake_acc", "balanced_acc", "ap", "auc", "eer", "tpr_at_fpr1", "tpr_at_fpr5", "acc_at_threshold")
+    undefined = (
+        "fake_acc",
+        "balanced_acc",
+        "ap",
+        "auc",
+        "eer",
+        "tpr_at_fpr1",
+        "tpr_at_fpr5",
+        "acc_at_threshold",
+    )
     assert [name for name, value in figures.values().items() if value is None] == list(undefined)
     assert figures.brier == pytest.approx((0.01 + 0.04 + 0.36 + 0.09) / 4)
 

@@ -1,4 +1,5 @@
-"""Resampled figures against scikit-learn on the resampled images themselves, and intervals against theory."""
+"""Resampled figures against scikit-learn on the resampled images themselves, and intervals against
+theory."""
 
 import time
 
@@ -9,7 +10,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from evaluation.metrics import LABELS, binary_metrics
-from evaluation.resampling import Distribution, ResampledScores, interval, mean_distribution, resample
+from evaluation.resampling import (
+    Distribution,
+    ResampledScores,
+    interval,
+    mean_distribution,
+    resample,
+)
 
 LABELLED = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 30)), min_size=1, max_size=40)
 
@@ -53,7 +60,10 @@ def test_interval_of_an_accuracy_is_the_binomial_one() -> None:
     labels, scores = np.zeros(400, dtype=int), np.repeat([0.1, 0.9], [320, 80])
     low, high = interval(drawn(labels, scores, 4000)["acc"])
     half = norm.ppf(0.975) * np.sqrt(0.8 * 0.2 / 400)
-    assert (low, high) == (pytest.approx(0.8 - half, abs=0.006), pytest.approx(0.8 + half, abs=0.006))
+    assert (low, high) == (
+        pytest.approx(0.8 - half, abs=0.006),
+        pytest.approx(0.8 + half, abs=0.006),
+    )
 
 
 def test_classes_are_resampled_apart() -> None:
@@ -71,7 +81,9 @@ def test_seed_and_names_decide_and_order_does_not() -> None:
         [f"{label}/{number}" for number, label in enumerate(labels)],
         np.random.default_rng(0).permutation(60),
     )
-    shuffled = resample(labels[order], scores[order], [names[index] for index in order], None, 100, 1)
+    shuffled = resample(
+        labels[order], scores[order], [names[index] for index in order], None, 100, 1
+    )
     assert (shuffled["auc"] == first).all()
 
 
@@ -98,7 +110,9 @@ def test_sets_that_share_their_real_images_share_their_resamples() -> None:
         sets.append(resample(labels, scores, names, None, 500))
     mean = mean_distribution(sets, [list(one) for one in sets])
     assert np.std(mean["real_acc"]) == pytest.approx(np.std(sets[0]["real_acc"]))
-    assert np.std(mean["fake_acc"]) == pytest.approx(np.std(sets[0]["fake_acc"]) / np.sqrt(7), rel=0.2)
+    assert np.std(mean["fake_acc"]) == pytest.approx(
+        np.std(sets[0]["fake_acc"]) / np.sqrt(7), rel=0.2
+    )
 
 
 @pytest.mark.parametrize("labels", ([0], [1], [0, 1], [0, 0, 0, 1]))
@@ -112,9 +126,15 @@ def test_one_class_has_what_is_defined() -> None:
 
 
 def test_macro_mean_has_a_spread_only_if_all_its_sets_have_one() -> None:
-    first, second = {"acc": np.array([0.0, 1.0])}, {"acc": np.array([1.0, 1.0]), "auc": np.array([0.5, 0.7])}
+    first, second = (
+        {"acc": np.array([0.0, 1.0])},
+        {"acc": np.array([1.0, 1.0]), "auc": np.array([0.5, 0.7])},
+    )
     mean = mean_distribution([first, second], [["acc"], ["acc", "auc"]])
-    assert {name: values.tolist() for name, values in mean.items()} == {"acc": [0.5, 1.0], "auc": [0.5, 0.7]}
+    assert {name: values.tolist() for name, values in mean.items()} == {
+        "acc": [0.5, 1.0],
+        "auc": [0.5, 0.7],
+    }
     assert list(mean_distribution([first, second], [["acc", "auc"], ["acc", "auc"]])) == ["acc"]
     assert mean_distribution([{}, second], [["acc"], ["acc"]]) == {}
 

@@ -1,4 +1,5 @@
-"""The folder of a test run: what is in it, that its numbers follow from the scores, and that names in it do no harm."""
+"""The folder of a test run: what is in it, that its numbers follow from the scores, and that names
+in it do no harm."""
 
 import csv
 import dataclasses
@@ -60,7 +61,12 @@ def tested(trained: Path, dataroot: Path, tmp_path_factory: pytest.TempPathFacto
         str(root / "data" / "suite"),
         "--robustness",
     ]
-    assert test_script.main([*argv, "--results_dir", str(root / "out"), "--num_threads", "0", "--gpu_ids", "-1"]) == 0
+    assert (
+        test_script.main(
+            [*argv, "--results_dir", str(root / "out"), "--num_threads", "0", "--gpu_ids", "-1"]
+        )
+        == 0
+    )
     (folder,) = (path for path in (root / "out").iterdir() if path.is_dir())
     return folder
 
@@ -94,14 +100,22 @@ def test_what_is_in_the_folder(tested: Path) -> None:
         }
     ]
     figures = document["sets"]["suite/gan"]
-    assert (figures["n_real"], figures["n_fake"], figures["suite"], figures["generator"]) == (4, 4, "suite", "gan")
+    assert (figures["n_real"], figures["n_fake"], figures["suite"], figures["generator"]) == (
+        4,
+        4,
+        "suite",
+        "gan",
+    )
     assert set(LABELS) <= set(figures) and set(figures["ci95"]) <= set(LABELS)
     for name, (low, high) in figures["ci95"].items():
         assert 0 <= low <= high <= 1, name
     assert document["suites"]["suite"]["n_sets"] == 2
     aucs = [document["sets"][key]["auc"] for key in ("suite/gan", "suite/diffusion")]
     assert document["suites"]["suite"]["auc"] == pytest.approx(np.mean(aucs))
-    assert document["protocol"]["suite/gan"]["name"] == "native" and document["protocol"]["suite/gan"]["version"] == 1
+    assert (
+        document["protocol"]["suite/gan"]["name"] == "native"
+        and document["protocol"]["suite/gan"]["version"] == 1
+    )
     assert document["robustness"]["clean"]["sets"]["suite/gan"]["auc"] == figures["auc"]
 
 
@@ -131,20 +145,31 @@ def test_figures_of_the_scores_are_scikit_learns(tested: Path) -> None:
     assert {name: document["pooled"][name] for name in pooled} == pytest.approx(pooled)
 
 
-def test_a_changed_score_is_noticed(tested: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_changed_score_is_noticed(
+    tested: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     folder = shutil.copytree(tested, tmp_path / "changed")
     lines = (folder / "predictions.csv").read_text().splitlines()
     cells = lines[1].split(",")
     cells[3] = "1" if cells[3] == "0" else "0"
-    (folder / "predictions.csv").write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+    (folder / "predictions.csv").write_text(
+        "\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n"
+    )
     assert recompute.main([str(folder)]) == 1
     assert "n_real: written 4, computed" in capsys.readouterr().out
 
 
-def test_scores_alone_are_enough(tested: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_scores_alone_are_enough(
+    tested: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / "scores").mkdir()
     shutil.copy(tested / "predictions.csv", tmp_path / "scores")
-    assert recompute.main([str(tmp_path / "scores"), "--bootstrap", "0", "--output", str(tmp_path / "full")]) == 3
+    assert (
+        recompute.main(
+            [str(tmp_path / "scores"), "--bootstrap", "0", "--output", str(tmp_path / "full")]
+        )
+        == 3
+    )
     assert "not compared" in capsys.readouterr().out
     found = json.loads((tmp_path / "full" / "metrics.json").read_text())
     wanted = json.loads((tested / "metrics.json").read_text())
@@ -169,7 +194,9 @@ def test_a_damaged_line_is_named(line: str, complaint: str, tmp_path: Path) -> N
         recompute.main([str(tmp_path)])
 
 
-@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "path,suite,generator,label,logit,score\n", None])
+@pytest.mark.parametrize(
+    "content", ["", "a,b\n1,2\n", "path,suite,generator,label,logit,score\n", None]
+)
 def test_a_file_without_scores_is_an_error(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "predictions.csv").write_text(content)
@@ -180,20 +207,36 @@ def test_a_file_without_scores_is_an_error(content: str | None, tmp_path: Path) 
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=9), st.data())
-def test_scores_come_back_bit_for_bit(rows: list[tuple[int, float, float]], data: st.DataObject) -> None:
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=9
+    ),
+    st.data(),
+)
+def test_scores_come_back_bit_for_bit(
+    rows: list[tuple[int, float, float]], data: st.DataObject
+) -> None:
     import tempfile
 
     names = data.draw(st.lists(st.text(max_size=8).map(escaped), min_size=2, max_size=2))
     labels, scores, weights = (np.array(column) for column in zip(*rows, strict=True))
     scored = scored_set(
-        f"{names[0].replace('/', '')}/{names[1]}", labels, scores, attention=np.c_[weights, 1 - weights]
+        f"{names[0].replace('/', '')}/{names[1]}",
+        labels,
+        scores,
+        attention=np.c_[weights, 1 - weights],
     )
     with tempfile.TemporaryDirectory() as folder:
-        write_predictions(Path(folder) / "p.csv", {None: [scored]}, ("attention_0.5", "attention_0.25"))
+        write_predictions(
+            Path(folder) / "p.csv", {None: [scored]}, ("attention_0.5", "attention_0.25")
+        )
         conditions, attention = read_predictions(Path(folder) / "p.csv")
     (found,) = conditions[None]
-    assert (found.suite, found.generator, found.paths) == (scored.suite, scored.generator, scored.paths)
+    assert (found.suite, found.generator, found.paths) == (
+        scored.suite,
+        scored.generator,
+        scored.paths,
+    )
     assert attention == ("attention_0.5", "attention_0.25")
     for name in ("labels", "scores", "logits", "attention"):
         assert np.array_equal(getattr(found, name), getattr(scored, name)), name
@@ -203,9 +246,19 @@ def test_scores_come_back_bit_for_bit(rows: list[tuple[int, float, float]], data
 def attended(trained: Path, dataroot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a test of a model with attention."""
     root = tmp_path_factory.mktemp("attended")
-    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(dataroot / "test")]
+    argv = [
+        "--model_path",
+        str(trained / "model_epoch_last.pth"),
+        "--dataroot",
+        str(dataroot / "test"),
+    ]
     argv += ["--precision", "fp32"]
-    assert test_script.main([*argv, "--results_dir", str(root), "--num_threads", "0", "--gpu_ids", "-1"]) == 0
+    assert (
+        test_script.main(
+            [*argv, "--results_dir", str(root), "--num_threads", "0", "--gpu_ids", "-1"]
+        )
+        == 0
+    )
     (folder,) = (path for path in root.iterdir() if path.is_dir())
     return folder
 
@@ -222,7 +275,10 @@ def test_logits_follow_from_attention_and_branch_logits(
     fusion = json.loads((attended / "metrics.json").read_text())["fusion"]
     for row in rows:
         parts = [float(row[f"attention_{key}"]) * float(row[f"branch_logit_{key}"]) for key in keys]
-        assert float(row["logit"]) == pytest.approx(sum(parts) + fusion["bias"], abs=1e-4) and not fusion["residual"]
+        assert (
+            float(row["logit"]) == pytest.approx(sum(parts) + fusion["bias"], abs=1e-4)
+            and not fusion["residual"]
+        )
     assert recompute.main([str(attended), "--output", str(tmp_path / "again")]) == 0
     for name in ("metrics.json", "predictions.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (attended / name).read_bytes(), name
@@ -235,7 +291,10 @@ def test_logits_follow_from_attention_and_branch_logits(
         writer.writerows(rows)
     capsys.readouterr()
     assert recompute.main([str(changed)]) == 1
-    assert f"1 logits do not follow from attention and branch logits\n  {rows[2]['path']}" in capsys.readouterr().out
+    assert (
+        f"1 logits do not follow from attention and branch logits\n  {rows[2]['path']}"
+        in capsys.readouterr().out
+    )
 
 
 def test_folders_without_branch_logits_are_still_read(attended: Path, tmp_path: Path) -> None:
@@ -270,7 +329,9 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.sources += [
-            value or "" for name, value in attributes if name in ("src", "href", "srcset", "data", "action")
+            value or ""
+            for name, value in attributes
+            if name in ("src", "href", "srcset", "data", "action")
         ]
         assert not [name for name, _ in attributes if name.startswith("on")]
 
@@ -280,7 +341,10 @@ class Page(html.parser.HTMLParser):
 
 def nasty_run() -> TestRun:
     sets = {f"suite/{escaped(name)}": noisy(number) for number, name in enumerate(NASTY)}
-    skipped = [{"path": escaped(f"{name}.png"), "reason": name} for name in ("<img src=x onerror=alert(1)>", "a|b\n")]
+    skipped = [
+        {"path": escaped(f"{name}.png"), "reason": name}
+        for name in ("<img src=x onerror=alert(1)>", "a|b\n")
+    ]
     return make_run(escaped(NASTY[0]), sets, skipped=skipped)
 
 
@@ -289,7 +353,9 @@ def test_report_is_one_harmless_page(tmp_path: Path) -> None:
     write_derived(run, tmp_path, "x")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert not {"script", "iframe", "link", "object", "form"} & set(page.tags)
-    assert page.sources and all(source.startswith(("data:image/png;base64,", "#")) for source in page.sources)
+    assert page.sources and all(
+        source.startswith(("data:image/png;base64,", "#")) for source in page.sources
+    )
     for scored in run.sets:
         assert scored.generator in page.text
     assert "<img src=x onerror=alert(1)>.png" in page.text
@@ -302,7 +368,11 @@ def test_tables_hold_every_name_without_letting_it_act() -> None:
     latex, text = latex_tables(run), markdown_tables(run)
     for raw in ("<script>", "`*_y_*"):
         assert raw not in latex and raw not in text
-    body = [line for line in latex.splitlines() if line.rstrip().endswith(r"\\") and "generator" not in line]
+    body = [
+        line
+        for line in latex.splitlines()
+        if line.rstrip().endswith(r"\\") and "generator" not in line
+    ]
     assert len(body) == len(NASTY) + 2  # and the mean, and all images together
     for line in body:
         assert not line.lstrip().startswith(("[", "*")) and len(re.findall(r"(?<!\\)&", line)) == 7
@@ -316,8 +386,12 @@ def test_latex_compiles(tmp_path: Path) -> None:
         r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs,graphicx}\begin{document}",
         r"\end{document}",
     )
-    (tmp_path / "x.tex").write_text("\n".join([ends[0], latex_tables(nasty_run()), ends[1]]), encoding="utf-8")
-    done = subprocess.run(["pdflatex", "-interaction=batchmode", "-halt-on-error", "x.tex"], cwd=tmp_path, check=False)
+    (tmp_path / "x.tex").write_text(
+        "\n".join([ends[0], latex_tables(nasty_run()), ends[1]]), encoding="utf-8"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=batchmode", "-halt-on-error", "x.tex"], cwd=tmp_path, check=False
+    )
     assert done.returncode == 0
 
 
@@ -333,11 +407,16 @@ def test_tables_csv_holds_all_figures(tested: Path) -> None:
         for name in LABELS:
             assert rows[where][name] == ("" if figures[name] is None else repr(figures[name]))
             low, high = figures["ci95"].get(name, ("", ""))
-            assert (rows[where][f"{name}_low"], rows[where][f"{name}_high"]) == (str(low), str(high))
+            assert (rows[where][f"{name}_low"], rows[where][f"{name}_high"]) == (
+                str(low),
+                str(high),
+            )
 
 
 def test_one_class_is_null_and_said(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, "m", {"s/reals": ([0] * 10, [0.1] * 9 + [0.9]), "s/both": noisy(0)}, threshold=0.3)
+    folder = write_run(
+        tmp_path, "m", {"s/reals": ([0] * 10, [0.1] * 9 + [0.9]), "s/both": noisy(0)}, threshold=0.3
+    )
     figures = json.loads((folder / "metrics.json").read_text())["sets"]["s/reals"]
     assert figures["acc"] == figures["real_acc"] == 0.9 and figures["acc_at_threshold"] == 0.9
     for name in ("fake_acc", "balanced_acc", "ap", "auc", "eer", "tpr_at_fpr1", "tpr_at_fpr5"):
@@ -347,7 +426,11 @@ def test_one_class_is_null_and_said(tmp_path: Path) -> None:
 
 def test_figures_in_text_are_those_of_the_scores() -> None:
     run = make_run(
-        "m", {"ForenSynths/progan": with_accuracy(0.925, 200), "ForenSynths/biggan": with_accuracy(0.7, 200)}
+        "m",
+        {
+            "ForenSynths/progan": with_accuracy(0.925, 200),
+            "ForenSynths/biggan": with_accuracy(0.7, 200),
+        },
     )
     text = text_report(run)
     assert "Table 1 - ForenSynths" in text
@@ -362,13 +445,25 @@ def test_figures_in_text_are_those_of_the_scores() -> None:
 
 def test_nothing_is_overwritten_and_a_full_folder_is_an_error(tmp_path: Path) -> None:
     first = make_run(
-        "m", {"s/x": noisy(0)}, checkpoint_sha256="1", precision="fp32", classes=[], equalize=None, grid=[]
+        "m",
+        {"s/x": noisy(0)},
+        checkpoint_sha256="1",
+        precision="fp32",
+        classes=[],
+        equalize=None,
+        grid=[],
     )
     data = tmp_path / "data"
     folder = write_artefacts(first, tmp_path / "out", data)
     assert write_artefacts(first, tmp_path / "out", data) == folder
     other = make_run(
-        "m", {"s/x": noisy(1)}, checkpoint_sha256="1", precision="fp32", classes=[], equalize="jpeg:90", grid=[]
+        "m",
+        {"s/x": noisy(1)},
+        checkpoint_sha256="1",
+        precision="fp32",
+        classes=[],
+        equalize="jpeg:90",
+        grid=[],
     )
     assert write_artefacts(other, tmp_path / "out", data).name == "m_s_data"
     assert json.loads((folder / "metrics.json").read_text())["equalize"] is None
@@ -379,10 +474,14 @@ def test_nothing_is_overwritten_and_a_full_folder_is_an_error(tmp_path: Path) ->
 
 def same_run(**scores: tuple[list[int], list[float]]) -> TestRun:
     sets = {f"s/{name}": values for name, values in scores.items()}
-    return make_run("m", sets, checkpoint_sha256="1", precision="fp32", classes=[], equalize=None, grid=[])
+    return make_run(
+        "m", sets, checkpoint_sha256="1", precision="fp32", classes=[], equalize=None, grid=[]
+    )
 
 
-def test_a_folder_takes_its_place_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_takes_its_place_when_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "data"
     folder = write_artefacts(same_run(x=noisy(0)), tmp_path, data)
     (folder / "stale.png").write_bytes(b"of an earlier run")
@@ -409,7 +508,12 @@ def test_results_folder_protocol_and_equalisation_are_checked_first(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(test_script, "load_model", lambda *_: pytest.fail("loaded"))
-    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(dataroot / "test")]
+    argv = [
+        "--model_path",
+        str(trained / "model_epoch_last.pth"),
+        "--dataroot",
+        str(dataroot / "test"),
+    ]
     for wrong in (
         ["--results_dir", str(tmp_path / "file")],
         ["--protocol", "foo"],
@@ -447,7 +551,9 @@ def test_recomputing_does_not_certify_what_was_tampered_with(
         (None, "occurs twice"),
     ):
         lines = (tested / "predictions.csv").read_text().splitlines()
-        lines[1:2] = [lines[1], lines[1]] if change is None else [",".join(change(lines[1].split(",")))]
+        lines[1:2] = (
+            [lines[1], lines[1]] if change is None else [",".join(change(lines[1].split(",")))]
+        )
         (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
         with pytest.raises(UserError, match=complaint):
             recompute.main([str(folder)])
@@ -455,9 +561,17 @@ def test_recomputing_does_not_certify_what_was_tampered_with(
 
 def test_a_file_that_sets_share_counts_once_in_all_images_together() -> None:
     shared = [0.1, 0.9, 0.2]
-    run = make_run("m", {f"s/{g}": ([0, 0, 0, 1, 1], [*shared, 0.8, score]) for g, score in (("a", 0.3), ("b", 0.7))})
+    run = make_run(
+        "m",
+        {
+            f"s/{g}": ([0, 0, 0, 1, 1], [*shared, 0.8, score])
+            for g, score in (("a", 0.3), ("b", 0.7))
+        },
+    )
     sets = [
-        dataclasses.replace(one, paths=tuple(f"real/{i}" if i < 3 else f"{one.generator}/{i}" for i in range(5)))
+        dataclasses.replace(
+            one, paths=tuple(f"real/{i}" if i < 3 else f"{one.generator}/{i}" for i in range(5))
+        )
         for one in run.sets
     ]
     found = dataclasses.replace(run, sets=sets).summary
@@ -465,15 +579,27 @@ def test_a_file_that_sets_share_counts_once_in_all_images_together() -> None:
     assert found.pooled_metrics.acc == pytest.approx(5 / 7)
     distinct = make_run("m", {"s/a": noisy(0), "s/b": noisy(1)}).summary
     assert distinct.pooled_metrics.n_real == 40
-    assert distinct.pooled.intervals["auc"] not in [figures.intervals["auc"] for figures in distinct.sets.values()]
+    assert distinct.pooled.intervals["auc"] not in [
+        figures.intervals["auc"] for figures in distinct.sets.values()
+    ]
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_scores_that_are_no_numbers_are_left_out_and_said(trained: Path, dataroot: Path, tmp_path: Path) -> None:
+def test_scores_that_are_no_numbers_are_left_out_and_said(
+    trained: Path, dataroot: Path, tmp_path: Path
+) -> None:
     values = torch.load(trained / "model_epoch_last.pth")
-    values["model_state_dict"]["classifier.weight"][:] = 3e38  # finite, as weights have to be, but their sums are not
+    # finite, as weights have to be, but their sums are not
+    values["model_state_dict"]["classifier.weight"][:] = 3e38
     save_checkpoint(tmp_path / "huge.pth", values)
-    argv = ["--model_path", str(tmp_path / "huge.pth"), "--dataroot", str(dataroot / "test"), "--num_threads", "0"]
+    argv = [
+        "--model_path",
+        str(tmp_path / "huge.pth"),
+        "--dataroot",
+        str(dataroot / "test"),
+        "--num_threads",
+        "0",
+    ]
     with pytest.raises(UserError, match="none of its images"):
         test_script.main([*argv, "--results_dir", str(tmp_path / "out"), "--gpu_ids", "-1"])
 
@@ -492,12 +618,17 @@ def test_small_sets_are_not_warned_of_for_nothing() -> None:
         alarms += is_leak(separability(rng.normal(size=(40, 4)), labels), 20, 20)
     assert alarms <= 10
     assert (
-        is_leak(1.0, 5, 5) and is_leak(0.71, 50, 50) and not is_leak(0.65, 10, 10) and not is_leak(0.59, 10**4, 10**4)
+        is_leak(1.0, 5, 5)
+        and is_leak(0.71, 50, 50)
+        and not is_leak(0.65, 10, 10)
+        and not is_leak(0.59, 10**4, 10**4)
     )
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_equalised_pictures_are_scored_as_if_they_had_been_saved_so(trained: Path, tmp_path: Path) -> None:
+def test_equalised_pictures_are_scored_as_if_they_had_been_saved_so(
+    trained: Path, tmp_path: Path
+) -> None:
     make_set(tmp_path / "a" / "x", 3, size=40)
     for path in sorted((tmp_path / "a" / "x").rglob("*.png")):
         target = tmp_path / "b" / "x" / path.parent.name / f"{path.stem}.jpg"
@@ -506,8 +637,15 @@ def test_equalised_pictures_are_scored_as_if_they_had_been_saved_so(trained: Pat
     scores: dict[str, Any] = {}
     for name, extra in (("a", ["--equalize", "jpeg:80"]), ("b", [])):
         out = tmp_path / f"out_{name}"
-        argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(tmp_path / name / "x")]
-        test_script.main([*argv, "--results_dir", str(out), "--num_threads", "0", "--gpu_ids", "-1", *extra])
+        argv = [
+            "--model_path",
+            str(trained / "model_epoch_last.pth"),
+            "--dataroot",
+            str(tmp_path / name / "x"),
+        ]
+        test_script.main(
+            [*argv, "--results_dir", str(out), "--num_threads", "0", "--gpu_ids", "-1", *extra]
+        )
         (folder,) = (path for path in out.iterdir() if path.is_dir())
         scores[name] = read_run(folder)
     assert np.array_equal(scores["a"].sets[0].logits, scores["b"].sets[0].logits)
@@ -536,9 +674,12 @@ def test_test_warns_of_formats_that_give_the_class_away(
     test_script.main([*argv, "--results_dir", str(tmp_path / "out"), "--gpu_ids", "-1"])
     printed = capsys.readouterr().out
     assert re.search(
-        r"x: file format, size and compression alone tell real from fake with AUC 1\.00.*--equalize", printed
+        r"x: file format, size and compression alone tell real from fake with AUC 1\.00.*--equalize",
+        printed,
     )
-    assert json.loads(next((tmp_path / "out").glob("*/metrics.json")).read_text())["format_leak"] == {"/x": 1.0}
+    assert json.loads(next((tmp_path / "out").glob("*/metrics.json")).read_text())[
+        "format_leak"
+    ] == {"/x": 1.0}
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -15,7 +15,9 @@ def scales_of(count: int) -> tuple[float, ...]:
     return tuple((np.arange(count) + 1) / (count + 1))
 
 
-def sets_of(weights: Weights, images: int, scales: int, generators: int, seed: int) -> list[Attended]:
+def sets_of(
+    weights: Weights, images: int, scales: int, generators: int, seed: int
+) -> list[Attended]:
     """`images` images in all, half of them generated."""
     sets = []
     for index in range(generators):
@@ -27,7 +29,9 @@ def sets_of(weights: Weights, images: int, scales: int, generators: int, seed: i
 
 
 def dirichlet(mean: NDArray, precision: float) -> Weights:
-    return lambda rng, _, labels, scales: rng.dirichlet(np.maximum(mean, 1e-3) * precision, len(labels))
+    return lambda rng, _, labels, scales: rng.dirichlet(
+        np.maximum(mean, 1e-3) * precision, len(labels)
+    )
 
 
 def favouring(scale: int, scales: int, weight: float) -> NDArray:

@@ -1,4 +1,5 @@
-"""What the tests of pictures share: drawing to a file, and whether every text of the figure can be read.
+"""What the tests of pictures share: drawing to a file, and whether every text of the figure can be
+read.
 
 A test module takes the fixtures over by name: `texts, draw = plot_checks.texts, plot_checks.draw`.
 """
@@ -26,7 +27,9 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> dict[Text, Bbox]:
 
     def record(text: Text, renderer: RendererBase) -> None:
         if text.get_visible() and text.get_text().strip():
-            drawn[text] = Bbox(text.get_window_extent(renderer).get_points() / text.get_figure(True).dpi)
+            drawn[text] = Bbox(
+                text.get_window_extent(renderer).get_points() / text.get_figure(True).dpi
+            )
         text_draw(text, renderer)
 
     monkeypatch.setattr(Text, "draw", record)
@@ -34,8 +37,11 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> dict[Text, Bbox]:
 
 
 @pytest.fixture
-def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: dict[Text, Bbox]) -> Iterator[Draw]:
-    """Call a plot function with a `save_path`, check the file and the texts, and return the saved figure."""
+def draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: dict[Text, Bbox]
+) -> Iterator[Draw]:
+    """Call a plot function with a `save_path`, check the file and the texts, and return the saved
+    figure."""
     figures: list[Figure] = []
     savefig = Figure.savefig
 
@@ -51,7 +57,8 @@ def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: dict[Text, Bbox
             picture.load()
             assert picture.format == "PNG"
             assert 200 <= picture.height <= 4000 and 400 <= picture.width <= 3000
-        assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing unfinished beside it
+        # nothing unfinished beside it
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
         assert_readable(figures[-1], texts)
         return figures[-1]
 
@@ -61,16 +68,23 @@ def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: dict[Text, Bbox
 
 
 def assert_readable(figure: Figure, texts: dict[Text, Bbox]) -> None:
-    """Every text is inside the figure, at least 8 points tall, and over no other text and no other panel."""
+    """Every text is inside the figure, at least 8 points tall, and over no other text and no other
+    panel."""
     width, height = figure.get_size_inches()
-    panels = {axes: Bbox(axes.get_position().get_points() * [width, height]) for axes in figure.axes}
+    panels = {
+        axes: Bbox(axes.get_position().get_points() * [width, height]) for axes in figure.axes
+    }
     assert len(texts) > 3, "a figure has labelled axes"
     for text, box in texts.items():
         assert text.get_fontsize() >= 8
-        inside = box.x0 > -0.01 and box.y0 > -0.01 and box.x1 < width + 0.01 and box.y1 < height + 0.01
+        inside = (
+            box.x0 > -0.01 and box.y0 > -0.01 and box.x1 < width + 0.01 and box.y1 < height + 0.01
+        )
         assert inside, f"{text.get_text()!r} is cut at the edge of the figure"
         for axes, panel in panels.items():
-            assert text.axes is axes or not overlap(box, panel), f"{text.get_text()!r} runs into a panel"
+            assert text.axes is axes or not overlap(box, panel), (
+                f"{text.get_text()!r} runs into a panel"
+            )
     for (one, a), (other, b) in itertools.combinations(texts.items(), 2):
         assert not overlap(a, b), f"{one.get_text()!r} runs into {other.get_text()!r}"
 

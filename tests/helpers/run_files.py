@@ -13,19 +13,31 @@ Scores = dict[str, tuple[list[int], list[float]]]
 """{"suite/generator": (labels, scores)}"""
 
 
-def scored_set(key: str, labels: Any, scores: Any, prefix: str = "", attention: Any = None) -> ScoredSet:
+def scored_set(
+    key: str, labels: Any, scores: Any, prefix: str = "", attention: Any = None
+) -> ScoredSet:
     suite, generator = key.split("/", 1)
     labels, scores = np.asarray(labels, dtype=int), np.asarray(scores, dtype=float)
-    paths = tuple(f"{generator}/{'1_fake' if label else '0_real'}/{prefix}{i}.png" for i, label in enumerate(labels))
+    paths = tuple(
+        f"{generator}/{'1_fake' if label else '0_real'}/{prefix}{i}.png"
+        for i, label in enumerate(labels)
+    )
     with np.errstate(divide="ignore"):
         return ScoredSet(suite, generator, paths, labels, logit(scores), scores, attention)
 
 
-def make_run(name: str, sets: Scores, training: dict[str, Any] | None = None, prefix: str = "", **head: Any) -> TestRun:
+def make_run(
+    name: str, sets: Scores, training: dict[str, Any] | None = None, prefix: str = "", **head: Any
+) -> TestRun:
     """A run of these scores; `training` are the flags that its checkpoint would hold."""
     about = {
         "schema": SCHEMA,
-        "model": {"name": name, "path": f"checkpoints/{name}/model_epoch_last.pth", "epoch": 1, "training": training},
+        "model": {
+            "name": name,
+            "path": f"checkpoints/{name}/model_epoch_last.pth",
+            "epoch": 1,
+            "training": training,
+        },
         "dataroot": "data",
         "protocol": {},
         "skipped": [],
@@ -44,7 +56,8 @@ def write_run(folder: Path, name: str, sets: Scores, **about: Any) -> Path:
 
 
 def with_accuracy(accuracy: float, images: int = 1000) -> tuple[list[int], list[float]]:
-    """Labels and scores of a set of which this share is classified correctly at 0.5, as nearly as its size allows."""
+    """Labels and scores of a set of which this share is classified correctly at 0.5, as nearly as
+    its size allows."""
     wrong = round(images * (1 - accuracy))
     labels = [i % 2 for i in range(images)]
     return labels, [0.9 if (label == 1) == (i >= wrong) else 0.1 for i, label in enumerate(labels)]

@@ -22,7 +22,8 @@ def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 
 @contextmanager
 def as_scheduled() -> Iterator[None]:
-    """Put the thread's priority back: of root, SVT-AV1's encoder makes it real-time, and all processes that it starts later."""
+    """Put the thread's priority back: of root, SVT-AV1's encoder makes it real-time, and all
+    processes that it starts later."""
     if not hasattr(os, "sched_getscheduler"):
         yield
         return
@@ -47,7 +48,8 @@ def encode(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     rotate: float | None = None,
 ) -> Any:
-    """Write `picture(0)` and so on to a path or an open file; pts: in ticks of `time_base`, else by the rate."""
+    """Write `picture(0)` and so on to a path or an open file; pts: in ticks of `time_base`, else by
+    the rate."""
     import av
 
     place = str(target) if isinstance(target, Path) else target

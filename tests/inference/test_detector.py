@@ -48,7 +48,9 @@ def plain_logit(checkpoint: Path, pixels: np.ndarray) -> float:
     model = build_model(MULTI).eval()
     model.load_state_dict(torch.load(checkpoint)["model_state_dict"])
     x = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
-    x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )[:, None, None]
     with torch.no_grad():
         return float(model(x[None]))
 
@@ -78,7 +80,9 @@ def test_every_form_of_a_picture_scores_alike(checkpoint: Path, tmp_path: Path) 
 def test_order_stays_whatever_the_sizes_are(checkpoint: Path) -> None:
     detector = load_detector(checkpoint, "cpu")
     many = [picture(24 + 8 * (i % 3), 32, i) for i in range(9)]
-    assert np.allclose(detector.said(many).logits, [plain_logit(checkpoint, one) for one in many], atol=1e-5)
+    assert np.allclose(
+        detector.said(many).logits, [plain_logit(checkpoint, one) for one in many], atol=1e-5
+    )
     weights = detector.said(many).attention_weights
     assert weights is not None and np.allclose(weights.sum(1), 1, atol=1e-6)
 
@@ -97,7 +101,9 @@ def test_order_stays_whatever_the_sizes_are(checkpoint: Path) -> None:
         (np.zeros((2, 9, 3), np.uint8), ValueError, "9x2 pixels leave none at scale 0.25"),
     ),
 )
-def test_what_is_no_picture(checkpoint: Path, wrong: object, error: type[Exception], says: str) -> None:
+def test_what_is_no_picture(
+    checkpoint: Path, wrong: object, error: type[Exception], says: str
+) -> None:
     with pytest.raises(error, match=says):
         load_detector(checkpoint, "cpu").score([picture(), wrong])  # type: ignore[list-item]
 
@@ -114,21 +120,53 @@ ANY = r"expected a path, PIL's image, an array \[H, W, 3\] or \[H, W\], or a ten
         (b"bytes of a file", TypeError, f"^image 0: a bytes, {ANY}$"),
         ([b"bytes of a file"], TypeError, f"^image 0: a bytes, {ANY}$"),
         ([[1, 2, 3]], TypeError, f"^image 0: a list, {ANY}$"),
-        ("text that is no path", UnreadableImage, "^image 0: text that is no path: No such file or directory$"),
+        (
+            "text that is no path",
+            UnreadableImage,
+            "^image 0: text that is no path: No such file or directory$",
+        ),
         ("with a \0", UnreadableImage, "^image 0: with a \0: .*null"),
-        (np.zeros(9, np.uint8), ValueError, r"^image 0: an array of shape \(9,\), expected \[H, W, 3\] or \[H, W\]$"),
+        (
+            np.zeros(9, np.uint8),
+            ValueError,
+            r"^image 0: an array of shape \(9,\), expected \[H, W, 3\] or \[H, W\]$",
+        ),
         (np.array(9), ValueError, r"an array of shape \(\), expected \[H, W, 3\] or \[H, W\]$"),
         (
             np.zeros((2, 3, 9, 9), np.uint8),
             ValueError,
             r"^image 0: an array of shape \(3, 9, 9\), expected \[H, W, 3\]",
         ),
-        (np.zeros((1, 1, 9, 9, 3)), ValueError, r"^image 0: an array of shape \(1, 9, 9, 3\), expected \[H, W, 3\]"),
-        (np.zeros((9, 9, 3), bool), TypeError, "^image 0: values of type bool, expected uint8 or floating point"),
-        (np.zeros((9, 9, 3), complex), TypeError, "values of type complex128, expected uint8 or floating point"),
-        (np.zeros((9, 9, 3), object), TypeError, "values of type object, expected uint8 or floating point"),
-        (torch.zeros(9, 9), ValueError, r"^image 0: a tensor of shape \(9, 9\), expected \[3, H, W\]"),
-        (torch.zeros(3, 9, 9, dtype=torch.int32), TypeError, "values of type int32, expected uint8 or floating point"),
+        (
+            np.zeros((1, 1, 9, 9, 3)),
+            ValueError,
+            r"^image 0: an array of shape \(1, 9, 9, 3\), expected \[H, W, 3\]",
+        ),
+        (
+            np.zeros((9, 9, 3), bool),
+            TypeError,
+            "^image 0: values of type bool, expected uint8 or floating point",
+        ),
+        (
+            np.zeros((9, 9, 3), complex),
+            TypeError,
+            "values of type complex128, expected uint8 or floating point",
+        ),
+        (
+            np.zeros((9, 9, 3), object),
+            TypeError,
+            "values of type object, expected uint8 or floating point",
+        ),
+        (
+            torch.zeros(9, 9),
+            ValueError,
+            r"^image 0: a tensor of shape \(9, 9\), expected \[3, H, W\]",
+        ),
+        (
+            torch.zeros(3, 9, 9, dtype=torch.int32),
+            TypeError,
+            "values of type int32, expected uint8 or floating point",
+        ),
     ),
 )
 def test_whatever_is_given_the_error_says_what_is_taken(
@@ -157,11 +195,24 @@ def test_calibration_is_read_and_used(checkpoint: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c.pth", values | {"calibration": CALIBRATION.to_dict()})
     detector = load_detector(tmp_path / "c.pth", "cpu")
     logit = plain_logit(checkpoint, picture())
-    assert detector.probability(picture())[0] == pytest.approx(1 / (1 + np.exp(-logit / 2)), abs=1e-6)
+    assert detector.probability(picture())[0] == pytest.approx(
+        1 / (1 + np.exp(-logit / 2)), abs=1e-6
+    )
     assert CALIBRATION.rule == '"generated" from 0.900 on, "real" up to 0.200, "unsure" between'
-    assert replace(CALIBRATION, upper=1.1, lower=-0.1).rule == 'never "generated", never "real", "unsure" between'
-    assert replace(CALIBRATION, upper=0.5, lower=0.5).rule == '"generated" from 0.500 on, "real" up to 0.500'
-    assert [CALIBRATION.verdict(p) for p in (0.2, 0.21, 0.89, 0.9)] == ["real", "unsure", "unsure", "generated"]
+    assert (
+        replace(CALIBRATION, upper=1.1, lower=-0.1).rule
+        == 'never "generated", never "real", "unsure" between'
+    )
+    assert (
+        replace(CALIBRATION, upper=0.5, lower=0.5).rule
+        == '"generated" from 0.500 on, "real" up to 0.500'
+    )
+    assert [CALIBRATION.verdict(p) for p in (0.2, 0.21, 0.89, 0.9)] == [
+        "real",
+        "unsure",
+        "unsure",
+        "generated",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -177,17 +228,26 @@ def test_calibration_is_read_and_used(checkpoint: Path, tmp_path: Path) -> None:
         {"ece_after": 1.5},
     ),
 )
-def test_made_up_calibration_is_refused(checkpoint: Path, tmp_path: Path, change: dict[str, object]) -> None:
-    save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict() | change})
+def test_made_up_calibration_is_refused(
+    checkpoint: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    save_checkpoint(
+        tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict() | change}
+    )
     with pytest.raises(UserError, match="its calibration is none"):
         load_detector(tmp_path / "c.pth", "cpu")
 
 
 def test_a_calibration_is_for_its_protocol(
-    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("npr"), "propagate", True)
-    save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict()})
+    save_checkpoint(
+        tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict()}
+    )
     assert load_detector(tmp_path / "c.pth", "cpu", protocol="resize256").calibration is None
     assert "is calibrated for protocol native v1: not used with resize256 v1" in caplog.text
 
@@ -229,11 +289,16 @@ def test_a_picture_in_memory_is_taken_as_its_file_is(checkpoint: Path, tmp_path:
     deep.save(tmp_path / "deep.png")
     with Image.open(tmp_path / "deep.png") as opened:
         assert detector.score([opened])[0] == detector.score(tmp_path / "deep.png")[0]
-    with pytest.raises(UnreadableImage, match="image 0: floating-point pixels have no defined range"):
+    with pytest.raises(
+        UnreadableImage, match="image 0: floating-point pixels have no defined range"
+    ):
         detector.score(Image.fromarray(np.full((20, 20), 0.5, np.float32)))
     Image.fromarray(picture()).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
-    with Image.open(tmp_path / "cut.png") as opened, pytest.raises(UnreadableImage, match="image 1: damaged"):
+    with (
+        Image.open(tmp_path / "cut.png") as opened,
+        pytest.raises(UnreadableImage, match="image 1: damaged"),
+    ):
         detector.score([picture(), opened])
 
 
@@ -258,7 +323,9 @@ def test_tiles_cover_every_pixel_once(height: int, width: int, grid: int) -> Non
     for one in boxes:  # equal areas, and no two overlap
         for other in boxes:
             apart_rows = one.top + one.height <= other.top or other.top + other.height <= one.top
-            apart_columns = one.left + one.width <= other.left or other.left + other.width <= one.left
+            apart_columns = (
+                one.left + one.width <= other.left or other.left + other.width <= one.left
+            )
             assert one is other or apart_rows or apart_columns
     if height * width > tiles.WHOLE:
         assert all(box.height * box.width <= (tiles.TILE + grid) ** 2 for box in boxes)
@@ -277,10 +344,14 @@ def test_a_tile_has_the_residual_of_the_whole(monkeypatch: pytest.MonkeyPatch) -
         whole = npr_residual(x, scale)
         for top, left, height, width in boxes:
             part = x[..., top : top + height, left : left + width]
-            assert torch.equal(npr_residual(part, scale), whole[..., top : top + height, left : left + width])
+            assert torch.equal(
+                npr_residual(part, scale), whole[..., top : top + height, left : left + width]
+            )
 
 
-def test_large_pictures_are_scored_in_tiles(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_pictures_are_scored_in_tiles(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector = load_detector(checkpoint, "cpu")
     large = picture(160, 192)
     whole = detector.said(large)

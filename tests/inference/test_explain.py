@@ -1,4 +1,5 @@
-"""The panel of one picture: numbers that add up to its logit, parts of large pictures, any model, any size."""
+"""The panel of one picture: numbers that add up to its logit, parts of large pictures, any model,
+any size."""
 
 import re
 from pathlib import Path
@@ -26,18 +27,27 @@ MODELS = {
 
 @pytest.fixture(scope="module", params=MODELS)
 def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Detector:
-    return load_detector(save_model(tmp_path_factory.mktemp("explain") / "model.pth", MODELS[request.param], 5), "cpu")
+    return load_detector(
+        save_model(tmp_path_factory.mktemp("explain") / "model.pth", MODELS[request.param], 5),
+        "cpu",
+    )
 
 
 def picture(height: int = 48, width: int = 64) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def sum_in_title(found: Explanation) -> tuple[float, float]:
     """Logit and bias that the title gives; the labels give the rest."""
-    (numbers,) = re.findall(r"logit ([+-][\d.]+) = bias ([+-][\d.]+) \+ what the scales add", found.title)
+    (numbers,) = re.findall(
+        r"logit ([+-][\d.]+) = bias ([+-][\d.]+) \+ what the scales add", found.title
+    )
     logit, bias = map(float, numbers)
-    assert logit == pytest.approx(bias + sum(round(float(part), 3) for part in found.adds), abs=0.0025)
+    assert logit == pytest.approx(
+        bias + sum(round(float(part), 3) for part in found.adds), abs=0.0025
+    )
     return logit, bias
 
 
@@ -64,7 +74,9 @@ def test_of_a_large_picture_the_most_telling_part_is_shown(
     top, left, height, width = found.box
     assert found.image.shape == (3, height, width) and height * width < 96 * 128
     parts = [
-        detector.said(image.crop((x, y, x + 32, y + 32))).logits[0] for y in range(0, 96, 32) for x in range(0, 128, 32)
+        detector.said(image.crop((x, y, x + 32, y + 32))).logits[0]
+        for y in range(0, 96, 32)
+        for x in range(0, 128, 32)
     ]
     chosen = parts[top // 32 * 4 + left // 32]
     assert chosen == pytest.approx(max(parts) if np.mean(parts) > 0 else min(parts), abs=1e-5)
@@ -78,9 +90,13 @@ def test_of_a_large_picture_the_most_telling_part_is_shown(
 
 
 def test_the_title_says_what_the_protocol_did(detector: Detector) -> None:
-    resizing = Detector(detector.loaded, detector.device, type(detector.protocol)("small", resize=32))
+    resizing = Detector(
+        detector.loaded, detector.device, type(detector.protocol)("small", resize=32)
+    )
     found = explain(resizing, picture(), "a")
-    assert found.title.startswith("a; 64x48 made 32x32 by protocol small; ") and found.image.shape == (3, 32, 32)
+    assert found.title.startswith(
+        "a; 64x48 made 32x32 by protocol small; "
+    ) and found.image.shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize(("height", "width"), ((4, 5), (5, 400), (400, 5)))
@@ -91,15 +107,23 @@ def test_any_shape_is_drawn(detector: Detector, tmp_path: Path, height: int, wid
 
 
 def test_grad_cam_is_not_said_to_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The numbers are what the scales add, not the means of the maps, and these are called by their name."""
+    """The numbers are what the scales add, not the means of the maps, and these are called by their
+    name."""
     config = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4, backbone="resnet18")
-    detector, image = load_detector(save_model(tmp_path / "model.pth", config), "cpu"), picture(96, 96)
+    detector, image = (
+        load_detector(save_model(tmp_path / "model.pth", config), "cpu"),
+        picture(96, 96),
+    )
     found = explain(detector, image)
-    assert not found.exact and not torch.allclose(found.adds, found.evidence.mean(dim=(1, 2)), atol=1e-4)
+    assert not found.exact and not torch.allclose(
+        found.adds, found.evidence.mean(dim=(1, 2)), atol=1e-4
+    )
     assert sum_in_title(found)[0] == pytest.approx(detector.said(image).logits[0], abs=6e-4)
     assert found.title.endswith("; Grad-CAM shows where evidence is, not how much it adds")
     shown: dict[str, Any] = {}
-    monkeypatch.setattr("reports.plots.maps.plot_npr_maps", lambda *args, **more: shown.update(more))
+    monkeypatch.setattr(
+        "reports.plots.maps.plot_npr_maps", lambda *args, **more: shown.update(more)
+    )
     draw(found, tmp_path / "a.png")
     assert shown["adds"] is found.adds and shown["exact"] is False
 

@@ -62,8 +62,24 @@ def test_a_folder_gives_what_is_below_it_sorted(tree: Path) -> None:
     assert not any(one.problem for one in found)
 
 
-def test_what_is_passed_over_is_counted_by_its_ending(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(*(tree / name for name in ("1.HEIC", "2.heic", "README", "Mr. Smith's", "dot.", "x.\n", "a/3.jxl", "4.avif")))
+def test_what_is_passed_over_is_counted_by_its_ending(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(
+        *(
+            tree / name
+            for name in (
+                "1.HEIC",
+                "2.heic",
+                "README",
+                "Mr. Smith's",
+                "dot.",
+                "x.\n",
+                "a/3.jxl",
+                "4.avif",
+            )
+        )
+    )
     inputs = Inputs([str(tree)])
     list(inputs)
     assert inputs.passed_over == {".txt": 1, ".heic": 2, ".jxl": 1, ".avif": 1, "": 4}
@@ -71,17 +87,34 @@ def test_what_is_passed_over_is_counted_by_its_ending(tree: Path, monkeypatch: p
     touch(*(tree / f"file.{number}" for number in range(500)))
     inputs = Inputs([str(tree)])
     list(inputs)
-    assert inputs.passed_over.total() == 509 and len(inputs.passed_over) <= 11  # flat, whatever files are called
+    # flat, whatever files are called
+    assert inputs.passed_over.total() == 509 and len(inputs.passed_over) <= 11
 
 
 def test_the_guide_names_every_ending() -> None:
-    line = next(line for line in (REPOSITORY / "docs/predict.md").read_text().splitlines() if "| a folder |" in line)
+    line = next(
+        line
+        for line in (REPOSITORY / "docs/predict.md").read_text().splitlines()
+        if "| a folder |" in line
+    )
     assert set(re.findall(r"\.\w+", line)) == {*PICTURES, *EXTENSIONS}
 
 
 def test_words_are_taken_in_their_order_and_named_files_whatever_they_are(tree: Path) -> None:
-    words = (tree / "b.png", tree / "notes.txt", tree / ".git", tree / "nowhere.png", tree / "c[1].png")
-    assert paths(*words) == [str(words[0]), str(words[1]), str(tree / ".git/x.png"), str(words[3]), str(words[4])]
+    words = (
+        tree / "b.png",
+        tree / "notes.txt",
+        tree / ".git",
+        tree / "nowhere.png",
+        tree / "c[1].png",
+    )
+    assert paths(*words) == [
+        str(words[0]),
+        str(words[1]),
+        str(tree / ".git/x.png"),
+        str(words[3]),
+        str(words[4]),
+    ]
 
 
 def test_links_are_followed_but_not_in_circles(tree: Path) -> None:
@@ -102,7 +135,9 @@ def test_a_folder_that_may_not_be_listed_is_a_problem(tree: Path) -> None:
         problems = [one for one in Inputs([str(tree)]) if one.problem]
     finally:
         (tree / "a").chmod(0o755)
-    assert [one.path for one in problems] == [str(tree / "a")] and "Permission" in problems[0].problem
+    assert [one.path for one in problems] == [str(tree / "a")] and "Permission" in problems[
+        0
+    ].problem
 
 
 def test_a_folder_that_vanishes_is_a_problem(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +146,10 @@ def test_a_folder_that_vanishes_is_a_problem(tree: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("inference.inputs.os.scandir", scandir)
     (one,) = Inputs([str(tree)])
-    assert (one.path, one.problem) == (str(tree), "a folder that cannot be listed: Permission denied")
+    assert (one.path, one.problem) == (
+        str(tree),
+        "a folder that cannot be listed: Permission denied",
+    )
 
 
 def test_deep_folders_do_not_end_in_a_recursion(tmp_path: Path) -> None:
@@ -158,14 +196,25 @@ def test_patterns_match_what_glob_matches(
     assert files(matches(pattern)) == files(glob.iglob(pattern, recursive=True))
 
 
-def test_patterns_give_files_once_and_folders_all_below(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_give_files_once_and_folders_all_below(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tree)
-    assert paths("**/*") == ["a.png", "b.png", "c[1].png", "notes.txt", "a/y.gif", "a/z.JPG", "a/deep/v.mp4"]
+    assert paths("**/*") == [
+        "a.png",
+        "b.png",
+        "c[1].png",
+        "notes.txt",
+        "a/y.gif",
+        "a/z.JPG",
+        "a/deep/v.mp4",
+    ]
     assert paths("a*") == ["a/deep/v.mp4", "a/y.gif", "a/z.JPG", "a.png"]
     assert paths("c[1].png") == ["c[1].png"]  # a file of that name
     (one,) = Inputs(["*.webp"])
     assert one == Input("*.webp", "no file matches the pattern")
-    assert [one.found for one in Inputs(["?.png", "a/deep"])] == [False, False, True]  # two files, and one in a folder
+    # two files, and one in a folder
+    assert [one.found for one in Inputs(["?.png", "a/deep"])] == [False, False, True]
 
 
 NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name)
@@ -182,7 +231,8 @@ def test_lists_give_every_path_whatever_bytes_it_holds(names: list[bytes], step:
 def test_lists_on_lines(tree: Path) -> None:
     read = reader(f"x.png\r\n\n{tree / 'a'}\n*.png\n-\nlast \xe9.png".encode())
     found = [one.path for one in Inputs(["first.png", "-"], read)]
-    expected = ["first.png", "x.png", *paths(tree / "a"), "*.png", "-", "last \xe9.png"]  # no patterns in lists
+    # no patterns in lists
+    expected = ["first.png", "x.png", *paths(tree / "a"), "*.png", "-", "last \xe9.png"]
     assert found == expected
     (one,) = Inputs(["-"], reader(b"a.png\0b.png"))
     assert "--null" in one.problem

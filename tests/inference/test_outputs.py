@@ -1,4 +1,5 @@
-"""Answers written down: exact names, no control characters on terminals, files that are whole or say that they are not."""
+"""Answers written down: exact names, no control characters on terminals, files that are whole or
+say that they are not."""
 
 import csv
 import io
@@ -15,7 +16,16 @@ from PIL import Image
 
 from evaluation.names import unescaped
 from inference.inputs import Inputs
-from inference.outputs import PARTIAL, Csv, JsonLines, Summary, Table, destination, record, summarised
+from inference.outputs import (
+    PARTIAL,
+    Csv,
+    JsonLines,
+    Summary,
+    Table,
+    destination,
+    record,
+    summarised,
+)
 from inference.prediction import Judgement, Picture
 from inference.stream import Outcome
 from util import CannotWrite, Stopped, UserError
@@ -24,18 +34,27 @@ SCALES = (0.25, 0.5)
 NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name).map(os.fsdecode)
 
 
-def outcome(path: str = "a.png", attention: tuple[float, ...] | None = (0.75, 0.25), **changes: Any) -> Outcome:
+def outcome(
+    path: str = "a.png", attention: tuple[float, ...] | None = (0.75, 0.25), **changes: Any
+) -> Outcome:
     values: dict[str, Any] = {"name": path, "logit": 2.0, "score": 0.8807970779778823, "probability": 0.7310585786300049,
                   "calibrated": True, "verdict": "generated", "attention": attention, "width": 64, "height": 48,
               "top_scale": None if attention is None else 0.25, "warnings": ("small: 64x48 pixels", "another")}  # fmt: skip
-    return Outcome(path, Judgement(**(values | changes)), "", Picture(path, Image.new("RGB", (64, 48))))
+    return Outcome(
+        path, Judgement(**(values | changes)), "", Picture(path, Image.new("RGB", (64, 48)))
+    )
 
 
 def skipped(path: str = "bad.png") -> Outcome:
     return Outcome(path, None, "empty file")
 
 
-def written(writer: type, outcomes: list[Outcome], scales: tuple[float, ...] = SCALES, calibrated: bool = True) -> str:
+def written(
+    writer: type,
+    outcomes: list[Outcome],
+    scales: tuple[float, ...] = SCALES,
+    calibrated: bool = True,
+) -> str:
     file = io.StringIO()
     to = writer(file, scales, calibrated)
     for one in outcomes:
@@ -60,8 +79,17 @@ def test_json_lines_hold_everything() -> None:
 
 def test_csv_says_the_same() -> None:
     first, second = csv.DictReader(io.StringIO(written(Csv, [skipped(), outcome()])))
-    assert (first["path"], first["error"], first["score"], first["attention_0.25"]) == ("bad.png", "empty file", "", "")
-    assert (second["score"], second["attention_0.5"], second["calibrated"]) == ("0.8807970779778823", "0.25", "true")
+    assert (first["path"], first["error"], first["score"], first["attention_0.25"]) == (
+        "bad.png",
+        "empty file",
+        "",
+        "",
+    )
+    assert (second["score"], second["attention_0.5"], second["calibrated"]) == (
+        "0.8807970779778823",
+        "0.25",
+        "true",
+    )
     assert second["warnings"] == "small: 64x48 pixels; another" and second["top_scale"] == "0.25"
     (one,) = csv.DictReader(io.StringIO(written(Csv, [outcome(attention=None)], ())))
     assert not any(name.startswith("attention") for name in one) and one["top_scale"] == ""
@@ -70,15 +98,25 @@ def test_csv_says_the_same() -> None:
 def test_without_calibration_there_is_no_probability() -> None:
     raw = outcome(calibrated=False, probability=0.8807970779778823)
     (values,) = map(json.loads, written(JsonLines, [raw]).splitlines())
-    assert (values["score"], values["probability"], values["calibrated"]) == (0.8807970779778823, None, False)
+    assert (values["score"], values["probability"], values["calibrated"]) == (
+        0.8807970779778823,
+        None,
+        False,
+    )
     head, line = written(Table, [raw], calibrated=False).splitlines()
     assert head.split()[:2] == ["verdict", "score"] and line.split()[:2] == ["generated", "0.881"]
     head, line = written(Table, [outcome()]).splitlines()
-    assert head.split()[:2] == ["verdict", "probability"] and line.split()[:2] == ["generated", "0.731"]
+    assert head.split()[:2] == ["verdict", "probability"] and line.split()[:2] == [
+        "generated",
+        "0.731",
+    ]
 
 
 def test_the_table_is_aligned_and_has_no_line_for_what_was_skipped() -> None:
-    text = written(Table, [skipped(), outcome("x.png"), outcome("y.png", verdict="real", width=12345, warnings=())])
+    text = written(
+        Table,
+        [skipped(), outcome("x.png"), outcome("y.png", verdict="real", width=12345, warnings=())],
+    )
     head, *lines = text.splitlines()
     assert len(lines) == 2
     assert lines[0].index("x.png") == lines[1].index("y.png") == head.index("file")
@@ -94,7 +132,10 @@ def test_any_name_survives_and_steers_nothing(name: str) -> None:
     text = written(Csv, [scored, bad])
     text.encode("utf-8")
     for row in csv.DictReader(io.StringIO(text)):
-        assert os.fsencode(unescaped(row["path"])) == os.fsencode(name) and row["path"][0] not in "=+-@"
+        assert (
+            os.fsencode(unescaped(row["path"])) == os.fsencode(name)
+            and row["path"][0] not in "=+-@"
+        )
     assert len(text.splitlines()) == 3
     lines = written(Table, [scored]).split("\n")
     assert len(lines) == 3 and all(line.isprintable() for line in lines)
@@ -106,12 +147,14 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     with destination(str(path), overwrite=True) as file:
         JsonLines(file).write({"new": 1})
         assert path.read_text() == "old"
-        assert Path(f"{path}{PARTIAL}").read_text() == '{"new": 1}\n'  # written when `write` returns
+        # written when `write` returns
+        assert Path(f"{path}{PARTIAL}").read_text() == '{"new": 1}\n'
     assert path.read_text() == '{"new": 1}\n' and list(tmp_path.iterdir()) == [path]
 
 
 def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
-    """Neither answers, nor those behind a link, nor what a stopped run left or a running one writes."""
+    """Neither answers, nor those behind a link, nor what a stopped run left or a running one
+    writes."""
     path, link = tmp_path / "a.jsonl", tmp_path / "link"
     link.symlink_to(path)
     for kept in (path, Path(f"{path}{PARTIAL}")):
@@ -186,8 +229,15 @@ def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None
         with destination(str(path), overwrite=True) as file:
             file.write("new")
             assert real.read_text() == ("old" if path == link else "new")
-        assert path.is_symlink() and path.resolve().parent == real.parent and path.read_text() == "new"
-    assert sorted(path.name for path in tmp_path.rglob("*.csv*")) == ["a.csv", "a.csv", "b.csv", "new.csv"]
+        assert (
+            path.is_symlink() and path.resolve().parent == real.parent and path.read_text() == "new"
+        )
+    assert sorted(path.name for path in tmp_path.rglob("*.csv*")) == [
+        "a.csv",
+        "a.csv",
+        "b.csv",
+        "new.csv",
+    ]
     link.unlink()
     link.symlink_to(link)
     with pytest.raises(CannotWrite, match="levels of symbolic links"), destination(str(link)):
@@ -201,7 +251,8 @@ def test_a_pipe_gets_the_answers_and_stays_a_pipe(tmp_path: Path, linked: bool) 
     if linked:
         path = tmp_path / "link"
         path.symlink_to(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # so that opening it for writing does not wait
+    # so that opening it for writing does not wait
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
         with destination(str(path)) as file:
             JsonLines(file).write({"new": 1})
@@ -210,7 +261,11 @@ def test_a_pipe_gets_the_answers_and_stays_a_pipe(tmp_path: Path, linked: bool) 
             raise UserError("no")
     finally:
         os.close(reader)
-    assert pipe.is_fifo() and path.is_symlink() == linked and len(list(tmp_path.iterdir())) == 1 + linked
+    assert (
+        pipe.is_fifo()
+        and path.is_symlink() == linked
+        and len(list(tmp_path.iterdir())) == 1 + linked
+    )
 
 
 def test_a_reader_that_has_gone_is_no_error_of_ours() -> None:
@@ -220,16 +275,31 @@ def test_a_reader_that_has_gone_is_no_error_of_ours() -> None:
 
 def test_the_summary_counts(caplog: pytest.LogCaptureFixture) -> None:
     summary = Summary()
-    for one in (outcome(), outcome(), outcome(verdict="real"), outcome(verdict="unsure"), skipped()):
+    for one in (
+        outcome(),
+        outcome(),
+        outcome(verdict="real"),
+        outcome(verdict="unsure"),
+        skipped(),
+    ):
         summary.add(one)
     text = summary.text({})
-    assert text.startswith("4 scored: 2 generated, 1 real, 1 unsure; 1 skipped; ") and "passed over" not in text
-    text = summary.text({"": 2, ".txt": 3, ".heic": 1200, ".a": 1, ".b": 1, ".c": 1, ".d": 1, ".e": 1})
+    assert (
+        text.startswith("4 scored: 2 generated, 1 real, 1 unsure; 1 skipped; ")
+        and "passed over" not in text
+    )
+    text = summary.text(
+        {"": 2, ".txt": 3, ".heic": 1200, ".a": 1, ".b": 1, ".c": 1, ".d": 1, ".e": 1}
+    )
     others = "1,210 of other kinds passed over (.heic 1,200, .txt 3, .a 1, .b 1, .c 1, others 4)"
     assert text.startswith(f"4 scored: 2 generated, 1 real, 1 unsure; 1 skipped; {others}; ")
     assert (summary.scored, summary.skipped) == (4, 1)
     inputs = Inputs([])
-    with caplog.at_level("INFO", "npr"), pytest.raises(KeyboardInterrupt), summarised(summary, inputs):
+    with (
+        caplog.at_level("INFO", "npr"),
+        pytest.raises(KeyboardInterrupt),
+        summarised(summary, inputs),
+    ):
         raise KeyboardInterrupt
     assert caplog.messages[-1].startswith("stopped after 4 scored")
     with caplog.at_level("INFO", "npr"), summarised(summary, inputs):

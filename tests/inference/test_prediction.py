@@ -32,16 +32,25 @@ def picture(height: int, width: int, quality: int | None = None) -> Picture:
 
 def test_judgements_are_those_of_the_detector(checkpoint: Path, tmp_path: Path) -> None:
     pictures = [picture(40, 48), picture(130, 140)]
-    plain, said = load_detector(checkpoint, "cpu"), load_detector(checkpoint, "cpu").said([p.image for p in pictures])
+    plain, said = (
+        load_detector(checkpoint, "cpu"),
+        load_detector(checkpoint, "cpu").said([p.image for p in pictures]),
+    )
     assert said.attention_weights is not None
-    for one, logit, weights in zip(judge(plain, pictures), said.logits, said.attention_weights, strict=True):
-        assert one.logit == pytest.approx(logit, abs=1e-5) and one.score == pytest.approx(1 / (1 + np.exp(-logit)))
+    for one, logit, weights in zip(
+        judge(plain, pictures), said.logits, said.attention_weights, strict=True
+    ):
+        assert one.logit == pytest.approx(logit, abs=1e-5) and one.score == pytest.approx(
+            1 / (1 + np.exp(-logit))
+        )
         assert (one.verdict == "generated") == (logit > 0) and not one.calibrated
         assert one.attention == pytest.approx(weights, abs=1e-5)
         assert one.top_scale == CONFIG.scales[weights.argmax()]
     band = Calibration(2.0, 0.5, 0.0, 1.0, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
     save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": band.to_dict()})
-    for one, logit in zip(judge(load_detector(tmp_path / "c.pth", "cpu"), pictures), said.logits, strict=True):
+    for one, logit in zip(
+        judge(load_detector(tmp_path / "c.pth", "cpu"), pictures), said.logits, strict=True
+    ):
         assert one.calibrated and one.verdict == "unsure"
         assert one.probability == pytest.approx(1 / (1 + np.exp(-logit / 2)), abs=1e-5)
 
@@ -63,7 +72,9 @@ def test_judgements_are_those_of_the_detector(checkpoint: Path, tmp_path: Path) 
 )
 def test_reservations(checkpoint: Path, protocol: str, given: Picture, expected: list[str]) -> None:
     loaded = load_detector(checkpoint, "cpu").loaded
-    found = reservations(Detector(loaded, torch.device("cpu"), EVALUATION_PROTOCOLS[protocol]), given)
+    found = reservations(
+        Detector(loaded, torch.device("cpu"), EVALUATION_PROTOCOLS[protocol]), given
+    )
     assert len(found) == len(expected)
     assert all(part in text for part, text in zip(expected, found, strict=True)), found
 

@@ -1,4 +1,5 @@
-"""Files as a stream of answers: the order, what is skipped, how far is read ahead, and how it stops."""
+"""Files as a stream of answers: the order, what is skipped, how far is read ahead, and how it
+stops."""
 
 import itertools
 import re
@@ -36,7 +37,9 @@ CONFIG = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4)
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Detector:
-    return load_detector(save_model(tmp_path_factory.mktemp("stream") / "model.pth", CONFIG, seed=6), "cpu")
+    return load_detector(
+        save_model(tmp_path_factory.mktemp("stream") / "model.pth", CONFIG, seed=6), "cpu"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,9 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder, rng = tmp_path_factory.mktemp("mixed"), np.random.default_rng(0)
     for i in range(40):
         size = [(32, 32), (24, 40), (64, 48), (3, 3)][i % 4]
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i:02d}.png")
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+            folder / f"{i:02d}.png"
+        )
     (folder / "05.png").write_bytes(b"")
     (folder / "10.png").write_bytes((folder / "09.png").read_bytes()[:60])
     return [*sorted(folder.iterdir()), folder / "missing.png"]
@@ -55,7 +60,9 @@ def no_video(path: str) -> None:
     raise AssertionError(path)
 
 
-def run(detector: Detector, inputs: Iterator[Input], threads: int = 3, video: Callable = no_video) -> list[Outcome]:
+def run(
+    detector: Detector, inputs: Iterator[Input], threads: int = 3, video: Callable = no_video
+) -> list[Outcome]:
     with closing(judged(detector, inputs, threads, video)) as outcomes:
         return list(outcomes)
 
@@ -71,9 +78,13 @@ def test_answers_are_those_of_a_plain_loop_in_its_order(
         try:
             expected = detector.said(read_image(outcome.path)).logits[0]
         except (UnreadableImage, ValueError) as error:
-            assert outcome.judgement is None and outcome.problem == str(error).removeprefix("image 0: ")
+            assert outcome.judgement is None and outcome.problem == str(error).removeprefix(
+                "image 0: "
+            )
         else:
-            assert outcome.judgement is not None and outcome.judgement.logit == pytest.approx(expected, abs=1e-4)
+            assert outcome.judgement is not None and outcome.judgement.logit == pytest.approx(
+                expected, abs=1e-4
+            )
             assert outcome.picture is not None and outcome.picture.name == outcome.path
     assert sum(outcome.judgement is None for outcome in outcomes) == 10 + 2 + 1
 
@@ -94,7 +105,9 @@ def test_pictures_that_are_ready_are_judged_together(
     assert sum(sizes) == 28 and max(sizes) > 5
 
 
-def test_pixels_under_way_are_bounded(detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_under_way_are_bounded(
+    detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At most the room, or one picture more: the one that is waited for."""
     largest = 64 * 48 * streaming.BYTES_PER_PIXEL
     monkeypatch.setattr(streaming, "ROOM", largest)
@@ -109,7 +122,9 @@ def test_pixels_under_way_are_bounded(detector: Detector, mixed: list[Path], mon
     outcomes = run(detector, (Input(str(path)) for path in mixed), 8)
     assert len(outcomes) == len(mixed) and max(taken) <= 2 * largest
     monkeypatch.setattr(streaming, "ROOM", 1)  # not even one fits
-    assert [outcome.path for outcome in run(detector, (Input(str(path)) for path in mixed), 8)] == list(map(str, mixed))
+    assert [
+        outcome.path for outcome in run(detector, (Input(str(path)) for path in mixed), 8)
+    ] == list(map(str, mixed))
 
 
 def test_nothing_is_waited_for_but_the_next_answer(detector: Detector, mixed: list[Path]) -> None:
@@ -151,8 +166,13 @@ def test_many_paths_take_no_memory(detector: Detector) -> None:
     def peak(count: int) -> int:
         tracemalloc.start()
         try:
-            with closing(judged(detector, (Input("/nowhere.png") for _ in range(count)), 2, no_video)) as outcomes:
-                assert sum(outcome.problem == "No such file or directory" for outcome in outcomes) == count
+            with closing(
+                judged(detector, (Input("/nowhere.png") for _ in range(count)), 2, no_video)
+            ) as outcomes:
+                assert (
+                    sum(outcome.problem == "No such file or directory" for outcome in outcomes)
+                    == count
+                )
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -195,17 +215,24 @@ def test_named_files_are_tried_as_videos_whatever_their_names(
     (tmp_path / "notes.ts").write_text("let x: number")
     (tmp_path / "cut.png").write_bytes(mixed[0].read_bytes()[:60])
     encode(tmp_path / "found.png", format="matroska", count=2)
-    inputs = [*(Input(str(path), found=path.name == "found.png") for path in sorted(tmp_path.iterdir()))]
-    found = {Path(one.path).name: one for one in run(detector, iter(inputs), 2, partial(judge_video, detector))}
+    inputs = [
+        *(Input(str(path), found=path.name == "found.png") for path in sorted(tmp_path.iterdir()))
+    ]
+    found = {
+        Path(one.path).name: one
+        for one in run(detector, iter(inputs), 2, partial(judge_video, detector))
+    }
     for name in ("clip.ts", "clip.3gp", "clip", "clip.mxf"):
         assert isinstance(found[name].judgement, VideoJudgement), found[name].problem
     for name in ("picture.ts", "picture.mp4"):
         assert isinstance(found[name].judgement, Judgement)
     assert found["notes.mp4"].problem.startswith("damaged, or in no format")
     assert re.match(
-        "no picture in one of the formats.*; as a video: damaged, or in no format", found["notes.ts"].problem
+        "no picture in one of the formats.*; as a video: damaged, or in no format",
+        found["notes.ts"].problem,
     )
-    for name in ("cut.png", "found.png"):  # a damaged picture is no video; nor is what a folder was searched for
+    # a damaged picture is no video; nor is what a folder was searched for
+    for name in ("cut.png", "found.png"):
         assert found[name].problem and "video" not in found[name].problem
 
 
@@ -216,7 +243,9 @@ def test_without_pyav_both_reasons_are_given(
     path = tmp_path / "notes.ts"
     path.write_text("let x: number")
     (one,) = run(detector, iter([Input(str(path))]), 1, partial(judge_video, detector))
-    assert re.match("no picture in .*; as a video: reading videos needs PyAV: pip install", one.problem)
+    assert re.match(
+        "no picture in .*; as a video: reading videos needs PyAV: pip install", one.problem
+    )
 
 
 def test_too_little_memory_of_a_gpu_ends_the_run(
@@ -245,7 +274,8 @@ def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """PyTorch's own error, where pictures of 64x48 are judged, alone or with others; Python's, where one is decoded."""
+    """PyTorch's own error, where pictures of 64x48 are judged, alone or with others; Python's,
+    where one is decoded."""
     as_before, decode = detector.said_of_pixels, streaming.read_with_quality
 
     def small(pixels: list[Tensor]) -> Said:
@@ -258,19 +288,27 @@ def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
             raise MemoryError
         return decode(path, before)
 
-    expected = {outcome.path: outcome for outcome in run(detector, (Input(str(path)) for path in mixed))}
+    expected = {
+        outcome.path: outcome for outcome in run(detector, (Input(str(path)) for path in mixed))
+    }
     monkeypatch.setattr(detector, "said_of_pixels", small)
     monkeypatch.setattr(streaming, "read_with_quality", decoding)
     outcomes = run(detector, (Input(str(path)) for path in mixed))
     assert [outcome.path for outcome in outcomes] == list(expected)
     lacking = [outcome.path for outcome in outcomes if outcome.problem == "not enough memory"]
-    assert lacking == [str(path) for i, path in enumerate(mixed[:40]) if (i % 4 == 2 and i != 10) or i == 0]
+    assert lacking == [
+        str(path) for i, path in enumerate(mixed[:40]) if (i % 4 == 2 and i != 10) or i == 0
+    ]
     for outcome in outcomes:
         before = expected[outcome.path].judgement
         if outcome.path not in lacking and before is not None:
-            assert outcome.judgement is not None and outcome.judgement.logit == pytest.approx(before.logit, abs=1e-4)
+            assert outcome.judgement is not None and outcome.judgement.logit == pytest.approx(
+                before.logit, abs=1e-4
+            )
 
-    (video,) = run(detector, iter([Input("a.mp4", found=True)]), 2, lambda path: torch.empty(10**16))
+    (video,) = run(
+        detector, iter([Input("a.mp4", found=True)]), 2, lambda path: torch.empty(10**16)
+    )
     assert (video.judgement, video.problem) == (None, "not enough memory")
     assert write_explanation(detector, expected[str(mixed[2])], tmp_path, 0) is None
     assert caplog.messages == [f"{mixed[2]}: no panel of it, not enough memory"]
@@ -283,16 +321,22 @@ def test_an_answer_that_is_not_finite_is_the_problem_of_its_file(
 
     def overflowing(pixels: list[Tensor]) -> Said:
         said = as_before(pixels)
-        return said._replace(logits=np.where([one.shape[1:] == (24, 40) for one in pixels], np.nan, said.logits))
+        return said._replace(
+            logits=np.where([one.shape[1:] == (24, 40) for one in pixels], np.nan, said.logits)
+        )
 
     monkeypatch.setattr(detector, "said_of_pixels", overflowing)
     outcomes = run(detector, (Input(str(path)) for path in mixed))
     problems = [str(path) for i, path in enumerate(mixed[:40]) if i % 4 == 1 and i != 5]
-    assert [one.path for one in outcomes if one.problem == "the model's score is not finite"] == problems
+    assert [
+        one.path for one in outcomes if one.problem == "the model's score is not finite"
+    ] == problems
     assert sum(one.judgement is not None for one in outcomes) == 28 - len(problems)
 
 
-def test_what_goes_wrong_in_finding_files_ends_the_stream(detector: Detector, mixed: list[Path]) -> None:
+def test_what_goes_wrong_in_finding_files_ends_the_stream(
+    detector: Detector, mixed: list[Path]
+) -> None:
     def broken() -> Iterator[Input]:
         yield Input(str(mixed[0]))
         raise UserError("the list")

@@ -1,4 +1,5 @@
-"""Videos: which frames are taken, of which files, and what is said of them. Every video is encoded here."""
+"""Videos: which frames are taken, of which files, and what is said of them. Every video is encoded
+here."""
 
 import csv
 import hashlib
@@ -66,35 +67,64 @@ def pixels(image: Image.Image | np.ndarray) -> str:
 
 @settings(deadline=None)  # the obvious search is slow
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.fractions(Fraction(1, 2), 100))
-def test_nearest_frames_are_those_of_a_search_through_all(gaps: list[int], interval: Fraction) -> None:
+def test_nearest_frames_are_those_of_a_search_through_all(
+    gaps: list[int], interval: Fraction
+) -> None:
     times = [0, *itertools.accumulate(gaps)]
     end = times[-1] + Fraction(gaps[-1], 2)
     wanted = [k * interval for k in range(int(end / interval) + 1)]
     expected = sorted({min(times, key=lambda time: (abs(time - want), time)) for want in wanted})
     nearest = NearestFrames(interval)
     found = [nearest.offer(time, f"frame {time}") for time in times] + [nearest.last()]
-    assert [one for one in found if one is not None] == [(time, f"frame {time}") for time in expected]
+    assert [one for one in found if one is not None] == [
+        (time, f"frame {time}") for time in expected
+    ]
 
 
 def test_time_stamps_that_are_missing_or_go_back_get_the_usual_step() -> None:
     clock = Clock(100, 40)
-    assert [clock.ticks(pts) for pts in (100, 140, None, 220, 100, 140, 400)] == [0, 40, 80, 120, 160, 200, 300]
+    assert [clock.ticks(pts) for pts in (100, 140, None, 220, 100, 140, 400)] == [
+        0,
+        40,
+        80,
+        120,
+        160,
+        200,
+        300,
+    ]
     assert clock.guessed == 3
     assert [Clock(None, 5).ticks(pts) for pts in (7, None)] == [0, 0]
 
 
-@pytest.mark.parametrize(("name", "rate"), [("a.mkv", 25), ("b.mkv", 30), ("c.mp4", 30), ("d.mp4", 24)])
+@pytest.mark.parametrize(
+    ("name", "rate"), [("a.mkv", 25), ("b.mkv", 30), ("c.mp4", 30), ("d.mp4", 24)]
+)
 def test_steady_rate(tmp_path: Path, name: str, rate: int) -> None:
-    """A rate of 30 has no whole number of Matroska's milliseconds between its frames, and still all of them come."""
+    """A rate of 30 has no whole number of Matroska's milliseconds between its frames, and still all
+    of them come."""
     lossless = name.endswith("mkv")
-    path = encode(tmp_path / name, *(("ffv1", "bgr0") if lossless else ("mpeg4", "yuv420p")), count=3 * rate, rate=rate)
+    path = encode(
+        tmp_path / name,
+        *(("ffv1", "bgr0") if lossless else ("mpeg4", "yuv420p")),
+        count=3 * rate,
+        rate=rate,
+    )
     exact = 1e-9 if not lossless or 1000 % rate == 0 else 1e-3
     assert times_of(path, fps=1) == pytest.approx([0, 1, 2], abs=exact)
-    assert times_of(path, fps=rate / 3) == pytest.approx([3 * k / rate for k in range(rate)], abs=exact)
+    assert times_of(path, fps=rate / 3) == pytest.approx(
+        [3 * k / rate for k in range(rate)], abs=exact
+    )
     for fps in (rate, None, 1000):
-        assert times_of(path, fps=fps) == pytest.approx([k / rate for k in range(3 * rate)], abs=exact)
+        assert times_of(path, fps=fps) == pytest.approx(
+            [k / rate for k in range(3 * rate)], abs=exact
+        )
     info = Video(path).info
-    assert (info.frames, info.frame_rate, info.duration, info.variable_rate) == (3 * rate, rate, 3.0, False)
+    assert (info.frames, info.frame_rate, info.duration, info.variable_rate) == (
+        3 * rate,
+        rate,
+        3.0,
+        False,
+    )
 
 
 def test_lossless_pixels_come_as_they_were_written(tmp_path: Path) -> None:
@@ -113,7 +143,9 @@ def test_variable_rate(tmp_path: Path) -> None:
         video.frames(2)
     )  # nearest to 0, 0.5, 1, 1.5, 2, 2.5: 1 has 0.51, 1.5 has 2 (0.5 away; 0.51 is 0.99 away)
     assert [frame.time for frame in frames] == [0, 0.5, 0.51, 2.0, 2.99]
-    assert [pixels(frame.image) for frame in frames] == [pixels(picture(index)) for index in (0, 2, 3, 4, 6)]
+    assert [pixels(frame.image) for frame in frames] == [
+        pixels(picture(index)) for index in (0, 2, 3, 4, 6)
+    ]
     assert times_of(path, fps=None) == [0, 0.01, 0.5, 0.51, 2.0, 2.001, 2.99]
 
 
@@ -124,15 +156,21 @@ def test_time_starts_with_the_first_frame(tmp_path: Path) -> None:
     assert frames[0].pts == 7000 and video.info.duration == 1.0 and video.problem() is None
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no such priorities")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getscheduler"), reason="the system has no such priorities"
+)
 @pytest.mark.parametrize("codec", ("libsvtav1", "libx264"))
-def test_making_and_reading_videos_leaves_the_priority_of_the_process(tmp_path: Path, codec: str) -> None:
+def test_making_and_reading_videos_leaves_the_priority_of_the_process(
+    tmp_path: Path, codec: str
+) -> None:
     before = os.sched_getscheduler(0)
     assert list(Video(encode(tmp_path / "a.mp4", codec, "yuv420p")).frames())
     assert os.sched_getscheduler(0) == before
 
 
-@pytest.mark.parametrize(("name", "codec", "pix_fmt", "options"), CODECS, ids=[case[0] for case in CODECS])
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "options"), CODECS, ids=[case[0] for case in CODECS]
+)
 def test_jumps_give_what_decoding_everything_gives(
     tmp_path: Path, name: str, codec: str, pix_fmt: str, options: dict[str, str]
 ) -> None:
@@ -146,7 +184,9 @@ def test_jumps_give_what_decoding_everything_gives(
     tick = Video(path)._tick
     for fps in (0.7, 3):
         wanted = [Fraction(k) / Fraction(fps) for k in range(60) if k / fps < 2.38]
-        nearest = {min(every, key=lambda one: abs((one[0] - start) * tick - want))[0] for want in wanted}  # type: ignore[operator]
+        nearest = {
+            min(every, key=lambda one: abs((one[0] - start) * tick - want))[0] for want in wanted
+        }  # type: ignore[operator]
         expected = [(pts, pixels(array)) for pts, array in every if pts in nearest]
         for seek in (True, False):
             frames = list(Video(path).frames(fps, seek=seek))
@@ -168,11 +208,19 @@ def test_jumps_spare_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_at_most_max_frames_spread_over_the_whole_video(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv", count=100)
     assert times_of(path, fps=None, max_frames=4) == [0, 1, 2, 3]
-    assert times_of(path, fps=25, max_frames=8) == pytest.approx([0, 0.48, 1, 1.48, 2, 2.48, 3, 3.48])
+    assert times_of(path, fps=25, max_frames=8) == pytest.approx(
+        [0, 0.48, 1, 1.48, 2, 2.48, 3, 3.48]
+    )
     assert times_of(path, fps=1, max_frames=300) == [0, 1, 2, 3]
     assert len(times_of(path, fps=25, max_frames=100)) == 100
     assert times_of(path, max_frames=1) == [0]
-    for wrong in ({"fps": 0}, {"fps": float("nan")}, {"fps": -1}, {"fps": float("inf")}, {"max_frames": 0}):
+    for wrong in (
+        {"fps": 0},
+        {"fps": float("nan")},
+        {"fps": -1},
+        {"fps": float("inf")},
+        {"max_frames": 0},
+    ):
         with pytest.raises(ValueError, match="expected numbers above 0"):
             times_of(path, **wrong)
 
@@ -207,7 +255,8 @@ def test_duration_is_counted_where_the_header_has_none(tmp_path: Path) -> None:
 def test_a_header_that_lies_changes_nothing(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv", count=100)
     content = bytearray(path.read_bytes())
-    place = content.index(b"\x44\x89\x88") + 3  # Matroska's Duration, eight bytes: a double, in milliseconds
+    # Matroska's Duration, eight bytes: a double, in milliseconds
+    place = content.index(b"\x44\x89\x88") + 3
     assert struct.unpack_from(">d", content, place) == (4000.0,)
     struct.pack_into(">d", content, place, 1e6)
     path.write_bytes(content)
@@ -226,12 +275,16 @@ def test_raw_stream_without_time_stamps_is_timed_by_its_rate(tmp_path: Path) -> 
 def test_joined_files_go_on_where_the_first_ends(tmp_path: Path) -> None:
     once = encode(tmp_path / "a.ts", "libx264", "yuv420p").read_bytes()
     (tmp_path / "b.ts").write_bytes(once * 2)
-    assert times_of(tmp_path / "b.ts", fps=5) == pytest.approx([k / 5 for k in range(20)], abs=0.021)
+    assert times_of(tmp_path / "b.ts", fps=5) == pytest.approx(
+        [k / 5 for k in range(20)], abs=0.021
+    )
 
 
 @pytest.mark.parametrize("name", ("a.mkv", "a.ts", "a.avi", "a.flv"))
 def test_truncated_file_gives_the_frames_before_its_end(tmp_path: Path, name: str) -> None:
-    codec, pix_fmt = {"a.mkv": ("ffv1", "bgr0"), "a.flv": ("flv", "yuv420p")}.get(name, ("mpeg4", "yuv420p"))
+    codec, pix_fmt = {"a.mkv": ("ffv1", "bgr0"), "a.flv": ("flv", "yuv420p")}.get(
+        name, ("mpeg4", "yuv420p")
+    )
     whole = encode(tmp_path / name, codec, pix_fmt, count=100)
     expected = [pixels(array) for _, array in plain(whole)]
     part = tmp_path / f"part_{name}"
@@ -239,18 +292,23 @@ def test_truncated_file_gives_the_frames_before_its_end(tmp_path: Path, name: st
     video = Video(part)
     found = [pixels(frame.image) for frame in video.frames(None)]
     assert 5 < len(found) < 90 and found == expected[: len(found)]
-    assert video.problem() is not None or name == "a.ts"  # which may end with any frame: it has no header
+    # which may end with any frame: it has no header
+    assert video.problem() is not None or name == "a.ts"
 
 
 @pytest.mark.parametrize("fps", (None, 5))
 @pytest.mark.parametrize("name", ("a.mp4", "a.ts"))
-def test_damage_in_the_middle_leaves_out_what_it_reaches(tmp_path: Path, name: str, fps: float | None) -> None:
+def test_damage_in_the_middle_leaves_out_what_it_reaches(
+    tmp_path: Path, name: str, fps: float | None
+) -> None:
     """No frame comes that is not in the undamaged file, and those after the damage do."""
     whole = encode(tmp_path / name, "libx264", "yuv420p", count=100)
     expected = [pixels(array) for _, array in plain(whole)]
     content = bytearray(whole.read_bytes())
     with av.open(str(whole)) as container:
-        packet = next(packet for packet in container.demux(video=0) if packet.pts * packet.time_base > 1.5)
+        packet = next(
+            packet for packet in container.demux(video=0) if packet.pts * packet.time_base > 1.5
+        )
         content[packet.pos : packet.pos + 400] = bytes(400)
     (tmp_path / f"b_{name}").write_bytes(content)
     video = Video(tmp_path / f"b_{name}")
@@ -264,7 +322,9 @@ def test_damage_in_the_middle_leaves_out_what_it_reaches(tmp_path: Path, name: s
 def write_audio(path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((2, 44100), np.float32), format="fltp", layout="stereo")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((2, 44100), np.float32), format="fltp", layout="stereo"
+        )
         frame.sample_rate = 44100
         container.mux([*stream.encode(frame), *stream.encode(None)])
 
@@ -280,8 +340,14 @@ NO_VIDEOS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "audio": (write_audio, "no video stream in it, only audio"),
     "no frame": (write_no_frame, "no video stream in it"),
     "empty": (Path.touch, "empty file"),
-    "text": (lambda path: path.write_text("hello\n" * 1000), "damaged, or in no format that is read: MP4"),
-    "picture": (lambda path: Image.fromarray(picture(0)).save(path, "PNG"), "in no format that is read"),
+    "text": (
+        lambda path: path.write_text("hello\n" * 1000),
+        "damaged, or in no format that is read: MP4",
+    ),
+    "picture": (
+        lambda path: Image.fromarray(picture(0)).save(path, "PNG"),
+        "in no format that is read",
+    ),
     "folder": (Path.mkdir, "no regular file"),
     "pipe": (os.mkfifo, "no regular file"),
     "missing": (lambda path: None, "No such file"),
@@ -321,20 +387,25 @@ def test_more_pixels_than_pillows_limit(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT)
     assert len(times_of(path, fps=None)) == 2
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT - 1)
-    with pytest.raises(UnreadableVideo, match="no size of its pictures, or more pixels than the limit of 3,071"):
+    with pytest.raises(
+        UnreadableVideo, match="no size of its pictures, or more pixels than the limit of 3,071"
+    ):
         Video(path)
 
 
 def test_turned_and_interlaced_pictures_come_as_stored(tmp_path: Path) -> None:
     turned = Video(encode(tmp_path / "a.mp4", "libx264", "yuv420p", count=2, rotate=90))
     assert next(turned.frames()).image.size == (WIDTH, HEIGHT) and not turned.interlaced
-    rows = Video(encode(tmp_path / "b.mp4", "libx264", "yuv420p", count=4, options={"x264-params": "tff=1"}))
+    rows = Video(
+        encode(tmp_path / "b.mp4", "libx264", "yuv420p", count=4, options={"x264-params": "tff=1"})
+    )
     list(rows.frames())
     assert rows.interlaced
 
 
 def test_colour_at_half_resolution_is_interpolated_not_repeated() -> None:
-    """Of blue-difference values that rise evenly from left to right, blue rises evenly; repeated, it would rise in steps."""
+    """Of blue-difference values that rise evenly from left to right, blue rises evenly; repeated,
+    it would rise in steps."""
     y, u, v = np.full((16, 32), 110), np.tile(90 + 4 * np.arange(16), (8, 1)), np.full((8, 16), 128)
     planes = np.concatenate([plane.ravel() for plane in (y, u, v)]).astype(np.uint8).reshape(24, 32)
     frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
@@ -345,7 +416,9 @@ def test_colour_at_half_resolution_is_interpolated_not_repeated() -> None:
     assert (np.diff(repeated)[::2] == 0).all()  # FFmpeg's default
 
 
-def test_frames_that_cannot_be_converted_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_that_cannot_be_converted_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = encode(tmp_path / "a.mkv", count=3)
     video = Video(path)
 
@@ -359,7 +432,9 @@ def test_frames_that_cannot_be_converted_are_counted(tmp_path: Path, monkeypatch
     assert video.problem() == "1 frames could not be converted to RGB and were left out"
 
 
-def test_without_pyav_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyav_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = encode(tmp_path / "a.mkv", count=1)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"needs PyAV: pip install -r requirements-video\.txt"):
@@ -371,9 +446,14 @@ SINGLE = ModelConfig("single_scale")
 CALIBRATION = Calibration(2.0, 0.4, 0.45, 0.55, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
 
 
-def make_detector(folder: Path, config: ModelConfig = MULTI, calibration: Calibration | None = None) -> Detector:
+def make_detector(
+    folder: Path, config: ModelConfig = MULTI, calibration: Calibration | None = None
+) -> Detector:
     torch.manual_seed(3)
-    values: dict[str, Any] = {"model_state_dict": build_model(config).state_dict(), "model_config": config.to_dict()}
+    values: dict[str, Any] = {
+        "model_state_dict": build_model(config).state_dict(),
+        "model_config": config.to_dict(),
+    }
     if calibration is not None:
         values["calibration"] = calibration.to_dict()
     save_checkpoint(folder / "model.pth", values | {"epoch": 1})
@@ -388,32 +468,54 @@ def test_a_video_is_judged_by_the_median_of_its_frames(tmp_path: Path) -> None:
     logits = np.array([frame.judgement.logit for frame in found.frames])
     assert np.allclose(logits, said.logits, atol=1e-6) and len(set(logits)) == 10
     ordered = sorted(logits)
-    assert found.logit == pytest.approx((ordered[4] + ordered[5]) / 2) and found.mean_logit == pytest.approx(
-        sum(logits) / 10
-    )
+    assert found.logit == pytest.approx(
+        (ordered[4] + ordered[5]) / 2
+    ) and found.mean_logit == pytest.approx(sum(logits) / 10)
     assert found.probability == found.score == pytest.approx(1 / (1 + np.exp(-found.logit)))
-    assert found.mean_probability == found.mean_score == pytest.approx(1 / (1 + np.exp(-found.mean_logit)))
+    assert (
+        found.mean_probability
+        == found.mean_score
+        == pytest.approx(1 / (1 + np.exp(-found.mean_logit)))
+    )
     assert said.attention_weights is not None and found.attention is not None
     assert np.allclose(found.attention, said.attention_weights.mean(axis=0), atol=1e-6)
     assert found.top_scale == (0.25, 0.5, 0.75)[int(np.argmax(found.attention))]
     generated = sum(logit > 0 for logit in logits) / 10
     assert found.shares == {"real": 1 - generated, "unsure": 0, "generated": generated}
-    assert (found.path, found.duration, found.interval, found.codec) == (str(path), 2.0, 0.2, "ffv1")
-    assert (found.width, found.height, found.frame_rate, found.problem) == (WIDTH, HEIGHT, 25.0, None)
+    assert (found.path, found.duration, found.interval, found.codec) == (
+        str(path),
+        2.0,
+        0.2,
+        "ffv1",
+    )
+    assert (found.width, found.height, found.frame_rate, found.problem) == (
+        WIDTH,
+        HEIGHT,
+        25.0,
+        None,
+    )
     assert found.warnings == ("small: 64x48 pixels",)
     assert [frame.time for frame in found.frames] == pytest.approx([k / 5 for k in range(10)])
 
 
 def test_the_answer_goes_through_the_calibration(tmp_path: Path) -> None:
-    found = judge_video(make_detector(tmp_path, calibration=CALIBRATION), encode(tmp_path / "a.mkv"), fps=None)
-    assert found.probability == pytest.approx(1 / (1 + np.exp(-found.logit / 2))) and found.calibrated
+    found = judge_video(
+        make_detector(tmp_path, calibration=CALIBRATION), encode(tmp_path / "a.mkv"), fps=None
+    )
+    assert (
+        found.probability == pytest.approx(1 / (1 + np.exp(-found.logit / 2))) and found.calibrated
+    )
     for frame in found.frames:
-        assert frame.judgement.probability == pytest.approx(1 / (1 + np.exp(-frame.judgement.logit / 2)))
+        assert frame.judgement.probability == pytest.approx(
+            1 / (1 + np.exp(-frame.judgement.logit / 2))
+        )
     assert found.verdict == "unsure" == CALIBRATION.verdict(found.probability)
     assert sum(found.shares.values()) == 1
 
 
-def test_one_strange_frame_moves_the_mean_and_not_the_median(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_strange_frame_moves_the_mean_and_not_the_median(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector = make_detector(tmp_path)
     logits = iter([-2.0, -1.0, 90.0, -3.0, -2.5])
     said = detector.said_of_pixels
@@ -427,19 +529,25 @@ def test_one_strange_frame_moves_the_mean_and_not_the_median(tmp_path: Path, mon
     assert found.mean_logit == pytest.approx(81.5 / 5)
 
 
-def test_frames_are_judged_in_groups_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_judged_in_groups_of_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector = make_detector(tmp_path)
     monkeypatch.setattr("inference.video.scoring.BATCH_PIXELS", 4 * WIDTH * HEIGHT)
     groups = []
     said = detector.said_of_pixels
-    monkeypatch.setattr(detector, "said_of_pixels", lambda pixels: groups.append(len(pixels)) or said(pixels))
+    monkeypatch.setattr(
+        detector, "said_of_pixels", lambda pixels: groups.append(len(pixels)) or said(pixels)
+    )
     judge_video(detector, encode(tmp_path / "a.mkv", count=10), fps=None)
     assert groups == [4, 4, 2]
 
 
 def test_what_may_make_the_answer_less_reliable_is_said(tmp_path: Path) -> None:
     detector = make_detector(tmp_path)
-    path = encode(tmp_path / "a.mp4", "libx264", "yuv420p", count=50, options={"x264-params": "tff=1"})
+    path = encode(
+        tmp_path / "a.mp4", "libx264", "yuv420p", count=50, options={"x264-params": "tff=1"}
+    )
     warnings = " | ".join(judge_video(detector, path, fps=25, max_frames=3).warnings)
     for word in (
         "small",
@@ -450,7 +558,9 @@ def test_what_may_make_the_answer_less_reliable_is_said(tmp_path: Path) -> None:
         "every 0.667 s instead",
     ):
         assert word in warnings
-    varying = judge_video(detector, encode(tmp_path / "b.mkv", pts=[0, 10, 500, 510, 2000]), fps=None).warnings
+    varying = judge_video(
+        detector, encode(tmp_path / "b.mkv", pts=[0, 10, 500, 510, 2000]), fps=None
+    ).warnings
     assert "the frame rate varies: frames were taken by their time stamps" in varying
 
 
@@ -459,13 +569,19 @@ def test_what_is_so_of_every_frame_is_said_and_not_of_a_black_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: tuple[int, ...], told: bool
 ) -> None:
     def drawn(index: int, width: int, height: int) -> np.ndarray:
-        return np.full((height, width, 3), 50 * index, np.uint8) if index in grey else picture(index, width, height)
+        return (
+            np.full((height, width, 3), 50 * index, np.uint8)
+            if index in grey
+            else picture(index, width, height)
+        )
 
     monkeypatch.setattr("tests.helpers.video_files.picture", drawn)
     found = judge_video(make_detector(tmp_path), encode(tmp_path / "a.mkv", count=3), fps=None)
     said = ["grey: no colour in it" in frame.judgement.warnings for frame in found.frames]
     assert said == [index in grey for index in range(3)]
-    assert ("grey: no colour in it" in found.warnings) == told and "small: 64x48 pixels" in found.warnings
+    assert (
+        "grey: no colour in it" in found.warnings
+    ) == told and "small: 64x48 pixels" in found.warnings
 
 
 def test_no_frame_and_frames_too_small(tmp_path: Path) -> None:
@@ -488,20 +604,38 @@ def test_report(tmp_path: Path, config: ModelConfig, calibration: Calibration | 
     with open(table, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     attention = ["attention_0.25", "attention_0.5", "attention_0.75"] if config is MULTI else []
-    assert list(rows[0]) == ["time_s", "pts", "logit", "score", "probability", "verdict", *attention]
+    assert list(rows[0]) == [
+        "time_s",
+        "pts",
+        "logit",
+        "score",
+        "probability",
+        "verdict",
+        *attention,
+    ]
     assert [float(row["time_s"]) for row in rows] == [frame.time for frame in found.frames]
-    assert [float(row["logit"]) for row in rows] == [frame.judgement.logit for frame in found.frames]
+    assert [float(row["logit"]) for row in rows] == [
+        frame.judgement.logit for frame in found.frames
+    ]
     assert [row["pts"] for row in rows] == ["0", "200", "400", "600"]
     assert all(row["verdict"] in ("real", "unsure", "generated") for row in rows)
     if attention:
         assert sum(float(rows[0][name]) for name in attention) == pytest.approx(1)
     document = json.loads(summary.read_text())
-    assert document["logit"] == found.logit and document["frames"] == 4 and document["verdict"] == found.verdict
+    assert (
+        document["logit"] == found.logit
+        and document["frames"] == 4
+        and document["verdict"] == found.verdict
+    )
     assert document["calibration"] == (None if calibration is None else calibration.to_dict())
     assert document["calibrated"] == (calibration is not None)
     with Image.open(plot) as image:
         assert image.format == "PNG"
-    assert sorted(one.name for one in plot.parent.iterdir()) == ["frames.csv", "scores.png", "summary.json"]
+    assert sorted(one.name for one in plot.parent.iterdir()) == [
+        "frames.csv",
+        "scores.png",
+        "summary.json",
+    ]
 
 
 def test_report_where_nothing_can_be_written(tmp_path: Path) -> None:
@@ -513,7 +647,9 @@ def test_report_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", (1, 3, 300))
 @pytest.mark.parametrize("band", (None, (0.2, 1.2)))
-@pytest.mark.parametrize("scales", ((), (0.25, 0.5, 0.75), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)))
+@pytest.mark.parametrize(
+    "scales", ((), (0.25, 0.5, 0.75), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
+)
 def test_plot_shows_every_frame(
     draw: Draw, count: int, band: tuple[float, float] | None, scales: tuple[float, ...]
 ) -> None:
@@ -541,4 +677,6 @@ def test_plot_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="probabilities"):
         plot_video([0, 1], [0.1, 2], 0.1, 0.1, tmp_path / "a.png")
     with pytest.raises(ValueError, match="attention"):
-        plot_video([0, 1], [0.1, 0.2], 0.1, 0.1, tmp_path / "a.png", attention=[[1.0]], scales=(0.5,))
+        plot_video(
+            [0, 1], [0.1, 0.2], 0.1, 0.1, tmp_path / "a.png", attention=[[1.0]], scales=(0.5,)
+        )

@@ -1,4 +1,5 @@
-"""Class-activation maps: they add up to the logits, lie where the evidence is, and leave the model as it was."""
+"""Class-activation maps: they add up to the logits, lie where the evidence is, and leave the model
+as it was."""
 
 from collections.abc import Callable
 
@@ -23,7 +24,9 @@ def away_from_the_start(model: Network) -> Network:
     return model.eval()
 
 
-def multiscale(*scales: float, residual: bool = False, backbone: str | BackboneFactory = "light") -> Network:
+def multiscale(
+    *scales: float, residual: bool = False, backbone: str | BackboneFactory = "light"
+) -> Network:
     torch.manual_seed(0)
     return away_from_the_start(
         AttentionMultiScaleNPR(scales=scales, feature_dim=16, residual=residual, backbone=backbone)
@@ -59,7 +62,9 @@ def test_maps_add_up_to_the_logits(model: Callable[[], Network], size: tuple[int
     assert has_exact_maps(detector)
     for output in range(logits.shape[1]):
         maps = class_activation_maps(detector, seen, output)
-        assert maps.shape == (2, scales, *(-(-side // 8) for side in size)) and not maps.requires_grad
+        assert (
+            maps.shape == (2, scales, *(-(-side // 8) for side in size)) and not maps.requires_grad
+        )
         added = maps.mean(dim=(2, 3)).sum(dim=1) + bias[output]
         torch.testing.assert_close(added, logits[:, output], atol=1e-4, rtol=0)
 
@@ -68,21 +73,30 @@ def test_maps_add_up_to_the_logits(model: Callable[[], Network], size: tuple[int
 @pytest.mark.parametrize("residual", [False, True])
 def test_what_the_scales_add_makes_up_the_logits(backbone: str | None, residual: bool) -> None:
     """Also where maps do not: those of a resnet18 may even have the other sign."""
-    model = multiscale(0.25, 0.5, 0.75, residual=residual, backbone=backbone) if backbone else single_scale()
+    model = (
+        multiscale(0.25, 0.5, 0.75, residual=residual, backbone=backbone)
+        if backbone
+        else single_scale()
+    )
     bias = (model.fc1 if isinstance(model, NPRResNet) else model.classifier).bias
     found, seen = evidence(model, images()), model(images())[:, 0]
     torch.testing.assert_close(found.adds.sum(dim=1) + bias[0], seen, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.maps, class_activation_maps(model, images()))
     wrong = (found.adds - found.maps.mean(dim=(2, 3))).abs().max()
-    assert found.exact == (backbone != "resnet18") == bool(wrong < 1e-6) and not found.adds.requires_grad
+    assert (
+        found.exact == (backbone != "resnet18") == bool(wrong < 1e-6)
+        and not found.adds.requires_grad
+    )
 
 
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_map_is_high_where_the_evidence_is(residual: bool) -> None:
-    """What a position adds to the logit is measured by taking its features away; one scale has attention 1 whatever they are."""
+    """What a position adds to the logit is measured by taking its features away; one scale has
+    attention 1 whatever they are."""
     model = multiscale(0.5, residual=residual)
     branch = model.feature_branches[0]
-    direction = branch.feature_proj.weight.detach().T @ model.classifier.weight[0].detach()  # what raises the logit
+    # what raises the logit
+    direction = branch.feature_proj.weight.detach().T @ model.classifier.weight[0].detach()
     left = torch.zeros(1, 1, 8, 8)
     left[..., :4] = 1
     shown = [direction[None, :, None, None] * left]
@@ -105,16 +119,24 @@ def test_grad_cam_of_a_light_branch_is_the_exact_map_without_its_constant(residu
     exact = class_activation_maps(model, seen)
     found = grad_cam(model, seen, layers=[branch.layer2 for branch in model.feature_branches])
     constant = exact - found
-    torch.testing.assert_close(constant, constant[..., :1, :1].expand_as(constant), atol=1e-5, rtol=0)
-    biases = [model.classifier.weight[0] @ branch.feature_proj.bias for branch in model.feature_branches]
+    torch.testing.assert_close(
+        constant, constant[..., :1, :1].expand_as(constant), atol=1e-5, rtol=0
+    )
+    biases = [
+        model.classifier.weight[0] @ branch.feature_proj.bias for branch in model.feature_branches
+    ]
     attention = model(seen, return_attention=True)[1] + (0.5 if residual else 0)
-    torch.testing.assert_close(constant[:, :, 0, 0], torch.stack(biases) * attention, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        constant[:, :, 0, 0], torch.stack(biases) * attention, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_grad_cam_of_the_single_scale_model_is_its_exact_map() -> None:
     model, seen = single_scale(2), images()
     found = grad_cam(model, seen, output=1, layers=[model.layer2])
-    torch.testing.assert_close(found, class_activation_maps(model, seen, output=1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        found, class_activation_maps(model, seen, output=1), atol=1e-5, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +147,9 @@ def test_grad_cam_of_the_single_scale_model_is_its_exact_map() -> None:
         ("squeezenet1_1", 3),
     ],  # of the last convolution, at 64 px
 )
-def test_other_backbones_get_the_grad_cam_of_their_last_convolution(backbone: str, size: int) -> None:
+def test_other_backbones_get_the_grad_cam_of_their_last_convolution(
+    backbone: str, size: int
+) -> None:
     model = multiscale(0.25, 0.5, backbone=backbone).requires_grad_(False)
     assert not has_exact_maps(model)
     with torch.no_grad():
@@ -134,7 +158,8 @@ def test_other_backbones_get_the_grad_cam_of_their_last_convolution(backbone: st
 
 
 def test_grad_cam_of_a_deep_network_is_that_of_its_formula() -> None:
-    """Slopes as differences of the logit: the feature maps inside a block are shifted by a constant, channel by channel."""
+    """Slopes as differences of the logit: the feature maps inside a block are shifted by a
+    constant, channel by channel."""
     model, seen = single_scale().double(), images(24, 24).double()
     layer, step = model.layer1[1].conv1, 1e-6
     found = grad_cam(model, seen, layers=[layer])
@@ -143,7 +168,11 @@ def test_grad_cam_of_a_deep_network_is_that_of_its_formula() -> None:
 
     def shift(module: nn.Module, args: object, out: Tensor) -> Tensor:
         kept.append(out)
-        return out + torch.nn.functional.one_hot(torch.tensor(channel), out.shape[1])[:, None, None] * changed["by"]
+        return (
+            out
+            + torch.nn.functional.one_hot(torch.tensor(channel), out.shape[1])[:, None, None]
+            * changed["by"]
+        )
 
     expected = torch.zeros_like(found[:, 0])
     with torch.no_grad():
@@ -158,7 +187,8 @@ def test_grad_cam_of_a_deep_network_is_that_of_its_formula() -> None:
 
 def test_timm_backbones_have_maps() -> None:
     pytest.importorskip("timm")
-    model = multiscale(0.5, backbone="mobilenetv3_small_050")  # its last convolution comes behind the pooling
+    # its last convolution comes behind the pooling
+    model = multiscale(0.5, backbone="mobilenetv3_small_050")
     assert class_activation_maps(model, images()).shape == (2, 1, 2, 2)
 
 
@@ -172,7 +202,9 @@ def test_the_model_stays_as_it_was(maps: Callable[[Network, Tensor], Tensor]) ->
         found = maps(model, seen)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters()) and not seen.requires_grad
+    assert (
+        all(parameter.grad is None for parameter in model.parameters()) and not seen.requires_grad
+    )
     assert not any(module._forward_hooks for module in model.modules())
     torch.testing.assert_close(found, maps(model.eval(), seen))
 
@@ -185,7 +217,9 @@ def test_modes_and_hooks_are_put_back_after_an_error() -> None:
 
 
 def test_branches_without_a_convolution_are_refused() -> None:
-    model = multiscale(0.5, backbone=lambda features: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, features)))
+    model = multiscale(
+        0.5, backbone=lambda features: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, features))
+    )
     with pytest.raises(ValueError, match="needs a convolution"):
         class_activation_maps(model, images())
 

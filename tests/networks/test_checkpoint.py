@@ -36,7 +36,9 @@ def test_content_is_plain_and_on_the_cpu(trained: Path) -> None:
     assert {"model_state_dict", "optimizer_state_dict", "epoch", "loss"} <= set(values)
     assert values["epoch"] == 2
     assert all(type(leaf) in PLAIN for leaf in leaves(values))
-    assert all(leaf.device.type == "cpu" for leaf in leaves(values) if isinstance(leaf, torch.Tensor))
+    assert all(
+        leaf.device.type == "cpu" for leaf in leaves(values) if isinstance(leaf, torch.Tensor)
+    )
     assert set(values["model_state_dict"]) == set(attention_multiscale_npr18().state_dict())
     assert values["model_config"]["scales"] == [0.25, 0.5, 0.75]
     assert values["protocol"]["resize"] == 32
@@ -50,7 +52,9 @@ def test_published_forms_give_the_same_logits(form: str, prefix: str, tmp_path: 
     torch.manual_seed(0)
     model = resnet50().eval()
     weights = {prefix + name: value for name, value in model.state_dict().items()}
-    torch.save(weights if form == "bare" else {form: weights, "total_steps": 7}, tmp_path / "NPR.pth")
+    torch.save(
+        weights if form == "bare" else {form: weights, "total_steps": 7}, tmp_path / "NPR.pth"
+    )
     loaded = load_model(tmp_path / "NPR.pth")
     x = torch.randn(2, 3, 64, 64)
     assert loaded.config.model_type == "single_scale"
@@ -64,7 +68,15 @@ def test_earlier_multiscale_form(
     monkeypatch.setattr(loading.log, "propagate", True)
     model = attention_multiscale_npr18(feature_dim=64, reduction=2).eval()
     path = tmp_path / "old.pth"
-    torch.save({"model_state_dict": model.state_dict(), "optimizer_state_dict": {}, "epoch": 3, "loss": 0.1}, path)
+    torch.save(
+        {
+            "model_state_dict": model.state_dict(),
+            "optimizer_state_dict": {},
+            "epoch": 3,
+            "loss": 0.1,
+        },
+        path,
+    )
     loaded = load_model(path)
     assert loaded.config.scales == (0.25, 0.5, 0.75)
     assert (loaded.config.feature_dim, loaded.config.attention_reduction) == (64, 2)
@@ -98,13 +110,17 @@ def test_earlier_form_with_two_branches_needs_its_scales(tmp_path: Path) -> None
         {"backbone": "resnet18"},
     ],
 )
-def test_flags_that_contradict_the_checkpoint_are_errors(trained: Path, contradiction: dict) -> None:
+def test_flags_that_contradict_the_checkpoint_are_errors(
+    trained: Path, contradiction: dict
+) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(contradiction))}.*contradicts"):
         load_model(trained / "model_epoch_last.pth", flags(**contradiction))
 
 
 def test_flags_that_agree_are_fine(trained: Path) -> None:
-    agreeing = flags(npr_scales=(0.25, 0.5, 0.75), model_type="multiscale_attention", feature_dim=128)
+    agreeing = flags(
+        npr_scales=(0.25, 0.5, 0.75), model_type="multiscale_attention", feature_dim=128
+    )
     assert load_model(trained / "model_epoch_last.pth", agreeing).epoch == 2
 
 
@@ -130,7 +146,9 @@ def test_pickled_code_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text", "half"])
-def test_damaged_files_end_with_one_line(content: bytes | str, trained: Path, tmp_path: Path) -> None:
+def test_damaged_files_end_with_one_line(
+    content: bytes | str, trained: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "damaged.pth"
     whole = (trained / "model_epoch_last.pth").read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
@@ -148,7 +166,11 @@ def test_weights_that_do_not_fit_are_listed(trained: Path, tmp_path: Path) -> No
     torch.save(values, tmp_path / "model_epoch_last.pth")
     with pytest.raises(UserError) as error:
         load_model(tmp_path / "model_epoch_last.pth")
-    for part in ("missing classifier.bias", "unexpected extra", "classifier.weight is [1, 7] instead of [1, 128]"):
+    for part in (
+        "missing classifier.bias",
+        "unexpected extra",
+        "classifier.weight is [1, 7] instead of [1, 128]",
+    ):
         assert part in str(error.value)
 
 
@@ -163,7 +185,9 @@ def test_other_networks_and_non_checkpoints_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "missing.pth")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "model_epoch_last.pth"
     save_checkpoint(path, {"epoch": 1})
 
@@ -182,7 +206,13 @@ def test_names_of_models(trained: Path, tmp_path: Path) -> None:
 
 
 def test_newest_run_folder_is_exactly_name_and_stamp(tmp_path: Path) -> None:
-    for name in ("a_2026_01_01_00_00_00", "a_2026_03_01_00_00_00", "a_b_2027_01_01_00_00_00", "a_2028", "a"):
+    for name in (
+        "a_2026_01_01_00_00_00",
+        "a_2026_03_01_00_00_00",
+        "a_b_2027_01_01_00_00_00",
+        "a_2028",
+        "a",
+    ):
         (tmp_path / name).mkdir()
     assert newest_run_folder(tmp_path, "a", "--name").name == "a_2026_03_01_00_00_00"
     with pytest.raises(UserError, match="--name.*no run folder"):
@@ -197,6 +227,8 @@ def test_checkpoints_by_glob_and_by_name(trained: Path) -> None:
     pattern = str(trained / "model_epoch_*.pth")
     found = find_checkpoints((pattern, str(trained / "model_epoch_last.pth")), None, "last", "")
     assert sorted(path.name for path in found) == ["model_epoch_best.pth", "model_epoch_last.pth"]
-    assert find_checkpoints(None, "tiny", "latest", str(trained.parent)) == [trained / "model_epoch_last.pth"]
+    assert find_checkpoints(None, "tiny", "latest", str(trained.parent)) == [
+        trained / "model_epoch_last.pth"
+    ]
     with pytest.raises(UserError, match="nothing_"):
         find_checkpoints(("nothing_*",), None, "last", "")

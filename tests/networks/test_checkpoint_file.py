@@ -29,7 +29,11 @@ from tests.conftest import REPOSITORY
 from util import UserError
 
 VALUES = {
-    "weights": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3), "c": torch.ones(3, dtype=torch.bfloat16)},
+    "weights": {
+        "a": torch.arange(6.0).reshape(2, 3),
+        "b": torch.tensor(3),
+        "c": torch.ones(3, dtype=torch.bfloat16),
+    },
     "step": 7,
     "state": (3, (1, 2), None),
     "names": ["x", "y"],
@@ -86,8 +90,11 @@ def _written(values: dict[str, Any]) -> Any:
 
 
 @given(data=st.data())
-def test_no_changed_byte_goes_unnoticed(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Any one byte of a file changed: the same content is read (the byte was padding or a checksum), or the file is refused."""
+def test_no_changed_byte_goes_unnoticed(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Any one byte of a file changed: the same content is read (the byte was padding or a
+    checksum), or the file is refused."""
     path = tmp_path_factory.mktemp("flip") / "a.pth"
     save_checkpoint(path, VALUES)
     content = bytearray(path.read_bytes())
@@ -95,8 +102,12 @@ def test_no_changed_byte_goes_unnoticed(data: st.DataObject, tmp_path_factory: p
     path.write_bytes(content)
     with contextlib.suppress(DamagedCheckpoint):
         values = read_checkpoint(path)
-        # a changed 'format' makes it another program's file, which has no digest that could be checked
-        assert equal({key: values[key] for key in VALUES}, VALUES) or values.get("format") != "npr-checkpoint/2"
+        # a changed 'format' makes it another program's file, which has no digest that could be
+        # checked
+        assert (
+            equal({key: values[key] for key in VALUES}, VALUES)
+            or values.get("format") != "npr-checkpoint/2"
+        )
 
 
 def test_the_one_before_is_kept_and_put_back(tmp_path: Path) -> None:
@@ -113,7 +124,9 @@ def test_the_one_before_is_kept_and_put_back(tmp_path: Path) -> None:
     assert read_checkpoint(previous_of(path))["step"] == 2
 
 
-def test_file_systems_without_links_get_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_systems_without_links_get_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_links(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
@@ -160,7 +173,9 @@ from networks.checkpoint_file import save_checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 save_checkpoint(Path({str(path)!r}), {{"step": 2, "weights": torch.zeros(100_000)}})
 """
-    ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert "OSError: [Errno 27] File too large" in ran.stderr
     assert read_checkpoint(path)["step"] == 1
     assert [found.name for found in tmp_path.iterdir()] == ["a.pth"]
@@ -247,7 +262,9 @@ def test_an_honest_one_loads(tmp_path: Path) -> None:
         {"extra": 1},
     ],
 )
-def test_a_model_config_that_lies_ends_with_one_line(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_a_model_config_that_lies_ends_with_one_line(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
     save_checkpoint(tmp_path / "a.pth", multiscale(**changes))
     with pytest.raises(UserError) as error:
         load_model(tmp_path / "a.pth")

@@ -10,7 +10,9 @@ from networks.fast import CompiledOrPlain, InferenceModel, fold_batch_norms, pla
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import resnet50
 
-PIXELS = torch.randint(0, 256, (5, 3, 65, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PIXELS = torch.randint(
+    0, 256, (5, 3, 65, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 NORMALISE = Protocol("native").normalise
 IMAGES = NORMALISE(PIXELS)
 
@@ -66,7 +68,9 @@ def test_inference_model_gives_logits_and_attention_of_each_image() -> None:
 @torch.inference_mode()
 def test_small_batches_are_filled_up_for_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    monkeypatch.setattr(torch, "compile", lambda model, **_: lambda x, **k: sizes.append(len(x)) or model(x, **k))
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **_: lambda x, **k: sizes.append(len(x)) or model(x, **k)
+    )
     model = trained_like(MODELS["single"]())
     fast = InferenceModel(model, batch_size=4, compiled=True, normalise=NORMALISE)
     for count in (4, 3, 1):
@@ -102,7 +106,9 @@ def test_a_network_of_another_order_is_not_folded(monkeypatch: pytest.MonkeyPatc
 def test_other_shapes_go_through_the_plain_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of an epoch must not make the compiler start over, for all shapes at once."""
     seen = []
-    monkeypatch.setattr(torch, "compile", lambda model, **_: lambda x, **k: seen.append(x.shape) or model(x, **k))
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **_: lambda x, **k: seen.append(x.shape) or model(x, **k)
+    )
     model = nn.Linear(2, 1)
     compiled = CompiledOrPlain(model)
     for count in (4, 4, 3, 4):
@@ -115,9 +121,13 @@ def test_other_shapes_go_through_the_plain_model(monkeypatch: pytest.MonkeyPatch
 def test_compiled_for_the_sizes_that_fill_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
     monkeypatch.setattr(
-        torch, "compile", lambda model, **_: lambda x, **k: compiled.append(x.shape[2:]) or model(x, **k)
+        torch,
+        "compile",
+        lambda model, **_: lambda x, **k: compiled.append(x.shape[2:]) or model(x, **k),
     )
-    fast = InferenceModel(trained_like(MODELS["single"]()), batch_size=2, compiled=True, normalise=NORMALISE)
+    fast = InferenceModel(
+        trained_like(MODELS["single"]()), batch_size=2, compiled=True, normalise=NORMALISE
+    )
     for size in (30, 40, 50, 60, 40):
         fast(PIXELS[:1, :, :size])
         fast(PIXELS[:2, :, :size])
@@ -128,7 +138,9 @@ def test_compiled_for_the_sizes_that_fill_a_batch(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.gpu
 @torch.inference_mode()
 @pytest.mark.parametrize("precision", (None, torch.bfloat16))
-def test_on_a_gpu_replayed_passes_give_the_scores_of_the_plain_model(precision: torch.dtype | None) -> None:
+def test_on_a_gpu_replayed_passes_give_the_scores_of_the_plain_model(
+    precision: torch.dtype | None,
+) -> None:
     model = place_model(trained_like(MODELS["multi"]()), torch.device("cuda"), precision)
     fast = InferenceModel(model, batch_size=4, compiled=True, normalise=NORMALISE)
     generator = torch.Generator().manual_seed(0)
@@ -138,7 +150,9 @@ def test_on_a_gpu_replayed_passes_give_the_scores_of_the_plain_model(precision: 
         ours = [fast(pixels.cuda()) for pixels in batches]  # all kept until the end
         plain = [model(NORMALISE(pixels.cuda())) for pixels in batches]
     for one, other in zip(ours, plain, strict=True):
-        assert torch.allclose(one.float().sigmoid(), other.float().sigmoid(), atol=1e-5 if precision is None else 1e-2)
+        assert torch.allclose(
+            one.float().sigmoid(), other.float().sigmoid(), atol=1e-5 if precision is None else 1e-2
+        )
 
 
 def test_goes_on_plain_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +161,9 @@ def test_goes_on_plain_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) ->
 
     said: list[str] = []
     monkeypatch.setattr(torch, "compile", lambda model, **_: broken)
-    monkeypatch.setattr("networks.fast.log.warning", lambda text, *values: said.append(text % values))
+    monkeypatch.setattr(
+        "networks.fast.log.warning", lambda text, *values: said.append(text % values)
+    )
     model = nn.Linear(2, 1)
     compiled = CompiledOrPlain(model)
     x = torch.ones(1, 2)
@@ -163,4 +179,6 @@ def test_compiled_scores_are_those_of_the_plain_model(name: str) -> None:
     fast = InferenceModel(model, batch_size=5, compiled=True, normalise=NORMALISE)
     assert torch.allclose(fast(PIXELS), model(IMAGES), atol=1e-4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.allclose(fast(PIXELS).sigmoid().float(), model(IMAGES).sigmoid().float(), atol=1e-2)
+        assert torch.allclose(
+            fast(PIXELS).sigmoid().float(), model(IMAGES).sigmoid().float(), atol=1e-2
+        )

@@ -37,7 +37,8 @@ def test_what_is_not_finite_is_named(
     assert guard.passes([5, 6], [torch.tensor(1.0), torch.tensor(2.0)], [good])
     tensors = [torch.tensor(loss) for loss in losses]
     with pytest.raises(NonFiniteError, match=what) as error:
-        assert guard.passes([7, 8], tensors, [good, bad]) is not at_once  # judged later: taken first
+        # judged later: taken first
+        assert guard.passes([7, 8], tensors, [good, bad]) is not at_once
         guard.settle()
     assert error.value.steps == steps
 
@@ -68,7 +69,9 @@ def test_left_out_steps_leave_no_trace() -> None:
     good, other = states
     for name, value in good["model_state_dict"].items():
         assert torch.equal(value, other["model_state_dict"][name]), name
-    for one, two in zip(*(s["optimizer_state_dict"]["state"].values() for s in states), strict=True):
+    for one, two in zip(
+        *(s["optimizer_state_dict"]["state"].values() for s in states), strict=True
+    ):
         assert all(torch.equal(one[key], two[key]) for key in one)
     assert other["skipped_steps"] == 2
 
@@ -76,7 +79,9 @@ def test_left_out_steps_leave_no_trace() -> None:
 @pytest.mark.parametrize("optim", ("adam", "sgd"))
 def test_a_partial_window_can_be_left_out_in_fp16(optim: str) -> None:
     """The step after it is taken, and the loss scale stays."""
-    trainer = Trainer(TrainOptions(**MULTI, optim=optim, batch_size=4, skip_nonfinite=2, precision="fp16"))
+    trainer = Trainer(
+        TrainOptions(**MULTI, optim=optim, batch_size=4, skip_nonfinite=2, precision="fp16")
+    )
     assert trainer.scaler.is_enabled()
     for size in (2, 3, 4):  # two partial windows, as at the ends of two epochs, and a full one
         images, labels = batch(size)
@@ -89,7 +94,9 @@ def test_a_partial_window_can_be_left_out_in_fp16(optim: str) -> None:
 
 
 @pytest.mark.slow
-def test_gradients_that_stay_infinite_in_fp16_stop_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_that_stay_infinite_in_fp16_stop_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trainer = Trainer(TrainOptions(**MULTI, batch_size=4, precision="fp16"))
     trainer.model.classifier.weight.register_hook(lambda gradient: gradient * INF)
     with pytest.raises(NonFiniteError, match="step 31: the gradients stay infinite"):
@@ -142,7 +149,9 @@ def test_training_stops_and_names_files_and_checkpoint(
         assert part in message
     assert "\n" not in message
     assert read_checkpoint(folder / "model_epoch_last.pth")["step"] == 2
-    named = [line for line in (folder / "log.log").read_text().splitlines() if line.startswith("  /")]
+    named = [
+        line for line in (folder / "log.log").read_text().splitlines() if line.startswith("  /")
+    ]
     assert len(named) == 8 and all(Path(line.strip()).is_file() for line in named)
 
 
@@ -153,5 +162,8 @@ def test_training_goes_on_where_steps_may_be_left_out(
     train.main(train_argv(dataroot, tmp_path, "n", "--niter", "2", "--skip_nonfinite", "1"))
     folder = only(tmp_path, "n_*")
     assert read_checkpoint(folder / "model_epoch_last.pth")["step"] == 4
-    assert "step 3: the loss is nan: this optimizer step is left out (1 of 1" in (folder / "log.log").read_text()
+    assert (
+        "step 3: the loss is nan: this optimizer step is left out (1 of 1"
+        in (folder / "log.log").read_text()
+    )
     assert len(scalars(folder / "val")["ap"]) == 2

@@ -1,4 +1,5 @@
-"""Both networks against plain re-statements of their formulas, and what the contract fixes about them."""
+"""Both networks against plain re-statements of their formulas, and what the contract fixes about
+them."""
 
 import pytest
 import torch
@@ -9,7 +10,11 @@ from torchvision.models.resnet import BasicBlock
 
 from networks import ModelConfig, build_model
 from networks.factory import initialize_weights
-from networks.multiscale_npr import AttentionFusionModule, AttentionMultiScaleNPR, attention_multiscale_npr18
+from networks.multiscale_npr import (
+    AttentionFusionModule,
+    AttentionMultiScaleNPR,
+    attention_multiscale_npr18,
+)
 from networks.resnet import TwoStageTrunk, resnet50
 from options.train_options import TrainOptions
 from util import UserError
@@ -30,30 +35,46 @@ def randomised(model: nn.Module) -> nn.Module:
 
 
 def norm(w: Weights, name: str, x: Tensor) -> Tensor:
-    parts = (w[f"{name}.{part}"][None, :, None, None] for part in ("running_mean", "running_var", "weight", "bias"))
+    parts = (
+        w[f"{name}.{part}"][None, :, None, None]
+        for part in ("running_mean", "running_var", "weight", "bias")
+    )
     mean, variance, gain, offset = parts
     return (x - mean) / torch.sqrt(variance + 1e-5) * gain + offset
 
 
-def block(w: Weights, name: str, x: Tensor, kernels: tuple[int, ...], stride: int, strided: int) -> Tensor:
+def block(
+    w: Weights, name: str, x: Tensor, kernels: tuple[int, ...], stride: int, strided: int
+) -> Tensor:
     """A residual block with convolutions conv1, conv2, ...; number `strided` has the stride."""
     out = x
     for number, kernel in enumerate(kernels, start=1):
         step = stride if number == strided else 1
         out = norm(
-            w, f"{name}.bn{number}", F.conv2d(out, w[f"{name}.conv{number}.weight"], stride=step, padding=kernel // 2)
+            w,
+            f"{name}.bn{number}",
+            F.conv2d(out, w[f"{name}.conv{number}.weight"], stride=step, padding=kernel // 2),
         )
         if number < len(kernels):
             out = out.clamp(min=0)
     if f"{name}.downsample.0.weight" in w:
-        x = norm(w, f"{name}.downsample.1", F.conv2d(x, w[f"{name}.downsample.0.weight"], stride=stride))
+        x = norm(
+            w, f"{name}.downsample.1", F.conv2d(x, w[f"{name}.downsample.0.weight"], stride=stride)
+        )
     return (out + x).clamp(min=0)
 
 
 def trunk(
-    w: Weights, prefix: str, residual: Tensor, kernels: tuple[int, ...], strided: int, layers: tuple[int, int]
+    w: Weights,
+    prefix: str,
+    residual: Tensor,
+    kernels: tuple[int, ...],
+    strided: int,
+    layers: tuple[int, int],
 ) -> Tensor:
-    x = norm(w, f"{prefix}bn1", F.conv2d(residual, w[f"{prefix}conv1.weight"], stride=2, padding=1)).clamp(min=0)
+    x = norm(
+        w, f"{prefix}bn1", F.conv2d(residual, w[f"{prefix}conv1.weight"], stride=2, padding=1)
+    ).clamp(min=0)
     x = F.max_pool2d(x, 3, 2, 1)
     for layer, count in enumerate(layers, start=1):
         for index in range(count):
@@ -85,7 +106,9 @@ def test_single_scale_equals_its_restatement() -> None:
 @pytest.mark.parametrize("residual", (False, True))
 def test_multiscale_equals_its_restatement(residual: bool) -> None:
     scales = (0.25, 0.5, 0.75)
-    model = randomised(attention_multiscale_npr18(scales=scales, feature_dim=32, reduction=2, residual=residual))
+    model = randomised(
+        attention_multiscale_npr18(scales=scales, feature_dim=32, reduction=2, residual=residual)
+    )
     x = torch.randn(3, 3, 48, 48)
     w = model.state_dict()
     features = []
@@ -102,7 +125,9 @@ def test_multiscale_equals_its_restatement(residual: bool) -> None:
         fused = fused + sum(features) / 3
     logits, weights = model(x, return_attention=True)
     assert torch.allclose(weights, attention, atol=1e-5)
-    assert torch.allclose(logits, fused @ w["classifier.weight"].T + w["classifier.bias"], atol=1e-5)
+    assert torch.allclose(
+        logits, fused @ w["classifier.weight"].T + w["classifier.bias"], atol=1e-5
+    )
     assert torch.equal(model(x), logits)
     again, same, branches = model(x, return_branches=True)
     assert torch.equal(again, logits) and torch.equal(same, weights)
@@ -113,7 +138,8 @@ def test_multiscale_equals_its_restatement(residual: bool) -> None:
 
 
 def test_a_gain_per_scale_would_change_nothing_in_training() -> None:
-    """The first BatchNorm divides by whatever the residual is multiplied by, but for its epsilon; gradients stay the same, too."""
+    """The first BatchNorm divides by whatever the residual is multiplied by, but for its epsilon;
+    gradients stay the same, too."""
     torch.manual_seed(0)
     branch = AttentionMultiScaleNPR().feature_branches[0].double()
     branch.bn1.eps = 1e-12
@@ -132,7 +158,9 @@ def test_branch_logits_are_those_of_one_class_and_in_full_precision() -> None:
     with pytest.raises(ValueError, match="one class, this model has 2"):
         AttentionMultiScaleNPR(num_classes=2)(torch.zeros(1, 3, 16, 16), return_branches=True)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        logits, _, branches = randomised(AttentionMultiScaleNPR())(torch.randn(2, 3, 32, 32), return_branches=True)
+        logits, _, branches = randomised(AttentionMultiScaleNPR())(
+            torch.randn(2, 3, 32, 32), return_branches=True
+        )
     assert logits.dtype == torch.bfloat16 and branches.dtype == torch.float32
 
 
@@ -173,7 +201,11 @@ def test_state_dict_names() -> None:
     others = {name for name in names if not name.startswith("feature_branches.")}
     assert others == {
         f"{name}.{kind}"
-        for name in ("attention_fusion.attention_net.0", "attention_fusion.attention_net.3", "classifier")
+        for name in (
+            "attention_fusion.attention_net.0",
+            "attention_fusion.attention_net.3",
+            "classifier",
+        )
         for kind in ("weight", "bias")
     }
 
@@ -208,7 +240,10 @@ def test_residual_fusion_is_not_zero_where_the_weights_sum_to_one() -> None:
 
 
 def test_smaller_reduction_is_more_capacity() -> None:
-    widths = [AttentionFusionModule(128, 3, reduction).attention_net[0].out_features for reduction in (1, 4, 8)]
+    widths = [
+        AttentionFusionModule(128, 3, reduction).attention_net[0].out_features
+        for reduction in (1, 4, 8)
+    ]
     assert widths == [128, 32, 16]
     with pytest.raises(ValueError, match="reduction"):
         AttentionFusionModule(8, 3, reduction=9)
@@ -221,7 +256,8 @@ def test_scale_contributions() -> None:
     assert list(seen["npr_maps"]) == ["npr_0.25", "npr_0.5", "npr_0.5_2"]
     assert all(residual.shape == x.shape for residual in seen["npr_maps"].values())
     assert torch.equal(
-        seen["npr_maps"]["npr_0.5"], x - x[:, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3)
+        seen["npr_maps"]["npr_0.5"],
+        x - x[:, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3),
     )
     assert seen["attention_weights"].shape == (2, 3)
     assert model.training
@@ -271,7 +307,10 @@ def test_create_model_follows_the_options() -> None:
     from networks import create_model
 
     opt = TrainOptions(
-        model_type="multiscale_attention", npr_scales=(0.25, 0.5), feature_dim=64, attention_residual=True
+        model_type="multiscale_attention",
+        npr_scales=(0.25, 0.5),
+        feature_dim=64,
+        attention_residual=True,
     )
     model = create_model(opt)
     assert model.scales == (0.25, 0.5)
@@ -287,7 +326,11 @@ def test_initialisation(init_type: str) -> None:
     initialize_weights(model, init_type, 0.02)
     weight = model.layer2[1].conv2.weight.detach()  # 128 x 128 x 3 x 3
     fan_in = fan_out = 128 * 9
-    expected = {"normal": 0.02, "xavier": 0.02 * (2 / (fan_in + fan_out)) ** 0.5, "kaiming": (2 / fan_in) ** 0.5}
+    expected = {
+        "normal": 0.02,
+        "xavier": 0.02 * (2 / (fan_in + fan_out)) ** 0.5,
+        "kaiming": (2 / fan_in) ** 0.5,
+    }
     if init_type == "orthogonal":
         rows = weight.flatten(1)
         assert torch.allclose(rows @ rows.T, 0.02**2 * torch.eye(128), atol=1e-6)

@@ -1,4 +1,5 @@
-"""The residual against the published formula, and against its own definition re-stated with indices."""
+"""The residual against the published formula, and against its own definition re-stated with
+indices."""
 
 from fractions import Fraction
 
@@ -44,7 +45,8 @@ def published_residual(x: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 def kept_indices(size: int, scale: float) -> np.ndarray:
-    """Which pixel each of `size` pixels shows: floor(floor(i p/q) q/p), in the float32 of PyTorch's operator."""
+    """Which pixel each of `size` pixels shows: floor(floor(i p/q) q/p), in the float32 of PyTorch's
+    operator."""
     exact = Fraction(scale).limit_denominator(100)
     reduced = np.floor(np.arange(size, dtype=np.float32) * np.float32(exact))
     return np.floor(reduced * np.float32(1 / exact)).astype(np.int64)
@@ -59,8 +61,14 @@ def test_equals_x_minus_indexed_x(size: tuple[int, int], scale: float) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(16, 80), st.integers(16, 80), st.one_of(st.sampled_from(SCALES), st.floats(0.13, 0.97)))
-def test_equals_published_formula_wherever_that_returns_to_size(height: int, width: int, scale: float) -> None:
+@given(
+    st.integers(16, 80),
+    st.integers(16, 80),
+    st.one_of(st.sampled_from(SCALES), st.floats(0.13, 0.97)),
+)
+def test_equals_published_formula_wherever_that_returns_to_size(
+    height: int, width: int, scale: float
+) -> None:
     x = torch.randn(1, 1, height, width, generator=torch.Generator().manual_seed(height * width))
     try:
         published = published_residual(x, scale)
@@ -88,7 +96,9 @@ def test_scales_and_sizes_on_which_the_earlier_code_crashed(scale: float, size: 
 
 @given(st.sampled_from(SCALES), st.integers(20, 70), st.integers(20, 70))
 @settings(deadline=None)
-def test_a_corner_has_the_residual_that_it_has_in_the_whole(scale: float, height: int, width: int) -> None:
+def test_a_corner_has_the_residual_that_it_has_in_the_whole(
+    scale: float, height: int, width: int
+) -> None:
     """Photographs of odd sizes must not look unlike all others."""
     whole = torch.rand(1, 3, 70, 70, generator=torch.Generator().manual_seed(0))
     corner = npr_residual(whole[..., :height, :width], scale)
@@ -97,7 +107,9 @@ def test_a_corner_has_the_residual_that_it_has_in_the_whole(scale: float, height
 
 @pytest.mark.parametrize("size", (17, 31, 64))
 def test_up_sampled_images_of_any_size_have_no_residual(size: int) -> None:
-    image = torch.rand(1, 3, 32, 32).repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :size, :size]
+    image = (
+        torch.rand(1, 3, 32, 32).repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :size, :size]
+    )
     assert npr_residual(image, 0.5).abs().max() == 0
 
 
@@ -116,16 +128,24 @@ def test_constant_image_has_no_residual(scale: float, size: int, value: float) -
 @pytest.mark.parametrize("factor", (2, 3, 4, 5, 6, 7, 8))
 def test_nearest_upsampled_image_has_no_residual_at_its_scale(factor: int) -> None:
     for small in (1, 2, 7, 13, 32):
-        image = torch.rand(1, 3, small, small + 1).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+        image = (
+            torch.rand(1, 3, small, small + 1)
+            .repeat_interleave(factor, 2)
+            .repeat_interleave(factor, 3)
+        )
         assert npr_residual(image, 1 / factor).abs().max() == 0
 
 
 @given(st.sampled_from(SCALES), st.floats(-3, 3), st.integers(0, 1000))
 @settings(deadline=None, max_examples=50)
 def test_is_linear(scale: float, factor: float, seed: int) -> None:
-    x, y = torch.randn(2, 1, 3, 21, 34, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x, y = torch.randn(
+        2, 1, 3, 21, 34, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     combined = npr_residual(x + factor * y, scale)
-    assert torch.allclose(combined, npr_residual(x, scale) + factor * npr_residual(y, scale), atol=1e-12)
+    assert torch.allclose(
+        combined, npr_residual(x, scale) + factor * npr_residual(y, scale), atol=1e-12
+    )
 
 
 def test_half_scale_by_hand() -> None:

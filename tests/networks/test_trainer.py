@@ -59,7 +59,8 @@ def test_get_loss_by_hand() -> None:
 
 @pytest.mark.parametrize("sizes", [(4, 4), (4, 4, 3), (4, 1), (2,)])
 def test_accumulated_gradients_equal_those_of_the_large_batch(sizes: tuple[int, ...]) -> None:
-    """Also for a partial last window, which is weighted by its images. SGD with lr 1: the step is the gradient."""
+    """Also for a partial last window, which is weighted by its images. SGD with lr 1: the step is
+    the gradient."""
     opt = TrainOptions(**MULTI, optim="sgd", lr=1.0, batch_size=4, accumulation_steps=3)
     torch.manual_seed(0)
     accumulating = frozen(Trainer(opt))
@@ -73,7 +74,9 @@ def test_accumulated_gradients_equal_those_of_the_large_batch(sizes: tuple[int, 
     accumulating.finish_window()
     large.set_input((images, labels))
     large.optimize_parameters()
-    for old, one, other in zip(before, accumulating.model.parameters(), large.model.parameters(), strict=True):
+    for old, one, other in zip(
+        before, accumulating.model.parameters(), large.model.parameters(), strict=True
+    ):
         assert torch.allclose(old - one, old - other, atol=1e-5)
     assert accumulating.at_window_end
 
@@ -96,12 +99,15 @@ def test_entropy_by_hand() -> None:
 
 
 def learned_attention(images: int, steps: int = 300, **weights: float) -> torch.Tensor:
-    """Attention after training its logits alone, from a slight tilt, with the classification loss held constant."""
+    """Attention after training its logits alone, from a slight tilt, with the classification loss
+    held constant."""
     tilt = torch.randn(images, 3, generator=torch.Generator().manual_seed(1)) * 0.5
     raw = nn.Parameter(tilt)
     optimizer = torch.optim.Adam([raw], lr=0.05)
     for _ in range(steps):
-        loss = detection_loss(torch.zeros(images, 1), torch.zeros(images), raw.softmax(1), **weights)
+        loss = detection_loss(
+            torch.zeros(images, 1), torch.zeros(images), raw.softmax(1), **weights
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -130,7 +136,9 @@ def test_loss_with_both_terms_by_hand() -> None:
     bce = (np.log1p(np.exp(-1.0)) + np.log1p(np.exp(-2.0))) / 2
     per_image = (entropy(np.array([0.2, 0.8])) + entropy(np.array([0.6, 0.4]))) / 2
     expected = bce - 0.01 * per_image + 0.5 * (per_image - entropy(np.array([0.4, 0.6])))
-    assert detection_loss(logits, labels, attention, 0.01, 0.5).item() == pytest.approx(expected, rel=1e-5)
+    assert detection_loss(logits, labels, attention, 0.01, 0.5).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("model_type", ("single_scale", "multiscale_attention"))
@@ -156,7 +164,8 @@ def test_reduced_precision_trains(precision: str) -> None:
 
 
 def test_state_goes_on_bit_for_bit() -> None:
-    """Save after three steps, go on in a new trainer: same weights as without the interruption (dropout included)."""
+    """Save after three steps, go on in a new trainer: same weights as without the interruption
+    (dropout included)."""
     opt = TrainOptions(**MULTI)
 
     def steps(trainer: Trainer, numbers: range) -> None:
@@ -169,15 +178,21 @@ def test_state_goes_on_bit_for_bit() -> None:
     whole = Trainer(opt)
     steps(whole, range(3))
     state = whole.state_dict()
-    state = {key: value if not isinstance(value, dict) else dict(value) for key, value in state.items()}
-    state["model_state_dict"] = {name: value.clone() for name, value in whole.model.state_dict().items()}
+    state = {
+        key: value if not isinstance(value, dict) else dict(value) for key, value in state.items()
+    }
+    state["model_state_dict"] = {
+        name: value.clone() for name, value in whole.model.state_dict().items()
+    }
     steps(whole, range(3, 6))
     torch.manual_seed(99)
     resumed = Trainer(opt)
     resumed.load_state_dict(state)
     steps(resumed, range(3, 6))
     assert resumed.step == whole.step == 6
-    for one, other in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+    for one, other in zip(
+        whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True
+    ):
         assert torch.equal(one, other)
 
 
@@ -188,7 +203,9 @@ def test_model_gives_attention() -> None:
     assert attention.shape == (3, 3)
 
 
-def test_missing_gpu_goes_on_on_the_cpu(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpu_goes_on_on_the_cpu(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from device import choose_device
     from util import log
 
@@ -207,7 +224,9 @@ def test_determinism_does_not_switch_cudnn_off() -> None:
     assert not torch.backends.cudnn.benchmark
 
 
-def test_compile_falls_back_where_it_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_compile_falls_back_where_it_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(*_: object, **__: object) -> torch.Tensor:
         raise RuntimeError("no C++ compiler")
 
@@ -227,7 +246,9 @@ def test_compile_falls_back_where_it_fails(monkeypatch: pytest.MonkeyPatch, capl
 @pytest.mark.parametrize("accumulation_steps", (1, 2))
 def test_gpu_learns(fast: bool, accumulation_steps: int) -> None:
     """Also compiled and replayed as CUDA graphs."""
-    opt = TrainOptions(model_type="multiscale_attention", precision="auto", fast=fast, lr=1e-3, batch_size=4)
+    opt = TrainOptions(
+        model_type="multiscale_attention", precision="auto", fast=fast, lr=1e-3, batch_size=4
+    )
     trainer = Trainer(dataclasses.replace(opt, accumulation_steps=accumulation_steps))
     trainer.start_epoch(0)
     losses = []
@@ -241,10 +262,16 @@ def test_gpu_learns(fast: bool, accumulation_steps: int) -> None:
 
 @pytest.mark.parametrize("sizes", [(4, 4), (4, 2)])
 def test_gradient_norms_of_branches_and_attention(sizes: tuple[int, ...]) -> None:
-    """Of the whole window, also a partial one: with SGD at learning rate 1, a part moves by its norm."""
-    trainer = frozen(Trainer(TrainOptions(**MULTI, optim="sgd", lr=1.0, batch_size=4, accumulation_steps=2)))
+    """Of the whole window, also a partial one: with SGD at learning rate 1, a part moves by its
+    norm."""
+    trainer = frozen(
+        Trainer(TrainOptions(**MULTI, optim="sgd", lr=1.0, batch_size=4, accumulation_steps=2))
+    )
     parts = {
-        **{f"branch_{key}": trainer.model.feature_branches[n] for n, key in enumerate(("0.25", "0.5", "0.75"))},
+        **{
+            f"branch_{key}": trainer.model.feature_branches[n]
+            for n, key in enumerate(("0.25", "0.5", "0.75"))
+        },
         "attention": trainer.model.attention_fusion,
     }
     before = {name: [p.detach().clone() for p in part.parameters()] for name, part in parts.items()}
@@ -257,7 +284,8 @@ def test_gradient_norms_of_branches_and_attention(sizes: tuple[int, ...]) -> Non
     assert trainer.gradient_norms.keys() == parts.keys()
     for name, part in parts.items():
         moved = sum(
-            float((p.detach() - old).square().sum()) for p, old in zip(part.parameters(), before[name], strict=True)
+            float((p.detach() - old).square().sum())
+            for p, old in zip(part.parameters(), before[name], strict=True)
         )
         assert trainer.gradient_norms[name] == pytest.approx(moved**0.5, rel=1e-3)
 

@@ -1,4 +1,5 @@
-"""Command lines: old ones parse, wrong ones say what would be right, and every flag that is shown has a reader."""
+"""Command lines: old ones parse, wrong ones say what would be right, and every flag that is shown
+has a reader."""
 
 import ast
 import dataclasses
@@ -42,7 +43,8 @@ def attributes_read() -> set[str]:
 @pytest.mark.parametrize("options", ALL)
 def test_every_shown_flag_has_a_reader(options: type[Options]) -> None:
     read = attributes_read() | {"run_name"}
-    read |= {"name", "suffix"} if "run_name" in attributes_read() else set()  # read by TrainOptions.run_name
+    # read by TrainOptions.run_name
+    read |= {"name", "suffix"} if "run_name" in attributes_read() else set()
     unread = {field.name for field in dataclasses.fields(options)} - read
     assert not unread
 
@@ -50,7 +52,9 @@ def test_every_shown_flag_has_a_reader(options: type[Options]) -> None:
 @pytest.mark.parametrize("options", ALL)
 def test_help_shows_every_flag_and_an_example(options: type[Options]) -> None:
     text = options.parser().format_help()
-    fields = [field for field in dataclasses.fields(options) if not field.metadata["cli"]["positional"]]
+    fields = [
+        field for field in dataclasses.fields(options) if not field.metadata["cli"]["positional"]
+    ]
     assert all(f"--{field.name}" in text for field in fields)
     assert "examples:" in text
     assert not any(f"--{name} " in text for name in options.retired)
@@ -67,7 +71,13 @@ def test_published_training_command(dataroot: Path, capsys: pytest.CaptureFixtur
         "--train_split train --val_split val --beta1 0.9"
     )
     opt = TrainOptions().parse(argv.split())
-    assert (opt.batch_size, opt.delr_freq, opt.lr, opt.niter, opt.classes) == (32, 10, 0.0002, 50, ("car", "cat"))
+    assert (opt.batch_size, opt.delr_freq, opt.lr, opt.niter, opt.classes) == (
+        32,
+        10,
+        0.0002,
+        50,
+        ("car", "cat"),
+    )
     assert (opt.blur_sig, opt.jpg_qual, opt.jpg_method) == ((0.0, 3.0), (30, 100), ("cv2", "pil"))
     warned = capsys.readouterr().err.strip().splitlines()
     assert "without effect; add --continue_train" in warned.pop()  # --epoch latest, --new_optim
@@ -148,12 +158,19 @@ def test_options_do_not_change_and_parsing_makes_nothing(
 
 
 def test_dump_marks_what_is_not_default(dataroot: Path) -> None:
-    dump = TrainOptions().parse(["--dataroot", str(dataroot), "--lr", "0.5"], print_options=False).dump().splitlines()
+    dump = (
+        TrainOptions()
+        .parse(["--dataroot", str(dataroot), "--lr", "0.5"], print_options=False)
+        .dump()
+        .splitlines()
+    )
     marked = [line.split(":")[0].strip() for line in dump if "[default" in line]
     assert marked == ["dataroot", "lr"]
 
 
-def test_scales_beside_single_scale_are_ignored_with_a_warning(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
+def test_scales_beside_single_scale_are_ignored_with_a_warning(
+    dataroot: Path, capsys: pytest.CaptureFixture
+) -> None:
     TrainOptions().parse(["--dataroot", str(dataroot), "--npr_scales", "0.5"])
     assert "--npr_scales: ignored beside --model_type single_scale" in capsys.readouterr().err
 
@@ -168,18 +185,35 @@ def test_augmentation_settings_without_augmentation_are_warned_about(
     assert "without effect" not in capsys.readouterr().err
 
 
-def test_decay_beside_a_cosine_is_warned_about(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
-    TrainOptions().parse(["--dataroot", str(dataroot), "--lr_schedule", "cosine", "--delr_freq", "5"])
+def test_decay_beside_a_cosine_is_warned_about(
+    dataroot: Path, capsys: pytest.CaptureFixture
+) -> None:
+    TrainOptions().parse(
+        ["--dataroot", str(dataroot), "--lr_schedule", "cosine", "--delr_freq", "5"]
+    )
     assert "--delr_freq: without effect beside --lr_schedule cosine" in capsys.readouterr().err
 
 
-def test_histories_without_a_crop_are_refused(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
-    line = error_line(capsys, TrainOptions, ["--dataroot", str(dataroot), "--degrade", "0.5", "--no_crop"])
+def test_histories_without_a_crop_are_refused(
+    dataroot: Path, capsys: pytest.CaptureFixture
+) -> None:
+    line = error_line(
+        capsys, TrainOptions, ["--dataroot", str(dataroot), "--degrade", "0.5", "--no_crop"]
+    )
     assert "argument --degrade 0.5: needs a crop; leave out --no_crop" in line
 
 
 def test_spellings_of_scales_and_gpu() -> None:
-    visualize = ["--model_path", "m.pth", "--dataroot", ".", "--scales", "0.25,0.5", "--gpu_id", "-1"]
+    visualize = [
+        "--model_path",
+        "m.pth",
+        "--dataroot",
+        ".",
+        "--scales",
+        "0.25,0.5",
+        "--gpu_id",
+        "-1",
+    ]
     opt = VisualizeOptions().parse(visualize)
     assert (opt.npr_scales, opt.gpu_ids) == ((0.25, 0.5), ())
 
@@ -220,6 +254,8 @@ def test_paths_stand_anywhere(argv: str, paths: tuple[str, ...]) -> None:
         (f"{PREDICT} a --num_threads 0", ["--num_threads", "from 1 up"]),
     ),
 )
-def test_wrong_prediction_flags_end_with_one_line(argv: str, parts: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_wrong_prediction_flags_end_with_one_line(
+    argv: str, parts: list[str], capsys: pytest.CaptureFixture
+) -> None:
     line = error_line(capsys, PredictOptions, argv.split())
     assert all(part in line for part in parts), line

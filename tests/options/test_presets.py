@@ -1,4 +1,5 @@
-"""Recipes: the published one is the defaults, each is accepted by train.py, one's own are checked, and given flags win."""
+"""Recipes: the published one is the defaults, each is accepted by train.py, one's own are checked,
+and given flags win."""
 
 import dataclasses
 from pathlib import Path
@@ -25,7 +26,11 @@ def refusal(capsys: pytest.CaptureFixture, root: Path, *words: str) -> str:
 
 def test_the_published_recipe_is_the_default_and_changes_nothing(dataroot: Path) -> None:
     assert recipe_names()[0] == "published"
-    assert parsed(dataroot) == parsed(dataroot, "--recipe", "published") == TrainOptions(dataroot=str(dataroot))
+    assert (
+        parsed(dataroot)
+        == parsed(dataroot, "--recipe", "published")
+        == TrainOptions(dataroot=str(dataroot))
+    )
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -33,7 +38,9 @@ def test_every_recipe_sets_what_it_says(dataroot: Path, name: str) -> None:
     recipe, opt = load_recipe(name), parsed(dataroot, "--recipe", name)
     plain = TrainOptions(dataroot=str(dataroot), recipe=name)
     changed = {
-        field.name for field in dataclasses.fields(opt) if getattr(opt, field.name) != getattr(plain, field.name)
+        field.name
+        for field in dataclasses.fields(opt)
+        if getattr(opt, field.name) != getattr(plain, field.name)
     }
     assert changed == set(recipe.flags)
     for flag_name, value in recipe.flags.items():
@@ -43,8 +50,12 @@ def test_every_recipe_sets_what_it_says(dataroot: Path, name: str) -> None:
 
 def test_given_flags_win_over_those_of_the_recipe(dataroot: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
-    own.write_text('about = "mine"\n[flags]\nlr = 0.5\nniter = 7\nnpr_scales = [0.25, 0.5]\nno_flip = true\n')
-    opt = parsed(dataroot, "--niter", "9", "--recipe", str(own), "--model_type", "multiscale_attention")
+    own.write_text(
+        'about = "mine"\n[flags]\nlr = 0.5\nniter = 7\nnpr_scales = [0.25, 0.5]\nno_flip = true\n'
+    )
+    opt = parsed(
+        dataroot, "--niter", "9", "--recipe", str(own), "--model_type", "multiscale_attention"
+    )
     assert (opt.lr, opt.niter, opt.npr_scales, opt.no_flip) == (0.5, 9, (0.25, 0.5), True)
 
 
@@ -58,7 +69,9 @@ def test_a_given_flag_replaces_what_it_contradicts(dataroot: Path) -> None:
 def test_false_leaves_a_switch_alone(dataroot: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text("[flags]\nno_flip = false\n")
-    assert parsed(dataroot, "--recipe", str(own)) == TrainOptions(dataroot=str(dataroot), recipe=str(own))
+    assert parsed(dataroot, "--recipe", str(own)) == TrainOptions(
+        dataroot=str(dataroot), recipe=str(own)
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +97,9 @@ def test_wrong_recipes_end_with_one_line(
     assert f"--recipe {own}" in line and said in line
 
 
-def test_an_unknown_recipe_is_told_which_there_are(dataroot: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_unknown_recipe_is_told_which_there_are(
+    dataroot: Path, capsys: pytest.CaptureFixture
+) -> None:
     line = refusal(capsys, dataroot, "--recipe", "best")
     assert "--recipe best: no such recipe; give one of published" in line
 

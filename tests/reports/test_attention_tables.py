@@ -1,4 +1,5 @@
-"""Everything that attention.json says is in tables too, with names that no spreadsheet takes for a formula."""
+"""Everything that attention.json says is in tables too, with names that no spreadsheet takes for a
+formula."""
 
 import csv
 import json
@@ -37,7 +38,9 @@ def attended(name: str, seed: int, images: int = 60) -> Attended:
     labels = np.arange(images) % 2
     weights = rng.dirichlet((3 + 9 * (seed % 2), 3, 3), images)
     branches = rng.normal(2 * labels[:, None] - 1, 1, (images, 3))
-    return Attended(name, "s", labels, expit(fused_logits(weights, branches, 0, False)), weights, branches)
+    return Attended(
+        name, "s", labels, expit(fused_logits(weights, branches, 0, False)), weights, branches
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +59,15 @@ def read(path: Path) -> list[dict[str, str]]:
 def numbers(document: Any) -> set[float]:
     """All numbers that are not whole, wherever in a document."""
     if isinstance(document, dict | list):
-        return set().union(*map(numbers, document.values() if isinstance(document, dict) else document), ())
+        return set().union(
+            *map(numbers, document.values() if isinstance(document, dict) else document), ()
+        )
     return {document} if isinstance(document, float) and document != round(document) else set()
 
 
-def test_every_figure_of_the_json_file_is_in_a_table(found: AttentionFindings, tmp_path: Path) -> None:
+def test_every_figure_of_the_json_file_is_in_a_table(
+    found: AttentionFindings, tmp_path: Path
+) -> None:
     write_findings(found, tmp_path)
     written: set[float] = set()
     for path in tmp_path.glob("*.csv"):
@@ -71,9 +78,15 @@ def test_every_figure_of_the_json_file_is_in_a_table(found: AttentionFindings, t
                 except ValueError:
                     assert not cell.startswith(("=", "+", "-", "@")), cell
     document = json.loads((tmp_path / "attention.json").read_text())
-    del document["statistics"]["scales"], document["statistics"]["confidence"], document["controls"]["confidence"]
-    summed = document["statistics"]["pooled"].pop("within_spread")  # in the verdicts' evidence, and from within_std
-    base = {name: document["controls"].pop(name) for name in ("auc", "low", "high")}  # auc less change of any condition
+    del (
+        document["statistics"]["scales"],
+        document["statistics"]["confidence"],
+        document["controls"]["confidence"],
+    )
+    # in the verdicts' evidence, and from within_std
+    summed = document["statistics"]["pooled"].pop("within_spread")
+    # auc less change of any condition
+    base = {name: document["controls"].pop(name) for name in ("auc", "low", "high")}
     assert summed and base
     assert not numbers(document) - written
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -81,37 +94,60 @@ def test_every_figure_of_the_json_file_is_in_a_table(found: AttentionFindings, t
     }  # fmt: skip
 
 
-def test_names_are_safe_everywhere_and_say_what_they_mean(found: AttentionFindings, tmp_path: Path) -> None:
+def test_names_are_safe_everywhere_and_say_what_they_mean(
+    found: AttentionFindings, tmp_path: Path
+) -> None:
     write_findings(found, tmp_path)
     names = {row["generator"] for row in read(tmp_path / "attention_statistics.csv")}
     assert {unescaped(name) for name in names} == {"one", "=cmd()", "gan\udcff", POOLED}
     page = Page("a", "b", attention_sections(found, [])).render()
     page.encode()
     assert r"\x3dcmd()" in page
-    again = attention_findings(found.sets, SCALES, None, resamples=50)  # names that are safe already stay
-    assert again is not None and [one.name for one in again.sets] == [one.name for one in found.sets]
+    # names that are safe already stay
+    again = attention_findings(found.sets, SCALES, None, resamples=50)
+    assert again is not None and [one.name for one in again.sets] == [
+        one.name for one in found.sets
+    ]
 
 
 def test_rows_of_statistics() -> None:
-    found = attention_statistics([attended("a", 0), attended("b", 1)], SCALES, resamples=10, permutations=10)
+    found = attention_statistics(
+        [attended("a", 0), attended("b", 1)], SCALES, resamples=10, permutations=10
+    )
     rows = statistics_rows(found)
     groups = sum(
-        group is not None for one in [*found["generators"], found["pooled"]] for group in one["groups"].values()
+        group is not None
+        for one in [*found["generators"], found["pooled"]]
+        for group in one["groups"].values()
     )
     assert len(rows) == 3 * groups and len({tuple(row) for row in rows}) == 1
-    assert {row["group"] for row in rows} >= {"all", "real_correct", "real_wrong", "fake_correct", "fake_wrong"}
+    assert {row["group"] for row in rows} >= {
+        "all",
+        "real_correct",
+        "real_wrong",
+        "fake_correct",
+        "fake_wrong",
+    }
     assert rows[0]["generator"] == "a" and rows[-1]["generator"] == POOLED
     assert (
         rows[1]["scale"] == "0.5"
         and rows[1]["mean"] == found["generators"][0]["groups"]["all"]["scales"]["0.5"]["mean"]
     )
-    within = [row["within_std"] for row in rows if row["generator"] == POOLED and row["group"] == "all"]
+    within = [
+        row["within_std"] for row in rows if row["generator"] == POOLED and row["group"] == "all"
+    ]
     assert within == list(found["pooled"]["within_std"].values())
-    assert all(value is None or isinstance(value, str | float | int) for row in rows for value in row.values())
+    assert all(
+        value is None or isinstance(value, str | float | int)
+        for row in rows
+        for value in row.values()
+    )
 
 
 def test_rows_of_tests_and_correlations() -> None:
-    found = attention_statistics([attended("a", 0), attended("b", 1), attended("c", 2)], SCALES, 0, 10, 10)
+    found = attention_statistics(
+        [attended("a", 0), attended("b", 1), attended("c", 2)], SCALES, 0, 10, 10
+    )
     rows = comparison_rows(found)
     kinds = [(row["test"], row["of"]) for row in rows]
     assert kinds == [("overall", "fake"), *[("from rest", "fake")] * 3, *[("pair", "fake")] * 3, ("overall", "real"),
@@ -120,16 +156,21 @@ def test_rows_of_tests_and_correlations() -> None:
     correlations = correlation_rows(found)
     assert len(correlations) == 4 * 2 * 3 + 3
     assert correlations[0] | found["generators"][0]["with_score"]["real"]["0.25"] == correlations[0]
-    assert correlations[-1]["with"] == "accuracy" and "rho" not in correlations[-1]  # three generators are too few
+    # three generators are too few
+    assert correlations[-1]["with"] == "accuracy" and "rho" not in correlations[-1]
     single = attention_statistics([attended("a", 0)], SCALES, 0, 10, 10)
     assert [row["test"] for row in comparison_rows(single)] == ["class"]
 
 
 def test_rows_of_verdicts_begin_with_no_flag() -> None:
-    statistics = attention_statistics([attended("a", 1, 200)], SCALES, resamples=20, permutations=20)
+    statistics = attention_statistics(
+        [attended("a", 1, 200)], SCALES, resamples=20, permutations=20
+    )
     verdicts = [*attention_verdicts(statistics), Verdict("too few images", "few")]
     rows = verdict_rows(verdicts)
-    assert sum("evidence" in row for row in rows) == sum(len(verdict.evidence) for verdict in verdicts)
+    assert sum("evidence" in row for row in rows) == sum(
+        len(verdict.evidence) for verdict in verdicts
+    )
     advice = [row["advice"] for row in rows if "advice" in row]
     assert advice and all(one.startswith("try --") for one in advice)
     assert rows[-1] == {"kind": "too few images", "sentence": "few"}
@@ -164,5 +205,11 @@ def test_the_page_has_figures_of_every_generator_and_correlations(found: Attenti
     )
     assert table.rows[0].cells[-1].text != "-" and table.rows[-1].cells[-1].text == "-"
     page = Page("a", "b", attention_sections(found, [])).render()
-    for part in ("Rank correlation", "0.5x #2", "without 0.5x #2", "distance from the rest", "each once"):
+    for part in (
+        "Rank correlation",
+        "0.5x #2",
+        "without 0.5x #2",
+        "distance from the rest",
+        "each once",
+    ):
         assert part in page.replace("\n", " "), part

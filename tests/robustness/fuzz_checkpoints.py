@@ -1,4 +1,5 @@
-"""Damaged and hostile checkpoints: real ones of every form, and what can happen to their bytes, archives, pickles and values."""
+"""Damaged and hostile checkpoints: real ones of every form, and what can happen to their bytes,
+archives, pickles and values."""
 
 import copy
 import functools
@@ -42,7 +43,8 @@ LONGEST = 2000
 
 
 class Payload:
-    """Makes a file called 'owned' in the current folder of temporary files when it is unpickled as code."""
+    """Makes a file called 'owned' in the current folder of temporary files when it is unpickled as
+    code."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -53,13 +55,19 @@ class Payload:
 
 @functools.cache
 def forms() -> dict[str, Values]:
-    """{name: values} of checkpoints that load: of train.py, of the published code, of the earlier multi-scale code."""
+    """{name: values} of checkpoints that load: of train.py, of the published code, of the earlier
+    multi-scale code."""
     seed_everything(0)
     common = {"gpu_ids": (), "loadSize": 32, "cropSize": 32}
     found: dict[str, Values] = {}
     for name, options in (
         ("single_scale", TrainOptions(**common)),
-        ("multiscale", TrainOptions(model_type="multiscale_attention", npr_scales=(0.5,), feature_dim=8, **common)),
+        (
+            "multiscale",
+            TrainOptions(
+                model_type="multiscale_attention", npr_scales=(0.5,), feature_dim=8, **common
+            ),
+        ),
     ):
         values = Trainer(options).state_dict() | {"protocol": training_protocol(options).to_dict()}
         found[name] = values | {"val_threshold": 0.4, "val_metrics": {"acc": 0.9, "ap": None}}
@@ -99,20 +107,27 @@ def files() -> dict[str, bytes]:
 
 
 def not_zipped(weights: dict[str, Tensor]) -> bytes:
-    """The format of PyTorch 0.1.10 to 1.5, with one storage under a fixed name: PyTorch takes addresses, and their order."""
+    """The format of PyTorch 0.1.10 to 1.5, with one storage under a fixed name: PyTorch takes
+    addresses, and their order."""
     memory = torch.cat([value.float().flatten() for value in weights.values()])
     parts = memory.split([value.numel() for value in weights.values()])
-    views = {name: part.view(value.shape) for (name, value), part in zip(weights.items(), parts, strict=True)}
+    views = {
+        name: part.view(value.shape)
+        for (name, value), part in zip(weights.items(), parts, strict=True)
+    }
     buffer = io.BytesIO()
     torch.save(views, buffer, _use_new_zipfile_serialization=False)
-    return re.sub(rb"X[\x08-\x14]\0\0\0\d{8,20}(?=[q\x8a-\x8b(Kr])", text_pickle("0" * 12), buffer.getvalue())
+    return re.sub(
+        rb"X[\x08-\x14]\0\0\0\d{8,20}(?=[q\x8a-\x8b(Kr])", text_pickle("0" * 12), buffer.getvalue()
+    )
 
 
 # what can happen to bytes
 
 
 def damaged_bytes(rng: random.Random, data: bytes) -> bytes:
-    """Damage, rather at the beginning and the end, where archives keep what matters, than in the weights."""
+    """Damage, rather at the beginning and the end, where archives keep what matters, than in the
+    weights."""
     for _ in range(rng.choice((1, 1, 2, 4))):
         length = len(data)
         start, end = rng.choice(
@@ -147,7 +162,9 @@ def damaged_archive(rng: random.Random, data: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 2))):
         number, other = rng.randrange(len(members)), rng.randrange(len(members))
         if rng.random() < 0.3:
-            number = next((n for n, (name, _) in enumerate(members) if name.endswith("data.pkl")), number)
+            number = next(
+                (n for n, (name, _) in enumerate(members) if name.endswith("data.pkl")), number
+            )
         name, content = members[number]
         folder = name.split("/")[0]
         match rng.randrange(9):
@@ -168,7 +185,10 @@ def damaged_archive(rng: random.Random, data: bytes) -> bytes:
                 )
                 members[number] = (rng.choice(odd), content)
             case 3:
-                members[number], members[other] = (name, members[other][1]), (members[other][0], content)
+                members[number], members[other] = (
+                    (name, members[other][1]),
+                    (members[other][0], content),
+                )
             case 4:
                 members[number] = (name, rng.choice(ANY_BYTES)(rng, content))
             case 5:
@@ -179,7 +199,9 @@ def damaged_archive(rng: random.Random, data: bytes) -> bytes:
                 odd = (("byteorder", b"big"), ("version", b"99999999999999999999"), ("constants.pkl", b"\x80\x02N."),
                        ("code/owned.py", b"open('owned', 'w')"), (".format_version", b"-1"))  # fmt: skip
                 added, text = rng.choice(odd)
-                members = [(n, c) for n, c in members if n != f"{folder}/{added}"] + [(f"{folder}/{added}", text)]
+                members = [(n, c) for n, c in members if n != f"{folder}/{added}"] + [
+                    (f"{folder}/{added}", text)
+                ]
             case 8:
                 if rng.random() < 0.1:
                     members[number], packing = (name, bytes(700 * 2**20)), zipfile.ZIP_DEFLATED
@@ -222,14 +244,24 @@ def nested_pickle(rng: random.Random) -> bytes:
 
 
 def damaged_pickle(rng: random.Random, data: bytes, target: Path) -> bytes:
-    """Opcodes and arguments of an archive's pickle changed; values added to its dictionary; another pickle in its place."""
+    """Opcodes and arguments of an archive's pickle changed; values added to its dictionary; another
+    pickle in its place."""
     members = members_of(data)
     number = next(n for n, (name, _) in enumerate(members) if name.endswith("data.pkl"))
     name, content = members[number]
     match rng.randrange(5):
         case 0:
             key = rng.choice(
-                ("options", "protocol", "epoch", "loss", "val_threshold", "val_metrics", "model_config", "else")
+                (
+                    "options",
+                    "protocol",
+                    "epoch",
+                    "loss",
+                    "val_threshold",
+                    "val_metrics",
+                    "model_config",
+                    "else",
+                )
             )
             added = text_pickle("format") + text_pickle("npr-checkpoint/1") + b"s"
             content = content[:-1] + added + text_pickle(key) + nested_pickle(rng) + b"s."
@@ -239,7 +271,11 @@ def damaged_pickle(rng: random.Random, data: bytes, target: Path) -> bytes:
                     pickle.dumps(Payload(target), protocol=2),
                     pickle.dumps({"model_state_dict": Payload(target)}, protocol=rng.randrange(6)),
                     b"cos\nsystem\n" + text_pickle(f"touch {target}") + b"\x85R.",
-                    content[:-1] + text_pickle("x") + b"cos\nsystem\n" + text_pickle(f"touch {target}") + b"\x85Rs.",
+                    content[:-1]
+                    + text_pickle("x")
+                    + b"cos\nsystem\n"
+                    + text_pickle(f"touch {target}")
+                    + b"\x85Rs.",
                     b"\x80\x02" + nested_pickle(rng) + b".",
                     b"\x80\x02}" + text_pickle("model") + nested_pickle(rng) + b"s.",
                 )
@@ -268,7 +304,9 @@ def changed_opcodes(rng: random.Random, content: bytes) -> bytes:
             case 2:
                 codes[number], codes[other] = codes[other], codes[number]
             case 3:
-                codes[number] = bytes((ord(rng.choice(pickletools.opcodes).code),)) + codes[number][1:]
+                codes[number] = (
+                    bytes((ord(rng.choice(pickletools.opcodes).code),)) + codes[number][1:]
+                )
             case 4 if wanted and kind == b"c":
                 codes[rng.choice(wanted)] = b"c" + rng.choice(GLOBALS)
             case 5 if wanted and kind == b"X":
@@ -277,7 +315,9 @@ def changed_opcodes(rng: random.Random, content: bytes) -> bytes:
                 )
             case _ if wanted and kind in (b"K", b"M", b"J"):
                 value = rng.choice((*EXTREMES, -1, -(2**31)))
-                codes[rng.choice(wanted)] = b"J" + struct.pack("<i", (value + 2**31) % 2**32 - 2**31)
+                codes[rng.choice(wanted)] = b"J" + struct.pack(
+                    "<i", (value + 2**31) % 2**32 - 2**31
+                )
             case _:
                 codes[number] = rng.choice(ANY_BYTES)(rng, codes[number]) or b"0"
     return b"".join(codes)
@@ -303,10 +343,17 @@ def giant() -> Tensor:
 
 def odd_weight(rng: random.Random, old: Tensor) -> Any:
     """Something in place of a weight; of one that is odd already, zeros."""
-    plain = old.dtype == torch.float32 and old.layout == torch.strided and old.is_cpu and old.is_contiguous()
+    plain = (
+        old.dtype == torch.float32
+        and old.layout == torch.strided
+        and old.is_cpu
+        and old.is_contiguous()
+    )
     old = old if plain and 0 < old.numel() < 2**24 else torch.zeros(3)
     spoilt = old.clone()
-    spoilt.view(-1)[rng.randrange(spoilt.numel())] = rng.choice((torch.nan, torch.inf, -torch.inf, 3e38, 1e30))
+    spoilt.view(-1)[rng.randrange(spoilt.numel())] = rng.choice(
+        (torch.nan, torch.inf, -torch.inf, 3e38, 1e30)
+    )
     return rng.choice(
         (
             lambda: spoilt, lambda: spoilt, lambda: spoilt, giant, lambda: old.double(), lambda: old.half(), lambda: old.long(),
@@ -335,14 +382,21 @@ def places_in(values: Any, depth: int = 4) -> list[tuple[Any, Any]]:
 
 def odd_values(rng: random.Random, values: Values) -> Values:
     """Metadata of other types, missing, added, exchanged; weights that are none."""
-    values = copy.deepcopy({key: value for key, value in values.items() if not isinstance(value, Tensor)}) | {
-        key: value for key, value in values.items() if isinstance(value, Tensor)
-    }
-    important = [values[key] for key in ("model_config", "protocol") if isinstance(values.get(key), dict)]
+    values = copy.deepcopy(
+        {key: value for key, value in values.items() if not isinstance(value, Tensor)}
+    ) | {key: value for key, value in values.items() if isinstance(value, Tensor)}
+    important = [
+        values[key] for key in ("model_config", "protocol") if isinstance(values.get(key), dict)
+    ]
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if rng.random() < 0.35:
             weights = next(
-                (values[key] for key in ("model_state_dict", "model") if isinstance(values.get(key), dict)), values
+                (
+                    values[key]
+                    for key in ("model_state_dict", "model")
+                    if isinstance(values.get(key), dict)
+                ),
+                values,
             )
             names = [name for name, value in weights.items() if isinstance(value, Tensor)]
             if not names:
@@ -410,7 +464,9 @@ def write_checkpoint(seed: int, number: int, folder: Path) -> Path:
     path = folder / f"{name if way != 'bytes' or rng.random() < 0.5 else 'model_epoch_last'}.pth"
     data = files()[name]
     if way == "bytes" and rng.random() < 0.05:
-        data = rng.choice((tarred(data), b"", b"PK\x03\x04", pickle.dumps(Payload(folder / "owned"))))
+        data = rng.choice(
+            (tarred(data), b"", b"PK\x03\x04", pickle.dumps(Payload(folder / "owned")))
+        )
     elif way == "bytes":
         data = damaged_bytes(rng, data)
     elif way == "archive":
@@ -433,7 +489,8 @@ def tarred(data: bytes) -> bytes:
 
 
 def check_checkpoint(path: Path, number: int) -> str:
-    """Load a file and use it as test.py does: UserError on one line, or a model that scores pictures."""
+    """Load a file and use it as test.py does: UserError on one line, or a model that scores
+    pictures."""
     torch.set_num_threads(1)
     try:
         return use(path, number)
@@ -450,12 +507,16 @@ def check_checkpoint(path: Path, number: int) -> str:
 
 def use(path: Path, number: int) -> str:
     flags = {"npr_scales": (0.5,)} if path.stem == NO_SCALES else {}
-    opt = TestOptions(model_path=(str(path),), gpu_ids=(), batch_size=4, num_threads=0, bootstrap=0, **flags)
+    opt = TestOptions(
+        model_path=(str(path),), gpu_ids=(), batch_size=4, num_threads=0, bootstrap=0, **flags
+    )
     loaded = load_model(path, opt)
     require(isinstance(loaded.name, str), f"a name that is none: {loaded.name!r}")
     protocol = trained_protocol(loaded)
     require(isinstance(protocol, Protocol), f"a protocol that is none: {protocol!r}"[:300])
-    images = protocol.normalise(torch.arange(2 * 3 * 32 * 32).remainder(251).to(torch.uint8).view(2, 3, 32, 32))
+    images = protocol.normalise(
+        torch.arange(2 * 3 * 32 * 32).remainder(251).to(torch.uint8).view(2, 3, 32, 32)
+    )
     if too_small(loaded.model, images) is not None:
         return "loaded: its scales are too small for the picture"
     with torch.inference_mode():
@@ -469,8 +530,13 @@ def use(path: Path, number: int) -> str:
     if bool(torch.isfinite(logits).all()):
         return "loaded"
     state = loaded.model.state_dict().values()
-    require(all(bool(torch.isfinite(value).all()) for value in state), "a model with weights that are not finite")
+    require(
+        all(bool(torch.isfinite(value).all()) for value in state),
+        "a model with weights that are not finite",
+    )
     return "loaded: logits overflow"
 
 
-CHECKPOINTS = Kind("checkpoint", write_checkpoint, check_checkpoint, seconds=40.0, mib=512.0, growth_mib=128.0)
+CHECKPOINTS = Kind(
+    "checkpoint", write_checkpoint, check_checkpoint, seconds=40.0, mib=512.0, growth_mib=128.0
+)

@@ -1,7 +1,8 @@
 """Cases in processes of their own, with limits of time and memory: what fuzz.py and its test run.
 
-A case is a file that follows from (seed, number), and what a reader makes of it. Checked besides what the reader does: that its
-process lives, is done in time, needs little memory, does not grow over thousands of cases, and leaves no file behind.
+A case is a file that follows from (seed, number), and what a reader makes of it. Checked besides
+what the reader does: that its process lives, is done in time, needs little memory, does not grow
+over thousands of cases, and leaves no file behind.
 """
 
 import contextlib
@@ -51,10 +52,11 @@ class Kind:
 
     Args:
         write: (seed, number, folder) -> file; called in the child, in a folder of the case's own.
-        check: file -> outcome, 'read' or 'left out: why'; raises Failed, or anything else, for what may not happen.
+        check: file -> outcome, 'read' or 'left out: why'; raises Failed, or anything else, for what
+            may not happen.
         seconds, mib: limits of one case, of memory beyond what the process had before it.
-        growth_mib: limit of what the process' memory grows by over all its cases, looked at, with its open files, every
-            `look_every` cases.
+        growth_mib: limit of what the process' memory grows by over all its cases, looked at, with
+            its open files, every `look_every` cases.
     """
 
     name: str
@@ -130,7 +132,8 @@ def _open_files() -> int:
 
 
 def _child(kind: Kind, seed: int, folder: Path, connection: Connection) -> None:
-    """Answer numbers with cases until there are no more; the case's file lies in folder/case meanwhile."""
+    """Answer numbers with cases until there are no more; the case's file lies in folder/case
+    meanwhile."""
     errors = os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(errors, 2)  # libtiff writes there
     os.dup2(errors, 1)
@@ -166,15 +169,24 @@ def _run_case(kind: Kind, seed: int, number: int, folder: Path) -> Case:
         path = kind.write(seed, number, _fresh(folder))
         before = path.read_bytes()
     except Exception:
-        return Case(number, "FAILED", 0.0, 0.0, f"the case itself: {traceback.format_exc(limit=-2)}")
+        return Case(
+            number, "FAILED", 0.0, 0.0, f"the case itself: {traceback.format_exc(limit=-2)}"
+        )
     Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM, the peak, back to the present
     memory, start, failure = _status("VmRSS"), time.monotonic(), ""
     try:
         outcome = kind.check(path, number)
     except BaseException as error:
         outcome = "FAILED"
-        where = "; ".join(f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-3:])
-        failure = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error} ({where})"
+        where = "; ".join(
+            f"{Path(f.filename).name}:{f.lineno}"
+            for f in traceback.extract_tb(error.__traceback__)[-3:]
+        )
+        failure = (
+            str(error)
+            if isinstance(error, Failed)
+            else f"{type(error).__name__}: {error} ({where})"
+        )
     seconds, mib = time.monotonic() - start, _status("VmHWM") - memory
     left = sorted(str(found.relative_to(folder)) for found in folder.rglob("*") if found != path)
     if not failure and left:
@@ -192,9 +204,12 @@ def _run_case(kind: Kind, seed: int, number: int, folder: Path) -> Case:
 
 
 class Worker:
-    """A child process that works on one case at a time, and is started again after it died or was ended."""
+    """A child process that works on one case at a time, and is started again after it died or was
+    ended."""
 
-    def __init__(self, summary: Summary, seed: int, numbers: Sequence[int], folder: Path, context: Any) -> None:
+    def __init__(
+        self, summary: Summary, seed: int, numbers: Sequence[int], folder: Path, context: Any
+    ) -> None:
         self.summary, self.seed, self.folder, self.context = summary, seed, folder, context
         self.numbers = iter(numbers)
         self.current: int | None = None
@@ -208,7 +223,8 @@ class Worker:
         self.process = self.context.Process(target=_child, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
-        self.current, self.deadline = None, time.monotonic() + 120  # to import PyTorch, on a busy machine
+        # to import PyTorch, on a busy machine
+        self.current, self.deadline = None, time.monotonic() + 120
 
     def _next(self) -> bool:
         self.current = next(self.numbers, None)
@@ -237,7 +253,9 @@ class Worker:
             raise RuntimeError(f"{self.summary.kind.name}: {why} at its start\n{self.stderr()}")
         status = f", exit status {self.process.exitcode}" if "died" in why else ""
         seconds = time.monotonic() - self.deadline + self.summary.kind.seconds
-        self.summary.add(Case(self.current, "FAILED", seconds, 0.0, f"{why}{status} {self.stderr()}"))
+        self.summary.add(
+            Case(self.current, "FAILED", seconds, 0.0, f"{why}{status} {self.stderr()}")
+        )
         self._start()
         return True
 
@@ -265,7 +283,8 @@ def run(
     """Run cases, each kind in a process of its own, until all are done or the time is over.
 
     Args:
-        wanted: numbers of the cases of each kind. output: gets the files of failed cases; None to keep none.
+        wanted: numbers of the cases of each kind. output: gets the files of failed cases; None to
+            keep none.
         method: how `multiprocessing` starts the processes.
     """
     context = multiprocessing.get_context(method)
@@ -275,7 +294,9 @@ def run(
         total = sum(map(len, wanted.values()))
         folders = [Path(scratch) / kind.name for kind in wanted]
         parts = zip(summaries, wanted.values(), folders, strict=True)
-        workers = [Worker(summary, seed, numbers, folder, context) for summary, numbers, folder in parts]
+        workers = [
+            Worker(summary, seed, numbers, folder, context) for summary, numbers, folder in parts
+        ]
         started = list(workers)
         try:
             with tqdm(total=total, unit="case", mininterval=1, disable=not progress) as bar:
@@ -286,22 +307,29 @@ def run(
                         if worker.connection in ready:
                             more = worker.step()
                         elif time.monotonic() > worker.deadline:
-                            more = worker.replace(f"not done after {worker.summary.kind.seconds:.0f} s")
+                            more = worker.replace(
+                                f"not done after {worker.summary.kind.seconds:.0f} s"
+                            )
                         if not more:
                             workers.remove(worker)
                     bar.update(sum(summary.cases for summary in summaries) - bar.n)
-                    bar.set_postfix(failures=sum(len(summary.failures) for summary in summaries), refresh=False)
+                    bar.set_postfix(
+                        failures=sum(len(summary.failures) for summary in summaries), refresh=False
+                    )
         finally:
             for worker in started:
                 worker.end()
         for summary in summaries:
             limit = summary.kind.growth_mib
             if summary.growth > limit:
-                why = f"memory grew by {summary.growth:.0f} MiB over the cases, more than {limit:.0f}"
+                why = (
+                    f"memory grew by {summary.growth:.0f} MiB over the cases, more than {limit:.0f}"
+                )
                 summary.failures.append(Case(-1, "FAILED", 0.0, summary.growth, why))
             if output is not None:
                 for case in summary.failures[:100]:
-                    with contextlib.suppress(Exception):  # a case that could not be written is reported as such
+                    # a case that could not be written is reported as such
+                    with contextlib.suppress(Exception):
                         write_case(summary.kind, seed, case.number, output)
     return summaries
 
@@ -340,4 +368,6 @@ def report(summaries: Sequence[Summary], seed: int, minutes: float, most: int = 
                 )
     failures = sum(len(summary.failures) for summary in summaries)
     cases = sum(summary.cases for summary in summaries)
-    return "\n".join([*lines, f"{cases:,} cases in {minutes:.1f} minutes, seed {seed}, {failures} failures"])
+    return "\n".join(
+        [*lines, f"{cases:,} cases in {minutes:.1f} minutes, seed {seed}, {failures} failures"]
+    )

@@ -1,4 +1,5 @@
-"""Damaged image files: small files of every kind that the loader reads, and what can happen to their bytes."""
+"""Damaged image files: small files of every kind that the loader reads, and what can happen to
+their bytes."""
 
 import functools
 import io
@@ -25,7 +26,15 @@ SIZE = (21, 13)
 NO_RANGE = ("tiff F",)
 """Files whose pixels have no range that says which value is white; they are not read."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
-ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 """First column, first row, steps of columns and rows of each pass (PNG specification, 8.2)."""
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "zstd", "lzma")
 
@@ -33,12 +42,17 @@ TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "jpeg"
 def base_picture(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
     """A gradient with noise, so that no encoder finds it trivial."""
     width, height = size
-    ramp = np.add.outer(np.arange(height) * 255 // height, np.arange(width) * 255 // width)[..., None] // 2
+    ramp = (
+        np.add.outer(np.arange(height) * 255 // height, np.arange(width) * 255 // width)[..., None]
+        // 2
+    )
     noise = np.random.default_rng(seed).integers(0, 64, (height, width, 3))
     return Image.fromarray((ramp + noise).astype(np.uint8))
 
 
-def encoded(image: Image.Image, kind: str, append: Sequence[Image.Image] = (), **options: object) -> bytes:
+def encoded(
+    image: Image.Image, kind: str, append: Sequence[Image.Image] = (), **options: object
+) -> bytes:
     buffer = io.BytesIO()
     if append:
         options |= {"save_all": True, "append_images": [page.copy() for page in append]}
@@ -51,24 +65,32 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png(depth: int, colour: int, interlaced: bool) -> bytes:
-    """A PNG file of any bit depth and colour type, written by hand: Pillow writes neither 16 bits of colour nor Adam7."""
+    """A PNG file of any bit depth and colour type, written by hand: Pillow writes neither 16 bits
+    of colour nor Adam7."""
     width, height = SIZE
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    values = np.random.default_rng(depth + 16 * colour).integers(0, 2**depth, (height, width, channels))
+    values = np.random.default_rng(depth + 16 * colour).integers(
+        0, 2**depth, (height, width, channels)
+    )
     rows = b""
     for left, top, across, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
         for row in values[top::down, left::across]:
             bits = (row.reshape(-1, 1) >> np.arange(depth)[::-1]) & 1
             rows += b"\0" + np.packbits(bits.astype(np.uint8)).tobytes() if bits.size else b""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
-    palette = png_chunk(b"PLTE", bytes(range(0, 48)) if depth < 8 else bytes(768)) if colour == 3 else b""
+    palette = (
+        png_chunk(b"PLTE", bytes(range(0, 48)) if depth < 8 else bytes(768)) if colour == 3 else b""
+    )
     data = png_chunk(b"IDAT", zlib.compress(rows))
     return PNG_START + png_chunk(b"IHDR", header) + palette + data + png_chunk(b"IEND", b"")
 
 
 def bmp_run_length() -> bytes:
-    """An 8-bit BMP with run-length encoding, which Pillow reads and does not write: runs, literals, a move, ends of lines."""
-    data = b"\x15\x05\0\0" * 6 + b"\0\x04\1\2\3\4\0\2\3\1\x05\x07\0\0" + b"\x15\x09\0\0" * 5 + b"\0\1"
+    """An 8-bit BMP with run-length encoding, which Pillow reads and does not write: runs, literals,
+    a move, ends of lines."""
+    data = (
+        b"\x15\x05\0\0" * 6 + b"\0\x04\1\2\3\4\0\2\3\1\x05\x07\0\0" + b"\x15\x09\0\0" * 5 + b"\0\1"
+    )
     palette = b"".join(bytes((value, 255 - value, value // 2, 0)) for value in range(256))
     header = struct.pack("<IiiHHIIiiII", 40, *SIZE, 1, 8, 1, len(data), 0, 0, 256, 0)
     start = 14 + len(header) + len(palette)
@@ -80,7 +102,10 @@ def bmp_of_os2() -> bytes:
     width, height = SIZE
     data = bytes((width * 3 + 3) // 4 * 4 * height)
     return (
-        b"BM" + struct.pack("<IHHI", 26 + len(data), 0, 0, 26) + struct.pack("<IHHHH", 12, width, height, 1, 24) + data
+        b"BM"
+        + struct.pack("<IHHI", 26 + len(data), 0, 0, 26)
+        + struct.pack("<IHHHH", 12, width, height, 1, 24)
+        + data
     )
 
 
@@ -92,17 +117,24 @@ def seeds() -> dict[str, bytes]:
     alpha.putalpha(grey)
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
-    found = {f"png {mode}": encoded(rgb.convert(mode), "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")}
+    found = {
+        f"png {mode}": encoded(rgb.convert(mode), "PNG")
+        for mode in ("1", "L", "LA", "P", "RGB", "RGBA")
+    }
     for depth, colour in ((1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3), (8, 3),
                           (8, 4), (16, 4), (8, 6), (16, 6)):  # fmt: skip
         for interlaced in (False, True):
-            found[f"png {colour}/{depth}{' interlaced' * interlaced}"] = png(depth, colour, interlaced)
+            found[f"png {colour}/{depth}{' interlaced' * interlaced}"] = png(
+                depth, colour, interlaced
+            )
     about = PngImagePlugin.PngInfo()
     about.add_text("plain", "text")
     about.add_text("packed", "text" * 20, zip=True)
     about.add_itxt("international", "text", "en", "text", zip=True)
     profile = bytes(range(128)) * 3
-    found["png extras"] = encoded(alpha, "PNG", pnginfo=about, exif=exif, icc_profile=profile, dpi=(72, 72))
+    found["png extras"] = encoded(
+        alpha, "PNG", pnginfo=about, exif=exif, icc_profile=profile, dpi=(72, 72)
+    )
     found["png transparent"] = encoded(rgb, "PNG", transparency=(1, 2, 3))
     found["png P transparent"] = encoded(rgb.convert("P"), "PNG", transparency=bytes(range(200)))
     found["png animated"] = encoded(rgb, "PNG", append=[other, rgb])
@@ -113,7 +145,9 @@ def seeds() -> dict[str, bytes]:
         "jpeg progressive": encoded(rgb, "JPEG", progressive=True),
         "jpeg 4:4:4": encoded(rgb, "JPEG", subsampling=0, quality=98, optimize=True),
         "jpeg restarts": encoded(base_picture((70, 50)), "JPEG", restart_marker_blocks=2),
-        "jpeg extras": encoded(rgb, "JPEG", exif=exif, icc_profile=profile, comment=b"comment", dpi=(300, 300)),
+        "jpeg extras": encoded(
+            rgb, "JPEG", exif=exif, icc_profile=profile, comment=b"comment", dpi=(300, 300)
+        ),
         "mpo": encoded(rgb, "MPO", append=[other]),
         "webp": encoded(rgb, "WEBP", quality=80),
         "webp lossless": encoded(rgb, "WEBP", lossless=True),
@@ -126,19 +160,34 @@ def seeds() -> dict[str, bytes]:
         "gif transparent": encoded(rgb.convert("P"), "GIF", transparency=3, comment=b"comment"),
         "gif animated": encoded(rgb, "GIF", append=[other, rgb], duration=5, loop=0, disposal=2),
     }
-    found |= {f"bmp {mode}": encoded(rgb.convert(mode), "BMP") for mode in ("1", "L", "P", "RGB", "RGBA")}
-    found |= {f"tiff {packing}": encoded(rgb, "TIFF", compression=packing) for packing in TIFF_COMPRESSIONS}
-    found |= {f"tiff {mode}": encoded(rgb.convert(mode), "TIFF") for mode in ("1", "L", "P", "RGBA", "CMYK", "F")}
-    found |= {f"tiff {fax}": encoded(rgb.convert("1"), "TIFF", compression=fax) for fax in ("group3", "group4")}
     found |= {
-        "tiff 16 bits": encoded(Image.fromarray(np.arange(273, dtype=np.uint16).reshape(13, 21) * 200), "TIFF"),
+        f"bmp {mode}": encoded(rgb.convert(mode), "BMP") for mode in ("1", "L", "P", "RGB", "RGBA")
+    }
+    found |= {
+        f"tiff {packing}": encoded(rgb, "TIFF", compression=packing)
+        for packing in TIFF_COMPRESSIONS
+    }
+    found |= {
+        f"tiff {mode}": encoded(rgb.convert(mode), "TIFF")
+        for mode in ("1", "L", "P", "RGBA", "CMYK", "F")
+    }
+    found |= {
+        f"tiff {fax}": encoded(rgb.convert("1"), "TIFF", compression=fax)
+        for fax in ("group3", "group4")
+    }
+    found |= {
+        "tiff 16 bits": encoded(
+            Image.fromarray(np.arange(273, dtype=np.uint16).reshape(13, 21) * 200), "TIFF"
+        ),
         "tiff LAB": encoded(
             Image.frombytes("LAB", SIZE, rgb.tobytes()), "TIFF"
         ),  # Pillow's conversion is not repeatable
         "tiff YCbCr": encoded(rgb.convert("YCbCr"), "TIFF", compression="jpeg"),
         "tiff pages": encoded(rgb, "TIFF", append=[other, grey], compression="tiff_lzw"),
         "tiff big": encoded(rgb, "TIFF", big_tiff=True),
-        "tiff extras": encoded(rgb, "TIFF", exif=exif, icc_profile=profile, description="text", dpi=(72, 72)),
+        "tiff extras": encoded(
+            rgb, "TIFF", exif=exif, icc_profile=profile, description="text", dpi=(72, 72)
+        ),
     }
     return found
 
@@ -155,7 +204,8 @@ def foreign() -> dict[str, bytes]:
 
 
 def position(rng: random.Random, length: int) -> int:
-    """Anywhere, rather at the beginning, where formats keep what matters, and seldom in the first bytes, which name the format."""
+    """Anywhere, rather at the beginning, where formats keep what matters, and seldom in the first
+    bytes, which name the format."""
     end = min(length, rng.choice((64, 256, length, length)))
     start = rng.choice((0, 8, 8, 8, 16, 16))
     return rng.randrange(start if start < end else 0, end) if end else 0
@@ -171,7 +221,9 @@ def flip_bits(rng: random.Random, data: bytes) -> bytes:
 def set_bytes(rng: random.Random, data: bytes) -> bytes:
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16)) if data else 0):
-        changed[position(rng, len(data))] = rng.choice((0, 1, 0x7F, 0x80, 0xFE, 0xFF, rng.randrange(256)))
+        changed[position(rng, len(data))] = rng.choice(
+            (0, 1, 0x7F, 0x80, 0xFE, 0xFF, rng.randrange(256))
+        )
     return bytes(changed)
 
 
@@ -208,12 +260,18 @@ def swap(rng: random.Random, data: bytes) -> bytes:
 
 
 def truncate(rng: random.Random, data: bytes) -> bytes:
-    return data[: rng.choice((rng.randrange(len(data) + 1), position(rng, len(data)), max(0, len(data) - 1)))]
+    return data[
+        : rng.choice(
+            (rng.randrange(len(data) + 1), position(rng, len(data)), max(0, len(data) - 1))
+        )
+    ]
 
 
 def insert(rng: random.Random, data: bytes) -> bytes:
     place = position(rng, len(data))
-    garbage = rng.choice((rng.randbytes(rng.choice((1, 2, 4, 100, 5000))), bytes(rng.choice((1, 4, 1000, 100_000)))))
+    garbage = rng.choice(
+        (rng.randbytes(rng.choice((1, 2, 4, 100, 5000))), bytes(rng.choice((1, 4, 1000, 100_000))))
+    )
     return data[:place] + garbage + data[place:]
 
 
@@ -277,14 +335,16 @@ def webp_parts(data: bytes) -> Parts:
 
 def from_webp_parts(parts: Parts) -> bytes:
     padded = [
-        part[:4] + struct.pack("<I", max(0, len(part) - 4)) + part[4:] + b"\0" * (len(part) % 2) for part in parts
+        part[:4] + struct.pack("<I", max(0, len(part) - 4)) + part[4:] + b"\0" * (len(part) % 2)
+        for part in parts
     ]
     body = b"WEBP" + b"".join(padded)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 def tiff_directory(data: bytes) -> tuple[str, int, int]:
-    """Byte order, place of the first directory's first entry, and number of entries; (.., 0, 0) for a BigTIFF."""
+    """Byte order, place of the first directory's first entry, and number of entries; (.., 0, 0) for
+    a BigTIFF."""
     order = "<" if data[:2] == b"II" else ">"
     version, place = struct.unpack_from(f"{order}HI", data, 2)
     if version != 42 or place + 2 > len(data):
@@ -293,7 +353,8 @@ def tiff_directory(data: bytes) -> tuple[str, int, int]:
 
 
 def change_tiff(rng: random.Random, data: bytes) -> bytes:
-    """Tags, types, counts and values of the first directory's entries: changed, copied over each other, removed."""
+    """Tags, types, counts and values of the first directory's entries: changed, copied over each
+    other, removed."""
     order, start, count = tiff_directory(data)
     entries = [data[start + 12 * n : start + 12 * (n + 1)] for n in range(count)]
     if not entries:
@@ -302,7 +363,28 @@ def change_tiff(rng: random.Random, data: bytes) -> bytes:
         number = rng.randrange(count)
         tag, kind, length, value = struct.unpack(f"{order}HHII", entries[number])
         extreme = rng.choice((*EXTREMES, value + 1, value * 2, len(data), len(data) - 1)) % 2**32
-        known = rng.choice((256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 320, 322, 323, 338, 339, 530, 34665))
+        known = rng.choice(
+            (
+                256,
+                257,
+                258,
+                259,
+                262,
+                273,
+                277,
+                278,
+                279,
+                284,
+                317,
+                320,
+                322,
+                323,
+                338,
+                339,
+                530,
+                34665,
+            )
+        )
         entries[number] = rng.choice(
             (
                 struct.pack(f"{order}HHII", tag, kind, length, extreme),
@@ -334,17 +416,22 @@ def change_parts(rng: random.Random, parts: Parts, others: Parts) -> Parts:
                 parts.insert(number, rng.choice(others) if others else b"")
             case _:
                 name = 1 if len(parts[number]) < 5 else 4
-                parts[number] = parts[number][:name] + rng.choice(ANY_BYTES)(rng, parts[number][name:])
+                parts[number] = parts[number][:name] + rng.choice(ANY_BYTES)(
+                    rng, parts[number][name:]
+                )
     return parts
 
 
 def change_png_rows(rng: random.Random, data: bytes) -> bytes:
-    """Damage within the compressed rows, compressed again: wrong filters, too few and too many rows."""
+    """Damage within the compressed rows, compressed again: wrong filters, too few and too many
+    rows."""
     parts = png_parts(data)
     rows = zlib.decompress(b"".join(part[4:] for part in parts if part[:4] == b"IDAT"))
     damaged = rng.choice((rng.choice(ANY_BYTES)(rng, rows), rows * rng.choice((2, 100)), b""))
     packed = zlib.compress(damaged)
-    return from_png_parts([part for part in parts[:-1] if part[:4] != b"IDAT"] + [b"IDAT" + packed, b"IEND"])
+    return from_png_parts(
+        [part for part in parts[:-1] if part[:4] != b"IDAT"] + [b"IDAT" + packed, b"IEND"]
+    )
 
 
 def bomb(rng: random.Random, data: bytes) -> bytes:
@@ -353,7 +440,9 @@ def bomb(rng: random.Random, data: bytes) -> bytes:
     zeros = zlib.compress(bytes(rng.choice((10**5, 10**7, 5 * 10**7))))
     match rng.randrange(4):
         case 0:
-            side = struct.pack(">II", *(rng.choice((1, 9_000, 40_000, 2**24, 2**31 - 1)) for _ in range(2)))
+            side = struct.pack(
+                ">II", *(rng.choice((1, 9_000, 40_000, 2**24, 2**31 - 1)) for _ in range(2))
+            )
             return from_png_parts([parts[0][:4] + side + parts[0][12:], *parts[1:]])
         case 1:
             return from_png_parts([*parts[:1], b"zTXtx\0\0" + zeros, *parts[1:]])
@@ -386,7 +475,8 @@ def damaged_parts(rng: random.Random, kind: str, data: bytes, files: Sequence[st
 
 
 def image_case(seed: int, number: int) -> tuple[str, bytes]:
-    """What case `number` of a seed is made from, and the file: the undamaged files first, then damaged ones."""
+    """What case `number` of a seed is made from, and the file: the undamaged files first, then
+    damaged ones."""
     undamaged = seeds() | foreign()
     names = list(undamaged)
     if number < len(names):
@@ -413,17 +503,26 @@ def write_image(seed: int, number: int, folder: Path) -> Path:
 
 
 def check_image(path: Path, number: int) -> str:
-    """Read a file: an RGB picture or UnreadableImage with a reason on one line; every so often through a data set, too."""
+    """Read a file: an RGB picture or UnreadableImage with a reason on one line; every so often
+    through a data set, too."""
     try:
         image = read_image(str(path))
         why = ""
     except UnreadableImage as error:
         why = str(error)
-        require(bool(why) and printable(why) == why and path.name not in why, f"a reason that is none: {why!r}")
+        require(
+            bool(why) and printable(why) == why and path.name not in why,
+            f"a reason that is none: {why!r}",
+        )
     if not why:
-        require(image.mode == "RGB" and min(image.size) > 0, f"a picture of mode {image.mode}, size {image.size}")
+        require(
+            image.mode == "RGB" and min(image.size) > 0,
+            f"a picture of mode {image.mode}, size {image.size}",
+        )
         pixels = np.asarray(image)
-        require(pixels.shape == (image.height, image.width, 3) and pixels.dtype == np.uint8, "no pixels")
+        require(
+            pixels.shape == (image.height, image.width, 3) and pixels.dtype == np.uint8, "no pixels"
+        )
         int(pixels.max())
     undamaged = list(seeds() | foreign())
     if number < len(undamaged):
@@ -435,19 +534,26 @@ def check_image(path: Path, number: int) -> str:
 
 
 def check_dataset(path: Path, number: int, why: str) -> None:
-    """A data set under a random protocol gives what `read_image` gave: one picture of the protocol's size, or the reason."""
+    """A data set under a random protocol gives what `read_image` gave: one picture of the
+    protocol's size, or the reason."""
     augment = Augmentation(blur_prob=0.5, jpeg_prob=0.5) if number % 32 else None
     protocol = Protocol("fuzz", resize=24, crop=16, augment=augment)
     dataset = ImageDataset([str(path)], [1], protocol, seed=number)
     loaded = collate([dataset[SampleKey(0, 0)]])
     if why:
         require(
-            not loaded.groups and loaded.left_out == [(0, 0, why)], f"the data set says {loaded.left_out}, not {why}"
+            not loaded.groups and loaded.left_out == [(0, 0, why)],
+            f"the data set says {loaded.left_out}, not {why}",
         )
     else:
         (batch,) = loaded.groups
-        require(tuple(batch.pixels.shape) == (1, 3, 16, 16), f"a batch of {tuple(batch.pixels.shape)}")
-        require(bool(torch.isfinite(protocol.normalise(batch.pixels)).all()), "pixels that are not finite")
+        require(
+            tuple(batch.pixels.shape) == (1, 3, 16, 16), f"a batch of {tuple(batch.pixels.shape)}"
+        )
+        require(
+            bool(torch.isfinite(protocol.normalise(batch.pixels)).all()),
+            "pixels that are not finite",
+        )
 
 
 IMAGES = Kind("image", write_image, check_image)

@@ -2,10 +2,12 @@
 
     python -m tests.robustness.kill_checks --kills 100
 
-A training is a child process that ends by SIGKILL, SIGTERM or SIGINT at a random moment, or by SIGKILL at a random one of the
-places where files are written: before or after a rename, a link or an fsync, or halfway through a write. It is continued until it
-has finished; then weights, optimizer, random states and all that TensorBoard shows must be those of the training left alone,
-bit for bit. Children are forked from a process that has imported everything and computed nothing, so that they start at once.
+A training is a child process that ends by SIGKILL, SIGTERM or SIGINT at a random moment, or by
+SIGKILL at a random one of the places where files are written: before or after a rename, a link or
+an fsync, or halfway through a write. It is continued until it has finished; then weights,
+optimizer, random states and all that TensorBoard shows must be those of the training left alone,
+bit for bit. Children are forked from a process that has imported everything and computed nothing,
+so that they start at once.
 """
 
 import argparse
@@ -29,18 +31,44 @@ from networks.checkpoint_file import digest, read_checkpoint
 from tests.conftest import make_dataroot
 from training.event_log import records
 
-ENDS = {"SIGTERM": {143}, "SIGINT": {130}, "group SIGTERM": {143}, "SIGKILL": {-9}, "SIGKILL in a write": {-9}}
+ENDS = {
+    "SIGTERM": {143},
+    "SIGINT": {130},
+    "group SIGTERM": {143},
+    "SIGKILL": {-9},
+    "SIGKILL in a write": {-9},
+}
 """How a training is ended, and the exit statuses it may have; 0, too, if it was faster."""
 VARIANTS: tuple[tuple[str, ...], ...] = (
     ("--save_latest_freq", "1", "--precision", "fp16", "--skip_nonfinite", "2"),
     ("--save_latest_freq", "2", "--accumulation_steps", "2", "--num_threads", "2", "--data_aug"),
-    ("--model_type", "multiscale_attention", "--feature_dim", "16", "--save_latest_freq", "3", "--loss_freq", "2"),
-    ("--optim", "sgd", "--class_bal", "--num_threads", "1", "--accumulation_steps", "3", "--earlystop_epoch", "2"),
+    (
+        "--model_type",
+        "multiscale_attention",
+        "--feature_dim",
+        "16",
+        "--save_latest_freq",
+        "3",
+        "--loss_freq",
+        "2",
+    ),
+    (
+        "--optim",
+        "sgd",
+        "--class_bal",
+        "--num_threads",
+        "1",
+        "--accumulation_steps",
+        "3",
+        "--earlystop_epoch",
+        "2",
+    ),
 )
 
 
 class WritePoints:
-    """Counts the places where this process writes files, and kills it at the one with a given number (None: at none)."""
+    """Counts the places where this process writes files, and kills it at the one with a given
+    number (None: at none)."""
 
     def __init__(self, target: int | None) -> None:
         self.target, self.count = target, 0
@@ -83,7 +111,8 @@ class _Halfway:
 
 
 def start(argv: Sequence[str], log: Path, target: int | None = None) -> tuple[int, int]:
-    """Start a training in a session of its own; its process number, and a pipe with its write points when it has finished."""
+    """Start a training in a session of its own; its process number, and a pipe with its write
+    points when it has finished."""
     ready, say_ready = os.pipe()
     reading, writing = os.pipe()
     child = os.fork()
@@ -126,7 +155,9 @@ def wait(child: int) -> int:
 def wait_or_end(child: int, seconds: float) -> None:
     """Wait so long, or until a child ends, which it can still be asked about afterwards."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+    while time.monotonic() < deadline and not os.waitid(
+        os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
+    ):
         time.sleep(0.01)
 
 
@@ -136,14 +167,19 @@ def run_folder(checkpoints: Path) -> Path:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """What must be equal: digests of the checkpoints, and the scalars that TensorBoard shows, in their order."""
+    """What must be equal: digests of the checkpoints, and the scalars that TensorBoard shows, in
+    their order."""
     found: dict[str, Any] = {}
     for name in ("last", "best"):
         values = read_checkpoint(folder / f"model_epoch_{name}.pth")
         del values["options"]  # --continue_train is among them
         found[name] = digest(values)
     for log in ("train", "val"):
-        events = [e for path in sorted((folder / log).glob("events*")) for _, e in records(path.read_bytes())]
+        events = [
+            e
+            for path in sorted((folder / log).glob("events*"))
+            for _, e in records(path.read_bytes())
+        ]
         found[log] = [(v.tag, e.step, v.simple_value) for e in events for v in e.summary.value]
         scalars = [(tag, step) for tag, step, _ in found[log]]
         assert len(set(scalars)) == len(scalars), f"{log}: a step twice in {scalars}"
@@ -156,8 +192,11 @@ def check_readable(folder: Path) -> None:
         read_checkpoint(path)
 
 
-def survive(argv: Sequence[str], place: Path, kills: int, rng: random.Random, counts: Counter[str]) -> None:
-    """Kill a training at least `kills` times, over as many trainings as that takes, and compare each with one left alone."""
+def survive(
+    argv: Sequence[str], place: Path, kills: int, rng: random.Random, counts: Counter[str]
+) -> None:
+    """Kill a training at least `kills` times, over as many trainings as that takes, and compare
+    each with one left alone."""
     place.mkdir()
     log = place / "output.txt"
     began = time.monotonic()
@@ -171,14 +210,22 @@ def survive(argv: Sequence[str], place: Path, kills: int, rng: random.Random, co
         checkpoints = place / f"killed_{trainings}"
         status = None
         while status != 0:
-            again = ["--continue_train"] if checkpoints.exists() and list(checkpoints.iterdir()) else []
+            again = (
+                ["--continue_train"] if checkpoints.exists() and list(checkpoints.iterdir()) else []
+            )
             how = rng.choice(list(ENDS))
             in_write = how == "SIGKILL in a write"
             target = rng.randrange(points) if in_write else None
             child, pipe = start([*argv, *again, "--checkpoints_dir", str(checkpoints)], log, target)
             if not in_write:
                 wait_or_end(child, rng.uniform(0, seconds))
-                number = signal.SIGKILL if how == "SIGKILL" else signal.SIGINT if how == "SIGINT" else signal.SIGTERM
+                number = (
+                    signal.SIGKILL
+                    if how == "SIGKILL"
+                    else signal.SIGINT
+                    if how == "SIGINT"
+                    else signal.SIGTERM
+                )
                 with contextlib.suppress(ProcessLookupError):
                     (os.killpg if how.startswith("group") else os.kill)(child, number)
             status = wait(child)
@@ -199,16 +246,29 @@ def survive(argv: Sequence[str], place: Path, kills: int, rng: random.Random, co
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100, help="at least so many, over all kinds of training")
-    parser.add_argument("--seed", type=int, default=0, help="of what is killed when; moments still differ between runs")
-    parser.add_argument("--variant", type=int, choices=range(len(VARIANTS)), help="this kind of training only")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--kills", type=int, default=100, help="at least so many, over all kinds of training"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of what is killed when; moments still differ between runs",
+    )
+    parser.add_argument(
+        "--variant", type=int, choices=range(len(VARIANTS)), help="this kind of training only"
+    )
     args = parser.parse_args()
-    torch.set_num_threads(1)  # here: threads of a pool do not live on in a forked child, which would wait for them
+    # here: threads of a pool do not live on in a forked child, which would wait for them
+    torch.set_num_threads(1)
     rng, counts = random.Random(args.seed), Counter[str]()
     variants = VARIANTS if args.variant is None else (VARIANTS[args.variant],)
     per_variant = -(-args.kills // len(variants))
-    with tempfile.TemporaryDirectory() as folder:  # no bar here: its thread could hold a lock when a child is forked
+    # no bar here: its thread could hold a lock when a child is forked
+    with tempfile.TemporaryDirectory() as folder:
         data = make_dataroot(Path(folder) / "data", ("car",), count=9, size=24)
         common = ["--name", "run", "--dataroot", str(data), "--loadSize", "24", "--cropSize", "20", "--batch_size", "4",
                   "--num_threads", "0", "--gpu_ids", "-1", "--niter", "3", "--lr", "0.002"]  # fmt: skip

@@ -25,11 +25,19 @@ from util import UserError
     [
         (TestOptions, ["--no_crop", "--cropSize", "8"], ["--cropSize 8", "--no_crop"]),
         (TestOptions, ["--gpu_ids=-2"], ["--gpu_ids", "-2 is not a list"]),
-        (TrainOptions, ["--test_dataroot", "nowhere"], ["--test_dataroot nowhere", "no such folder"]),
+        (
+            TrainOptions,
+            ["--test_dataroot", "nowhere"],
+            ["--test_dataroot nowhere", "no such folder"],
+        ),
     ],
 )
 def test_flags(
-    options: type[BaseOptions], words: list[str], parts: list[str], dataroot: Path, capsys: pytest.CaptureFixture[str]
+    options: type[BaseOptions],
+    words: list[str],
+    parts: list[str],
+    dataroot: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     model = [] if options is TrainOptions else ["--model_path", "m.pth"]
     with pytest.raises(SystemExit, match="2"):
@@ -38,7 +46,9 @@ def test_flags(
     assert all(part in said for part in parts)
 
 
-def test_default_folder_without_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder_without_test_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "datasets" / "mine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="./datasets holds no test images"):
@@ -77,13 +87,18 @@ def test_a_model_needs_a_scale() -> None:
 
 def test_random_augmentation_needs_a_generator() -> None:
     protocol, image = Protocol("x", augment=Augmentation()), Image.new("RGB", (8, 8))
-    for ask in (lambda: protocol(image), lambda: protocol.finish(torch.zeros(3, 8, 8, dtype=torch.uint8))):
+    for ask in (
+        lambda: protocol(image),
+        lambda: protocol.finish(torch.zeros(3, 8, 8, dtype=torch.uint8)),
+    ):
         with pytest.raises(ValueError, match="needs a random generator"):
             ask()
     assert protocol(image, np.random.default_rng(0)).shape == (3, 8, 8)
 
 
-def test_jpeg_without_opencv_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_jpeg_without_opencv_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("data.filters.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("data.protocols.log.propagate", True)
     augment = training_augmentation(TrainOptions(jpg_method=("cv2",), jpg_prob=0.5))

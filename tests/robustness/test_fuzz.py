@@ -1,4 +1,5 @@
-"""Damaged files in short (`make fuzz` has many more), and properties of options, layouts and preprocessing."""
+"""Damaged files in short (`make fuzz` has many more), and properties of options, layouts and
+preprocessing."""
 
 import contextlib
 import dataclasses
@@ -40,9 +41,18 @@ def test_damaged_files_are_read_or_refused() -> None:
     assert not pictures.failures + checkpoints.failures, report([pictures, checkpoints], 0, 0)
     assert (pictures.cases, checkpoints.cases) == (200, 30)
     assert pictures.outcomes["read"] >= len(seeds()) - 1
-    assert sum(count for outcome, count in pictures.outcomes.items() if outcome.startswith("left out")) > len(foreign())
+    assert sum(
+        count for outcome, count in pictures.outcomes.items() if outcome.startswith("left out")
+    ) > len(foreign())
     assert checkpoints.outcomes["loaded"] > len(forms())
-    assert sum(count for outcome, count in checkpoints.outcomes.items() if outcome.startswith("refused")) > 10
+    assert (
+        sum(
+            count
+            for outcome, count in checkpoints.outcomes.items()
+            if outcome.startswith("refused")
+        )
+        > 10
+    )
 
 
 def test_a_case_is_the_same_every_time(tmp_path: Path) -> None:
@@ -132,15 +142,21 @@ def command_lines(options: type[Options]) -> st.SearchStrategy[list[str]]:
     """Flags with values that fit, flags with values that may not, and words in any order."""
     names = [name for action in options.parser()._actions for name in action.option_strings]
     odd = st.sampled_from([*names, "--batchsize", "--l", "stray"])
-    pair = st.tuples(odd, st.sampled_from(WORDS)).flatmap(lambda p: st.sampled_from([list(p), ["=".join(p)], [p[0]]]))
+    pair = st.tuples(odd, st.sampled_from(WORDS)).flatmap(
+        lambda p: st.sampled_from([list(p), ["=".join(p)], [p[0]]])
+    )
     fitting = st.sampled_from(dataclasses.fields(options)).flatmap(fitting_words)
-    return st.lists(st.one_of(fitting, fitting, fitting, pair), max_size=6).map(lambda parts: sum(parts, []))
+    return st.lists(st.one_of(fitting, fitting, fitting, pair), max_size=6).map(
+        lambda parts: sum(parts, [])
+    )
 
 
 def fitting_words(field: dataclasses.Field) -> st.SearchStrategy[list[str]]:
     name, cli = f"--{field.name}", field.metadata["cli"]
     if cli["positional"]:
-        return st.sampled_from([word for word in WORDS if not word.startswith("-")]).map(lambda word: [word])
+        return st.sampled_from([word for word in WORDS if not word.startswith("-")]).map(
+            lambda word: [word]
+        )
     if cli["switch"]:
         return st.just([name])
     if cli["choices"]:
@@ -148,11 +164,15 @@ def fitting_words(field: dataclasses.Field) -> st.SearchStrategy[list[str]]:
 
     def accepted(word: str) -> bool:
         try:
-            return not word.startswith("-") and (cli["parse"] is None or cli["parse"](word) is not None)
+            return not word.startswith("-") and (
+                cli["parse"] is None or cli["parse"](word) is not None
+            )
         except Exception:
             return False
 
-    return st.sampled_from([word for word in WORDS if accepted(word)]).map(lambda word: [name, word])
+    return st.sampled_from([word for word in WORDS if accepted(word)]).map(
+        lambda word: [name, word]
+    )
 
 
 def words_of(opt: Options) -> list[str]:
@@ -169,18 +189,24 @@ def words_of(opt: Options) -> list[str]:
         elif cli["switch"]:
             words.append(f"--{field.name}")
         else:
-            words.append(f"--{field.name}={'-1' if field.name == 'gpu_ids' and not value else shown_value(value)}")
+            words.append(
+                f"--{field.name}={'-1' if field.name == 'gpu_ids' and not value else shown_value(value)}"
+            )
     return words + last
 
 
 @pytest.mark.parametrize("options", ALL)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_command_line_gives_options_or_one_line(
     options: type[Options], dataroot: Path, data: st.DataObject
 ) -> None:
     data_flags, model_flags = ["--dataroot", str(dataroot)], ["--model_path", "m.pth"]
-    argv = {TrainOptions: data_flags, PredictOptions: [*model_flags, "a.png"]}.get(options, data_flags + model_flags)
+    argv = {TrainOptions: data_flags, PredictOptions: [*model_flags, "a.png"]}.get(
+        options, data_flags + model_flags
+    )
     argv = data.draw(st.sampled_from([argv, argv, argv, []])) + data.draw(command_lines(options))
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
@@ -202,7 +228,10 @@ def test_any_command_line_gives_options_or_one_line(
     assert len(out.getvalue().splitlines()) >= len(dataclasses.fields(options)) + 2
     with contextlib.redirect_stderr(io.StringIO()):
         assert options().parse(words_of(opt), print_options=False) == opt
-    stored = {name: tuple(value) if isinstance(value, list) else value for name, value in opt.to_dict().items()}
+    stored = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in opt.to_dict().items()
+    }
     assert options(**stored) == opt
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(opt, data.draw(st.sampled_from(dataclasses.fields(options))).name, None)
@@ -225,7 +254,9 @@ TREES = st.lists(
 PAIRS = st.lists(st.sampled_from(FOLDERS), max_size=3).map(
     lambda folder: [([*folder, name], "a.png") for name in ("0_real", "1_fake")]
 )
-LINKS = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), st.sampled_from(FOLDERS)), max_size=4)
+LINKS = st.lists(
+    st.tuples(st.integers(0, 99), st.integers(0, 99), st.sampled_from(FOLDERS)), max_size=4
+)
 
 
 @settings(max_examples=80, deadline=5000, phases=SHORT)
@@ -240,7 +271,10 @@ def test_any_tree_gives_sets_of_files_or_a_users_error(
             folder.mkdir(parents=True, exist_ok=True)
             if name is not None:
                 (folder / name).write_bytes(b"")
-        places = [root, *sorted(path for path in root.rglob("*") if path.is_dir() and "/." not in str(path))]
+        places = [
+            root,
+            *sorted(path for path in root.rglob("*") if path.is_dir() and "/." not in str(path)),
+        ]
         for source, target, name in links:  # also to what lies above
             with contextlib.suppress(FileExistsError):
                 (places[source % len(places)] / name).symlink_to(places[target % len(places)])
@@ -258,8 +292,13 @@ def test_any_tree_gives_sets_of_files_or_a_users_error(
         for found in sets:
             assert found.paths and len(found.paths) == len(found.labels) == len(set(found.paths))
             assert set(found.labels) <= {0, 1}
-            assert all(os.path.isfile(path) and path.startswith(str(given_root.parent)) for path in found.paths)
-            assert all(path.lower().endswith((".png", ".jpg")) and "/." not in path for path in found.paths)
+            assert all(
+                os.path.isfile(path) and path.startswith(str(given_root.parent))
+                for path in found.paths
+            )
+            assert all(
+                path.lower().endswith((".png", ".jpg")) and "/." not in path for path in found.paths
+            )
 
 
 # preprocessing
@@ -272,7 +311,9 @@ def pictures(draw: st.DrawFn) -> Image.Image:
         draw(st.integers(1, 40)),
         draw(st.sampled_from(["RGB", "L", "P", "RGBA"])),
     )
-    pixels = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(draw(st.integers(0, 99))).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
     return Image.fromarray(pixels).convert(mode).convert("RGB")
 
 
@@ -302,7 +343,9 @@ def obvious(image: Image.Image, protocol: Protocol) -> np.ndarray | None:
     """Evaluation's uint8 [H, W, 3], one pixel at a time; None where the picture is too small."""
     if protocol.resize is not None:
         filters = {"bilinear": 2, "bicubic": 3, "lanczos": 1, "nearest": 0}  # Pillow's numbers
-        image = image.resize((protocol.resize,) * 2, Image.Resampling(filters[protocol.interpolation[0]]))
+        image = image.resize(
+            (protocol.resize,) * 2, Image.Resampling(filters[protocol.interpolation[0]])
+        )
     pixels = np.asarray(image)
     height, width = pixels.shape[:2]
     if protocol.crop is None:
@@ -315,7 +358,9 @@ def obvious(image: Image.Image, protocol: Protocol) -> np.ndarray | None:
     else:
         rows, columns = height, width
     top, left = round((rows - size) / 2), round((columns - size) / 2)
-    return np.array([[pixels[(top + y) % height, (left + x) % width] for x in range(size)] for y in range(size)])
+    return np.array(
+        [[pixels[(top + y) % height, (left + x) % width] for x in range(size)] for y in range(size)]
+    )
 
 
 @settings(max_examples=120, deadline=None)
@@ -339,7 +384,9 @@ def test_evaluation_equals_an_obvious_version(image: Image.Image, protocol: Prot
 
 @settings(max_examples=120, deadline=None)
 @given(pictures(), PROTOCOLS, st.integers(0, 99))
-def test_training_is_a_window_and_follows_from_its_generator(image: Image.Image, protocol: Protocol, seed: int) -> None:
+def test_training_is_a_window_and_follows_from_its_generator(
+    image: Image.Image, protocol: Protocol, seed: int
+) -> None:
     whole = obvious(image, dataclasses.replace(protocol, crop=None))
     small = protocol.crop is not None and min(whole.shape[:2]) < protocol.crop
     assume(protocol.augment is not None and (protocol.tile or not small))
@@ -349,12 +396,22 @@ def test_training_is_a_window_and_follows_from_its_generator(image: Image.Image,
     assert tuple(found.shape) == (3, *side)
     assert torch.equal(found, protocol.pixels(image, np.random.default_rng(seed)))
     if protocol.begins_alike:  # what a cache keeps, and what is done with it
-        assert torch.equal(found, protocol.finish(protocol.for_evaluation().begin(image), np.random.default_rng(seed)))
-    changed = protocol.augment.blur_prob or protocol.augment.jpeg_prob or len(set(protocol.interpolation)) > 1 or small
+        assert torch.equal(
+            found,
+            protocol.finish(protocol.for_evaluation().begin(image), np.random.default_rng(seed)),
+        )
+    changed = (
+        protocol.augment.blur_prob
+        or protocol.augment.jpeg_prob
+        or len(set(protocol.interpolation)) > 1
+        or small
+    )
     if not changed:
         windows = np.lib.stride_tricks.sliding_window_view(whole, (*side, 3))
         ways = [found] if not protocol.augment.flip else [found, found.flip(-1)]
-        assert any((windows == way.numpy().transpose(1, 2, 0)).all((-1, -2, -3)).any() for way in ways)
+        assert any(
+            (windows == way.numpy().transpose(1, 2, 0)).all((-1, -2, -3)).any() for way in ways
+        )
 
 
 @settings(max_examples=40, deadline=None)

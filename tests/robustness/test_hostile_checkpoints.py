@@ -56,7 +56,9 @@ def test_keys_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
         ("surprise", 1),
     ],
 )
-def test_a_protocol_that_is_none_is_the_users_error(name: str, wrong: object, tmp_path: Path) -> None:
+def test_a_protocol_that_is_none_is_the_users_error(
+    name: str, wrong: object, tmp_path: Path
+) -> None:
     save_checkpoint(tmp_path / "a.pth", values(protocol=values()["protocol"] | {name: wrong}))
     with pytest.raises(UserError, match="its protocol is none"):
         trained_protocol(load_model(tmp_path / "a.pth"))
@@ -69,15 +71,27 @@ def test_a_protocol_that_is_none_is_the_users_error(name: str, wrong: object, tm
         {"options": {"lr": torch.zeros(2)}},
         {"options": {"lr": {1, 2}}},
         {"val_threshold": float("nan")},
-        {"model_config": {"model_type": "multiscale_attention", "scales": [], "backbone": "x" * 10**5}},
+        {
+            "model_config": {
+                "model_type": "multiscale_attention",
+                "scales": [],
+                "backbone": "x" * 10**5,
+            }
+        },
         {"model_state_dict": resnet50().state_dict() | {"n" * 10**5: torch.zeros(1)}},
     ],
 )
-def test_other_made_up_values_end_with_one_short_line(changed: dict[str, Any], tmp_path: Path) -> None:
+def test_other_made_up_values_end_with_one_short_line(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
     save_checkpoint(tmp_path / "a.pth", values(**changed))
     with pytest.raises(UserError) as error:
         load_model(tmp_path / "a.pth")
-    assert "--model_path" in str(error.value) and len(str(error.value)) < 1000 and "\n" not in str(error.value)
+    assert (
+        "--model_path" in str(error.value)
+        and len(str(error.value)) < 1000
+        and "\n" not in str(error.value)
+    )
 
 
 def nested(kind: str) -> Any:
@@ -102,7 +116,8 @@ def test_values_that_hold_each_other_are_refused_at_once(kind: str, tmp_path: Pa
 def test_what_was_refused_is_named_without_advice_to_load_it(name: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr(
-            "archive/data.pkl", b"\x80\x02c" + name.replace(".", "\n").encode() + b"\nX\x04\x00\x00\x00true\x85R."
+            "archive/data.pkl",
+            b"\x80\x02c" + name.replace(".", "\n").encode() + b"\nX\x04\x00\x00\x00true\x85R.",
         )
         archive.writestr("archive/version", "3\n")
         archive.writestr("archive/byteorder", "little")
@@ -113,5 +128,7 @@ def test_what_was_refused_is_named_without_advice_to_load_it(name: str, tmp_path
 
 def test_names_in_an_error_do_not_steer_the_terminal() -> None:
     code = "from util import UserError, run_script\ndef main():\n    raise UserError('two\\nlines \\x1b[2J')\nrun_script(main)"
-    ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert (ran.returncode, ran.stderr) == (2, "error: two\\nlines \\x1b[2J\n")

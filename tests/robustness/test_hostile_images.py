@@ -1,4 +1,5 @@
-"""Image files of every kind that a data set may hold, sound and hostile: what docs/files.md says becomes of them."""
+"""Image files of every kind that a data set may hold, sound and hostile: what docs/files.md says
+becomes of them."""
 
 import csv
 import gc
@@ -64,7 +65,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, idat: bytes, depth: int = 8, colour: int = 0, extra: bytes = b"") -> bytes:
+def png(
+    width: int, height: int, idat: bytes, depth: int = 8, colour: int = 0, extra: bytes = b""
+) -> bytes:
     """A PNG file by hand."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     parts = (chunk(b"IHDR", header), extra, chunk(b"IDAT", idat), chunk(b"IEND", b""))
@@ -75,14 +78,23 @@ def png16(samples: np.ndarray, colour: int) -> bytes:
     """A PNG file of 16-bit samples [H, W, C], which Pillow can read but not write."""
     rows = samples.astype(">u2").reshape(samples.shape[0], -1)
     return png(
-        samples.shape[1], samples.shape[0], zlib.compress(b"".join(b"\0" + r.tobytes() for r in rows)), 16, colour
+        samples.shape[1],
+        samples.shape[0],
+        zlib.compress(b"".join(b"\0" + r.tobytes() for r in rows)),
+        16,
+        colour,
     )
 
 
-def tiff(width: int, height: int, data: bytes, order: str = "<", depth: int = 8, **tags: int) -> bytes:
-    """A grey TIFF file by hand, in one strip or, with TileWidth, one tile; `order` is that of its bytes."""
+def tiff(
+    width: int, height: int, data: bytes, order: str = "<", depth: int = 8, **tags: int
+) -> bytes:
+    """A grey TIFF file by hand, in one strip or, with TileWidth, one tile; `order` is that of its
+    bytes."""
     values = {256: width, 257: height, 258: depth, 259: tags.pop("Compression", 1), 262: 1, 277: 1}
-    values |= {322: tags["TileWidth"], 323: tags["TileLength"]} if "TileWidth" in tags else {278: height}
+    values |= (
+        {322: tags["TileWidth"], 323: tags["TileLength"]} if "TileWidth" in tags else {278: height}
+    )
     values |= {274: tags["Orientation"]} if "Orientation" in tags else {}
     place, size = (324, 325) if "TileWidth" in tags else (273, 279)
     offset = 8 + 2 + 12 * (len(values) + 2) + 4
@@ -95,7 +107,13 @@ def tiff(width: int, height: int, data: bytes, order: str = "<", depth: int = 8,
         for tag, value in entries
     )
     start = b"II" if order == "<" else b"MM"
-    return start + struct.pack(f"{order}HIH", 42, 8, len(entries)) + ifd + struct.pack(f"{order}I", 0) + data
+    return (
+        start
+        + struct.pack(f"{order}HIH", 42, 8, len(entries))
+        + ifd
+        + struct.pack(f"{order}I", 0)
+        + data
+    )
 
 
 def palette_picture() -> tuple[Image.Image, np.ndarray]:
@@ -114,8 +132,12 @@ def from_cmyk(pixels: np.ndarray) -> np.ndarray:
 
 def from_ycbcr(pixels: np.ndarray) -> np.ndarray:
     """ITU-R BT.601 in JFIF's full range."""
-    y, cb, cr = (pixels[..., channel].astype(float) - (128 if channel else 0) for channel in range(3))
-    return np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], -1).clip(0, 255)
+    y, cb, cr = (
+        pixels[..., channel].astype(float) - (128 if channel else 0) for channel in range(3)
+    )
+    return np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], -1).clip(
+        0, 255
+    )
 
 
 def from_lab(pixels: np.ndarray) -> np.ndarray:
@@ -135,7 +157,8 @@ def from_lab(pixels: np.ndarray) -> np.ndarray:
 
 
 def cases() -> Iterator[tuple[str, bytes, np.ndarray, float]]:
-    """Name, content of the file, its pixels by a computation of our own, and how far rounding may be off."""
+    """Name, content of the file, its pixels by a computation of our own, and how far rounding may
+    be off."""
     rgb = Image.fromarray(NOISE)
     for kind in ("PNG", "BMP", "TIFF"):
         yield f"rgb {kind}", encoded(rgb, kind), NOISE, 0
@@ -157,8 +180,18 @@ def cases() -> Iterator[tuple[str, bytes, np.ndarray, float]]:
     for kind in ("PNG", "BMP", "TIFF", "GIF"):
         yield f"palette {kind}", encoded(image, kind), colours, 0
     yield "transparent palette", encoded(image, "PNG", transparency=bytes(range(16))), colours, 0
-    yield "transparent colour", encoded(rgb, "PNG", transparency=tuple(NOISE[0, 0].tolist())), NOISE, 0
-    yield "16-bit grey PNG", png16(WIDE[..., None], 0), replicated((WIDE // 256).astype(np.uint8)), 0
+    yield (
+        "transparent colour",
+        encoded(rgb, "PNG", transparency=tuple(NOISE[0, 0].tolist())),
+        NOISE,
+        0,
+    )
+    yield (
+        "16-bit grey PNG",
+        png16(WIDE[..., None], 0),
+        replicated((WIDE // 256).astype(np.uint8)),
+        0,
+    )
     yield (
         "16-bit grey and alpha",
         png16(np.dstack([WIDE, WIDE[::-1]]), 4),
@@ -169,10 +202,16 @@ def cases() -> Iterator[tuple[str, bytes, np.ndarray, float]]:
     yield "16-bit colour", png16(deep, 2), (deep // 256).astype(np.uint8), 0
     for order in "<>":
         data = WIDE.astype(f"{order}u2").tobytes()
-        yield f"16-bit grey TIFF {order}", tiff(40, 24, data, order, 16), replicated((WIDE // 256).astype(np.uint8)), 0
+        yield (
+            f"16-bit grey TIFF {order}",
+            tiff(40, 24, data, order, 16),
+            replicated((WIDE // 256).astype(np.uint8)),
+            0,
+        )
     inks = RNG.integers(0, 256, (24, 40, 4), dtype=np.uint8)
     yield "CMYK TIFF", encoded(Image.fromarray(inks, "CMYK"), "TIFF"), from_cmyk(inks), 1.5
-    flat = np.full((24, 40, 4), (200, 30, 90, 60), dtype=np.uint8)  # JPEG keeps one colour nearly as it is
+    # JPEG keeps one colour nearly as it is
+    flat = np.full((24, 40, 4), (200, 30, 90, 60), dtype=np.uint8)
     yield (
         "CMYK JPEG, inverted as Adobe does",
         encoded(Image.fromarray(flat, "CMYK"), "JPEG", quality=100),
@@ -192,10 +231,20 @@ def cases() -> Iterator[tuple[str, bytes, np.ndarray, float]]:
     turned = {"exif": Image.Exif()}
     turned["exif"][274] = 6
     yield "orientation PNG", encoded(rgb, "PNG", **turned), NOISE, 0
-    yield "orientation JPEG", encoded(Image.fromarray(smooth[:, :30]), "JPEG", quality=100, **turned), smooth[:, :30], 2
+    yield (
+        "orientation JPEG",
+        encoded(Image.fromarray(smooth[:, :30]), "JPEG", quality=100, **turned),
+        smooth[:, :30],
+        2,
+    )
     yield "orientation WEBP", encoded(rgb, "WEBP", lossless=True, **turned), NOISE, 0
     for number in range(2, 9):
-        yield f"orientation TIFF {number}", tiff(40, 24, GREY.tobytes(), Orientation=number), replicated(GREY), 0
+        yield (
+            f"orientation TIFF {number}",
+            tiff(40, 24, GREY.tobytes(), Orientation=number),
+            replicated(GREY),
+            0,
+        )
     yield (
         "orientation 16-bit TIFF",
         tiff(40, 24, WIDE.tobytes(), depth=16, Orientation=6),
@@ -204,11 +253,18 @@ def cases() -> Iterator[tuple[str, bytes, np.ndarray, float]]:
     )
     second = Image.fromarray(255 - NOISE)
     for kind, how in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})):
-        yield f"animated {kind}", encoded(rgb, kind, save_all=True, append_images=[second], **how), NOISE, 0
+        yield (
+            f"animated {kind}",
+            encoded(rgb, kind, save_all=True, append_images=[second], **how),
+            NOISE,
+            0,
+        )
     other = Image.fromarray(15 - np.asarray(image), "L")
     other.putpalette(image.getpalette())
     yield "animated GIF", encoded(image, "GIF", save_all=True, append_images=[other]), colours, 0
-    two = encoded(Image.fromarray(smooth), "MPO", save_all=True, append_images=[second], quality=100)
+    two = encoded(
+        Image.fromarray(smooth), "MPO", save_all=True, append_images=[second], quality=100
+    )
     yield "two pictures in a JPEG (MPO)", two, smooth, 2
     yield "1x1", encoded(Image.fromarray(NOISE[:1, :1]), "PNG"), NOISE[:1, :1], 0
     long = RNG.integers(0, 256, (2, 30_000, 3), dtype=np.uint8)
@@ -233,14 +289,23 @@ def test_pixels_are_those_computed_by_hand(name: str, tmp_path: Path) -> None:
 FLOATS = np.linspace(0, 1, 24 * 40, dtype=np.float32).reshape(24, 40)
 LEFT_OUT = {
     "empty": (b"", "empty file"),
-    "text": (b"no picture\n", "no picture in one of the formats that are read: PNG, JPEG, WEBP, BMP, TIFF, GIF"),
+    "text": (
+        b"no picture\n",
+        "no picture in one of the formats that are read: PNG, JPEG, WEBP, BMP, TIFF, GIF",
+    ),
     "PostScript": (encoded(Image.fromarray(NOISE), "EPS"), "no picture in one of the formats"),
     "PPM": (encoded(Image.fromarray(NOISE), "PPM"), "no picture in one of the formats"),
     "JPEG 2000": (encoded(Image.fromarray(NOISE), "JPEG2000"), "no picture in one of the formats"),
     "AVIF": (encoded(Image.fromarray(NOISE), "AVIF"), "no picture in one of the formats"),
     "icon": (encoded(Image.fromarray(NOISE), "ICO"), "no picture in one of the formats"),
-    "32-bit integers": (encoded(Image.fromarray(WIDE.astype(np.int32)), "TIFF"), "integer pixels.*no defined range"),
-    "32-bit floats": (encoded(Image.fromarray(FLOATS), "TIFF"), "floating-point pixels have no defined range"),
+    "32-bit integers": (
+        encoded(Image.fromarray(WIDE.astype(np.int32)), "TIFF"),
+        "integer pixels.*no defined range",
+    ),
+    "32-bit floats": (
+        encoded(Image.fromarray(FLOATS), "TIFF"),
+        "floating-point pixels have no defined range",
+    ),
     "12-bit grey": (tiff(2, 1, bytes(3), depth=12), "12 bits per pixel"),
     "half a PNG": (encoded(Image.fromarray(NOISE), "PNG")[:1500], "damaged: .*truncated"),
     "half a JPEG": (encoded(Image.fromarray(NOISE), "JPEG")[:900], "damaged: .*truncated"),
@@ -305,7 +370,9 @@ def test_no_permission() -> None:
             os.seteuid(user)
 
 
-def test_limit_is_pillows_and_counts_from_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_is_pillows_and_counts_from_the_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert Image.MAX_IMAGE_PIXELS == 89_478_485
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 40)
     path = tmp_path / "x.png"
@@ -314,7 +381,9 @@ def test_limit_is_pillows_and_counts_from_the_header(tmp_path: Path, monkeypatch
         assert read_image(str(path)).size == (40, 24)
         Image.new("RGB", (41, 24)).save(path, format=kind)
         for read in (read_image, read_format):
-            with pytest.raises(UnreadableImage, match="^41x24 pixels are more than the limit of 960$"):
+            with pytest.raises(
+                UnreadableImage, match="^41x24 pixels are more than the limit of 960$"
+            ):
                 read(str(path))
 
 
@@ -327,32 +396,60 @@ def zeros(rows: int, width: int) -> bytes:
 
 
 def bombs() -> Iterator[tuple[str, bytes, str]]:
-    """Name, content, and what is said; each is small as a file, and would fill hundreds of MiB to many GiB."""
+    """Name, content, and what is said; each is small as a file, and would fill hundreds of MiB to
+    many GiB."""
     limit = "pixels are more than the limit of 89,478,485"
     text = zlib.compress(b"a" * 100_000_000)
     yield "50000x50000.png", png(50_000, 50_000, zeros(50_000, 50_000)), f"50000x50000 {limit}"
     yield "20000x20000.png", png(20_000, 20_000, zeros(20_000, 20_000)), f"20000x20000 {limit}"
-    yield "10000x9000.png", png(10_000, 9_000, zeros(9_000, 10_000)), f"10000x9000 {limit}"  # below Pillow's own error
+    # below Pillow's own error
+    yield "10000x9000.png", png(10_000, 9_000, zeros(9_000, 10_000)), f"10000x9000 {limit}"
     for kind, before in ((b"zTXt", b"k\0\0"), (b"iTXt", b"k\0\1\0\0\0"), (b"iCCP", b"k\0\0")):
         data = png(1, 1, zlib.compress(b"\0\0"), extra=chunk(kind, before + text))
         yield f"{kind.decode()}.png", data, "damaged: ValueError: Decompressed data too large"
-    late = png(1, 1, zlib.compress(b"\0\0"))[:-12] + chunk(b"zTXt", b"k\0\0" + text) + chunk(b"IEND", b"")
+    late = (
+        png(1, 1, zlib.compress(b"\0\0"))[:-12]
+        + chunk(b"zTXt", b"k\0\0" + text)
+        + chunk(b"IEND", b"")
+    )
     yield "late_text.png", late, "damaged: ValueError: Decompressed data too large"
     yield "header.tif", tiff(2**31 - 1, 2**31 - 1, b"\0" * 100), f"2147483647x2147483647 {limit}"
     tile = zeros(20_000, 19_999)
-    yield "tile.tif", tiff(8, 8, tile, Compression=8, TileWidth=20_000, TileLength=20_000), f"20000x20000 {limit}"
+    yield (
+        "tile.tif",
+        tiff(8, 8, tile, Compression=8, TileWidth=20_000, TileLength=20_000),
+        f"20000x20000 {limit}",
+    )
     jpeg = encoded(Image.new("L", (8, 8)), "JPEG")
     place = jpeg.index(b"\xff\xc0") + 5
-    yield "header.jpg", jpeg[:place] + struct.pack(">HH", 65_500, 65_500) + jpeg[place + 4 :], f"65500x65500 {limit}"
+    yield (
+        "header.jpg",
+        jpeg[:place] + struct.pack(">HH", 65_500, 65_500) + jpeg[place + 4 :],
+        f"65500x65500 {limit}",
+    )
     bmp = encoded(Image.new("L", (8, 8)), "BMP")
-    yield "header.bmp", bmp[:18] + struct.pack("<ii", 2**30, 2**30) + bmp[26:], f"1073741824x1073741824 {limit}"
+    yield (
+        "header.bmp",
+        bmp[:18] + struct.pack("<ii", 2**30, 2**30) + bmp[26:],
+        f"1073741824x1073741824 {limit}",
+    )
     gif = encoded(Image.new("L", (8, 8)), "GIF")
-    yield "header.gif.png", gif[:6] + struct.pack("<HH", 65_535, 65_535) + gif[10:], f"65535x65535 {limit}"
+    yield (
+        "header.gif.png",
+        gif[:6] + struct.pack("<HH", 65_535, 65_535) + gif[10:],
+        f"65535x65535 {limit}",
+    )
     frame = gif.index(b",") + 5
     data = gif[:frame] + struct.pack("<HH", 65_535, 65_535) + gif[frame + 4 :]
     yield "frame.gif.png", data, "more pixels than the limit of 89,478,485"
     size = (16_383 - 1).to_bytes(3, "little")  # the largest that the format knows
-    body = b"WEBPVP8X" + struct.pack("<II", 10, 0) + size + size + encoded(Image.new("RGB", (8, 8)), "WEBP")[12:]
+    body = (
+        b"WEBPVP8X"
+        + struct.pack("<II", 10, 0)
+        + size
+        + size
+        + encoded(Image.new("RGB", (8, 8)), "WEBP")[12:]
+    )
     yield "header.webp", b"RIFF" + struct.pack("<I", len(body)) + body, ""
 
 
@@ -387,12 +484,19 @@ def test_bombs_take_no_memory(tmp_path: Path) -> None:
     Image.fromarray(NOISE).save(tmp_path / "sound.png")
     paths = [str(tmp_path / name) for name in ("sound.png", *(name for name, *_ in found))]
     ran = subprocess.run(
-        [sys.executable, "-c", MEASURE, *paths], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, *paths],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     *said, grown = ran.stdout.splitlines()
     assert not ran.stderr
     for number, (name, _, why) in enumerate(found):
-        assert said[2 * number].startswith(why) and said[2 * number] != "read", (name, said[2 * number])
+        assert said[2 * number].startswith(why) and said[2 * number] != "read", (
+            name,
+            said[2 * number],
+        )
     assert int(grown) < 30_000  # KiB
 
 
@@ -402,7 +506,9 @@ def test_bombs_take_no_memory(tmp_path: Path) -> None:
     st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
     st.floats(0.05, 1),
 )
-def test_damage_is_one_kind_of_error(name: str, changes: list[tuple[float, int]], kept: float) -> None:
+def test_damage_is_one_kind_of_error(
+    name: str, changes: list[tuple[float, int]], kept: float
+) -> None:
     data = bytearray(CASES[name][0])
     for place, value in changes:
         data[int(place * min(len(data), 2000))] = value
@@ -419,9 +525,19 @@ def test_damage_is_one_kind_of_error(name: str, changes: list[tuple[float, int]]
 
 def run_test(trained: Path, dataroot: Path, results: Path, *extra: str) -> Path:
     """test.py; returns the folder of its results."""
-    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(dataroot), "--gpu_ids", "-1"]
+    argv = [
+        "--model_path",
+        str(trained / "model_epoch_last.pth"),
+        "--dataroot",
+        str(dataroot),
+        "--gpu_ids",
+        "-1",
+    ]
     assert (
-        test_script.main([*argv, "--results_dir", str(results), "--num_threads", "0", "--bootstrap", "0", *extra]) == 0
+        test_script.main(
+            [*argv, "--results_dir", str(results), "--num_threads", "0", "--bootstrap", "0", *extra]
+        )
+        == 0
     )
     (folder,) = (path for path in results.iterdir() if path.is_dir())
     return folder
@@ -437,7 +553,8 @@ EXACT = [name for name, (_, _, tolerance) in CASES.items() if tolerance == 0]
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of all kinds of files, and beside it, in `computed`, PNG files of the pixels that the sound ones should give."""
+    """A set of all kinds of files, and beside it, in `computed`, PNG files of the pixels that the
+    sound ones should give."""
     root = tmp_path_factory.mktemp("zoo")
     for place in ("set", "computed"):
         for label in ("0_real", "1_fake"):
@@ -470,13 +587,17 @@ def test_scores_are_those_of_the_computed_pixels(
         )
     ):
         folder = run_test(trained, zoo / place, tmp_path / str(number), *geometry, *extra)
-        logits.append({row["path"]: float(row["logit"]) for row in rows_of(folder / "predictions.csv")})
+        logits.append(
+            {row["path"]: float(row["logit"]) for row in rows_of(folder / "predictions.csv")}
+        )
         left_out.append({row["path"]: row["reason"] for row in rows_of(folder / "left_out.csv")})
     small = set() if geometry else {"1x1", "30000x2"}
     assert len(logits[0]) == len(EXACT) - len(small)
     for found in logits[1:]:
         assert found == pytest.approx(logits[0], abs=1e-5)
-    assert {why.removesuffix(" pixels leave none at scale 0.25") for why in left_out[0].values()} == small
+    assert {
+        why.removesuffix(" pixels leave none at scale 0.25") for why in left_out[0].values()
+    } == small
     for found in left_out[1:]:
         assert len(found) == len(LEFT_OUT) + len(small)
         assert found == left_out[1]
@@ -486,7 +607,9 @@ def test_scores_are_those_of_the_computed_pixels(
 def test_pictures_smaller_than_the_crop(trained: Path, tmp_path: Path) -> None:
     make_set(tmp_path / "set", 2)
     Image.fromarray(CASES["30000x2"][1]).save(tmp_path / "set" / "0_real" / "long.png")
-    folder = run_test(trained, tmp_path / "set", tmp_path / "out", "--protocol", "native", "--cropSize", "32")
+    folder = run_test(
+        trained, tmp_path / "set", tmp_path / "out", "--protocol", "native", "--cropSize", "32"
+    )
     (row,) = rows_of(folder / "left_out.csv")
     assert row["path"] == "0_real/long.png"
     assert row["reason"].startswith("30000x2 pixels are fewer than the 32x32 crop")
@@ -513,10 +636,14 @@ def test_left_out_files_are_in_every_artefact(
     assert counts["gan"] == str(count) and counts["whole"] == "0"
     assert not names & {row["path"] for row in rows_of(folder / "predictions.csv")}
     assert recompute.main([str(folder), "--output", str(tmp_path / "again")]) == 0
-    assert (tmp_path / "again" / "left_out.csv").read_bytes() == (folder / "left_out.csv").read_bytes()
+    assert (tmp_path / "again" / "left_out.csv").read_bytes() == (
+        folder / "left_out.csv"
+    ).read_bytes()
     if shutil.which("pdflatex"):
         start = r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs,graphicx}\begin{document}"
-        (tmp_path / "x.tex").write_text(start + (folder / "tables.tex").read_text() + r"\end{document}")
+        (tmp_path / "x.tex").write_text(
+            start + (folder / "tables.tex").read_text() + r"\end{document}"
+        )
         command = ["pdflatex", "-interaction=batchmode", "-halt-on-error", "x.tex"]
         subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     del document["left_out"]  # a folder of earlier code
@@ -533,17 +660,32 @@ def test_nothing_left_out_is_a_header(trained: Path, tmp_path: Path) -> None:
 
 
 def visualize(trained: Path, dataroot: Path, out: Path, *extra: str) -> None:
-    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", str(dataroot), "--gpu_ids", "-1"]
-    assert visualize_attention.main([*argv, "--output_dir", str(out), "--num_threads", "0", *extra]) == 0
+    argv = [
+        "--model_path",
+        str(trained / "model_epoch_last.pth"),
+        "--dataroot",
+        str(dataroot),
+        "--gpu_ids",
+        "-1",
+    ]
+    assert (
+        visualize_attention.main([*argv, "--output_dir", str(out), "--num_threads", "0", *extra])
+        == 0
+    )
 
 
 @pytest.mark.parametrize("extra", ((), ("--num_threads", "2"), ("--cache", "CACHE")))
 @pytest.mark.parametrize("script", ("train", "val", "test", "visualize"))
-def test_fail_ends_at_the_first_bad_file(script: str, extra: tuple[str, ...], trained: Path, tmp_path: Path) -> None:
+def test_fail_ends_at_the_first_bad_file(
+    script: str, extra: tuple[str, ...], trained: Path, tmp_path: Path
+) -> None:
     root = make_dataroot(tmp_path / "data", ("car",), count=3)
     place = {"train": "train/car", "val": "val/car"}.get(script, "test/gan")
     (root / place / "1_fake" / "bad.png").write_bytes(b"")
-    extra = tuple(str(tmp_path / "cache") if word == "CACHE" else word for word in (*extra, "--on_bad_image", "fail"))
+    extra = tuple(
+        str(tmp_path / "cache") if word == "CACHE" else word
+        for word in (*extra, "--on_bad_image", "fail")
+    )
     with pytest.raises(UserError, match=r"^--on_bad_image fail: .*bad\.png \(empty file\)$"):
         if script in ("train", "val"):
             argv = ["--dataroot", str(root), *TINY, "--niter", "1", "--batch_size", "2"]
@@ -557,7 +699,14 @@ def test_fail_ends_at_the_first_bad_file(script: str, extra: tuple[str, ...], tr
 def test_fail_is_one_line_and_status_2(trained: Path, tmp_path: Path) -> None:
     make_set(tmp_path / "set", 1)
     (tmp_path / "set" / "0_real" / "a\nb.png").write_bytes(b"")
-    argv = ["--model_path", str(trained / "model_epoch_last.pth"), "--dataroot", "set", "--on_bad_image", "fail"]
+    argv = [
+        "--model_path",
+        str(trained / "model_epoch_last.pth"),
+        "--dataroot",
+        "set",
+        "--on_bad_image",
+        "fail",
+    ]
     command = [sys.executable, str(REPOSITORY / "test.py"), *argv, "--gpu_ids", "-1"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 2
@@ -590,24 +739,45 @@ def test_names_of_any_kind(trained: Path, tmp_path: Path, capsys: pytest.Capture
     for name in map(os.fsencode, NAMES):
         assert b"gan/0_real/" + name in scored
         assert b"gan/1_fake/" + name in left_out
-    visualize(trained, root / "test" / "gan", tmp_path / "pictures", "--save_npr_maps", "--num_maps", "20")
+    visualize(
+        trained, root / "test" / "gan", tmp_path / "pictures", "--save_npr_maps", "--num_maps", "20"
+    )
     assert len(list((tmp_path / "pictures" / "npr_artifacts").iterdir())) == len(NAMES) + 4
     statistics = (tmp_path / "pictures" / "attention_statistics.txt").read_text()
     assert f"left out: {len(NAMES)} files" in statistics and "new\\x0aline.png" in statistics
-    argv = ["--name", "n", "--dataroot", str(root), *TINY, "--niter", "1", "--checkpoints_dir", str(tmp_path / "runs")]
+    argv = [
+        "--name",
+        "n",
+        "--dataroot",
+        str(root),
+        *TINY,
+        "--niter",
+        "1",
+        "--checkpoints_dir",
+        str(tmp_path / "runs"),
+    ]
     assert train.main(argv) == 0
     (log,) = (tmp_path / "runs").glob("*/log.log")
     text = log.read_text(encoding="utf-8")
     assert text.count("left out") >= 2 * len(NAMES) and "new\\nline.png (no picture" in text
-    assert check_dataset.main([str(root), "--num_threads", "1", "--json", str(tmp_path / "found.json")]) == 1
+    assert (
+        check_dataset.main(
+            [str(root), "--num_threads", "1", "--json", str(tmp_path / "found.json")]
+        )
+        == 1
+    )
     found = json.loads((tmp_path / "found.json").read_text())
     (unreadable,) = (one for one in found["findings"] if one["kind"] == "unreadable")
-    listed = {os.fsencode(unescaped(path)) for item in unreadable["items"] for path in item["paths"]}
+    listed = {
+        os.fsencode(unescaped(path)) for item in unreadable["items"] for path in item["paths"]
+    }
     assert {b"test/gan/1_fake/" + os.fsencode(name) for name in NAMES} <= listed
     capsys.readouterr()
 
 
-def test_links_to_folders_in_class_folders_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_links_to_folders_in_class_folders_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Following them could bring in the other class, as here, where one leads up."""
     folder = make_set(tmp_path / "set", 2)
     (folder / "0_real" / "up").symlink_to("..")
@@ -626,7 +796,13 @@ def test_links_in_a_circle_come_to_an_end(
     trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
 ) -> None:
     root = make_dataroot(tmp_path / "data", ("car",), count=2)
-    for place in (root, root / "train", root / "test", root / "train" / "car", root / "test" / "gan" / "0_real"):
+    for place in (
+        root,
+        root / "train",
+        root / "test",
+        root / "train" / "car",
+        root / "test" / "gan" / "0_real",
+    ):
         for number in range(8):
             (place / f"loop{number}").symlink_to(place, target_is_directory=True)
         (place / "nowhere").symlink_to("nowhere")
@@ -634,9 +810,25 @@ def test_links_in_a_circle_come_to_an_end(
     (root / "val" / "back").symlink_to(root / "train")
     started = time.perf_counter()
     sets = find_sets(root / "test")
-    assert {(found.key, len(found.paths)) for found in sets} == {("test/gan", 4), ("test/diffusion", 4)}
-    assert any("loop0: not followed, a link to a folder that it lies in" in line for line in caplog.messages)
-    argv = ["--name", "n", "--dataroot", str(root), *TINY, "--niter", "1", "--checkpoints_dir", str(tmp_path / "runs")]
+    assert {(found.key, len(found.paths)) for found in sets} == {
+        ("test/gan", 4),
+        ("test/diffusion", 4),
+    }
+    assert any(
+        "loop0: not followed, a link to a folder that it lies in" in line
+        for line in caplog.messages
+    )
+    argv = [
+        "--name",
+        "n",
+        "--dataroot",
+        str(root),
+        *TINY,
+        "--niter",
+        "1",
+        "--checkpoints_dir",
+        str(tmp_path / "runs"),
+    ]
     assert train.main([*argv, "--classes", "car"]) == 0
     assert len(rows_of(run_test(trained, root / "test", tmp_path / "out") / "predictions.csv")) == 8
     check_dataset.main([str(root), "--num_threads", "1"])
@@ -645,11 +837,23 @@ def test_links_in_a_circle_come_to_an_end(
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_class_folders_without_images_are_said(trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_class_folders_without_images_are_said(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = make_dataroot(tmp_path / "data", ("car",), count=2)
     for place in ("train/cat/0_real", "val/cat/1_fake", "test/empty/0_real"):
         (root / place).mkdir(parents=True)
-    argv = ["--name", "n", "--dataroot", str(root), *TINY, "--niter", "1", "--checkpoints_dir", str(tmp_path / "runs")]
+    argv = [
+        "--name",
+        "n",
+        "--dataroot",
+        str(root),
+        *TINY,
+        "--niter",
+        "1",
+        "--checkpoints_dir",
+        str(tmp_path / "runs"),
+    ]
     with said() as lines:
         assert train.main(argv) == 0
         run_test(trained, root / "test", tmp_path / "out")
@@ -675,12 +879,15 @@ def said() -> Iterator[list[str]]:
 
 @pytest.fixture
 def impatient_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch's workers look every 0.2 s, not every 5 s, whether their parent lives; it waits no longer for each to end."""
+    """PyTorch's workers look every 0.2 s, not every 5 s, whether their parent lives; it waits no
+    longer for each to end."""
     for place in (torch.utils.data._utils, torch.utils.data._utils.worker):
         monkeypatch.setattr(place, "MP_STATUS_CHECK_INTERVAL", 0.2)
 
 
-def slow_loader(folder: Path, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> ImageLoader:
+def slow_loader(
+    folder: Path, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> ImageLoader:
     """A loader with two workers; `act` is called in one of them, at 1_fake/010.png."""
 
     def read(path: str) -> Image.Image:
@@ -703,13 +910,22 @@ def slow_loader(folder: Path, act: Callable[[], None], monkeypatch: pytest.Monke
     ],
 )
 def test_a_worker_that_dies_is_one_line(
-    number: int | None, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    number: int | None,
+    how: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
 ) -> None:
     act = (lambda: os._exit(3)) if number is None else lambda: os.kill(os.getpid(), number)
     with pytest.raises(UserError) as caught:
         list(slow_loader(tmp_path, act, monkeypatch).batches())
     message = str(caught.value)
-    assert how in message and "--num_threads (0" in message and "/dev/shm" in message and "\n" not in message
+    assert (
+        how in message
+        and "--num_threads (0" in message
+        and "/dev/shm" in message
+        and "\n" not in message
+    )
     assert "2 files" in message and "1_fake/010.png, " in message and "1_fake/011.png" in message
     assert capfd.readouterr().err == ""
 
@@ -719,7 +935,9 @@ def test_full_shared_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     """PyTorch loses the batch there, and waits for it for ever."""
 
     def full(tensor: torch.Tensor) -> None:
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
+        )
 
     loader = slow_loader(tmp_path, lambda: None, monkeypatch)
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
@@ -727,7 +945,9 @@ def test_full_shared_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         list(loader.batches())
 
 
-def test_an_error_of_ours_in_a_worker_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_ours_in_a_worker_stays_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
         raise ZeroDivisionError("ours")
 
@@ -737,7 +957,9 @@ def test_an_error_of_ours_in_a_worker_stays_what_it_is(tmp_path: Path, monkeypat
 
 @pytest.mark.usefixtures("impatient_workers")
 @pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
-def test_workers_leave_signals_to_their_parent(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_leave_signals_to_their_parent(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What others send them is ignored; when the parent closes the loader, or ends them, they end."""
 
     def from_another() -> None:
@@ -758,7 +980,8 @@ def test_workers_leave_signals_to_their_parent(number: int, tmp_path: Path, monk
 
 
 def parent_of_workers(loader: ImageLoader, pipe: Connection) -> None:
-    """Leads a session of its own; tells its workers, waits for a signal, tells how many pictures came, and waits."""
+    """Leads a session of its own; tells its workers, waits for a signal, tells how many pictures
+    came, and waits."""
     os.setsid()
     stopped: list[int] = []
     batches = loader.batches()

@@ -28,7 +28,16 @@ from util import Stopped, UserError, log, start_logging
 
 
 def killed(kills: int, seed: int, *more: str) -> str:
-    command = [sys.executable, "-m", "tests.robustness.kill_checks", "--kills", str(kills), "--seed", str(seed), *more]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.robustness.kill_checks",
+        "--kills",
+        str(kills),
+        "--seed",
+        str(seed),
+        *more,
+    ]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
@@ -84,15 +93,40 @@ def test_going_on_with_other_flags_is_said(dataroot: Path, tmp_path: Path) -> No
     log = only(tmp_path, "run_*") / "log.log"
     train.main([*argv, "--continue_train", "--niter", "2", "--num_threads", "1"])
     assert "other flags" not in log.read_text()
-    train.main([*argv, "--continue_train", "--niter", "3", "--lr", "0.001", "--recipe", "robust", "--cropSize", "32"])
-    (line,) = [line for line in log.read_text().splitlines() if "--continue_train with other flags: " in line]
+    train.main(
+        [
+            *argv,
+            "--continue_train",
+            "--niter",
+            "3",
+            "--lr",
+            "0.001",
+            "--recipe",
+            "robust",
+            "--cropSize",
+            "32",
+        ]
+    )
+    (line,) = [
+        line
+        for line in log.read_text().splitlines()
+        if "--continue_train with other flags: " in line
+    ]
     changed = set(line.split("other flags: ")[1].split("; "))
-    assert changed >= {"--lr was 0.003, is 0.001", "--degrade was 0.0, is 0.3", "--lr_schedule was step, is cosine"}
+    assert changed >= {
+        "--lr was 0.003, is 0.001",
+        "--degrade was 0.0, is 0.3",
+        "--lr_schedule was step, is cosine",
+    }
 
 
 @pytest.mark.parametrize("damage", ("cut", "changed", "missing"))
 def test_the_checkpoint_before_a_damaged_one_is_taken(
-    damage: str, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+    damage: str,
+    dataroot: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: dict[str, Any],
 ) -> None:
     argv = train_argv(dataroot, tmp_path, "run", "--niter", "3")
     stopped_in_validation(monkeypatch, argv)
@@ -124,7 +158,11 @@ def test_without_a_whole_checkpoint_nothing_is_overwritten(dataroot: Path, tmp_p
 
 @pytest.mark.parametrize("call", ("fsync", "replace"))
 def test_a_disk_that_fills_up_stops_with_the_last_good_checkpoint(
-    call: str, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+    call: str,
+    dataroot: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: dict[str, Any],
 ) -> None:
     argv = train_argv(dataroot, tmp_path, "run", "--niter", "3")
     real = getattr(os, call)
@@ -155,11 +193,15 @@ def test_a_folder_deleted_in_training_ends_it_with_one_line(
         return real(self, *args)
 
     monkeypatch.setattr(Monitor, "validate", validate)
-    with pytest.raises(UserError, match="cannot be written .No such file.*Nothing had been saved yet"):
+    with pytest.raises(
+        UserError, match="cannot be written .No such file.*Nothing had been saved yet"
+    ):
         train.main(train_argv(dataroot, tmp_path, "run", "--niter", "3"))
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(dataroot: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(
+    dataroot: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "run_2026_01_02_03_04_05"
     (folder / ".lock").mkdir(parents=True)
     with pytest.raises(UserError, match="run_2026_01_02_03_04_05: cannot be written"):
@@ -190,7 +232,8 @@ def test_a_second_process_in_a_folder_is_refused(dataroot: Path, tmp_path: Path)
         done.set()
         other.join()
     assert re.fullmatch(
-        rf"{re.escape(str(folder))}: process {other.pid} on .* trains there; wait .*", str(refused.value)
+        rf"{re.escape(str(folder))}: process {other.pid} on .* trains there; wait .*",
+        str(refused.value),
     )
     assert (folder / "log.log").read_bytes() == before
     assert train.main(again) == 0
@@ -237,7 +280,11 @@ def test_a_signal_during_the_last_save_is_not_lost(
 
     monkeypatch.setattr(training.run.Run, "save", save)
     with pytest.raises(Stopped) as end:
-        train.main(train_argv(dataroot, tmp_path, "run", "--niter", "1", "--test_dataroot", str(dataroot / "test")))
+        train.main(
+            train_argv(
+                dataroot, tmp_path, "run", "--niter", "1", "--test_dataroot", str(dataroot / "test")
+            )
+        )
     assert end.value.code == 143
     assert not (only(tmp_path, "run_*") / "results").exists()
 
@@ -263,12 +310,18 @@ def test_an_older_checkpoint_becomes_the_last_before_its_logs_are_cut(
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [(["--serial_batches"], "serial_batches"), (["--seed", "7"], "seed"), (["--classes", "car"], "images")],
+    [
+        (["--serial_batches"], "serial_batches"),
+        (["--seed", "7"], "seed"),
+        (["--classes", "car"], "images"),
+    ],
 )
 def test_another_order_of_images_within_an_epoch_is_refused(
     change: list[str], what: str, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = train_argv(dataroot, tmp_path, "run", "--niter", "2", "--batch_size", "2", "--save_latest_freq", "1")
+    argv = train_argv(
+        dataroot, tmp_path, "run", "--niter", "2", "--batch_size", "2", "--save_latest_freq", "1"
+    )
     real = training.run.Run._train_batch
 
     def train_batch(self: training.run.Run, batch: Any) -> None:
@@ -280,7 +333,9 @@ def test_another_order_of_images_within_an_epoch_is_refused(
         patch.setattr(training.run.Run, "_train_batch", train_batch)
         with pytest.raises(KeyboardInterrupt):
             train.main(argv)
-    with pytest.raises(UserError, match=f"stopped within epoch 1, with other {what}; .*--epoch_count 2"):
+    with pytest.raises(
+        UserError, match=f"stopped within epoch 1, with other {what}; .*--epoch_count 2"
+    ):
         train.main([*argv, "--continue_train", *change])
     train.main([*argv, "--continue_train", *change, "--epoch_count", "2"])
 
@@ -289,7 +344,17 @@ def test_another_order_of_images_within_an_epoch_is_refused(
 def test_a_long_epoch_with_workers_keeps_few_files_open(tmp_path: Path) -> None:
     data = make_dataroot(tmp_path / "data", ("car",), count=70, size=16)
     argv = train_argv(
-        data, tmp_path, "run", "--niter", "1", "--loadSize", "16", "--cropSize", "16", "--batch_size", "1"
+        data,
+        tmp_path,
+        "run",
+        "--niter",
+        "1",
+        "--loadSize",
+        "16",
+        "--cropSize",
+        "16",
+        "--batch_size",
+        "1",
     )
     code = f"""
 import resource, train, data
@@ -297,7 +362,9 @@ data.cores = lambda: 2
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 train.main({[*argv, "--num_threads", "2"]!r})
 """
-    ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
 
 
@@ -317,8 +384,17 @@ train.main({[*argv, "--num_threads", "2"]!r})
         {"model_state_dict": {}},
     ],
 )
-def test_a_checkpoint_that_lies_ends_a_resume_with_one_line(change: dict[str, Any], resumable: Path) -> None:
-    argv = ["--name", "run", "--dataroot", str(resumable / "data"), "--checkpoints_dir", str(resumable / "runs")]
+def test_a_checkpoint_that_lies_ends_a_resume_with_one_line(
+    change: dict[str, Any], resumable: Path
+) -> None:
+    argv = [
+        "--name",
+        "run",
+        "--dataroot",
+        str(resumable / "data"),
+        "--checkpoints_dir",
+        str(resumable / "runs"),
+    ]
     last = only(resumable / "runs", "run_*") / "model_epoch_last.pth"
     content = last.read_bytes()
     save_checkpoint(last, read_checkpoint(last) | change)
@@ -331,7 +407,14 @@ def test_a_checkpoint_that_lies_ends_a_resume_with_one_line(change: dict[str, An
 
 
 def test_a_checkpoint_with_nan_weights_is_not_gone_on_from(resumable: Path) -> None:
-    argv = ["--name", "run", "--dataroot", str(resumable / "data"), "--checkpoints_dir", str(resumable / "runs")]
+    argv = [
+        "--name",
+        "run",
+        "--dataroot",
+        str(resumable / "data"),
+        "--checkpoints_dir",
+        str(resumable / "runs"),
+    ]
     last = only(resumable / "runs", "run_*") / "model_epoch_last.pth"
     content = last.read_bytes()
     values = read_checkpoint(last)
@@ -359,7 +442,9 @@ def test_a_signal_ends_at_once_where_it_may() -> None:
 
 def test_sigterm_ends_every_script_with_143(tmp_path: Path) -> None:
     code = "import os, signal, util; util.run_script(lambda: os.kill(os.getpid(), signal.SIGTERM))"
-    ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 143 and ran.stderr.strip() == "ended by SIGTERM"
 
 
@@ -368,7 +453,12 @@ def test_a_log_file_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFi
     log.info("one")
     log.info("two")
     printed = capsys.readouterr()
-    assert printed.out.split() == ["one", *["/dev/full:", "cannot", "be", "written"], *printed.out.split()[5:-1], "two"]
+    assert printed.out.split() == [
+        "one",
+        *["/dev/full:", "cannot", "be", "written"],
+        *printed.out.split()[5:-1],
+        "two",
+    ]
     assert printed.out.count("cannot be written") == 1 and "Traceback" not in printed.err
     start_logging()
 

@@ -23,7 +23,11 @@ def peak_memory(script: str, *argv: object) -> int:
     """Peak memory in MiB of a run of train or test in a process of its own, without its workers."""
     words = [script, *map(str, argv), "--gpu_ids", "-1", "--num_threads", "2"]
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, *words], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PEAK, *words],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return int(done.stdout.rsplit("peak KiB", 1)[1]) // 1024
 
@@ -40,7 +44,9 @@ def many_names(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.slow
-def test_memory_of_testing_does_not_grow_with_the_number_of_images(trained: Path, tmp_path: Path) -> None:
+def test_memory_of_testing_does_not_grow_with_the_number_of_images(
+    trained: Path, tmp_path: Path
+) -> None:
     def peak(name: str, count: int) -> int:
         data = many_names(tmp_path / name, count)
         return peak_memory("test", "--model_path", trained / "model_epoch_last.pth", "--dataroot", data,
@@ -55,7 +61,9 @@ def test_memory_of_testing_does_not_grow_with_the_number_of_images(trained: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cached", (False, True))
-def test_memory_of_training_does_not_grow_with_the_number_of_images(cached: bool, tmp_path: Path) -> None:
+def test_memory_of_training_does_not_grow_with_the_number_of_images(
+    cached: bool, tmp_path: Path
+) -> None:
     def peak(name: str, count: int) -> int:
         root = tmp_path / name
         make_set(root / "val" / "x", 4, size=16)

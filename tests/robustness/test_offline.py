@@ -30,7 +30,8 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 '''
-"""An audit hook sees what the socket module does in C, too, cannot be taken off, and stays in forked workers."""
+"""An audit hook sees what the socket module does in C, too, cannot be taken off, and stays in
+forked workers."""
 
 RUN = """
 import glob, json, runpy, sys
@@ -44,12 +45,32 @@ for module, *words in json.loads(sys.argv[1]):
     except SystemExit as end:
         assert not end.code, (sys.argv, end.code)
 """
-"""Scripts and modules one after the other, as the shell would run them, but in one process, which is faster."""
+"""Scripts and modules one after the other, as the shell would run them, but in one process, which
+is faster."""
 
-TINY = ["--no_resize", "--cropSize", "32", "--batch_size", "4", "--gpu_ids", "-1", "--num_threads", "2"]
+TINY = [
+    "--no_resize",
+    "--cropSize",
+    "32",
+    "--batch_size",
+    "4",
+    "--gpu_ids",
+    "-1",
+    "--num_threads",
+    "2",
+]
 TRAIN = [str(REPOSITORY / "train.py"), "--dataroot", "data", "--name", "m", "--niter", "1", *TINY]
 MODEL = "checkpoints/m_*/model_epoch_last.pth"
-EVALUATE = ["--dataroot", "data/test/pixel_shuffle", "--gpu_ids", "-1", "--batch_size", "4", "--model_path", MODEL]
+EVALUATE = [
+    "--dataroot",
+    "data/test/pixel_shuffle",
+    "--gpu_ids",
+    "-1",
+    "--batch_size",
+    "4",
+    "--model_path",
+    MODEL,
+]
 PIPELINE = [
     ["tools.make_demo_data", "--output", "data", "--train", "4", "--val", "2", "--test", "4", "--size", "32", "--workers", "2"],
     ["tools.check_dataset", "data"],
@@ -75,7 +96,12 @@ class Offline:
         path = os.pathsep.join([str(self.folder / "block"), str(REPOSITORY)])
         environment = {**os.environ, "PYTHONPATH": path, "ATTEMPTS": str(self.attempts)}
         ran = subprocess.run(
-            [sys.executable, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert not check or ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
         return ran
@@ -105,7 +131,9 @@ def test_the_block_works(code: str, tmp_path: Path) -> None:
 
 def test_sockets_within_the_machine_are_allowed(tmp_path: Path) -> None:
     offline = Offline(tmp_path)
-    offline.python("-c", "import socket; a, b = socket.socketpair(); a.sendall(b'x'); assert b.recv(1) == b'x'")
+    offline.python(
+        "-c", "import socket; a, b = socket.socketpair(); a.sendall(b'x'); assert b.recv(1) == b'x'"
+    )
     assert not offline.tried()
 
 
@@ -125,7 +153,8 @@ def test_nothing_asks_for_a_network(pipeline: Offline) -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """Collects the addresses of what a browser fetches to show a page; links that are only followed are none."""
+    """Collects the addresses of what a browser fetches to show a page; links that are only followed
+    are none."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -135,7 +164,11 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         names = {"src", "srcset", "data", "poster", "background", "xlink:href", "http-equiv"}
-        self.fetched += [value or "" for name, value in attributes if name in names or (name == "href" and tag != "a")]
+        self.fetched += [
+            value or ""
+            for name, value in attributes
+            if name in names or (name == "href" and tag != "a")
+        ]
 
 
 def from_elsewhere(text: str) -> list[str]:
@@ -157,7 +190,9 @@ def from_elsewhere(text: str) -> list[str]:
 )
 def test_what_a_page_fetches_is_found(text: str) -> None:
     assert from_elsewhere(text)
-    assert not from_elsewhere("<a href='https://example.org'>a link</a><img src='data:image/png;base64,'>")
+    assert not from_elsewhere(
+        "<a href='https://example.org'>a link</a><img src='data:image/png;base64,'>"
+    )
 
 
 def test_what_is_written_loads_nothing(pipeline: Offline) -> None:

@@ -18,7 +18,10 @@ from packaging.version import Version
 
 from tests.conftest import REPOSITORY
 
-SOURCES = {"requirements-lock.txt": "requirements.txt", "requirements-dev-lock.txt": "requirements-dev.txt"}
+SOURCES = {
+    "requirements-lock.txt": "requirements.txt",
+    "requirements-dev-lock.txt": "requirements-dev.txt",
+}
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 SYSTEMS = [
     {"sys_platform": system, "platform_system": name, "platform_machine": machine}
@@ -28,7 +31,10 @@ SYSTEMS = [
         ("darwin", "Darwin", "arm64"),
     )
 ]
-PYTHONS = [{"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.1"} for minor in (11, 12, 13, 14)]
+PYTHONS = [
+    {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.1"}
+    for minor in (11, 12, 13, 14)
+]
 
 
 def entries(text: str) -> list[tuple[Requirement, list[str]]]:
@@ -67,7 +73,9 @@ def test_every_pin_is_locked_for_every_system(lock: str) -> None:
     assert len(wanted) >= 10
     for pin in wanted:
         there = found[canonicalize_name(pin.name)]
-        assert version_of(there) == version_of(pin) and there.marker is None, f"{pin}: run `make lock`"
+        assert version_of(there) == version_of(pin) and there.marker is None, (
+            f"{pin}: run `make lock`"
+        )
 
 
 @pytest.mark.parametrize("lock", SOURCES)
@@ -78,13 +86,17 @@ def test_every_locked_file_has_a_hash_and_nothing_says_where_it_comes_from(lock:
         assert options and all(HASH.fullmatch(option) for option in options), requirement
     text = (REPOSITORY / lock).read_text(encoding="utf-8")
     assert "://" not in text
-    assert not re.search(r"(^|[\s=])(/|~|[A-Za-z]:\\)", text.replace(" \\\n", " "))  # an absolute path
+    # an absolute path
+    assert not re.search(r"(^|[\s=])(/|~|[A-Za-z]:\\)", text.replace(" \\\n", " "))
     assert set(re.findall(r"(?:^|\s)(-{1,2}[a-z-]+)", text)) == {"--hash"}
-    assert Path(lock).suffix == ".txt"  # among the files that tests/test_architecture.py reads for forbidden words
+    # among the files that tests/test_architecture.py reads for forbidden words
+    assert Path(lock).suffix == ".txt"
 
 
 def test_both_locks_agree() -> None:
-    development = {str(requirement): options for requirement, options in locked("requirements-dev-lock.txt")}
+    development = {
+        str(requirement): options for requirement, options in locked("requirements-dev-lock.txt")
+    }
     for requirement, options in locked("requirements-lock.txt"):
         assert development[str(requirement)] == options
     assert "timm" not in {requirement.name for requirement, _ in locked("requirements-lock.txt")}
@@ -94,7 +106,11 @@ def test_both_locks_agree() -> None:
 def test_one_version_per_package_on_each_system(lock: str) -> None:
     for system in SYSTEMS:
         for python in PYTHONS:
-            names = [r.name for r, _ in locked(lock) if r.marker is None or r.marker.evaluate({**system, **python})]
+            names = [
+                r.name
+                for r, _ in locked(lock)
+                if r.marker is None or r.marker.evaluate({**system, **python})
+            ]
             assert len(names) == len(set(names)), (system, python)
 
 
@@ -122,7 +138,9 @@ def test_what_the_locked_packages_need_is_locked(lock: str) -> None:
                 ):
                     seen.add((name, extra, str(one)))
                     wanted = canonicalize_name(one.name)
-                    assert one.specifier.contains(found[wanted], prereleases=True), f"{name} needs {one}"
+                    assert one.specifier.contains(found[wanted], prereleases=True), (
+                        f"{name} needs {one}"
+                    )
                     todo += [(wanted, extra) for extra in one.extras]
         checked += len(seen)
     assert checked > 50
@@ -137,7 +155,9 @@ def small_wheel(folder: Path) -> Path:
     }
     record = ""
     for name, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        digest = (
+            base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        )
         record += f"{name},sha256={digest},{len(text)}\n"
     files["hello_lock-1.0.dist-info/RECORD"] = record + "hello_lock-1.0.dist-info/RECORD,,\n"
     path = folder / "hello_lock-1.0-py3-none-any.whl"
@@ -149,9 +169,12 @@ def small_wheel(folder: Path) -> Path:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize(
-    ("hashes", "why"), [(f" --hash=sha256:{'0' * 64}", "DO NOT MATCH THE HASHES"), ("", "Hashes are required")]
+    ("hashes", "why"),
+    [(f" --hash=sha256:{'0' * 64}", "DO NOT MATCH THE HASHES"), ("", "Hashes are required")],
 )
-def test_make_install_refuses_what_has_another_hash_or_none(hashes: str, why: str, tmp_path: Path) -> None:
+def test_make_install_refuses_what_has_another_hash_or_none(
+    hashes: str, why: str, tmp_path: Path
+) -> None:
     small_wheel(tmp_path)
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     (tmp_path / "requirements-lock.txt").write_text(f"hello-lock==1.0{hashes}\n")
@@ -175,7 +198,10 @@ def test_make_install_refuses_what_has_another_hash_or_none(hashes: str, why: st
 
 def test_every_installation_of_a_lock_requires_hashes() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    assert re.findall(r"^\t(.*) -r (\S+)$", makefile, re.MULTILINE) == [("$(PIP_INSTALL)", lock) for lock in SOURCES]
+    assert re.findall(r"^\t(.*) -r (\S+)$", makefile, re.MULTILINE) == [
+        ("$(PIP_INSTALL)", lock) for lock in SOURCES
+    ]
     (command,) = re.findall(r"^PIP_INSTALL = (.*)$", makefile, re.MULTILINE)
     assert "--require-hashes" in command.split()
-    assert "pip install" not in (REPOSITORY / ".ci/run").read_text(encoding="utf-8")  # it installs by make
+    # it installs by make
+    assert "pip install" not in (REPOSITORY / ".ci/run").read_text(encoding="utf-8")

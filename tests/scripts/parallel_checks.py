@@ -1,6 +1,8 @@
-"""What tests/scripts/test_parallel.py runs in several processes, and in one for comparison; started alone, all of it, by torchrun:
+"""What tests/scripts/test_parallel.py runs in several processes, and in one for comparison; started
+alone, all of it, by torchrun:
 
-python -m torch.distributed.run --standalone --nproc_per_node=2 -m tests.scripts.parallel_checks FOLDER
+python -m torch.distributed.run --standalone --nproc_per_node=2 -m tests.scripts.parallel_checks
+FOLDER
 """
 
 import sys
@@ -26,7 +28,8 @@ CPU = ["--gpu_ids", "-1", "--num_threads", "0"]
 
 
 class Case(NamedTuple):
-    """One accumulation window: batches are `batch_size` consecutive images of `images`, of which some cannot be read."""
+    """One accumulation window: batches are `batch_size` consecutive images of `images`, of which
+    some cannot be read."""
 
     batch_size: int
     accumulation_steps: int
@@ -47,10 +50,11 @@ MODELS = ("single_scale", "multiscale_attention")
 
 
 def trainer_for(model_type: str, case: Case) -> Trainer:
-    """BatchNorm in evaluation mode and dropout off, so that the loss is a mean over images; a step is minus the gradient.
+    """BatchNorm in evaluation mode and dropout off, so that the loss is a mean over images; a step
+    is minus the gradient.
 
-    The single-scale model computes in double precision: it has so many ReLUs that in single precision one of them may flip when
-    a batch is divided otherwise.
+    The single-scale model computes in double precision: it has so many ReLUs that in single
+    precision one of them may flip when a batch is divided otherwise.
     """
     torch.manual_seed(0)
     opt = TrainOptions(
@@ -77,11 +81,18 @@ def train_window(trainer: Trainer, case: Case) -> list[float]:
     losses = []
     for start in range(0, case.images, case.batch_size):
         numbers = list(range(start, min(start + case.batch_size, case.images)))
-        part = [n for n in numbers[distributed.rank() :: distributed.world_size()] if n not in case.unreadable]
+        part = [
+            n
+            for n in numbers[distributed.rank() :: distributed.world_size()]
+            if n not in case.unreadable
+        ]
         if not part and distributed.world_size() == 1:
             continue
         trainer.set_input(
-            (images[part].to(next(trainer.model.parameters()).dtype), torch.tensor(part, dtype=torch.long) % 2)
+            (
+                images[part].to(next(trainer.model.parameters()).dtype),
+                torch.tensor(part, dtype=torch.long) % 2,
+            )
         )
         if trainer.optimize_parameters():
             losses.append(trainer.mean_loss())
@@ -104,12 +115,15 @@ def gradients() -> dict[str, dict[str, Any]]:
                 "step": trainer.step,
             }
             for others in distributed.gather(after):
-                assert all(torch.equal(one, other) for one, other in zip(after, others, strict=True))
+                assert all(
+                    torch.equal(one, other) for one, other in zip(after, others, strict=True)
+                )
     return found
 
 
 def statistics() -> None:
-    """BatchNorm's statistics: apart in training, untouched by an empty part, the mean of all in a checkpoint."""
+    """BatchNorm's statistics: apart in training, untouched by an empty part, the mean of all in a
+    checkpoint."""
     case = Case(batch_size=4, accumulation_steps=1, images=1)
     trainer = trainer_for("single_scale", case)
     trainer.model.train()
@@ -124,7 +138,8 @@ def statistics() -> None:
 
 
 def random_numbers() -> None:
-    """Dropout: the first process draws what a process alone would, every other something of its own."""
+    """Dropout: the first process draws what a process alone would, every other something of its
+    own."""
     torch.manual_seed(0)
     Trainer(TrainOptions(model_type="multiscale_attention", feature_dim=16, gpu_ids=()))
     drawn = [tuple(numbers) for numbers in distributed.gather(torch.rand(4).tolist())]
@@ -170,8 +185,25 @@ def interrupted_at(step: int) -> Iterator[None]:
 
 def train_run(folder: Path, name: str, *extra: str, stop: int | None = None) -> list[list[int]]:
     """Train on folder/data; the images of each batch, of all processes together."""
-    argv = ["--name", name, "--dataroot", str(folder / "data"), "--checkpoints_dir", str(folder / "checkpoints"), *TINY]
-    argv += ["--model_type", "multiscale_attention", "--feature_dim", "16", "--niter", "2", "--save_latest_freq", "2"]
+    argv = [
+        "--name",
+        name,
+        "--dataroot",
+        str(folder / "data"),
+        "--checkpoints_dir",
+        str(folder / "checkpoints"),
+        *TINY,
+    ]
+    argv += [
+        "--model_type",
+        "multiscale_attention",
+        "--feature_dim",
+        "16",
+        "--niter",
+        "2",
+        "--save_latest_freq",
+        "2",
+    ]
     argv += ["--batch_size", "5", *extra]
     with recorded() as seen:
         if stop is None:
@@ -185,14 +217,17 @@ def train_run(folder: Path, name: str, *extra: str, stop: int | None = None) -> 
 def refusal(folder: Path, *flags: str) -> str:
     """The error that train.py ends with."""
     try:
-        train.main(["--dataroot", str(folder / "data"), "--checkpoints_dir", str(folder / "none"), *flags])
+        train.main(
+            ["--dataroot", str(folder / "data"), "--checkpoints_dir", str(folder / "none"), *flags]
+        )
     except UserError as error:
         return str(error)
     return ""
 
 
 def all_checks(folder: Path) -> None:
-    """Everything, in the processes that torchrun started; what pytest looks at goes to folder/found.pth."""
+    """Everything, in the processes that torchrun started; what pytest looks at goes to
+    folder/found.pth."""
     found: dict[str, Any] = {"gradients": gradients(), "world_size": distributed.world_size()}
     statistics()
     random_numbers()
@@ -212,9 +247,16 @@ def all_checks(folder: Path) -> None:
 
 def score(folder: Path, results: Path) -> None:
     """Test the checkpoint folder/model_epoch_last.pth, without pictures."""
-    model = ["--model_path", str(folder / "model_epoch_last.pth"), "--dataroot", str(folder / "data" / "test")]
+    model = [
+        "--model_path",
+        str(folder / "model_epoch_last.pth"),
+        "--dataroot",
+        str(folder / "data" / "test"),
+    ]
     with patch("reports.result_folder.draw", lambda *_args, **_more: []):
-        test_script.main([*model, *CPU, "--batch_size", "3", "--bootstrap", "100", "--results_dir", str(results)])
+        test_script.main(
+            [*model, *CPU, "--batch_size", "3", "--bootstrap", "100", "--results_dir", str(results)]
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The same seed on the same machine gives the same numbers, to the last bit; docs/determinism.md says within which limits."""
+"""The same seed on the same machine gives the same numbers, to the last bit; docs/determinism.md
+says within which limits."""
 
 import csv
 import json
@@ -58,7 +59,19 @@ MULTISCALE = ["--model_type", "multiscale_attention", "--feature_dim", "16"]
 
 
 def training(name: str, *flags: str) -> list[str]:
-    return ["train", "--dataroot", "data", "--name", name, "--niter", "2", "--num_threads", "0", *TINY, *flags]
+    return [
+        "train",
+        "--dataroot",
+        "data",
+        "--name",
+        name,
+        "--niter",
+        "2",
+        "--num_threads",
+        "0",
+        *TINY,
+        *flags,
+    ]
 
 
 def scoring(name: str, model: str, *flags: str) -> list[str]:
@@ -72,9 +85,14 @@ class Place:
     """A folder with its own copy of the data, where one process after the other runs scripts."""
 
     def __init__(self, folder: Path, data: Path, other: bool = False) -> None:
-        """`other`: files are made, and folders listed, in another order, and Python hashes texts in another way."""
+        """`other`: files are made, and folders listed, in another order, and Python hashes texts in
+        another way."""
         self.folder = folder
-        self.environment = {**os.environ, "PYTHONHASHSEED": "2" if other else "1", "PYTHONPATH": str(REPOSITORY)}
+        self.environment = {
+            **os.environ,
+            "PYTHONHASHSEED": "2" if other else "1",
+            "PYTHONPATH": str(REPOSITORY),
+        }
         for path in sorted(data.rglob("*.png"), reverse=other):
             target = folder / "data" / path.relative_to(data)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,22 +130,32 @@ def finish(*processes: subprocess.Popen[str]) -> None:
 
 
 def leaves(value: Any, name: str = "") -> dict[str, Any]:
-    """{'a.0.b': ...}: what nested dictionaries and lists hold, tensors as their type, shape and bytes."""
+    """{'a.0.b': ...}: what nested dictionaries and lists hold, tensors as their type, shape and
+    bytes."""
     if isinstance(value, dict | list | tuple):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         return {key: leaf for k, item in pairs for key, leaf in leaves(item, f"{name}.{k}").items()}
     if isinstance(value, Tensor):
-        return {name: (value.dtype, value.shape, value.contiguous().flatten().view(torch.uint8).numpy().tobytes())}
+        return {
+            name: (
+                value.dtype,
+                value.shape,
+                value.contiguous().flatten().view(torch.uint8).numpy().tobytes(),
+            )
+        }
     return {name: value}
 
 
 def trained(path: Path) -> dict[str, Any]:
     """Everything in a checkpoint but the flags of its run, and the digest that covers them."""
-    return leaves({key: value for key, value in torch.load(path).items() if key not in ("options", "digest")})
+    return leaves(
+        {key: value for key, value in torch.load(path).items() if key not in ("options", "digest")}
+    )
 
 
 def scalars(run: Path) -> list[tuple[str, int, float]]:
-    """All scalars in a run's TensorBoard files, in order: tag, step, value. A record: length (8), check (4), data, check (4)."""
+    """All scalars in a run's TensorBoard files, in order: tag, step, value. A record: length (8),
+    check (4), data, check (4)."""
     found = []
     for path in sorted(run.glob("*/events*")):
         data, position = path.read_bytes(), 0
@@ -135,7 +163,11 @@ def scalars(run: Path) -> list[tuple[str, int, float]]:
             length = int.from_bytes(data[position : position + 8], "little")
             event = Event.FromString(data[position + 12 : position + 12 + length])
             position += length + 16
-            found += [(v.tag, event.step, v.simple_value) for v in event.summary.value if v.HasField("simple_value")]
+            found += [
+                (v.tag, event.step, v.simple_value)
+                for v in event.summary.value
+                if v.HasField("simple_value")
+            ]
     return found
 
 
@@ -163,13 +195,20 @@ def test_the_other_place_really_lists_backwards(places: tuple[Place, Place]) -> 
     code = "import os; print([e.name for e in os.scandir('data/test/gan')], next(os.walk('data/test/gan/0_real'))[2])"
     printed = [
         subprocess.run(
-            [sys.executable, "-c", code], cwd=p.folder, env=p.environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            cwd=p.folder,
+            env=p.environment,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for p in places
     ]
     names = [f"{number:03d}.png" for number in (3, 2, 1, 0)]
     assert printed[1] == f"{['1_fake', '0_real']} {names}\n"
-    assert sorted(path.relative_to(places[0].folder) for path in places[0].folder.glob("data/**/*.png")) == sorted(
+    assert sorted(
+        path.relative_to(places[0].folder) for path in places[0].folder.glob("data/**/*.png")
+    ) == sorted(
         path.relative_to(places[1].folder) for path in places[1].folder.glob("data/**/*.png")
     )
 
@@ -198,7 +237,9 @@ def test_workers_change_nothing(places: tuple[Place, Place]) -> None:
 def test_another_seed_changes_everything(places: tuple[Place, Place]) -> None:
     """So the comparisons above can fail."""
     place, _ = places
-    one, other = (torch.load(place.checkpoint(name))["model_state_dict"] for name in ("run", "seed"))
+    one, other = (
+        torch.load(place.checkpoint(name))["model_state_dict"] for name in ("run", "seed")
+    )
     weights = [name for name in one if name.endswith("conv1.weight")]
     assert weights
     assert not any(torch.equal(one[name], other[name]) for name in weights)
@@ -224,7 +265,11 @@ def test_the_comparison_that_the_documentation_shows(
         "num_threads: 2 against 0",
         f"0 of {count} tensors differ",
     }
-    assert re.search(r"^seed: 101 against 100\n(.*\n)*[1-9]\d+ of \d+ tensors differ \w", printed("seed", "run"), re.M)
+    assert re.search(
+        r"^seed: 101 against 100\n(.*\n)*[1-9]\d+ of \d+ tensors differ \w",
+        printed("seed", "run"),
+        re.M,
+    )
 
 
 VARIANTS = {
@@ -235,21 +280,35 @@ VARIANTS = {
     "cached": [*MULTISCALE, "--cache", "cache"],
     "accumulated": [*MULTISCALE, "--accumulation_steps", "3", "--optim", "sgd"],
     "half": [*MULTISCALE, "--precision", "bf16"],
-    "everything": [*MULTISCALE, "--data_aug", "--cache", "cache", "--class_bal", "--accumulation_steps", "2"],
+    "everything": [
+        *MULTISCALE,
+        "--data_aug",
+        "--cache",
+        "cache",
+        "--class_bal",
+        "--accumulation_steps",
+        "2",
+    ],
 }
 
 
 @pytest.mark.slow
 def test_flags_leave_runs_repeatable(data: Path, tmp_path: Path) -> None:
-    """Each variant in two places, without and with workers; of them, only a cache gives the weights of none."""
+    """Each variant in two places, without and with workers; of them, only a cache gives the weights
+    of none."""
     places = Place(tmp_path / "first", data), Place(tmp_path / "second", data, other=True)
-    (tmp_path / "first/data/train/car/1_fake/000.png").unlink()  # so that there is something to balance
+    # so that there is something to balance
+    (tmp_path / "first/data/train/car/1_fake/000.png").unlink()
     (tmp_path / "second/data/train/car/1_fake/000.png").unlink()
     running = []
     for place, workers in zip(places, ("0", "2"), strict=True):
-        trainings = [training(name, *flags, "--num_threads", workers) for name, flags in VARIANTS.items()]
+        trainings = [
+            training(name, *flags, "--num_threads", workers) for name, flags in VARIANTS.items()
+        ]
         robust = scoring("robust", "cached", "--robustness", "--num_threads", workers)
-        equal = scoring("equal", "cached", "--equalize", "jpeg:90", "--cache", "cache", "--num_threads", workers)
+        equal = scoring(
+            "equal", "cached", "--equalize", "jpeg:90", "--cache", "cache", "--num_threads", workers
+        )
         running.append(place.start(training("plain", *MULTISCALE), *trainings, robust, equal))
     finish(*running)
     for name in VARIANTS:
@@ -275,7 +334,8 @@ def test_threads_and_batch_size_change_last_digits_only(data: Path, tmp_path: Pa
     one, two = (torch.load(place.checkpoint(name))["loss"] for name in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-2)
     tables = [
-        list(csv.DictReader(place.scores(name).decode().splitlines())) for name in ("by_one", "by_two", "batches")
+        list(csv.DictReader(place.scores(name).decode().splitlines()))
+        for name in ("by_one", "by_two", "batches")
     ]
     for table in tables[1:]:
         assert [row["path"] for row in table] == [row["path"] for row in tables[0]]

@@ -1,4 +1,5 @@
-"""The experiment pipeline: what it runs, skips, resumes and reports. A recorder stands in for Python."""
+"""The experiment pipeline: what it runs, skips, resumes and reports. A recorder stands in for
+Python."""
 
 import json
 import os
@@ -30,8 +31,10 @@ SCALES = {
     "control_equal_capacity": (0.5, 0.5, 0.5),
 }
 
-# Writes what the real commands would write and records its command line. FAKE_FAIL and FAKE_HANG are words of a command
-# that fails (a training: after it made its run folder and a checkpoint) or waits for Ctrl-C, FAKE_SILENT of one that
+# Writes what the real commands would write and records its command line. FAKE_FAIL and FAKE_HANG
+# are words of a command
+# that fails (a training: after it made its run folder and a checkpoint) or waits for Ctrl-C,
+# FAKE_SILENT of one that
 # ends with FAKE_STATUS before it writes anything.
 RECORDER = """#!{python} -ISs
 import json, os, sys, time
@@ -138,14 +141,19 @@ def kinds(calls: list[list[str]]) -> list[str]:
 
 def compared(call: list[str]) -> list[str]:
     """The runs that a comparison is given, without their time stamps."""
-    files = [Path(word) for word in call[call.index("tools.compare_results") + 1 : call.index("--output")]]
+    files = [
+        Path(word)
+        for word in call[call.index("tools.compare_results") + 1 : call.index("--output")]
+    ]
     assert {file.name for file in files} == {"metrics.json"} and len(set(files)) == len(files)
     return [re.sub("_2026.*", "", file.parent.name) for file in files]
 
 
 ONE = ["train.py", "test.py", "visualize_attention.py"]
 TWO_NAMES = "baseline_single_scale multiscale_3scales"
-ALL_KINDS = sorted(["train.py"] * 7 + ["test.py"] * 7 + ["visualize_attention.py"] * 6 + ["compare"])
+ALL_KINDS = sorted(
+    ["train.py"] * 7 + ["test.py"] * 7 + ["visualize_attention.py"] * 6 + ["compare"]
+)
 
 
 def planned(output: str) -> list[list[str]]:
@@ -156,7 +164,9 @@ def planned(output: str) -> list[list[str]]:
 def test_dry_run_shows_everything_and_does_nothing(pipeline):
     before = pipeline.files()
     # the folders need not be there yet, and neither need Python
-    done, calls = pipeline.run("--dry-run", DATAROOT="/no/train", TESTROOT="/no/test", PYTHON="/no/python")
+    done, calls = pipeline.run(
+        "--dry-run", DATAROOT="/no/train", TESTROOT="/no/test", PYTHON="/no/python"
+    )
     assert calls == [] and pipeline.files() == before and done.stderr == ""
     assert sorted(kinds(planned(done.stdout))) == ALL_KINDS
 
@@ -183,7 +193,9 @@ def test_the_plan_runs_when_pasted_into_a_shell(pipeline, seeds):
     calls = pipeline.calls()
     assert sorted(kinds(calls)) == [ALL_KINDS[0], *sorted(ALL_KINDS[1:] * seeds)]
     assert len(calls[-1][3:-2]) == 7 * seeds
-    assert all((pipeline.folder / path).is_file() for path in calls[-1][3:-2]), "a time stamp was not filled in"
+    assert all((pipeline.folder / path).is_file() for path in calls[-1][3:-2]), (
+        "a time stamp was not filled in"
+    )
 
 
 def test_every_command_line_is_one_that_the_scripts_accept(pipeline, capsys):
@@ -199,7 +211,11 @@ def test_every_command_line_is_one_that_the_scripts_accept(pipeline, capsys):
         "test.py": TestOptions(),
         "visualize_attention.py": VisualizeOptions(),
     }
-    options = [(script(call), parsed[script(call)].parse(call[1:])) for call in calls if script(call) in parsed]
+    options = [
+        (script(call), parsed[script(call)].parse(call[1:]))
+        for call in calls
+        if script(call) in parsed
+    ]
     train = [opt for kind, opt in options if kind == "train.py"]
     assert {opt.name: opt.npr_scales for opt in train} == SCALES
     assert [opt.model_type for opt in train] == ["single_scale"] + ["multiscale_attention"] * 6
@@ -210,10 +226,14 @@ def test_every_command_line_is_one_that_the_scripts_accept(pipeline, capsys):
     tests = [opt for kind, opt in options if kind == "test.py"]
     assert all((opt.batch_size, opt.gpu_ids, opt.num_threads) == (7, (0,), 1) for opt in tests)
     shown = [opt for kind, opt in options if kind == "visualize_attention.py"]
-    assert all((opt.num_samples, opt.save_npr_maps, opt.gpu_ids) == (9, True, (0,)) for opt in shown)
+    assert all(
+        (opt.num_samples, opt.save_npr_maps, opt.gpu_ids) == (9, True, (0,)) for opt in shown
+    )
     assert [Path(opt.output_dir).name for opt in shown] == list(SCALES)[1:]
     # the stage's folder of the run that was just trained, in the order of the table
-    assert [re.sub(r"_2026.*", "", Path(opt.model_path[0]).parent.name) for opt in tests] == list(SCALES)
+    assert [re.sub(r"_2026.*", "", Path(opt.model_path[0]).parent.name) for opt in tests] == list(
+        SCALES
+    )
     capsys.readouterr()
 
 
@@ -241,16 +261,19 @@ def test_full_run_then_only_the_comparison_again(pipeline):
     log = (pipeline.folder / "my output/.experiments/multiscale_3scales.test.log").read_text()
     assert "recorded 4 CUDA_VISIBLE_DEVICES=2" in log and "test.py" in log
     plan, _ = pipeline.run("--dry-run", GPU_ID="2")
-    assert kinds(planned(plan.stdout)) == ["compare"] and plan.stdout.count("finished, skipped") == 20
+    assert (
+        kinds(planned(plan.stdout)) == ["compare"] and plan.stdout.count("finished, skipped") == 20
+    )
     again, calls = pipeline.run(GPU_ID="2")
     assert kinds(calls) == ["compare"] and again.stdout.count("finished, skipped") == 20
 
 
 def test_cpu(pipeline):
     done, calls = pipeline.run(GPU_ID="-1", EXPERIMENTS="control_1branch")
-    assert [value(call, flag) for call, flag in zip(calls, ("--gpu_ids", "--gpu_ids", "--gpu_id"), strict=True)] == [
-        "-1"
-    ] * 3
+    assert [
+        value(call, flag)
+        for call, flag in zip(calls, ("--gpu_ids", "--gpu_ids", "--gpu_id"), strict=True)
+    ] == ["-1"] * 3
     assert "CUDA_VISIBLE_DEVICES=-1" in done.stdout
 
 
@@ -262,7 +285,10 @@ def test_a_failure_does_not_stop_the_others_and_is_named(pipeline):
     three = TWO_NAMES + " control_1branch"
     done, calls = pipeline.run(status=1, EXPERIMENTS=three, FAKE_FAIL="train.py multiscale_3scales")
     assert kinds(calls) == ["train.py", "test.py", "train.py", *ONE, "compare"]
-    assert not any("multiscale_3scales" in word for word in calls[-1]) and script(calls[-1]) == "compare"
+    assert (
+        not any("multiscale_3scales" in word for word in calls[-1])
+        and script(calls[-1]) == "compare"
+    )
     assert "multiscale_3scales: train, exit status 3" in done.stderr.split("1 stage(s) failed")[1]
     done, calls = pipeline.run(EXPERIMENTS=three)
     assert kinds(calls) == [*ONE, "compare"] and value(calls[0], "--name") == "multiscale_3scales"
@@ -301,18 +327,25 @@ def test_an_interrupted_training_goes_on(pipeline):
     assert "compare" not in output
 
     plan, _ = pipeline.run("--dry-run", EXPERIMENTS=TWO_NAMES)
-    assert [call[-1] for call in planned(plan.stdout) if script(call) == "train.py"] == ["--continue_train"]
+    assert [call[-1] for call in planned(plan.stdout) if script(call) == "train.py"] == [
+        "--continue_train"
+    ]
     _, calls = pipeline.run(EXPERIMENTS=TWO_NAMES)
     assert kinds(calls) == [*ONE, "compare"] and calls[0][-1] == "--continue_train"
     folders = list((pipeline.folder / "my output/checkpoints").glob("multiscale_3scales_*"))
-    assert len(folders) == 1 and value(calls[1], "--model_path").startswith(f"my output/checkpoints/{folders[0].name}/")
+    assert len(folders) == 1 and value(calls[1], "--model_path").startswith(
+        f"my output/checkpoints/{folders[0].name}/"
+    )
     assert kinds(pipeline.run(EXPERIMENTS=TWO_NAMES)[1]) == ["compare"]
 
 
 def test_a_training_with_other_settings_does_not_go_on_with_the_old_one(pipeline):
     pipeline.run(status=1, EXPERIMENTS="control_1branch", FAKE_FAIL="train.py")
     _, calls = pipeline.run(EXPERIMENTS="control_1branch", EPOCHS="2")
-    assert "--continue_train" not in calls[0] and len(set(pipeline.folder.glob("my output/checkpoints/*"))) == 2
+    assert (
+        "--continue_train" not in calls[0]
+        and len(set(pipeline.folder.glob("my output/checkpoints/*"))) == 2
+    )
 
 
 def test_a_training_that_got_nowhere_does_not_go_on_with_an_older_run(pipeline):
@@ -332,7 +365,9 @@ def test_changed_settings_run_anew_what_they_touch(pipeline):
     assert not any("--continue_train" in call for call in calls)
     old, new = value(first[1], "--model_path"), value(calls[1], "--model_path")
     assert old != new and (pipeline.folder / old).exists()
-    assert Path(new).parent.name in calls[-1][3] and Path(old).parent.name not in " ".join(calls[-1])
+    assert Path(new).parent.name in calls[-1][3] and Path(old).parent.name not in " ".join(
+        calls[-1]
+    )
 
 
 def test_a_lost_output_is_made_again(pipeline):
@@ -354,20 +389,29 @@ def test_names_that_begin_alike_are_not_confused(pipeline):
         (results := pipeline.folder / f"my output/results/{decoy}_my test").mkdir(parents=True)
         (results / "metrics.json").write_text('{"schema": "npr-results/2"}')
     done, calls = pipeline.run(EXPERIMENTS="control_1branch")
-    assert re.fullmatch(r"control_1branch_2026_01_01_00_00_01", Path(value(calls[1], "--model_path")).parent.name)
-    marker = (pipeline.folder / "my output/.experiments/control_1branch.test").read_text().splitlines()
+    assert re.fullmatch(
+        r"control_1branch_2026_01_01_00_00_01", Path(value(calls[1], "--model_path")).parent.name
+    )
+    marker = (
+        (pipeline.folder / "my output/.experiments/control_1branch.test").read_text().splitlines()
+    )
     assert marker[1] == "my output/results/control_1branch_2026_01_01_00_00_01_my test/metrics.json"
 
 
 def test_results_under_another_name_are_found(pipeline):
     run = "my output/results/control_1branch_2026_01_01_00_00_01_my test"
-    texts = {"": '{"schema": "npr-results/2", "of": "another run"}', "_3": '{"schema": "npr-results/1"}'}
+    texts = {
+        "": '{"schema": "npr-results/2", "of": "another run"}',
+        "_3": '{"schema": "npr-results/1"}',
+    }
     for suffix, text in texts.items():
         (pipeline.folder / (run + suffix)).mkdir(parents=True)
         (pipeline.folder / (run + suffix) / "metrics.json").write_text(text)
     os.utime(pipeline.folder / f"{run}_3/metrics.json", (time.time() + 60,) * 2)
     pipeline.run(EXPERIMENTS="control_1branch")
-    marker = (pipeline.folder / "my output/.experiments/control_1branch.test").read_text().splitlines()
+    marker = (
+        (pipeline.folder / "my output/.experiments/control_1branch.test").read_text().splitlines()
+    )
     assert marker[1] == f"{run}_2/metrics.json"
 
 
@@ -402,7 +446,10 @@ def test_seeds_are_runs_of_their_own(pipeline):
 def test_more_seeds_later_keep_what_is_finished(pipeline):
     pipeline.run(EXPERIMENTS=TWO_NAMES)
     done, calls = pipeline.run(EXPERIMENTS=TWO_NAMES, SEEDS="2")
-    assert kinds(calls) == ["train.py", "test.py", *ONE, "compare"] and done.stdout.count("finished, skipped") == 5
+    assert (
+        kinds(calls) == ["train.py", "test.py", *ONE, "compare"]
+        and done.stdout.count("finished, skipped") == 5
+    )
     assert [value(call, "--seed") for call in calls if script(call) == "train.py"] == ["101", "101"]
     assert not any("--continue_train" in call for call in calls)
     first, second = TWO_NAMES.split()
@@ -431,7 +478,9 @@ def test_finished_seeds_of_experiments_that_are_left_out_are_compared_too(pipeli
 @pytest.mark.parametrize("failing", ["baseline_single_scale", "baseline_single_scale_seed101"])
 def test_a_failing_seed_does_not_stop_the_others(pipeline, failing):
     runs = [name + suffix for name in TWO_NAMES.split() for suffix in ("", "_seed101")]
-    done, calls = pipeline.run(status=1, EXPERIMENTS=TWO_NAMES, SEEDS="2", FAKE_FAIL=f"train.py {failing}")
+    done, calls = pipeline.run(
+        status=1, EXPERIMENTS=TWO_NAMES, SEEDS="2", FAKE_FAIL=f"train.py {failing}"
+    )
     assert [value(call, "--name") for call in calls if script(call) == "train.py"] == runs
     assert compared(calls[-1]) == [run for run in runs if run != failing]
     assert "is the baseline" not in done.stdout, "the other seed is still the baseline's"
@@ -448,7 +497,9 @@ def test_a_folder_called_tools_where_the_caller_is_does_not_shadow_ours(pipeline
     (pipeline.folder / "tools" / "__init__.py").touch()
     find = [sys.executable, call[0], "-c", "import tools; print(tools.__file__)"]
     env = pipeline.environment({"PYTHONPATH": str(HERE)})
-    found = subprocess.run(find, cwd=pipeline.folder, env=env, capture_output=True, text=True).stdout
+    found = subprocess.run(
+        find, cwd=pipeline.folder, env=env, capture_output=True, text=True
+    ).stdout
     assert Path(found.strip()) == HERE / "tools" / "__init__.py"
 
 
@@ -497,21 +548,31 @@ def test_the_real_thing_from_training_to_comparison(tmp_path):
         for label in ("0_real", "1_fake"):
             (folder := tmp_path / root / label).mkdir(parents=True)
             for i in range(4):
-                Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+                Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+                    folder / f"{i}.png"
+                )
     settings = {
         "PYTHON": sys.executable, "DATAROOT": "data", "TESTROOT": "tests", "OUTPUT_DIR": "out", "GPU_ID": "-1",
         "EPOCHS": "1", "BATCH_SIZE": "4", "CLASSES": "car", "NUM_SAMPLES": "4", "EXPERIMENTS": TWO_NAMES,
         "EXTRA_TRAIN_ARGS": "--num_threads 0 --loadSize 64 --cropSize 56", "EXTRA_TEST_ARGS": "--num_threads 0",
     }  # fmt: skip
     run = [str(SCRIPT)]
-    done = subprocess.run(run, cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True)
+    done = subprocess.run(
+        run, cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     comparison = (tmp_path / "out/results/comparison/comparison.md").read_text()
     assert "baseline: baseline_single_scale" in comparison and "ForenSynths/progan" in comparison
     assert (tmp_path / "out/results/comparison/comparison_auc.png").is_file()
     for name in TWO_NAMES.split():
         (metrics,) = (tmp_path / "out/results").glob(f"{name}_*_tests/metrics.json")
-        assert (metrics.parent / "predictions.csv").is_file() and Path(f"{metrics.parent}.txt").is_file()
-    assert list((tmp_path / "out/visualizations/multiscale_3scales").rglob("attention_statistics.txt"))
-    again = subprocess.run(run, cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True)
+        assert (metrics.parent / "predictions.csv").is_file() and Path(
+            f"{metrics.parent}.txt"
+        ).is_file()
+    assert list(
+        (tmp_path / "out/visualizations/multiscale_3scales").rglob("attention_statistics.txt")
+    )
+    again = subprocess.run(
+        run, cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True
+    )
     assert again.returncode == 0 and again.stdout.count("finished, skipped") == 5, again.stdout

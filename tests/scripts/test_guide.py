@@ -1,7 +1,7 @@
 """The user's guide: its commands and snippets, verbatim, on a data set of a few images.
 
-Whole commands and snippets run as they stand there (a training in `make test` for fewer epochs), in a folder laid out as there;
-flags and code fragments run inside a small fixture.
+Whole commands and snippets run as they stand there (a training in `make test` for fewer epochs), in
+a folder laid out as there; flags and code fragments run inside a small fixture.
 """
 
 import os
@@ -17,7 +17,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from networks.multiscale_npr import AttentionFusionModule, AttentionMultiScaleNPR, attention_multiscale_npr18
+from networks.multiscale_npr import (
+    AttentionFusionModule,
+    AttentionMultiScaleNPR,
+    attention_multiscale_npr18,
+)
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY, make_set
@@ -126,9 +130,18 @@ model.eval()"""
 
 def shell(command: str, folder: Path) -> str:
     """Run a command in a shell whose python is this one; returns its output, fails with its errors."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
     ran = subprocess.run(
-        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        ["bash", "-ec", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     return ran.stdout
@@ -136,7 +149,8 @@ def shell(command: str, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's files beside data laid out as in the guide; only `car` has images, one of each kind, to be quick."""
+    """The project's files beside data laid out as in the guide; only `car` has images, one of each
+    kind, to be quick."""
     folder = tmp_path_factory.mktemp("checkout")
     for path in REPOSITORY.iterdir():
         if path.suffix in (".py", ".sh") or path.name in (
@@ -154,7 +168,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in CLASSES:
             make_set(train_val / split / name, 1 if name == "car" else 0, 64)
     make_set(folder / "datasets" / "test" / "stylegan", 3, 64)
-    make_set(folder / "datasets" / "Generalization_Test" / "ForenSynths_test" / "stylegan" / "car", 2, 64)
+    make_set(
+        folder / "datasets" / "Generalization_Test" / "ForenSynths_test" / "stylegan" / "car", 2, 64
+    )
     make_set(folder / "datasets" / "Generalization_Test" / "Diffusion1kStep" / "ddpm", 2, 64)
     shutil.copytree(train_val, folder / "dataset")
     return folder
@@ -200,12 +216,19 @@ def test_visualizing(model: Path, checkout: Path) -> None:
 
 def test_pipeline_plan(checkout: Path) -> None:
     plan = shell("./run_multiscale_experiments.sh --dry-run", checkout)
-    for name in ("baseline_single_scale", "multiscale_3scales", "ablation_2scales_coarse", "ablation_4scales"):
+    for name in (
+        "baseline_single_scale",
+        "multiscale_3scales",
+        "ablation_2scales_coarse",
+        "ablation_4scales",
+    ):
         assert name in plan
 
 
 def test_comparison_snippet() -> None:
-    printed = subprocess.run([sys.executable, "-c", COMPARE], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", COMPARE], capture_output=True, text=True, check=True
+    ).stdout
     assert printed == "Mean improvement: 1.04%\nImproved on 8/8 generators\n"
 
 
@@ -228,7 +251,9 @@ def test_loading_snippet(model: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def multi_trainer() -> Trainer:
-    trainer = Trainer(TrainOptions(model_type="multiscale_attention", feature_dim=16, gpu_ids=(), batch_size=2))
+    trainer = Trainer(
+        TrainOptions(model_type="multiscale_attention", feature_dim=16, gpu_ids=(), batch_size=2)
+    )
     trainer.set_input((torch.randn(2, 3, 32, 32), torch.tensor([0, 1])))
     return trainer
 
@@ -265,7 +290,12 @@ def test_feature_dimension_fragment() -> None:
 
 def test_entropy_fragment_is_the_flags_loss() -> None:
     trainer = Trainer(
-        TrainOptions(model_type="multiscale_attention", feature_dim=16, gpu_ids=(), attention_entropy_weight=0.01)
+        TrainOptions(
+            model_type="multiscale_attention",
+            feature_dim=16,
+            gpu_ids=(),
+            attention_entropy_weight=0.01,
+        )
     )
     trainer.model.eval()
     images, labels = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
@@ -292,13 +322,22 @@ def test_attention_module_fragments() -> None:
 def test_backbone_fragment() -> None:
     from torchvision.models import efficientnet_b0
 
-    model = AttentionMultiScaleNPR(scales=(0.5,), backbone=lambda dim: efficientnet_b0(weights=None, num_classes=dim))
+    model = AttentionMultiScaleNPR(
+        scales=(0.5,), backbone=lambda dim: efficientnet_b0(weights=None, num_classes=dim)
+    )
     assert model.eval()(torch.randn(1, 3, 64, 64)).shape == (1, 1)
 
 
 @pytest.mark.parametrize("flags", ("0.6,0.7,0.8,0.9", "0.1,0.2,0.3", "0.2,0.3,0.4,0.5,0.6,0.7"))
 def test_scale_examples(flags: str, dataroot: Path) -> None:
-    argv = ["--dataroot", str(dataroot), "--model_type", "multiscale_attention", "--npr_scales", flags]
+    argv = [
+        "--dataroot",
+        str(dataroot),
+        "--model_type",
+        "multiscale_attention",
+        "--npr_scales",
+        flags,
+    ]
     opt = TrainOptions().parse([*argv, "--feature_dim", "8"], print_options=False)
     logits, attention = attention_multiscale_npr18(scales=opt.npr_scales, feature_dim=8).eval()(
         torch.randn(1, 3, 224, 224), return_attention=True
@@ -308,6 +347,10 @@ def test_scale_examples(flags: str, dataroot: Path) -> None:
 
 
 def test_single_flags(dataroot: Path) -> None:
-    argv = ["--dataroot", str(dataroot), *["--lr", "0.0002", "--batch_size", "16", "--lr", "0.0001"]]
+    argv = [
+        "--dataroot",
+        str(dataroot),
+        *["--lr", "0.0002", "--batch_size", "16", "--lr", "0.0001"],
+    ]
     opt = TrainOptions().parse(argv, print_options=False)
     assert (opt.batch_size, opt.lr) == (16, 0.0001)

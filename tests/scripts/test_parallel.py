@@ -29,10 +29,22 @@ from util import UserError
 
 
 def torchrun(processes: int, *words: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(
-        [*command, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+        [*command, *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
 
 
@@ -43,7 +55,8 @@ def checkpoint(folder: Path, name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
-    """A data root of 21 training images in which one file cannot be read, test sets of odd sizes, and a checkpoint."""
+    """A data root of 21 training images in which one file cannot be read, test sets of odd sizes,
+    and a checkpoint."""
     folder = tmp_path_factory.mktemp("parallel")
     shutil.copy(trained / "model_epoch_last.pth", folder)
     root = make_dataroot(folder / "data", count=5)
@@ -53,23 +66,31 @@ def data(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     make_set(root / "test" / "large", 2, size=48)
     make_set(root / "test" / "single", 1)
     shutil.rmtree(root / "test" / "single" / "1_fake")  # one image: nothing for the second process
-    shutil.copy(root / "test" / "large" / "0_real" / "000.png", root / "test" / "gan" / "0_real" / "large.png")
+    shutil.copy(
+        root / "test" / "large" / "0_real" / "000.png",
+        root / "test" / "gan" / "0_real" / "large.png",
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def checked(data: Path) -> tuple[Path, dict[str, Any]]:
-    """Folder and outcome of `parallel_checks.all_checks` in two processes, with one process' runs before and after."""
+    """Folder and outcome of `parallel_checks.all_checks` in two processes, with one process' runs
+    before and after."""
     begun = parallel_checks.train_run(data, "one_then_several", stop=7)
     ran = torchrun(2, "-m", "tests.scripts.parallel_checks", str(data))
     assert ran.returncode == 0, ran.stderr
     found = torch.load(data / "found.pth")
     found["one_then_several, begun"] = begun
-    found["several_then_one, ended"] = parallel_checks.train_run(data, "several_then_one", "--continue_train")
+    found["several_then_one, ended"] = parallel_checks.train_run(
+        data, "several_then_one", "--continue_train"
+    )
     return data, found
 
 
-def test_gradients_and_losses_are_those_of_one_process(checked: tuple[Path, dict[str, Any]]) -> None:
+def test_gradients_and_losses_are_those_of_one_process(
+    checked: tuple[Path, dict[str, Any]],
+) -> None:
     _, found = checked
     assert found["world_size"] == 2
     check_gradients(found)
@@ -89,7 +110,8 @@ def check_gradients(found: dict[str, Any]) -> None:
 
 
 def batches(start: int = 0) -> list[list[int]]:
-    """Numbers of the images of each batch of two epochs, from step `start` on, without the file that cannot be read."""
+    """Numbers of the images of each batch of two epochs, from step `start` on, without the file
+    that cannot be read."""
     sampler = EpochSampler(21, seed=100, shuffle=True)
     order = []
     for epoch in (0, 1):
@@ -99,13 +121,19 @@ def batches(start: int = 0) -> list[list[int]]:
     return [sorted(index for index in batch if index != 5) for batch in order[start:]]
 
 
-def test_every_image_once_per_epoch_in_the_order_of_one_process(checked: tuple[Path, dict[str, Any]]) -> None:
+def test_every_image_once_per_epoch_in_the_order_of_one_process(
+    checked: tuple[Path, dict[str, Any]],
+) -> None:
     _, found = checked
     assert found["whole"] == batches()
 
 
-@pytest.mark.parametrize(("name", "stop"), [("parts", 9), ("several_then_one", 7), ("one_then_several", 7)])
-def test_a_resume_takes_up_the_images_that_are_left(name: str, stop: int, checked: tuple[Path, dict[str, Any]]) -> None:
+@pytest.mark.parametrize(
+    ("name", "stop"), [("parts", 9), ("several_then_one", 7), ("one_then_several", 7)]
+)
+def test_a_resume_takes_up_the_images_that_are_left(
+    name: str, stop: int, checked: tuple[Path, dict[str, Any]]
+) -> None:
     """Interrupted after 7 or 9 of 10 steps; the last checkpoint is that of the step before."""
     folder, found = checked
     assert found[f"{name}, begun"][:stop] == batches()[:stop]
@@ -124,7 +152,9 @@ def check_exact_resume(folder: Path) -> None:
     for name, value in whole["model_state_dict"].items():
         assert torch.equal(value, parts["model_state_dict"][name]), name
     for number, moments in whole["optimizer_state_dict"]["state"].items():
-        assert torch.equal(moments["exp_avg"], parts["optimizer_state_dict"]["state"][number]["exp_avg"]), number
+        assert torch.equal(
+            moments["exp_avg"], parts["optimizer_state_dict"]["state"][number]["exp_avg"]
+        ), number
     assert whole["loss"] == parts["loss"] and whole["best_ap"] == parts["best_ap"]
     states = [(values["rng_state"], *values["rng_states_of_others"]) for values in (whole, parts)]
     for one, other in zip(*states, strict=True):
@@ -158,7 +188,9 @@ def test_what_cannot_work_is_refused(checked: tuple[Path, dict[str, Any]]) -> No
     assert not list((folder / "none").glob("*"))
 
 
-def test_scores_and_figures_are_those_of_one_process(checked: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_scores_and_figures_are_those_of_one_process(
+    checked: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     folder, _ = checked
     parallel_checks.score(folder, tmp_path)
     tables, documents = [], []
@@ -187,7 +219,17 @@ def close(one: Any, other: Any) -> bool:
 
 
 def test_torchrun_train(data: Path, tmp_path: Path) -> None:
-    argv = ["--name", "t", "--dataroot", str(data / "data"), *TINY, "--niter", "1", "--cache", "cache"]
+    argv = [
+        "--name",
+        "t",
+        "--dataroot",
+        str(data / "data"),
+        *TINY,
+        "--niter",
+        "1",
+        "--cache",
+        "cache",
+    ]
     argv += ["--test_dataroot", str(data / "data" / "test" / "diffusion"), "--loss_freq", "1"]
     ran = torchrun(2, str(REPOSITORY / "train.py"), *argv, folder=tmp_path)
     assert ran.returncode == 0, ran.stderr
@@ -196,9 +238,19 @@ def test_torchrun_train(data: Path, tmp_path: Path) -> None:
     checkpoints = {"model_epoch_last.pth", "previous_model_epoch_last.pth", "model_epoch_best.pth"}
     assert names == {"opt.txt", "log.log", "train", "val", "results", ".lock"} | checkpoints
     log = (run / "log.log").read_text()
-    for line in ("run folder", "step 1: training loss", "epoch 1/1", "was left out", "left out 1 files", "written: "):
+    for line in (
+        "run folder",
+        "step 1: training loss",
+        "epoch 1/1",
+        "was left out",
+        "left out 1 files",
+        "written: ",
+    ):
         assert log.count(line) == 1 and ran.stdout.count(line) == 1, line
-    assert ran.stdout.count("- Options -") == 1 and (run / "opt.txt").read_text().count("- Options -") == 1
+    assert (
+        ran.stdout.count("- Options -") == 1
+        and (run / "opt.txt").read_text().count("- Options -") == 1
+    )
     assert len(list((run / "train").iterdir())) == len(list((run / "val").iterdir())) == 1
     weights = torch.load(run / "model_epoch_last.pth")["model_state_dict"]
     resnet50(num_classes=1).load_state_dict(weights)
@@ -212,14 +264,17 @@ def test_torchrun_train(data: Path, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.slow
-def test_a_mistake_ends_all_processes_with_one_line(command: str, message: str, tmp_path: Path) -> None:
+def test_a_mistake_ends_all_processes_with_one_line(
+    command: str, message: str, tmp_path: Path
+) -> None:
     script, *argv = command.split()
     began = time.monotonic()
     ran = torchrun(2, str(REPOSITORY / script), *argv, "--gpu_ids", "-1", folder=tmp_path)
     assert ran.returncode != 0
     assert (ran.stdout + ran.stderr).count(message) == 1
     assert "exitcode  : 2" in ran.stderr and "rank      : 0" in ran.stderr
-    assert not re.findall(r'File "[^"]*/(?:train|test|util|parallel)\.py"', ran.stderr)  # a traceback of ours
+    # a traceback of ours
+    assert not re.findall(r'File "[^"]*/(?:train|test|util|parallel)\.py"', ran.stderr)
     assert time.monotonic() - began < 60
 
 
@@ -248,7 +303,10 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="--nproc_per_node 2: only 1 CUDA"), distributed.process_group((0,)):
+    with (
+        pytest.raises(UserError, match="--nproc_per_node 2: only 1 CUDA"),
+        distributed.process_group((0,)),
+    ):
         pass
 
 
@@ -268,7 +326,9 @@ def test_synchronised_batch_norm_keeps_the_names(make: Any) -> None:
     assert {name: value.shape for name, value in converted.state_dict().items()} == names
 
 
-def test_synchronised_batch_norm_of_one_process_is_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synchronised_batch_norm_of_one_process_is_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     said: list[str] = []
     monkeypatch.setattr("networks.ddp.log.warning", lambda text: said.append(text))
     model = resnet50()
@@ -295,7 +355,15 @@ def test_two_gpus(data: Path, tmp_path: Path) -> None:
         "--gpu_ids",
         "0",
     ]
-    argv += ["--sync_bn", "--precision", "auto", "--model_type", "multiscale_attention", "--accumulation_steps", "2"]
+    argv += [
+        "--sync_bn",
+        "--precision",
+        "auto",
+        "--model_type",
+        "multiscale_attention",
+        "--accumulation_steps",
+        "2",
+    ]
     argv += ["--test_dataroot", str(data / "data" / "test")]
     ran = torchrun(2, str(REPOSITORY / "train.py"), *argv, folder=tmp_path)
     assert ran.returncode == 0, ran.stderr

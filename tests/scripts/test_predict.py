@@ -38,17 +38,23 @@ def folder(tmp_path: Path) -> Path:
     root, rng = tmp_path / "photos", np.random.default_rng(0)
     (root / "deep").mkdir(parents=True)
     for name in ("a.png", "deep/b.jpg", "c.png"):
-        Image.fromarray(rng.integers(0, 256, (140, 130, 3), dtype=np.uint8)).save(root / name, quality=50)
+        Image.fromarray(rng.integers(0, 256, (140, 130, 3), dtype=np.uint8)).save(
+            root / name, quality=50
+        )
     (root / "bad.png").write_bytes(b"not a picture")
     (root / "notes.txt").write_text("notes")
     return root
 
 
 def run(checkpoint: Path, *words: str | Path) -> int:
-    return predict.main(["--model_path", str(checkpoint), "--gpu_ids", "-1", "--num_threads", "2", *map(str, words)])
+    return predict.main(
+        ["--model_path", str(checkpoint), "--gpu_ids", "-1", "--num_threads", "2", *map(str, words)]
+    )
 
 
-def test_json_lines_of_a_folder(checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_json_lines_of_a_folder(
+    checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert run(checkpoint, folder, "--format", "jsonl") == 1
     said = capsys.readouterr()
     rows = {Path(row["path"]).name: row for row in map(json.loads, said.out.splitlines())}
@@ -58,16 +64,22 @@ def test_json_lines_of_a_folder(checkpoint: Path, folder: Path, capsys: pytest.C
         assert rows[name]["score"] == pytest.approx(detector.score(rows[name]["path"])[0], abs=1e-5)
         assert (rows[name]["width"], rows[name]["height"]) == (130, 140)
     assert (
-        rows["b.jpg"]["warnings"] == ["heavily compressed: JPEG quality about 50"] and rows["a.png"]["warnings"] == []
+        rows["b.jpg"]["warnings"] == ["heavily compressed: JPEG quality about 50"]
+        and rows["a.png"]["warnings"] == []
     )
     assert "no picture" in rows["bad.png"]["error"] and rows["bad.png"]["score"] is None
     err = said.err.splitlines()
     assert "not calibrated (python -m tools.calibrate" in err[0]
     assert sum(line.startswith(f"skipped {folder}/bad.png: no picture") for line in err) == 1
-    assert err[-1].startswith("3 scored: ") and "1 skipped; 1 of other kinds passed over (.txt 1); " in err[-1]
+    assert (
+        err[-1].startswith("3 scored: ")
+        and "1 skipped; 1 of other kinds passed over (.txt 1); " in err[-1]
+    )
 
 
-def test_the_table_of_a_calibrated_checkpoint(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_table_of_a_calibrated_checkpoint(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
     calibrated = save_model(tmp_path / "c.pth", MULTI, seed=2, calibration=CALIBRATION.to_dict())
     assert run(calibrated, folder / "a.png", f"{folder}/**/*.jpg") == 0
     said = capsys.readouterr()
@@ -77,22 +89,32 @@ def test_the_table_of_a_calibrated_checkpoint(tmp_path: Path, folder: Path, caps
     assert "calibrate" not in said.err and "2 scored: 2 unsure; 0 skipped" in said.err
 
 
-def test_a_csv_file_with_explanations(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_csv_file_with_explanations(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
     single = save_model(tmp_path / "s.pth", ModelConfig("single_scale"), seed=2)
     (folder / "a.png").rename(folder / ("é\n$x$" + "a" * 230 + ".png"))
     to = ["--output", tmp_path / "out.csv", "--format", "csv", "--explain", tmp_path / "panels"]
     assert run(single, folder, *to, "--protocol", "resize256") == 1
     assert capsys.readouterr().out == ""
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text(encoding="utf-8"))))
-    assert len(rows) == 4 and [row["explained"] == "" for row in rows] == [bool(row["error"]) for row in rows]
-    assert {Path(row["explained"]) for row in rows if row["explained"]} == set((tmp_path / "panels").iterdir())
+    assert len(rows) == 4 and [row["explained"] == "" for row in rows] == [
+        bool(row["error"]) for row in rows
+    ]
+    assert {Path(row["explained"]) for row in rows if row["explained"]} == set(
+        (tmp_path / "panels").iterdir()
+    )
     for path in (tmp_path / "panels").iterdir():
         with Image.open(path) as panel:
             assert min(panel.size) > 500
-    assert all("resized from 130x140 to 256x256" in row["warnings"] for row in rows if not row["error"])
+    assert all(
+        "resized from 130x140 to 256x256" in row["warnings"] for row in rows if not row["error"]
+    )
 
 
-def test_another_runs_results_are_not_overwritten_unasked(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+def test_another_runs_results_are_not_overwritten_unasked(
+    checkpoint: Path, folder: Path, tmp_path: Path
+) -> None:
     out, panels, picture = tmp_path / "out.csv", tmp_path / "panels", folder / "a.png"
     to = [picture, "--format", "csv", "--output", out, "--explain", panels]
     assert run(checkpoint, *to) == 0
@@ -100,10 +122,13 @@ def test_another_runs_results_are_not_overwritten_unasked(checkpoint: Path, fold
     (panels / "notes.txt").touch()
     before = out.read_bytes()
     with pytest.raises(
-        UserError, match=r"^--explain .*panels: exists and holds 000000_a.png; give another, or --overw"
+        UserError,
+        match=r"^--explain .*panels: exists and holds 000000_a.png; give another, or --overw",
     ):
         run(checkpoint, *to)
-    with pytest.raises(UserError, match=r"^--output .*out.csv: exists; give another, or --overwrite$"):
+    with pytest.raises(
+        UserError, match=r"^--output .*out.csv: exists; give another, or --overwrite$"
+    ):
         run(checkpoint, *to[:-2])
     assert out.read_bytes() == before and (panels / "000000_a.png").read_bytes() == b"old"
     assert run(checkpoint, *to, "--overwrite", folder / "c.png") == 0
@@ -112,17 +137,26 @@ def test_another_runs_results_are_not_overwritten_unasked(checkpoint: Path, fold
     assert (panels / "000000_a.png").read_bytes() != b"old"
 
 
-def test_videos_among_pictures(checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_videos_among_pictures(
+    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     pytest.importorskip("av")
     encode(folder / "b.mkv", count=20, rate=10)  # two seconds, of which every half is looked at
     (folder / "d.mp4").write_bytes(b"no video")
-    assert run(checkpoint, folder, "--format", "jsonl", "--fps", "2", "--explain", tmp_path / "panels") == 1
-    rows = {Path(row["path"]).name: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert (
+        run(checkpoint, folder, "--format", "jsonl", "--fps", "2", "--explain", tmp_path / "panels")
+        == 1
+    )
+    rows = {
+        Path(row["path"]).name: row for row in map(json.loads, capsys.readouterr().out.splitlines())
+    }
     assert list(rows) == ["a.png", "b.mkv", "bad.png", "c.png", "d.mp4", "b.jpg"]
     video = rows["b.mkv"]
     report = json.loads((Path(video["explained"]) / "summary.json").read_text())
     assert (video["kind"], video["frames"], report["frames"]) == ("video", 4, 4)
-    assert video["score"] == report["score"] and sum(video["attention"].values()) == pytest.approx(1, abs=1e-5)
+    assert video["score"] == report["score"] and sum(video["attention"].values()) == pytest.approx(
+        1, abs=1e-5
+    )
     assert rows["d.mp4"]["error"] and rows["d.mp4"]["score"] is None
     assert rows["a.png"]["explained"].endswith("000000_a.png")
 
@@ -131,15 +165,29 @@ def test_videos_among_pictures(checkpoint: Path, folder: Path, tmp_path: Path, c
     ("words", "says"),
     (
         (["--model_path", "no.pth", "a.png"], "--model_path no.pth: no such file"),
-        (["--model_path", "{tmp}/*.pth", "a.png"], r"--model_path .*\*.pth: stands for 2 checkpoints; give one"),
-        (["--model_path", "{tmp}/1.pth", "a.png", "--protocol", "x"], "--protocol x: unknown; one of native"),
-        (["--model_path", "{tmp}/1.pth", "{tmp}/empty"], "PATH .*empty: no picture or video there; 1 of other .*txt 1"),
-        (["--model_path", "{tmp}/1.pth", "a.png", "--explain", "{tmp}/1.pth"], "--explain .*: cannot write there"),
+        (
+            ["--model_path", "{tmp}/*.pth", "a.png"],
+            r"--model_path .*\*.pth: stands for 2 checkpoints; give one",
+        ),
+        (
+            ["--model_path", "{tmp}/1.pth", "a.png", "--protocol", "x"],
+            "--protocol x: unknown; one of native",
+        ),
+        (
+            ["--model_path", "{tmp}/1.pth", "{tmp}/empty"],
+            "PATH .*empty: no picture or video there; 1 of other .*txt 1",
+        ),
+        (
+            ["--model_path", "{tmp}/1.pth", "a.png", "--explain", "{tmp}/1.pth"],
+            "--explain .*: cannot write there",
+        ),
         (["--model_path", "{tmp}/1.pth", "a.png", "--output", "{tmp}"], "--output .*: a folder"),
         (["--name", "x", "--checkpoints_dir", "{tmp}", "a.png"], "--name x: no run folder"),
     ),
 )
-def test_what_ends_with_one_line(checkpoint: Path, tmp_path: Path, words: list[str], says: str) -> None:
+def test_what_ends_with_one_line(
+    checkpoint: Path, tmp_path: Path, words: list[str], says: str
+) -> None:
     for name in ("1.pth", "2.pth"):
         (tmp_path / name).symlink_to(checkpoint)
     (tmp_path / "empty").mkdir()
@@ -168,7 +216,9 @@ def test_nothing_scored_is_status_2_whatever_the_reason(
     (folder / "only_bad").mkdir()
     (folder / "only_bad" / "bad.png").write_bytes(b"")
     out = tmp_path / "out.jsonl"
-    with pytest.raises(UserError, match="^PATH: nothing could be scored, 1 skipped; the reason stands beside each$"):
+    with pytest.raises(
+        UserError, match="^PATH: nothing could be scored, 1 skipped; the reason stands beside each$"
+    ):
         run(checkpoint, folder / word, "--format", "jsonl", "--output", out)
     (row,) = map(json.loads, out.read_text().splitlines())
     assert row["error"] and f"skipped {row['path']}: {row['error']}" in capsys.readouterr().err
@@ -181,20 +231,33 @@ def test_the_newest_run_of_a_name(
     run_folder = tmp_path / "runs" / "mine_2026_01_02_03_04_05"
     run_folder.mkdir(parents=True)
     (run_folder / "model_epoch_best.pth").symlink_to(checkpoint)
-    words = ["--name", "mine", "--epoch", "best", "--checkpoints_dir", str(tmp_path / "runs"), "--gpu_ids", "-1"]
+    words = [
+        "--name",
+        "mine",
+        "--epoch",
+        "best",
+        "--checkpoints_dir",
+        str(tmp_path / "runs"),
+        "--gpu_ids",
+        "-1",
+    ]
     assert predict.main([*words, str(folder / "a.png")]) == 0
     assert "a.png" in capsys.readouterr().out
 
 
 def script(*words: str | Path, **how: object) -> subprocess.Popen:
     command = [sys.executable, "predict.py", "--gpu_ids", "-1", *map(str, words)]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)  # type: ignore[call-overload]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how
+    )  # type: ignore[call-overload]
 
 
 def test_a_list_on_standard_input_with_any_bytes(checkpoint: Path, folder: Path) -> None:
     odd = os.fsencode(folder) + b"/\xff\n\x1b[2J.png"
     os.rename(folder / "a.png", odd)
-    running = script("--model_path", checkpoint, "--null", "-", "--format", "jsonl", stdin=subprocess.PIPE)
+    running = script(
+        "--model_path", checkpoint, "--null", "-", "--format", "jsonl", stdin=subprocess.PIPE
+    )
     out, err = running.communicate(
         odd + b"\0" + os.fsencode(folder / "bad.png") + b"\0" + odd + b".gone\0", timeout=120
     )
@@ -205,14 +268,17 @@ def test_a_list_on_standard_input_with_any_bytes(checkpoint: Path, folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), ((signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow))
+    ("number", "status"),
+    ((signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)),
 )
 def test_a_stop_leaves_what_was_judged(
     checkpoint: Path, folder: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     """The list never ends: the first answer is there at once, the signal ends the run."""
     out = tmp_path / "out.jsonl"
-    running = script("--model_path", checkpoint, "-", "--format", "jsonl", "--output", out, stdin=subprocess.PIPE)
+    running = script(
+        "--model_path", checkpoint, "-", "--format", "jsonl", "--output", out, stdin=subprocess.PIPE
+    )
     assert running.stdin is not None
     running.stdin.write(os.fsencode(folder / "a.png") + b"\n")
     running.stdin.flush()
@@ -226,7 +292,9 @@ def test_a_stop_leaves_what_was_judged(
         running.kill()
     assert running.stderr is not None
     err = running.stderr.read().decode()
-    assert "stopped after 1 scored" in err and "out.jsonl.partial: holds what had been judged" in err
+    assert (
+        "stopped after 1 scored" in err and "out.jsonl.partial: holds what had been judged" in err
+    )
     assert json.loads(partial.read_text())["path"] == str(folder / "a.png") and not out.exists()
     assert "Traceback" not in err and "Fatal" not in err
 
@@ -238,7 +306,9 @@ def test_a_reader_that_has_seen_enough(checkpoint: Path, folder: Path) -> None:
     assert running.stdout.readline().startswith(b"path,")
     running.stdout.close()
     assert running.wait(120) == 0
-    assert not [line for line in running.stderr.read().decode().splitlines() if "calibrated" not in line]
+    assert not [
+        line for line in running.stderr.read().decode().splitlines() if "calibrated" not in line
+    ]
 
 
 @pytest.mark.slow
@@ -253,6 +323,11 @@ def test_a_full_disk_behind_standard_output(checkpoint: Path, folder: Path) -> N
             str(checkpoint),
             str(folder / "a.png"),
         ]
-        ran = subprocess.run(command, cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+        ran = subprocess.run(
+            command, cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
     assert ran.returncode == 2
-    assert ran.stderr.splitlines()[-1] == "error: standard output: cannot be written (No space left on device)"
+    assert (
+        ran.stderr.splitlines()[-1]
+        == "error: standard output: cannot be written (No space left on device)"
+    )

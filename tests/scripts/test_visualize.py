@@ -1,4 +1,5 @@
-"""The figures of attention: the same machinery in test.py and visualize_attention.py, and what the page of the latter shows."""
+"""The figures of attention: the same machinery in test.py and visualize_attention.py, and what the
+page of the latter shows."""
 
 import base64
 import csv
@@ -31,13 +32,24 @@ SCALES = (0.25, 0.5, 0.75)
 
 
 def run(script: Any, model: Path, dataroot: Path, *extra: str) -> None:
-    argv = ["--model_path", str(model), "--dataroot", str(dataroot), "--gpu_ids", "-1", "--num_threads", "0"]
+    argv = [
+        "--model_path",
+        str(model),
+        "--dataroot",
+        str(dataroot),
+        "--gpu_ids",
+        "-1",
+        "--num_threads",
+        "0",
+    ]
     assert script.main([*argv, *extra]) == 0
 
 
 def visualize(model: Path, dataroot: Path, out: Path, *extra: str) -> str:
     """The page that it wrote."""
-    run(visualize_attention, model, dataroot, "--output_dir", str(out), "--num_samples", "4", *extra)
+    run(
+        visualize_attention, model, dataroot, "--output_dir", str(out), "--num_samples", "4", *extra
+    )
     return (out / "attention_report.html").read_text(encoding="utf-8")
 
 
@@ -46,9 +58,18 @@ def shows(page: str, picture: Path) -> bool:
 
 
 @pytest.mark.parametrize("pdf", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_test_has_the_same_figures(trained: Path, dataroot: Path, tmp_path: Path, pdf: bool) -> None:
+def test_a_test_has_the_same_figures(
+    trained: Path, dataroot: Path, tmp_path: Path, pdf: bool
+) -> None:
     flags = ["--pdf"] if pdf else []
-    run(test_script, trained / "model_epoch_last.pth", dataroot / "test", "--results_dir", str(tmp_path), *flags)
+    run(
+        test_script,
+        trained / "model_epoch_last.pth",
+        dataroot / "test",
+        "--results_dir",
+        str(tmp_path),
+        *flags,
+    )
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     pictures = {path.stem for path in folder.glob("*.png")}
     attention = ("means", "heatmap", "distances", "controls", "distribution", "training")
@@ -67,7 +88,9 @@ def test_robustness_as_pdf_too(trained: Path, dataroot: Path, tmp_path: Path) ->
     assert pdf.with_suffix(".png").is_file()
 
 
-def test_the_page_shows_pictures_of_this_run_only(trained: Path, dataroot: Path, tmp_path: Path) -> None:
+def test_the_page_shows_pictures_of_this_run_only(
+    trained: Path, dataroot: Path, tmp_path: Path
+) -> None:
     """One generator leaves a picture in the folder of which a suite has none."""
     model = trained / "model_epoch_last.pth"
     page = visualize(model, dataroot / "test" / "gan", tmp_path)
@@ -90,22 +113,36 @@ def test_every_generator_has_a_sheet_and_its_maps_and_the_page_some(
     monkeypatch.setattr(attention_report, "MOST_MAPS", 3)
     page = visualize(model, dataroot / "test", tmp_path / "few", *maps)
     few = tmp_path / "few"
-    shown = {path.relative_to(few).as_posix()[:-4] for path in few.glob("*/*/*.png") if shows(page, path)}
+    shown = {
+        path.relative_to(few).as_posix()[:-4] for path in few.glob("*/*/*.png") if shows(page, path)
+    }
     assert [name.split("_")[2] for name in shown] == ["fake", "fake"]  # one of each generator
-    assert [shows(page, few / name / "attention_images.png") for name in ("diffusion", "gan")] == [True, False]
+    assert [shows(page, few / name / "attention_images.png") for name in ("diffusion", "gan")] == [
+        True,
+        False,
+    ]
     assert "Shown: the first 1 of 2 generators; each folder has its attention_images.png." in page
     assert "Shown: 2 of 4; npr_artifacts/ in the folder of each generator has all." in page
 
 
 def test_names_of_any_kind_are_safe_in_every_file(trained: Path, tmp_path: Path) -> None:
-    names = {"=cmd()": r"\x3dcmd()", os.fsdecode(b"caf\xe9"): r"caf\udce9", "new\nline": r"new\x0aline"}
+    names = {
+        "=cmd()": r"\x3dcmd()",
+        os.fsdecode(b"caf\xe9"): r"caf\udce9",
+        "new\nline": r"new\x0aline",
+    }
     for seed, name in enumerate(names):
         make_set(tmp_path / "@suite" / name, 2, seed=seed)
     run_folder = tmp_path / os.fsdecode(b"run\xff")
     shutil.copytree(trained, run_folder)
     out = tmp_path / "out"
     page = visualize(
-        run_folder / "model_epoch_last.pth", tmp_path / "@suite", out, "--save_npr_maps", "--num_maps", "1"
+        run_folder / "model_epoch_last.pth",
+        tmp_path / "@suite",
+        out,
+        "--save_npr_maps",
+        "--num_maps",
+        "1",
     )
     with open(out / "attention_statistics.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -123,7 +160,9 @@ def test_maps_state_what_the_scales_add(
     dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, residual: bool
 ) -> None:
     """Grad-CAM does not add up to the logit: the numbers are not the means of its maps."""
-    config = ModelConfig("multiscale_attention", SCALES, 16, 4, attention_residual=residual, backbone="resnet18")
+    config = ModelConfig(
+        "multiscale_attention", SCALES, 16, 4, attention_residual=residual, backbone="resnet18"
+    )
     model = save_model(tmp_path / "model.pth", config)
     plot, scores = attention_report.plot_npr_maps, []
 
@@ -131,11 +170,15 @@ def test_maps_state_what_the_scales_add(
         bias = load_model(model).model.get_parameter("classifier.bias").item()
         said = 1 / (1 + np.exp(-bias - float(more["adds"].sum())))
         scores.append((f"score {said:.3f}", more["title"].rpartition(", ")[2]))
-        assert more["exact"] is False and not np.allclose(more["adds"], more["cams"].mean(dim=(1, 2)), atol=1e-4)
+        assert more["exact"] is False and not np.allclose(
+            more["adds"], more["cams"].mean(dim=(1, 2)), atol=1e-4
+        )
         return plot(*args, **more)
 
     monkeypatch.setattr(attention_report, "plot_npr_maps", record)
-    visualize(model, dataroot / "test" / "gan", tmp_path / "out", "--save_npr_maps", "--num_maps", "2")
+    visualize(
+        model, dataroot / "test" / "gan", tmp_path / "out", "--save_npr_maps", "--num_maps", "2"
+    )
     assert len(scores) == 2 and all(computed == written for computed, written in scores)
 
 
@@ -158,7 +201,9 @@ def test_epochs_that_are_not_finite_have_no_place_in_the_training(
     """A test must not end for want of a picture."""
     seen: list[Any] = []
     monkeypatch.setattr(
-        attention_figures, "plot_attention_training", lambda history, *args, **more: seen.append(history)
+        attention_figures,
+        "plot_attention_training",
+        lambda history, *args, **more: seen.append(history),
     )
     draw_training(SCALES, tmp_path, logged(tmp_path / "run", [1.0, float("nan"), 0.9]))
     assert list(seen[0]) == [1, 3]
@@ -180,31 +225,61 @@ def test_a_log_that_cannot_be_read_is_said(
 
 def test_an_image_of_two_generators_counts_once() -> None:
     weights = np.random.default_rng(0).dirichlet([1, 1], size=4)
-    one = Attended("a", "s", np.array([0, 1]), np.zeros(2), weights[:2], None, ("real.png", "a.png"))
-    other = Attended("b", "s", np.array([1, 0]), np.zeros(2), weights[2:], None, ("b.png", "real.png"))
+    one = Attended(
+        "a", "s", np.array([0, 1]), np.zeros(2), weights[:2], None, ("real.png", "a.png")
+    )
+    other = Attended(
+        "b", "s", np.array([1, 0]), np.zeros(2), weights[2:], None, ("b.png", "real.png")
+    )
     pooled, labels = images_once([one, other])
     np.testing.assert_array_equal(pooled, weights[:3])
-    assert labels.tolist() == [0, 1, 1] and (title_of([one]), title_of([one, other])) == ("a", "all 2 generators")
+    assert labels.tolist() == [0, 1, 1] and (title_of([one]), title_of([one, other])) == (
+        "a",
+        "all 2 generators",
+    )
 
 
 @pytest.mark.slow
-def test_many_generators_are_drawn_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All figures of 38 generators, 100 images each, take 50 s of a busy 2.8 GHz core; more than three times that is too much."""
-    model = save_model(tmp_path / "run" / "model.pth", ModelConfig("multiscale_attention", SCALES, 16, 4))
+def test_many_generators_are_drawn_within_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All figures of 38 generators, 100 images each, take 50 s of a busy 2.8 GHz core; more than
+    three times that is too much."""
+    model = save_model(
+        tmp_path / "run" / "model.pth", ModelConfig("multiscale_attention", SCALES, 16, 4)
+    )
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).resize((256, 256))
 
     def attend(*args: Any, **more: Any) -> Predictions:
         weights, branches = rng.dirichlet([2, 3, 4], size=100), rng.normal(size=(100, 3))
-        return Predictions(np.arange(100), np.arange(100) % 2, (weights * branches).sum(axis=1), weights, {}, branches)
+        return Predictions(
+            np.arange(100),
+            np.arange(100) % 2,
+            (weights * branches).sum(axis=1),
+            weights,
+            {},
+            branches,
+        )
 
-    monkeypatch.setattr(attention_report, "evaluation_loader", lambda *args, **more: SimpleNamespace())
+    monkeypatch.setattr(
+        attention_report, "evaluation_loader", lambda *args, **more: SimpleNamespace()
+    )
     monkeypatch.setattr(attention_report, "predict", attend)
     monkeypatch.setattr(attention_report, "read_image", lambda path: picture)
     sets = []
     for number in range(38):
-        paths = tuple(str(tmp_path / f"generator_{number}" / f"{image}.png") for image in range(100))
-        sets.append(ImageSet(f"suite_{number % 3}", f"generator_{number}", paths, tuple(i % 2 for i in range(100))))
+        paths = tuple(
+            str(tmp_path / f"generator_{number}" / f"{image}.png") for image in range(100)
+        )
+        sets.append(
+            ImageSet(
+                f"suite_{number % 3}",
+                f"generator_{number}",
+                paths,
+                tuple(i % 2 for i in range(100)),
+            )
+        )
     opt = VisualizeOptions(model_path=(str(model),), dataroot=str(tmp_path), gpu_ids=())
     report = AttentionReport(load_model(model), opt, tmp_path, tmp_path / "out")
     start = time.process_time()

@@ -1,4 +1,5 @@
-"""The benchmark: both recipes compute the same thing, contestants take turns, figures follow from what was measured."""
+"""The benchmark: both recipes compute the same thing, contestants take turns, figures follow from
+what was measured."""
 
 import json
 import os
@@ -37,7 +38,10 @@ MODELS = ("single_scale", "0.25,0.5")
 def stock_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What recipes set for their whole process does not stay in this one."""
     monkeypatch.setattr("tools.benchmark.ours.keep_freed_memory", lambda: True)
-    deterministic, benchmarks = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    deterministic, benchmarks = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.benchmark,
+    )
     yield
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = benchmarks
@@ -58,8 +62,21 @@ def scratch() -> Iterator[Path]:
 
 def tiny(root: Path, **changes: Any) -> Job:
     """A job on 32x32 pixels and few images."""
-    values = {"part": "step", "work": "step", "contestant": "one", "size": 32, "batch_size": 4, "images": 6}
-    return Job(**(values | {"data": str(root), "cache": str(root / "cache"), "precision": "fp32"} | changes))
+    values = {
+        "part": "step",
+        "work": "step",
+        "contestant": "one",
+        "size": 32,
+        "batch_size": 4,
+        "images": 6,
+    }
+    return Job(
+        **(
+            values
+            | {"data": str(root), "cache": str(root / "cache"), "precision": "fp32"}
+            | changes
+        )
+    )
 
 
 def both(job: Job) -> tuple[Recipe, Recipe]:
@@ -111,7 +128,10 @@ def test_plain_pixels_are_ours(tmp_path: Path) -> None:
     batches = list(ours.evaluation_loader)  # type: ignore[attr-defined]
     theirs = list(plain.evaluation_loader.dataset)  # type: ignore[attr-defined]
     images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
-    assert images.shape == (6, 3, 32, 32) and labels.tolist() == [label for _, label in theirs] == [0] * 3 + [1] * 3
+    assert (
+        images.shape == (6, 3, 32, 32)
+        and labels.tolist() == [label for _, label in theirs] == [0] * 3 + [1] * 3
+    )
     assert (images - torch.stack([image for image, _ in theirs])).abs().max() < 1e-6
 
 
@@ -125,7 +145,9 @@ def test_an_epoch_has_every_image_once(root: Path, source: str) -> None:
 
 @torch.no_grad()
 def test_branches_in_one_pass_have_the_same_logits(root: Path) -> None:
-    plain, one_pass = (Plain(tiny(root, model="0.25,0.5", switches=switches)) for switches in ((), ("one pass",)))
+    plain, one_pass = (
+        Plain(tiny(root, model="0.25,0.5", switches=switches)) for switches in ((), ("one pass",))
+    )
     plain.begin(training=False)
     assert torch.allclose(plain.logits(plain.to_score), one_pass.logits(plain.to_score), atol=1e-5)
 
@@ -146,14 +168,22 @@ def test_the_exported_graph_has_the_plain_logits(root: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "says"),
     (
-        (["--parts", "export", "--device", "cpu"], "needs onnxscript; run: pip install -r requirements-export.txt"),
+        (
+            ["--parts", "export", "--device", "cpu"],
+            "needs onnxscript; run: pip install -r requirements-export.txt",
+        ),
         (["--parts", "all", "--device", "cpu"], None),
     ),
 )
 def test_what_is_not_installed_is_left_out_unless_it_is_asked_for(
-    argv: list[str], says: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    argv: list[str],
+    says: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr(
+        benchmark, "find_spec", lambda name: None if name == "onnxscript" else object()
+    )
     if says is None:
         assert benchmark.checked(argv).parts == [part for part in PARTS if part != "export"]
         return
@@ -177,7 +207,10 @@ def test_every_group_begins_with_plain_and_has_ours(root: Path, device: str) -> 
         switches = {switch for job in group.jobs for switch in job.switches}
         assert ("cudnn" in switches) == (device == "cuda")
         without = plan([group.part], [group.model or MODELS[0]], [4], base, compiled=False)
-        assert not {switch for one in without for job in one.jobs for switch in job.switches} & {"fast", "compile"}
+        assert not {switch for one in without for job in one.jobs for switch in job.switches} & {
+            "fast",
+            "compile",
+        }
     sizes = [[job.batch_size for job in jobs] for jobs in memory_jobs(MODELS, base, compiled=True)]
     assert all(one == list(MEMORY_BATCHES[device]) for one in sizes)
 
@@ -197,7 +230,14 @@ def test_pictures_are_taken_evenly_and_both_classes_are_needed(tmp_path: Path) -
     ]
     assert chosen == [["000.png", "002.png", "004.png"], ["000.png", "003.png"]]
     (tmp_path / "many").mkdir()
-    assert len(list(make_root(tmp_path / "many", tmp_path / "data", 20).glob("train/pictures/0_real/*"))) == 10
+    assert (
+        len(
+            list(
+                make_root(tmp_path / "many", tmp_path / "data", 20).glob("train/pictures/0_real/*")
+            )
+        )
+        == 10
+    )
     make_set(tmp_path / "half" / "train" / "car", 2)
     for file in (tmp_path / "half/train/car/1_fake").iterdir():
         file.unlink()
@@ -210,7 +250,8 @@ def test_pictures_are_taken_evenly_and_both_classes_are_needed(tmp_path: Path) -
 
 
 class Small(nn.Module):
-    """A convolution 3 -> 4 of 3x3 that keeps the size, a mean over positions, a linear layer 4 -> 1."""
+    """A convolution 3 -> 4 of 3x3 that keeps the size, a mean over positions, a linear layer 4 ->
+    1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -229,7 +270,9 @@ def test_operations_and_bytes_of_a_small_network_by_hand() -> None:
     numbers = batch * side**2 * (3 + 4) + 4 * 3 * 9 + batch * (4 + 1) + 5
     assert limits.traffic(Small(), batch, side, False, 2) == 2 * numbers
     of_linear = batch * (4 + 1) + 5
-    assert limits.traffic(Small(), batch, side, True, 4) == 4 * (2 * numbers + of_linear) + 28 * (4 * 3 * 9 + 5)
+    assert limits.traffic(Small(), batch, side, True, 4) == 4 * (2 * numbers + of_linear) + 28 * (
+        4 * 3 * 9 + 5
+    )
 
 
 def test_floor_is_the_longer_of_computing_and_moving() -> None:
@@ -253,10 +296,17 @@ def test_ratio_is_the_median_of_the_rounds() -> None:
     assert median_ratio([10, 5, 2], [5, 5, 0.5]) == 2  # of 2, 1, 4
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 1e4), st.floats(0.1, 1e4)), min_size=1, max_size=9), st.floats(0.1, 10))
-def test_a_contestant_that_is_faster_by_a_factor_has_a_ratio_larger_by_it(rounds: list[tuple], factor: float) -> None:
+@given(
+    st.lists(st.tuples(st.floats(0.1, 1e4), st.floats(0.1, 1e4)), min_size=1, max_size=9),
+    st.floats(0.1, 10),
+)
+def test_a_contestant_that_is_faster_by_a_factor_has_a_ratio_larger_by_it(
+    rounds: list[tuple], factor: float
+) -> None:
     ours, plain = ([pair[number] for pair in rounds] for number in (0, 1))
-    assert median_ratio([factor * rate for rate in ours], plain) == pytest.approx(factor * median_ratio(ours, plain))
+    assert median_ratio([factor * rate for rate in ours], plain) == pytest.approx(
+        factor * median_ratio(ours, plain)
+    )
     assert median_ratio(plain, plain) == 1
 
 
@@ -265,7 +315,11 @@ def test_hours_of_all_trainings_by_hand() -> None:
         one = {"contestant": "ours", "images_per_second": {"median": rate}}
         return {"part": "epoch", "model": model, "batch_size": 32, "contestants": [one]}
 
-    results = [epoch("a", 100.0), epoch("b", 50.0), {"part": "step", "model": "b", "batch_size": 32, "contestants": []}]
+    results = [
+        epoch("a", 100.0),
+        epoch("b", 50.0),
+        {"part": "step", "model": "b", "batch_size": 32, "contestants": []},
+    ]
     (found,) = report.computed_trainings(results, ["a", "b"])
     assert found["images_per_second"] == pytest.approx(2 / (1 / 100 + 1 / 50))
     assert found["hours"] == pytest.approx(50 * 144_024 * 0.03 / 3600)
@@ -295,7 +349,10 @@ def fake_command() -> list[str]:
 
 
 def test_contestants_take_turns_after_a_warm_up_and_the_dead_are_named(tmp_path: Path) -> None:
-    jobs = [tiny(tmp_path, contestant=name, data=str(tmp_path / "turns")) for name in ("a", "dies", "b", "killed")]
+    jobs = [
+        tiny(tmp_path, contestant=name, data=str(tmp_path / "turns"))
+        for name in ("a", "dies", "b", "killed")
+    ]
     said: list[str] = []
     a, dies, b, killed = compete(jobs, 3, said.append, fake_command())
     turns = (tmp_path / "turns").read_text().split()
@@ -316,10 +373,24 @@ def test_a_dead_contestant_makes_the_status_1(
     monkeypatch.setattr(benchmark, "compete", partial(compete, command=fake_command()))
     monkeypatch.setattr(benchmark, "play_once", limits_only)
     monkeypatch.setattr(benchmark, "make_root", lambda scratch, data, images: scratch / "turns")
-    argv = ["--device", "cpu", "--parts", "step", "--models", "single_scale", "--size", "32", "--rounds", "3"]
+    argv = [
+        "--device",
+        "cpu",
+        "--parts",
+        "step",
+        "--models",
+        "single_scale",
+        "--size",
+        "32",
+        "--rounds",
+        "3",
+    ]
     assert benchmark.main([*argv, "--output", str(tmp_path / "out.json")]) == 1
     said = capsys.readouterr()
-    assert "FAILED: ours (step of step, single_scale, batches of 32): ended with status 1 | first line" in said.out
+    assert (
+        "FAILED: ours (step of step, single_scale, batches of 32): ended with status 1 | first line"
+        in said.out
+    )
     assert said.err == "limits ...\nstep ...\n"
     written = json.loads((tmp_path / "out.json").read_text())
     assert [one["contestant"] for one in written["results"][0]["contestants"]] == ["plain"]
@@ -345,15 +416,21 @@ def cpu_ticks(process: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes through /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="looks at processes through /proc"
+)
 
 
 @needs_proc
 @pytest.mark.slow
-def test_an_idle_contestant_and_its_workers_do_nothing_and_end_with_it(root: Path, scratch: Path) -> None:
+def test_an_idle_contestant_and_its_workers_do_nothing_and_end_with_it(
+    root: Path, scratch: Path
+) -> None:
     environment = {"NPR_TEST": "idle", "TMPDIR": str(scratch)}
     for recipe in ("plain", "ours"):
-        contestant = Contestant(tiny(root, part="epoch", work="epoch", recipe=recipe, environment=environment))
+        contestant = Contestant(
+            tiny(root, part="epoch", work="epoch", recipe=recipe, environment=environment)
+        )
         try:
             assert contestant.play()["images"] == 6
             time.sleep(0.5)
@@ -369,13 +446,25 @@ def test_an_idle_contestant_and_its_workers_do_nothing_and_end_with_it(root: Pat
 
 @needs_proc
 def test_ctrl_c_ends_all_contestants_and_removes_the_temporary_folder(scratch: Path) -> None:
-    command = [sys.executable, "-m", "tools.benchmark", "--device", "cpu", "--parts", "input", "--images", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.benchmark",
+        "--device",
+        "cpu",
+        "--parts",
+        "input",
+        "--images",
+        "2",
+    ]
     environment = os.environ | {"TMPDIR": str(scratch), "NPR_TEST": "interrupted"}
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True,
                           stdout=subprocess.DEVNULL) as running:  # fmt: skip
         assert running.stderr is not None and running.stderr.readline() == "input ...\n"
         limit = time.monotonic() + 30
-        while len(started := processes_with("NPR_TEST=interrupted")) < 4 and time.monotonic() < limit:
+        while (
+            len(started := processes_with("NPR_TEST=interrupted")) < 4 and time.monotonic() < limit
+        ):
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == 130
@@ -389,7 +478,18 @@ def test_ctrl_c_ends_all_contestants_and_removes_the_temporary_folder(scratch: P
 
 def run(scratch: Path, *argv: str) -> tuple[dict[str, Any], str]:
     """The result of a real run, and what it printed."""
-    command = [sys.executable, "-m", "tools.benchmark", "--size", "32", "--batch_size", "4", "--images", "8", *argv]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.benchmark",
+        "--size",
+        "32",
+        "--batch_size",
+        "4",
+        "--images",
+        "8",
+        *argv,
+    ]
     environment = os.environ | {"TMPDIR": str(scratch)}
     command += ["--rounds", "2", "--output", str(scratch / "out.json")]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
@@ -401,8 +501,14 @@ def run(scratch: Path, *argv: str) -> tuple[dict[str, Any], str]:
 def check(result: dict[str, Any], printed: str, markdown: str) -> None:
     """What every result has."""
     assert result["schema"] == "npr-benchmark/1" and result["finished"] and not result["failures"]
-    assert {"cpu", "cores", "instructions", "memory_gib", "versions", "load_average"} <= set(result["machine"])
-    assert ("the load average was" in printed) == (result["machine"]["load_average"] > 0.5) == bool(result["warnings"])
+    assert {"cpu", "cores", "instructions", "memory_gib", "versions", "load_average"} <= set(
+        result["machine"]
+    )
+    assert (
+        ("the load average was" in printed)
+        == (result["machine"]["load_average"] > 0.5)
+        == bool(result["warnings"])
+    )
     for group in result["results"]:
         for one in group["contestants"]:
             per_second = sorted(one["images"] / seconds for seconds in one["seconds"])
@@ -410,18 +516,29 @@ def check(result: dict[str, Any], printed: str, markdown: str) -> None:
             assert [rate["min"], rate["median"], rate["max"]] == pytest.approx(
                 [per_second[0], sum(per_second) / 2, per_second[1]]
             )
-            assert one["ratio_to"]["plain"] == pytest.approx(1) if one["contestant"] == "plain" else True
+            assert (
+                one["ratio_to"]["plain"] == pytest.approx(1)
+                if one["contestant"] == "plain"
+                else True
+            )
             assert one["images"] == 8 and (one["peak_rss_mib"] or 1) > 0
             row = next(line for line in printed.split(f"### {group['title']}\n")[1].splitlines()
                        if re.match(rf"\| {re.escape(one['contestant'])} +\|", line))  # fmt: skip
-            assert f" {rate['median']:.1f} " in row and f" {one['ratio_to']['plain']:.2f} " in row and row in markdown
+            assert (
+                f" {rate['median']:.1f} " in row
+                and f" {one['ratio_to']['plain']:.2f} " in row
+                and row in markdown
+            )
 
 
 TINY_RUN = ("--device", "cpu", "--models", "0.25,0.5", "--no_compile", "--threads", "1")
 
 
 def contestants(result: dict[str, Any]) -> dict[str, list[str]]:
-    return {group["part"]: [one["contestant"] for one in group["contestants"]] for group in result["results"]}
+    return {
+        group["part"]: [one["contestant"] for one in group["contestants"]]
+        for group in result["results"]
+    }
 
 
 @pytest.mark.slow
@@ -487,7 +604,11 @@ def test_help_shows_parts_and_examples(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
         benchmark.main(["--help"])
     said = capsys.readouterr().out
-    assert ended.value.code == 0 and all(f"    {part}" in said for part in PARTS) and "examples:" in said
+    assert (
+        ended.value.code == 0
+        and all(f"    {part}" in said for part in PARTS)
+        and "examples:" in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -497,12 +618,20 @@ def test_help_shows_parts_and_examples(capsys: pytest.CaptureFixture) -> None:
         (["--models", "resnet"], "argument --models: 'resnet' is not a scale"),
         (["--size", "8", "--models", "0.1"], "argument --size 8: leaves no pixel at scale 0.1"),
         (["--rounds", "0"], "argument --rounds: 0 is not a whole number from 1 up"),
-        (["--output", "figures.txt"], "argument --output figures.txt: give a file name that ends with .json"),
-        (["--output", "no/such/folder.json"], "argument --output no/such/folder.json: cannot be written there"),
+        (
+            ["--output", "figures.txt"],
+            "argument --output figures.txt: give a file name that ends with .json",
+        ),
+        (
+            ["--output", "no/such/folder.json"],
+            "argument --output no/such/folder.json: cannot be written there",
+        ),
         (["--size", "224", "--fast"], "unrecognized arguments: --fast"),
     ),
 )
-def test_wrong_flags_end_with_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+def test_wrong_flags_end_with_one_line(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as ended:
         benchmark.main(argv)
     said = capsys.readouterr().err

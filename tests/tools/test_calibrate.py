@@ -1,4 +1,5 @@
-"""Calibration: the fit against known truths and slow versions, the copy of the checkpoint, its files and its diagram."""
+"""Calibration: the fit against known truths and slow versions, the copy of the checkpoint, its
+files and its diagram."""
 
 import json
 import os
@@ -56,8 +57,11 @@ texts, draw = plot_checks.texts, plot_checks.draw  # fixtures
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
 
 
-def truth(count: int, temperature: float, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:
-    """Labels drawn from sigmoid(logit / temperature), of logits that are spread alike on both sides."""
+def truth(
+    count: int, temperature: float, seed: int = 0, spread: float = 2.0
+) -> tuple[NDArray, NDArray]:
+    """Labels drawn from sigmoid(logit / temperature), of logits that are spread alike on both
+    sides."""
     rng = np.random.default_rng(seed)
     logits = temperature * spread * rng.standard_normal(count)
     return (rng.random(count) < expit(logits / temperature)).astype(int), logits
@@ -69,17 +73,30 @@ def scored(pairs: list[tuple[int, float]]) -> tuple[NDArray, NDArray]:
     return np.array(labels), np.array(values)
 
 
-PAIRS = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1).map(lambda p: round(p, 3))), min_size=1, max_size=40)
+PAIRS = st.lists(
+    st.tuples(st.integers(0, 1), st.floats(0, 1).map(lambda p: round(p, 3))),
+    min_size=1,
+    max_size=40,
+)
 
 
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(-9, 9)), max_size=60), st.floats(0, 1))
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(-9, 9)), max_size=60),
+    st.floats(0, 1),
+)
 @settings(max_examples=60)
-def test_no_set_has_more_false_alarms_than_allowed(drawn: list[tuple[int, int, int]], share: float) -> None:
+def test_no_set_has_more_false_alarms_than_allowed(
+    drawn: list[tuple[int, int, int]], share: float
+) -> None:
     """And among the thresholds of which that holds, none has a higher balanced accuracy."""
-    labels, groups, values = np.array([*drawn, (0, 0, -2), (0, 1, 3), (1, 2, 4), (1, 0, -1), (1, 1, 9)]).T
+    labels, groups, values = np.array(
+        [*drawn, (0, 0, -2), (0, 1, 3), (1, 2, 4), (1, 0, -1), (1, 1, 9)]
+    ).T
     logits = values + 0.1 * labels
     try:
-        found = fit_calibration(labels, logits, 0.05, groups=groups, max_false_alarms=share, prior=0.2)
+        found = fit_calibration(
+            labels, logits, 0.05, groups=groups, max_false_alarms=share, prior=0.2
+        )
     except NotCalibratable:
         return
     scores = expit(logits)
@@ -87,14 +104,19 @@ def test_no_set_has_more_false_alarms_than_allowed(drawn: list[tuple[int, int, i
     assert (above == (found.probabilities(logits) > found.threshold)).all()
 
     def allowed(called: NDArray) -> bool:
-        return all(called[(groups == g) & (labels == 0)].mean() <= share + 1e-9 for g in set(groups[labels == 0]))
+        return all(
+            called[(groups == g) & (labels == 0)].mean() <= share + 1e-9
+            for g in set(groups[labels == 0])
+        )
 
     def balanced(called: NDArray) -> float:
         return (called[labels == 1].mean() + 1 - called[labels == 0].mean()) / 2
 
     assert allowed(above)
     others = [scores > cut for cut in [-1.0, *scores, 1.0]]
-    assert balanced(above) == pytest.approx(max(balanced(called) for called in others if allowed(called)))
+    assert balanced(above) == pytest.approx(
+        max(balanced(called) for called in others if allowed(called))
+    )
 
 
 def test_false_alarms_are_limited_by_set_from_the_command_line(
@@ -132,18 +154,23 @@ def test_temperature_is_the_slope_of_a_logistic_regression_without_intercept() -
 
 
 @pytest.mark.parametrize(("count", "size"), [(5, 1.0), (60, 12.0), (1000, 1e-3)])
-def test_temperature_of_separated_classes_says_no_more_than_their_number(count: int, size: float) -> None:
+def test_temperature_of_separated_classes_says_no_more_than_their_number(
+    count: int, size: float
+) -> None:
     labels = np.repeat([0, 1], count)
     logits = np.where(labels == 1, size, -size)
     found = fit_temperature(labels, logits)
-    assert expit(size / found) == pytest.approx((count + 1) / (count + 2), abs=1e-6)  # the rule of succession
+    # the rule of succession
+    assert expit(size / found) == pytest.approx((count + 1) / (count + 2), abs=1e-6)
 
 
 @given(st.floats(1e-6, 1e6), st.integers(0, 5))
 @settings(max_examples=25)
 def test_temperature_has_the_unit_of_the_logits(factor: float, seed: int) -> None:
     labels, logits = truth(200, 1.0, seed)
-    assert fit_temperature(labels, factor * logits) == pytest.approx(factor * fit_temperature(labels, logits), rel=1e-5)
+    assert fit_temperature(labels, factor * logits) == pytest.approx(
+        factor * fit_temperature(labels, logits), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("logits", [[1.0, 1.0, -1.0, -1.0], [0.0] * 4, [5.0] * 4])
@@ -158,9 +185,12 @@ def test_ece_is_torchmetrics(pairs: list[tuple[int, float]]) -> None:
     labels, probabilities = scored(pairs)
     n_fake = int(labels.sum())
     as_they_are = Mix(len(labels) - n_fake, n_fake, n_fake / len(labels))
-    theirs = binary_calibration_error(torch.tensor(probabilities), torch.tensor(labels), n_bins=15, norm="l1")
+    theirs = binary_calibration_error(
+        torch.tensor(probabilities), torch.tensor(labels), n_bins=15, norm="l1"
+    )
     ours = reliability(labels, probabilities, as_they_are)
-    if not np.isin(np.round(probabilities * 15, 6) % 1, [0]).any():  # on an edge they take the other bin
+    # on an edge they take the other bin
+    if not np.isin(np.round(probabilities * 15, 6) % 1, [0]).any():
         assert ours.ece == pytest.approx(float(theirs), abs=1e-5)
     assert (ours.n_real.sum(), ours.n_fake.sum()) == (len(labels) - n_fake, n_fake)
     assert ours.weight.sum() == pytest.approx(1)
@@ -193,23 +223,40 @@ def test_interval_is_clopper_and_pearsons_and_moves_with_the_prior() -> None:
     assert share_of_label(0, 0, Mix(5, 5), 0).value is None
 
 
-def slow_ends(labels: NDArray, p: NDArray, threshold: float, mix: Mix, target: float, confidence: float) -> Any:
-    """The largest groups of images that may be called generated, and real, as index sets; None if no group may."""
+def slow_ends(
+    labels: NDArray, p: NDArray, threshold: float, mix: Mix, target: float, confidence: float
+) -> Any:
+    """The largest groups of images that may be called generated, and real, as index sets; None if
+    no group may."""
 
     def allowed(group: NDArray, wrong: int) -> bool:
         count, total = int((labels[group] == wrong).sum()), int(group.sum())
         share = count / total
         if confidence:
-            share = binomtest(count, total, alternative="less").proportion_ci(confidence, "exact").high
+            share = (
+                binomtest(count, total, alternative="less").proportion_ci(confidence, "exact").high
+            )
         weight = [(1 - mix.prior) / mix.n_real, mix.prior / mix.n_fake]
-        return share * weight[wrong] / (share * weight[wrong] + (1 - share) * weight[1 - wrong]) <= target
+        return (
+            share * weight[wrong] / (share * weight[wrong] + (1 - share) * weight[1 - wrong])
+            <= target
+        )
 
     above = [p >= cut for cut in sorted(set(p[p >= threshold]))]
     below = [p <= cut for cut in sorted(set(p[p <= threshold]), reverse=True)]
-    return [next((list(g) for g in groups if allowed(g, wrong)), None) for groups, wrong in ((above, 0), (below, 1))]
+    return [
+        next((list(g) for g in groups if allowed(g, wrong)), None)
+        for groups, wrong in ((above, 0), (below, 1))
+    ]
 
 
-@given(PAIRS, st.floats(0, 1), st.sampled_from([0.0, 0.8]), st.sampled_from([0.05, 0.3]), st.sampled_from([0.5, 0.2]))
+@given(
+    PAIRS,
+    st.floats(0, 1),
+    st.sampled_from([0.0, 0.8]),
+    st.sampled_from([0.05, 0.3]),
+    st.sampled_from([0.5, 0.2]),
+)
 @settings(max_examples=150, deadline=None)
 def test_band_is_the_narrowest_that_keeps_its_promise(
     pairs: list[tuple[int, float]], threshold: float, confidence: float, target: float, prior: float
@@ -224,10 +271,12 @@ def test_band_is_the_narrowest_that_keeps_its_promise(
 
 
 def test_probabilities_follow_the_prior() -> None:
-    """Two Gaussians, whose log-likelihood ratio is known: fitted on a balanced sample, right in a population with 3 % generated."""
+    """Two Gaussians, whose log-likelihood ratio is known: fitted on a balanced sample, right in a
+    population with 3 % generated."""
     rng = np.random.default_rng(1)
     labels = np.arange(400_000) % 2
-    logits = 3 * (2 * rng.normal(2 * labels - 1.0, 1.0))  # three times the ratio, 2x for means -1 and 1
+    # three times the ratio, 2x for means -1 and 1
+    logits = 3 * (2 * rng.normal(2 * labels - 1.0, 1.0))
     found = fit_calibration(labels, logits, 0.2, prior=0.03)
     assert found.temperature == pytest.approx(3, rel=0.05)
     others = (rng.random(60_000) < 0.03).astype(int)
@@ -252,19 +301,29 @@ def test_ece_of_chance_is_that_of_probabilities_that_are_right() -> None:
     errors = []
     for seed in range(300):
         labels = (np.random.default_rng(seed + 10).random(150) < p).astype(int)
-        errors.append(float(binary_calibration_error(torch.tensor(p), torch.tensor(labels), n_bins=15, norm="l1")))
+        errors.append(
+            float(
+                binary_calibration_error(
+                    torch.tensor(p), torch.tensor(labels), n_bins=15, norm="l1"
+                )
+            )
+        )
     assert mean == pytest.approx(np.mean(errors), rel=0.05)
     assert worst == pytest.approx(np.quantile(errors, 0.95), rel=0.08)
 
 
-@pytest.mark.parametrize(("n_real", "n_fake", "prior"), [(300, 60, 0.1), (60, 300, 0.1), (80, 240, 0.6)])
+@pytest.mark.parametrize(
+    ("n_real", "n_fake", "prior"), [(300, 60, 0.1), (60, 300, 0.1), (80, 240, 0.6)]
+)
 def test_ece_of_chance_is_that_of_a_lopsided_sample(n_real: int, n_fake: int, prior: float) -> None:
-    """Scores drawn anew of two Gaussians whose probabilities are known, in numbers that are not those of the population."""
+    """Scores drawn anew of two Gaussians whose probabilities are known, in numbers that are not
+    those of the population."""
     rng = np.random.default_rng(3)
     mix, labels = Mix(n_real, n_fake, prior), np.repeat([0, 1], [n_real, n_fake])
     errors, chances = [], []
     for _ in range(150):
-        p = expit(2 * rng.normal(2 * labels - 1.0, 1.0) + logit(prior))  # 2x is the log-likelihood ratio
+        # 2x is the log-likelihood ratio
+        p = expit(2 * rng.normal(2 * labels - 1.0, 1.0) + logit(prior))
         errors.append(reliability(labels, p, mix).ece)
         chances.append(chance_ece(p, mix, draws=20))
     mean, worst = np.mean(chances, axis=0)
@@ -279,7 +338,8 @@ def test_an_image_has_no_part_in_its_own_probability() -> None:
     logits[7] += 4
     after, _ = cross_fitted(labels, logits, settings)
     same = np.flatnonzero(before == after)
-    assert 7 not in same and len(same) == 60 // calibration.FOLDS - 1  # those that were held out with it
+    # those that were held out with it
+    assert 7 not in same and len(same) == 60 // calibration.FOLDS - 1
 
 
 def test_cross_fitting_is_less_optimistic() -> None:
@@ -288,8 +348,14 @@ def test_cross_fitting_is_less_optimistic() -> None:
     for seed in range(12):
         labels, logits = truth(100, 1.0, seed, spread=1.0)
         found = assess(labels, logits, 0.2)
-        fitted += [share.value for name, share in found.fitted.items() if name != "unsure" and share.total]
-        held_out += [share.value for name, share in found.held_out.items() if name != "unsure" and share.total]
+        fitted += [
+            share.value for name, share in found.fitted.items() if name != "unsure" and share.total
+        ]
+        held_out += [
+            share.value
+            for name, share in found.held_out.items()
+            if name != "unsure" and share.total
+        ]
     assert max(fitted) <= 0.2 < np.mean(held_out)
 
 
@@ -298,9 +364,14 @@ def test_doubts_are_said() -> None:
     labels, logits = np.arange(80) % 2, 3 * (np.arange(80) % 2) + rng.normal(size=80) - 1.5
     logits[0] = 50  # one real image is surest of all to be generated
     rough = "\n".join(doubts(assess(labels, logits, 0.01)))
-    assert "fewer than 100 images" in rough and '"generated" at 1.0 %: that verdict is never given' in rough
+    assert (
+        "fewer than 100 images" in rough
+        and '"generated" at 1.0 %: that verdict is never given' in rough
+    )
     assert '"real" was given to' in rough
-    rare = "\n".join(doubts(assess(np.arange(400) % 2, 40.0 * (np.arange(400) % 2) - 20, 0.05, prior=0.01)))
+    rare = "\n".join(
+        doubts(assess(np.arange(400) % 2, 40.0 * (np.arange(400) % 2) - 20, 0.05, prior=0.01))
+    )
     assert '"generated" was given to 200 images, too few' in rare and '"real" was given' not in rare
     many = np.arange(4000) % 2
     shifted = 3 * many + rng.normal(size=4000) + 4  # every score says generated
@@ -311,7 +382,10 @@ def test_doubts_are_said() -> None:
     fine = assess(labels, logits, 0.2)
     assert list(doubts(fine)) == []
     text = report(fine)
-    assert f"{fine.calibration.n_real:,} real" in text and f"{fine.calibration.ece_after:.4f} after" in text
+    assert (
+        f"{fine.calibration.n_real:,} real" in text
+        and f"{fine.calibration.ece_after:.4f} after" in text
+    )
 
 
 def test_calibration_keeps_its_prior() -> None:
@@ -319,7 +393,9 @@ def test_calibration_keeps_its_prior() -> None:
     again = Calibration.from_dict(json.loads(json.dumps(made.to_dict())))
     assert again == made
     assert logit(again.probabilities(3.0)) == pytest.approx(3 / 2 - np.log(9))
-    earlier = {name: value for name, value in made.to_dict().items() if name not in ("prior", "confidence")}
+    earlier = {
+        name: value for name, value in made.to_dict().items() if name not in ("prior", "confidence")
+    }
     assert Calibration.from_dict(earlier).prior == 0.5
     for prior in (0.0, 1.0, -1.0):
         with pytest.raises(ValueError, match="prior"):
@@ -338,11 +414,18 @@ def weights_for(config: ModelConfig, val: Path, folder: Path) -> dict[str, torch
     """Random weights, turned round if they give real images the higher logits."""
     torch.manual_seed(3)
     weights = build_model(config).state_dict()
-    save_checkpoint(folder / "first.pth", {"model_state_dict": weights, "model_config": config.to_dict()})
+    save_checkpoint(
+        folder / "first.pth", {"model_state_dict": weights, "model_config": config.to_dict()}
+    )
     detector = load_detector(folder / "first.pth", "cpu")
-    real, fake = (detector.score(sorted(val.glob(f"*/{name}/*.png"))).mean() for name in ("0_real", "1_fake"))
+    real, fake = (
+        detector.score(sorted(val.glob(f"*/{name}/*.png"))).mean() for name in ("0_real", "1_fake")
+    )
     head = "classifier" if config.model_type == MULTI.model_type else "fc1"
-    return {name: -value if name.startswith(head) and real > fake else value for name, value in weights.items()}
+    return {
+        name: -value if name.startswith(head) and real > fake else value
+        for name, value in weights.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +451,12 @@ FLAGS = ["--num_threads", "0", "--gpu_ids", "-1"]
 
 
 def run(checkpoint: Path, dataroot: Path, *more: str) -> None:
-    assert calibrate.main(["--model_path", str(checkpoint), "--dataroot", str(dataroot), *FLAGS, *more]) == 0
+    assert (
+        calibrate.main(
+            ["--model_path", str(checkpoint), "--dataroot", str(dataroot), *FLAGS, *more]
+        )
+        == 0
+    )
 
 
 def test_the_copy_is_the_checkpoint_with_a_calibration(checkpoint: Path, val: Path) -> None:
@@ -378,7 +466,10 @@ def test_the_copy_is_the_checkpoint_with_a_calibration(checkpoint: Path, val: Pa
     names = ["model.pth", "model_calibrated.json", "model_calibrated.pth"]
     names += ["model_calibrated_reliability.pdf", "model_calibrated_reliability.png"]
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == names
-    old, new = read_checkpoint(checkpoint), read_checkpoint(checkpoint.with_name("model_calibrated.pth"))
+    old, new = (
+        read_checkpoint(checkpoint),
+        read_checkpoint(checkpoint.with_name("model_calibrated.pth")),
+    )
     found = Calibration.from_dict(new.pop("calibration"))
     for name, value in old.pop("model_state_dict").items():
         assert torch.equal(new["model_state_dict"][name], value)
@@ -401,7 +492,10 @@ def test_figures_are_those_of_the_pictures(checkpoint: Path, val: Path) -> None:
     (val / "cat" / "0_real" / "broken.png").unlink()
     document = json.loads(checkpoint.with_name("new.json").read_text())
     assert list(document["left_out"]) == ["cat/0_real/broken.png"]
-    plain, detector = load_detector(checkpoint, "cpu"), load_detector(checkpoint.with_name("new.pth"), "cpu")
+    plain, detector = (
+        load_detector(checkpoint, "cpu"),
+        load_detector(checkpoint.with_name("new.pth"), "cpu"),
+    )
     files = sorted(val.glob("*/*/*.png"))
     labels = np.array([int(path.parent.name == "1_fake") for path in files])
     logits = np.array([plain.said(path).logits[0] for path in files], dtype=float)
@@ -409,12 +503,17 @@ def test_figures_are_those_of_the_pictures(checkpoint: Path, val: Path) -> None:
     assert found is not None and document["calibration"] == found.to_dict()
     assert found.temperature == pytest.approx(fit_temperature(labels, logits), rel=1e-3)
     assert detector.probability(files) == pytest.approx(expit(logits / found.temperature), abs=1e-4)
-    error = binary_calibration_error(torch.tensor(expit(logits)), torch.tensor(labels), n_bins=15, norm="l1")
+    error = binary_calibration_error(
+        torch.tensor(expit(logits)), torch.tensor(labels), n_bins=15, norm="l1"
+    )
     assert found.ece_before == pytest.approx(float(error), abs=1e-4)
-    held_out, _ = cross_fitted(labels, logits, found)  # folds are by order, which is that of the files
+    # folds are by order, which is that of the files
+    held_out, _ = cross_fitted(labels, logits, found)
     bins = document["reliability"]["after"]
     assert sum(one["n_real"] for one in bins) == sum(one["n_fake"] for one in bins) == 12
-    error = binary_calibration_error(torch.tensor(held_out), torch.tensor(labels), n_bins=15, norm="l1")
+    error = binary_calibration_error(
+        torch.tensor(held_out), torch.tensor(labels), n_bins=15, norm="l1"
+    )
     assert found.ece_after == pytest.approx(float(error), abs=0.02)
     for verdict, wrong in (("generated", 0), ("real", 1)):
         given = np.array([found.verdict(p) == verdict for p in detector.probability(files)])
@@ -439,7 +538,9 @@ def test_nothing_is_overwritten_unasked(checkpoint: Path, val: Path) -> None:
         with pytest.raises(UserError, match="is the checkpoint itself"):
             run(checkpoint, val, "--output", str(output), "--overwrite")
     checkpoint.with_name("model_calibrated.json").write_text("{}")
-    with pytest.raises(UserError, match="model_calibrated.json: exists; give another, or --overwrite"):
+    with pytest.raises(
+        UserError, match="model_calibrated.json: exists; give another, or --overwrite"
+    ):
         run(checkpoint, val)
     assert not checkpoint.with_name("model_calibrated.pth").exists()
 
@@ -451,13 +552,18 @@ def test_nothing_is_overwritten_unasked(checkpoint: Path, val: Path) -> None:
         (["--protocol", "none"], "--protocol none: unknown"),
         (["--output", "."], "is a folder"),
         (["--output", "none/new.pth"], "cannot be written there"),
-        (["--model_path", "."], "--model_path .: is a folder; calibrate the checkpoint, and then export the copy"),
+        (
+            ["--model_path", "."],
+            "--model_path .: is a folder; calibrate the checkpoint, and then export the copy",
+        ),
         (["--model_path", "none.pth"], "--model_path none.pth: no such file"),
         (["--npr_scales", "0.1"], "--npr_scales 0.1: contradicts"),
         (["--classes", "dog"], "dog"),
     ],
 )
-def test_wrong_flags_end_with_one_line(change: list[str], message: str, checkpoint: Path, val: Path) -> None:
+def test_wrong_flags_end_with_one_line(
+    change: list[str], message: str, checkpoint: Path, val: Path
+) -> None:
     with pytest.raises(UserError, match=message):
         run(checkpoint, val, *change)
     assert [path.name for path in checkpoint.parent.iterdir()] == ["model.pth"]
@@ -465,9 +571,18 @@ def test_wrong_flags_end_with_one_line(change: list[str], message: str, checkpoi
 
 @pytest.mark.parametrize(
     "words",
-    ["--target_error 0", "--target_error 0.6", "--target_error x", "--confidence 1", "--prior 1", "--taget_error 1"],
+    [
+        "--target_error 0",
+        "--target_error 0.6",
+        "--target_error x",
+        "--confidence 1",
+        "--prior 1",
+        "--taget_error 1",
+    ],
 )
-def test_wrong_values_are_refused_by_the_parser(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_values_are_refused_by_the_parser(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         calibrate.main(["--model_path", "m.pth", "--dataroot", ".", *words.split()])
     assert ended.value.code == 2 and words.split()[0] in capsys.readouterr().err
@@ -480,7 +595,9 @@ def test_pictures_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
     swapped = make_set(tmp_path / "swapped", 8, seed=1)
     for old, new in (("0_real", "x"), ("1_fake", "0_real"), ("x", "1_fake")):
         (swapped / old).rename(swapped / new)
-    with pytest.raises(UserError, match="do not score higher than real ones; are the folders swapped"):
+    with pytest.raises(
+        UserError, match="do not score higher than real ones; are the folders swapped"
+    ):
         run(checkpoint, swapped)
     shutil.rmtree(swapped / "0_real")
     with pytest.raises(UserError, match="0 real images"):
@@ -505,7 +622,9 @@ def test_pictures_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
         ("test/photos/val", ""),
     ],
 )
-def test_images_of_other_splits_are_doubted(folder: str, says: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_images_of_other_splits_are_doubted(
+    folder: str, says: str, checkpoint: Path, tmp_path: Path
+) -> None:
     said = "\n".join(calibrate.doubtful_data(tmp_path / folder, load_model(checkpoint)))
     assert f"looks {says}" in said if says else not said
 
@@ -514,7 +633,9 @@ def test_images_trained_on_are_known_by_the_checkpoint(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_set(tmp_path / "data" / "learn" / "car", 6, seed=1)
-    values = read_checkpoint(checkpoint) | {"options": {"dataroot": str(tmp_path / "data"), "train_split": "learn"}}
+    values = read_checkpoint(checkpoint) | {
+        "options": {"dataroot": str(tmp_path / "data"), "train_split": "learn"}
+    }
     save_checkpoint(checkpoint, values)
     run(checkpoint, folder)
     assert "looks like training images" in capsys.readouterr().out
@@ -528,14 +649,20 @@ def test_weights_in_earlier_forms_become_a_checkpoint(
     if form == "bare":
         torch.save(weights, path)
     elif form == "model":
-        torch.save({"model": weights, "epoch": 7, "options": "something else", "val_threshold": "?"}, path)
+        torch.save(
+            {"model": weights, "epoch": 7, "options": "something else", "val_threshold": "?"}, path
+        )
     else:
-        torch.save({"model_state_dict": {f"module.{name}": value for name, value in weights.items()}}, path)
+        torch.save(
+            {"model_state_dict": {f"module.{name}": value for name, value in weights.items()}}, path
+        )
     run(path, val, "--npr_scales", "0.2,0.4,0.6")
     detector = load_detector(tmp_path / "old_calibrated.pth", "cpu")  # needs no scales
     assert detector.scales == (0.2, 0.4, 0.6) and detector.calibration is not None
     assert detector.loaded.epoch == (7 if form == "model" else None)
-    assert all(torch.equal(detector.model.state_dict()[name], value) for name, value in weights.items())
+    assert all(
+        torch.equal(detector.model.state_dict()[name], value) for name, value in weights.items()
+    )
 
 
 def test_published_weights(val: Path, tmp_path: Path) -> None:
@@ -566,7 +693,9 @@ def test_files_that_sets_share_count_once(checkpoint: Path, val: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_a_calibrated_copy_tests_and_trains_on(trained: Path, dataroot: Path, tmp_path: Path) -> None:
+def test_a_calibrated_copy_tests_and_trains_on(
+    trained: Path, dataroot: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / trained.name
     shutil.copytree(trained, folder)
     values = read_checkpoint(folder / "model_epoch_last.pth")
@@ -579,10 +708,26 @@ def test_a_calibrated_copy_tests_and_trains_on(trained: Path, dataroot: Path, tm
     run(folder / "model_epoch_last.pth", dataroot)
     copy = folder / "model_epoch_last_calibrated.pth"
     results = tmp_path / "results"
-    argv = ["--model_path", str(copy), "--dataroot", str(dataroot / "test" / "gan"), "--results_dir", str(results)]
+    argv = [
+        "--model_path",
+        str(copy),
+        "--dataroot",
+        str(dataroot / "test" / "gan"),
+        "--results_dir",
+        str(results),
+    ]
     assert test_script.main([*argv, *FLAGS, "--bootstrap", "0"]) == 0
     assert (results / f"{trained.name}_last_calibrated_gan" / "metrics.json").exists()
-    argv = ["--name", "tiny", "--model_type", "multiscale_attention", "--dataroot", str(dataroot), "--niter", "3"]
+    argv = [
+        "--name",
+        "tiny",
+        "--model_type",
+        "multiscale_attention",
+        "--dataroot",
+        str(dataroot),
+        "--niter",
+        "3",
+    ]
     argv += [*TINY, "--lr", "0.002", "--checkpoints_dir", str(tmp_path)]
     assert train.main([*argv, "--continue_train", "--epoch", "last_calibrated"]) == 0
     after = read_checkpoint(folder / "model_epoch_last.pth")
@@ -598,13 +743,21 @@ def example(count: int = 400, prior: float = 0.5) -> tuple[Any, Mix]:
 @pytest.mark.parametrize("prior", [0.5, 0.1])
 def test_diagram_shows_bins_counts_and_band(prior: float, draw: Draw) -> None:
     found, mix = example(prior=prior)
-    figure = draw(plot_reliability, {"before": found.before, "after": found.after}, mix, calibration=found.calibration)
+    figure = draw(
+        plot_reliability,
+        {"before": found.before, "after": found.after},
+        mix,
+        calibration=found.calibration,
+    )
     assert [axes.get_title() for axes in figure.axes[:2]] == [
-        f"{name}: ECE {bins.ece:.3f}" for name, bins in (("before", found.before), ("after", found.after))
+        f"{name}: ECE {bins.ece:.3f}"
+        for name, bins in (("before", found.before), ("after", found.after))
     ]
     for column, bins in enumerate((found.before, found.after)):
         above, below = figure.axes[column], figure.axes[2 + column]
-        points = sorted(tuple(line.get_xydata()[0]) for line in above.lines if line.get_marker() == "o")
+        points = sorted(
+            tuple(line.get_xydata()[0]) for line in above.lines if line.get_marker() == "o"
+        )
         full = bins.weight > 0
         np.testing.assert_allclose(points, np.stack([bins.mean, bins.generated], 1)[full])
         heights = [bar.get_height() for group in below.containers for bar in group]
@@ -622,7 +775,10 @@ def test_diagram_shows_bins_counts_and_band(prior: float, draw: Draw) -> None:
 def test_diagram_of_one_panel_with_few_images(draw: Draw) -> None:
     found, mix = example(24)
     figure = draw(
-        plot_reliability, {"before": found.before}, mix, title="a long name of a model on a long name of data"
+        plot_reliability,
+        {"before": found.before},
+        mix,
+        title="a long name of a model on a long name of data",
     )
     assert len(figure.axes) == 2 and "unsure" not in legend_texts(figure)
     with pytest.raises(ValueError, match="panels is empty"):
@@ -639,18 +795,25 @@ def test_unwritable_folder(checkpoint: Path, val: Path, tmp_path: Path) -> None:
 
 
 SNIPPETS = re.findall(
-    r"```python\n(.*?)```", (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8"), re.DOTALL
+    r"```python\n(.*?)```",
+    (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8"),
+    re.DOTALL,
 )
 
 
 def test_simulation_of_the_guide(capsys: pytest.CaptureFixture[str]) -> None:
     exec(SNIPPETS[0], {})
     mean, above = map(float, re.findall(r"[\d.]+", capsys.readouterr().out))
-    assert mean == pytest.approx(0.076, abs=0.003) and above == pytest.approx(3, abs=2)  # the last row of the table
+    # the last row of the table
+    assert mean == pytest.approx(0.076, abs=0.003) and above == pytest.approx(3, abs=2)
 
 
 def test_snippet_of_the_guide(
-    checkpoint: Path, val: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    val: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(checkpoint, val)
     monkeypatch.chdir(tmp_path)
@@ -665,4 +828,6 @@ def test_snippet_of_the_guide(
 
 def test_flags_that_the_guide_names_exist() -> None:
     text = (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text)) <= set(calibrate.parser()._option_string_actions)
+    assert set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text)) <= set(
+        calibrate.parser()._option_string_actions
+    )

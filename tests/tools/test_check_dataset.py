@@ -1,4 +1,5 @@
-"""The dataset doctor: layouts as the scripts read them, every finding, and commands that mend what they say."""
+"""The dataset doctor: layouts as the scripts read them, every finding, and commands that mend what
+they say."""
 
 import json
 import os
@@ -48,7 +49,9 @@ def look(root: Path) -> Diagnosis:
 
 def kinds(diagnosis: Diagnosis) -> dict[str, Finding]:
     """Findings by kind, without the format leak: on a few pictures that figure is chance."""
-    return {finding.kind: finding for finding in diagnosis.findings if finding.kind != "format_leak"}
+    return {
+        finding.kind: finding for finding in diagnosis.findings if finding.kind != "format_leak"
+    }
 
 
 def mend(diagnosis: Diagnosis) -> None:
@@ -61,9 +64,15 @@ def mend(diagnosis: Diagnosis) -> None:
 
 # layouts
 
-FOREN = tuple(c for g in ("progan/car", "progan/cat", "biggan", "crn", "san") for c in pair(f"ForenSynths_test/{g}"))
+FOREN = tuple(
+    c
+    for g in ("progan/car", "progan/cat", "biggan", "crn", "san")
+    for c in pair(f"ForenSynths_test/{g}")
+)
 INNER = ("ADM/imagenet_adm", "glide/imagenet_glide")
-GENIMAGE = tuple(c for g in INNER for s in ("train", "val") for c in pair(f"GenImage/{g}/{s}", "nature", "ai"))
+GENIMAGE = tuple(
+    c for g in INNER for s in ("train", "val") for c in pair(f"GenImage/{g}/{s}", "nature", "ai")
+)
 UFD = ("UFD/imagenet/0_real", "UFD/laion/0_real", "UFD/guided/1_fake", "UFD/dalle/1_fake", "UFD/ldm_200/1_fake",
        "UFD/ldm_100/1_fake")  # fmt: skip
 
@@ -89,7 +98,9 @@ UFD = ("UFD/imagenet/0_real", "UFD/laion/0_real", "UFD/guided/1_fake", "UFD/dall
          "a training root with train/, val/ and test/", {"train": 1, "val": 1, "test": 2}),
     ],
 )  # fmt: skip
-def test_layouts(folders: tuple[str, ...], start: str, about: str, read: dict[str, int], tmp_path: Path) -> None:
+def test_layouts(
+    folders: tuple[str, ...], start: str, about: str, read: dict[str, int], tmp_path: Path
+) -> None:
     root = fill(tmp_path, *folders) / start
     diagnosis = look(root)
     assert diagnosis.layout.about.startswith(about)
@@ -101,26 +112,42 @@ def test_layouts(folders: tuple[str, ...], start: str, about: str, read: dict[st
     tested = find_test_sets(str(root / "test" if training else root))[1]
     by_script = {"test.py": {path for found in tested for path in found.paths}}
     if training:
-        by_script["train.py"] = {path for split in ("train", "val") for path in load_set(root / split).paths}
+        by_script["train.py"] = {
+            path for split in ("train", "val") for path in load_set(root / split).paths
+        }
     for script, expected in by_script.items():
         readings = [reading for reading in diagnosis.layout.readings if reading.reader == script]
-        assert {path for reading in readings for found in reading.sets for path in found.paths} == expected
+        assert {
+            path for reading in readings for found in reading.sets for path in found.paths
+        } == expected
 
 
-def test_suites_have_their_table_and_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_suites_have_their_table_and_protocol(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fill(tmp_path, *FOREN, *GENIMAGE)
     assert tool.main([str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert "4 sets of ForenSynths (Table 1 of the NPR paper), protocol resize256: resize to 256x256" in text
+    assert (
+        "4 sets of ForenSynths (Table 1 of the NPR paper), protocol resize256: resize to 256x256"
+        in text
+    )
     assert "2 sets of GenImage, protocol genimage-tile" in text
     assert "not read by test.py" in text
 
 
-def test_counts_per_set_and_content_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_counts_per_set_and_content_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_dataroot(tmp_path, count=3, size=8)
     assert tool.main([str(tmp_path)]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    for row in (["train", "6", "6"], ["train/car", "3", "3"], ["val/cat", "3", "3"], ["test/gan", "3", "3"]):
+    for row in (
+        ["train", "6", "6"],
+        ["train/car", "3", "3"],
+        ["val/cat", "3", "3"],
+        ["test/gan", "3", "3"],
+    ):
         assert row in rows
 
 
@@ -179,9 +206,16 @@ def test_unreadable_files_and_wrong_suffixes(tmp_path: Path) -> None:
     assert found.keys() == {"unreadable", "suffix"}
     assert diagnosis.status == 1
     reasons = {item.paths[0]: item.note for item in found["unreadable"].items}
-    assert reasons.keys() == {"0_real/cut.png", "1_fake/text.jpg", "1_fake/gone.png", "1_fake/pipe.png"}
+    assert reasons.keys() == {
+        "0_real/cut.png",
+        "1_fake/text.jpg",
+        "1_fake/gone.png",
+        "1_fake/pipe.png",
+    }
     assert "truncated" in reasons["0_real/cut.png"]
-    assert [(item.paths, item.note) for item in found["suffix"].items] == [(("1_fake/really.png",), "is JPEG")]
+    assert [(item.paths, item.note) for item in found["suffix"].items] == [
+        (("1_fake/really.png",), "is JPEG")
+    ]
     assert found["suffix"].severity == "note"
 
 
@@ -197,7 +231,10 @@ def test_equal_pictures(tmp_path: Path) -> None:
     draw(tmp_path / "val/car/1_fake/both.png", seed=4)
     os.link(tmp_path / "train/car/1_fake/0.png", tmp_path / "test/gan/1_fake/linked.png")
     diagnosis = look(tmp_path)
-    found = {kind: {frozenset(item.paths) for item in finding.items} for kind, finding in kinds(diagnosis).items()}
+    found = {
+        kind: {frozenset(item.paths) for item in finding.items}
+        for kind, finding in kinds(diagnosis).items()
+    }
     assert found == {
         "label_conflict": {frozenset({"val/car/0_real/both.png", "val/car/1_fake/both.png"})},
         "leak": {
@@ -208,7 +245,12 @@ def test_equal_pictures(tmp_path: Path) -> None:
         "shared": {frozenset({"test/gan/0_real/shared.png", "test/sd/0_real/shared.png"})},
     }
     severities = {kind: finding.severity for kind, finding in kinds(diagnosis).items()}
-    assert severities == {"label_conflict": "problem", "leak": "problem", "duplicate": "warning", "shared": "note"}
+    assert severities == {
+        "label_conflict": "problem",
+        "leak": "problem",
+        "duplicate": "warning",
+        "shared": "note",
+    }
 
 
 def test_equal_bytes_of_another_shape_are_another_picture(tmp_path: Path) -> None:
@@ -233,7 +275,11 @@ def odd(root: Path) -> Path:
         ((), ("g/reals", "g/fakes"), "class_name"),
         (("g/0_real",), ("g/AI_generated",), "class_name"),
         (("g/nature",), ("g/0_fake/deep/er",), "class_name"),
-        ((), ("train/car/real_images", "train/car/fake_images", "val/car/0_real", "val/car/1_fake"), "class_name"),
+        (
+            (),
+            ("train/car/real_images", "train/car/fake_images", "val/car/0_real", "val/car/1_fake"),
+            "class_name",
+        ),
         ((), ("0_real/0_real", "1_fake"), "doubled"),
         ((), ("0_real/0_real/0_real", "0_real/1_fake"), "nested"),
         (("g/0_real",), ("g/0_real/1_fake", "g/1_fake/deep"), "nested"),
@@ -241,7 +287,9 @@ def odd(root: Path) -> Path:
         ((), (*pair("Train"), *pair("Validation")), "split_name"),
     ],
 )
-def test_folders_are_mended(good: tuple[str, ...], bad: tuple[str, ...], kind: str, tmp_path: Path) -> None:
+def test_folders_are_mended(
+    good: tuple[str, ...], bad: tuple[str, ...], kind: str, tmp_path: Path
+) -> None:
     root = fill(odd(tmp_path), *good, *bad)
     pictures = len(list(root.rglob("*.png")))
     diagnosis = look(root)
@@ -252,9 +300,18 @@ def test_folders_are_mended(good: tuple[str, ...], bad: tuple[str, ...], kind: s
     assert after.files == pictures
 
 
-def test_pictures_beside_the_class_folders_are_mended_where_their_name_tells(tmp_path: Path) -> None:
+def test_pictures_beside_the_class_folders_are_mended_where_their_name_tells(
+    tmp_path: Path,
+) -> None:
     root = fill(odd(tmp_path), *pair("gan"))
-    for name in ("real_1.png", "fake 2.png", "fake\n3.png", os.fsdecode(b"ai_\xff4.png"), "-real.png", "holiday.png"):
+    for name in (
+        "real_1.png",
+        "fake 2.png",
+        "fake\n3.png",
+        os.fsdecode(b"ai_\xff4.png"),
+        "-real.png",
+        "holiday.png",
+    ):
         draw(root / "gan" / name)
     draw(root / "gan" / "real_0.png")
     diagnosis = look(root)
@@ -283,7 +340,10 @@ def test_a_flat_folder_is_mended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "note"),
     [
-        (("train/car/0_real", "train/car/1_fake", "val/0_real", "val/1_fake", "train"), "in no class folder"),
+        (
+            ("train/car/0_real", "train/car/1_fake", "val/0_real", "val/1_fake", "train"),
+            "in no class folder",
+        ),
         ((*pair("train"), *pair("val"), "extra/real"), "not in train/, val/ or test/"),
         ((*pair("gan"), "sd/pictures"), "in no class folder"),
         ((*pair("gan"), "gan/more/0_real"), "gan has class folders"),
@@ -292,7 +352,9 @@ def test_a_flat_folder_is_mended(tmp_path: Path) -> None:
         ((*pair("gan"), "fakes"), "in no class folder"),
     ],
 )
-def test_where_it_cannot_be_told_nothing_is_advised(folders: tuple[str, ...], note: str, tmp_path: Path) -> None:
+def test_where_it_cannot_be_told_nothing_is_advised(
+    folders: tuple[str, ...], note: str, tmp_path: Path
+) -> None:
     found = kinds(look(fill(tmp_path, *folders)))
     assert "unread" in found
     assert note in found["unread"].items[0].note
@@ -309,7 +371,15 @@ def test_links_inside_of_class_folders_are_not_followed(tmp_path: Path) -> None:
 
 def test_suffixes_that_are_not_read_are_mended(tmp_path: Path) -> None:
     root = fill(odd(tmp_path), *pair())
-    for name in ("a.jfif", "b c.jfif", "plain", "new\nline", os.fsdecode(b"x\xff"), "photo.v2", "taken.jfif"):
+    for name in (
+        "a.jfif",
+        "b c.jfif",
+        "plain",
+        "new\nline",
+        os.fsdecode(b"x\xff"),
+        "photo.v2",
+        "taken.jfif",
+    ):
         draw(root / "0_real" / name, format="JPEG")
     draw(root / "1_fake" / "one.JPG_large", format="PNG")
     draw(root / "1_fake" / "taken.jfif.jpg", format="JPEG")
@@ -393,10 +463,13 @@ def test_names_that_tell_a_class(name: str, label: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", "two words", "it's", "new\nline", "\udcff", "$HOME `id`", "-n", "ü ñ", "\\", "*"]
+    "name",
+    ["plain", "two words", "it's", "new\nline", "\udcff", "$HOME `id`", "-n", "ü ñ", "\\", "*"],
 )
 def test_words_for_bash(name: str, tmp_path: Path) -> None:
-    said = subprocess.run(["bash", "-c", f"printf %s {bash(name)}"], capture_output=True, check=True).stdout
+    said = subprocess.run(
+        ["bash", "-c", f"printf %s {bash(name)}"], capture_output=True, check=True
+    ).stdout
     assert os.fsdecode(said).removeprefix("./") == name
 
 
@@ -404,17 +477,25 @@ def test_words_for_bash(name: str, tmp_path: Path) -> None:
 
 
 def formatted_set(root: Path, fake: dict[str, object], suffix: str) -> Path:
-    """Real photographs as JPEG files of quality 95 without chroma subsampling, and generated ones as told."""
+    """Real photographs as JPEG files of quality 95 without chroma subsampling, and generated ones
+    as told."""
     rng = np.random.default_rng(0)
-    for folder, save, ending in (("0_real", {"quality": 95, "subsampling": 0}, ".jpg"), ("1_fake", fake, suffix)):
+    for folder, save, ending in (
+        ("0_real", {"quality": 95, "subsampling": 0}, ".jpg"),
+        ("1_fake", fake, suffix),
+    ):
         (root / folder).mkdir(parents=True)
         for index in range(40):
-            smooth = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32))
+            smooth = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(
+                (32, 32)
+            )
             smooth.save(root / folder / f"{index}{ending}", **save)
     return root
 
 
-def test_classes_of_different_formats_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_of_different_formats_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = formatted_set(tmp_path / "set", {}, ".png")
     assert tool.main([str(root), "--json", str(tmp_path / "x.json")]) == 0
     text = capsys.readouterr().out
@@ -425,7 +506,11 @@ def test_classes_of_different_formats_are_told_apart(tmp_path: Path, capsys: pyt
     real, fake = found["formats"]["real"], found["formats"]["fake"]
     assert (real["kinds"], fake["kinds"]) == ({"JPEG": 1.0}, {"PNG": 1.0})
     assert real["quality"] == {"median": 95.0, "lowest": 95.0, "highest": 95.0}
-    assert (real["subsamplings"], fake["subsamplings"], fake["quality"]) == ({"4:4:4": 1.0}, {}, None)
+    assert (real["subsamplings"], fake["subsamplings"], fake["quality"]) == (
+        {"4:4:4": 1.0},
+        {},
+        None,
+    )
     assert (real["width"]["median"], real["sizes"]) == (32.0, 1)
     sizes = [path.stat().st_size / 32**2 for path in (root / "0_real").iterdir()]
     assert real["bytes_per_pixel"] == pytest.approx(np.median(sizes))
@@ -439,20 +524,34 @@ def test_classes_of_the_same_format_are_not(tmp_path: Path) -> None:
 # the command line
 
 
-def test_json_has_every_name_and_the_terminal_a_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_every_name_and_the_terminal_a_few(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = fill(tmp_path / "set", *pair("gan"))
     for index in range(5):
         (root / "gan" / "0_real" / f"bad\n{index}.png").write_bytes(b"")
-    assert tool.main([str(root), "--list", "2", "--json", str(tmp_path / "x.json"), "--num_threads", "1"]) == 1
+    assert (
+        tool.main(
+            [str(root), "--list", "2", "--json", str(tmp_path / "x.json"), "--num_threads", "1"]
+        )
+        == 1
+    )
     text = capsys.readouterr().out
     assert text.count("bad\\x0a") == 2
     assert "... and 3 more" in text
     document = json.loads((tmp_path / "x.json").read_text())
     assert document["status"] == 1
     (finding,) = [finding for finding in document["findings"] if finding["kind"] == "unreadable"]
-    assert [item["paths"] for item in finding["items"]] == [[f"gan/0_real/bad\\x0a{index}.png"] for index in range(5)]
+    assert [item["paths"] for item in finding["items"]] == [
+        [f"gan/0_real/bad\\x0a{index}.png"] for index in range(5)
+    ]
     (found,) = document["sets"]
-    assert (found["n_real"], found["n_fake"], found["protocol"], found["generator"]) == (7, 2, "native", "gan")
+    assert (found["n_real"], found["n_fake"], found["protocol"], found["generator"]) == (
+        7,
+        2,
+        "native",
+        "gan",
+    )
 
 
 @pytest.mark.parametrize(
@@ -469,7 +568,11 @@ def test_json_has_every_name_and_the_terminal_a_few(tmp_path: Path, capsys: pyte
     ],
 )
 def test_wrong_command_lines_are_one_line_and_status_2(
-    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "set", *pair())
@@ -483,7 +586,9 @@ def test_wrong_command_lines_are_one_line_and_status_2(
     assert not said.out
 
 
-def test_the_folder_may_be_given_in_any_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_may_be_given_in_any_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = fill(tmp_path / "-set", *pair(), "reals")
     monkeypatch.chdir(root)
     for folder in (".", "../-set/", str(root)):
@@ -515,7 +620,9 @@ def test_interrupting_says_so(tmp_path: Path) -> None:
     fill(tmp_path, *pair(), number=40)
     words = [sys.executable, "-c", SLOW]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes) as process:
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes
+    ) as process:
         assert process.stdout.readline() == "started\n"
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=30)[1]
@@ -527,7 +634,13 @@ def test_real_images(minibench: Path) -> None:
     diagnosis = look(minibench)
     assert diagnosis.status == 0
     assert diagnosis.layout.about == "a training root with train/, val/ and test/"
-    assert not kinds(diagnosis).keys() & {"unreadable", "leak", "label_conflict", "duplicate", "unread"}
+    assert not kinds(diagnosis).keys() & {
+        "unreadable",
+        "leak",
+        "label_conflict",
+        "duplicate",
+        "unread",
+    }
 
 
 def test_splits_within_class_folders_are_said(tmp_path: Path) -> None:
@@ -536,4 +649,9 @@ def test_splits_within_class_folders_are_said(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
         draw_image(rng, False, 8).save(tmp_path / name / "a.png")
     (found,) = (f for f in examine(tmp_path, 1).findings if f.kind == "split_in_class")
-    assert [item.paths for item in found.items] == [("fake/train",), ("fake/val",), ("real/train",), ("real/val",)]
+    assert [item.paths for item in found.items] == [
+        ("fake/train",),
+        ("fake/val",),
+        ("real/train",),
+        ("real/val",),
+    ]

@@ -1,4 +1,5 @@
-"""A checkpoint as files for others: the same scores, nothing of the machine, and nothing but models read back."""
+"""A checkpoint as files for others: the same scores, nothing of the machine, and nothing but models
+read back."""
 
 import copy
 import dataclasses
@@ -51,7 +52,9 @@ OPTIONS = TrainOptions(lr=0.003, niter=7, classes=("car", "../alice/cat"), seed=
     "train_split": "/Users/alice",
     "made up": "/srv/alice",
 }
-CALIBRATION = Calibration(2.5, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 31, "/srv/alice/val", "native v1", prior=0.2)
+CALIBRATION = Calibration(
+    2.5, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 31, "/srv/alice/val", "native v1", prior=0.2
+)
 
 
 def write_checkpoint(path: Path, config: ModelConfig, seed: int = 0, **more: Any) -> Path:
@@ -77,7 +80,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated multi-scale checkpoint with paths of people's machines in it."""
     folder = tmp_path_factory.mktemp("alice") / "tiny_2026_01_31_12_00_00"
     folder.mkdir()
-    metrics = {"n_real": 30, "n_fake": 31, "acc": 0.8125, "auc": None, "threshold": 0.4, "where": "/srv/alice"}
+    metrics = {
+        "n_real": 30,
+        "n_fake": 31,
+        "acc": 0.8125,
+        "auc": None,
+        "threshold": 0.4,
+        "where": "/srv/alice",
+    }
     return write_checkpoint(
         folder / "model_epoch_last.pth", ODD, options=OPTIONS, epoch=7, val_metrics=metrics, val_threshold=0.4,
         calibration=CALIBRATION.to_dict(), versions={"torch": "2.0", "at": "/srv/alice/torch"},
@@ -101,7 +111,8 @@ def copied(exported: Path, tmp_path: Path) -> Path:
 
 
 def nearest_twice(size: int, scale: float) -> Tensor:
-    """The row that PyTorch's own resizing puts in the place of each of `size` rows, which are the first of whole periods."""
+    """The row that PyTorch's own resizing puts in the place of each of `size` rows, which are the
+    first of whole periods."""
     whole = math.ceil(size / grid_period(scale)) * grid_period(scale)
     rows = torch.arange(whole, dtype=torch.float32)[None, None]
     down = interpolate(rows, size=reduced_size(whole, scale), mode="nearest")
@@ -116,7 +127,9 @@ def test_indices_are_pytorchs_for_any_scale(scale: float, size: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(ODD_SCALES), st.integers(49, 90), st.integers(49, 90), st.booleans())
-def test_residual_by_indices_is_the_residual(scale: float, height: int, width: int, last: bool) -> None:
+def test_residual_by_indices_is_the_residual(
+    scale: float, height: int, width: int, last: bool
+) -> None:
     images = torch.randn(2, 3, height, width)
     images = images.to(memory_format=torch.channels_last) if last else images
     assert torch.equal(IndexedNPR(scale)(images), npr_residual(images, scale))
@@ -124,7 +137,8 @@ def test_residual_by_indices_is_the_residual(scale: float, height: int, width: i
 
 @pytest.mark.parametrize("largest", [256, pytest.param(4096, marks=pytest.mark.slow)])
 def test_the_graph_computes_these_indices_for_all_sizes(largest: int) -> None:
-    """ONNX in onnxruntime, not PyTorch: constants in single precision, or left out for being nearly 1, would show here."""
+    """ONNX in onnxruntime, not PyTorch: constants in single precision, or left out for being nearly
+    1, would show here."""
 
     class Indices(nn.Module):
         def __init__(self) -> None:
@@ -154,7 +168,10 @@ def recalibrated(checkpoint: Path, path: Path, calibration: Calibration) -> Path
 
 
 def test_a_calibration_for_another_protocol_stays_out_of_the_graph(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The graph takes pictures as they are; so does `load_detector`, which does not use it either."""
     other = dataclasses.replace(CALIBRATION, protocol="crop224 v1")
@@ -170,22 +187,36 @@ def test_a_calibration_for_another_protocol_stays_out_of_the_graph(
     capsys.readouterr()
     for model, said in ((path, True), (checkpoint, False)):
         out = tmp_path / f"out {said}"
-        assert export.main(["--model_path", str(model), "--output", str(out), "--format", "onnx"]) == 0
+        assert (
+            export.main(["--model_path", str(model), "--output", str(out), "--format", "onnx"]) == 0
+        )
         card = (out / "README.md").read_text()
         assert ("gets no output probability" in " ".join(capsys.readouterr().out.split())) == said
-        assert ("get a score and no probability" in card, "`attention`, `probability`" in card) == (said, not said)
+        assert ("get a score and no probability" in card, "`attention`, `probability`" in card) == (
+            said,
+            not said,
+        )
         assert json.loads((out / CONFIG_FILE).read_text())["calibration"] is not None
 
 
 def graph_session(folder: Path) -> Any:
-    return onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
 
 
 def test_graph_and_model_agree(checkpoint: Path, exported: Path) -> None:
     detector, session = load_detector(checkpoint, "cpu"), graph_session(exported)
     rng = np.random.default_rng(1)
     seen = []
-    for batch, height, width in [(1, 4, 5), (3, 33, 64), (2, 211, 97), (5, 48, 48), (1, 1, 4), (1, 260, 301)]:
+    for batch, height, width in [
+        (1, 4, 5),
+        (3, 33, 64),
+        (2, 211, 97),
+        (5, 48, 48),
+        (1, 1, 4),
+        (1, 260, 301),
+    ]:
         pixels = rng.integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
         if min(height, width) < smallest_side(detector.loaded):
             with pytest.raises(Exception, match="out of data bounds"):
@@ -194,7 +225,10 @@ def test_graph_and_model_agree(checkpoint: Path, exported: Path) -> None:
         logit, score, attention, probability = session.run(None, {"images": pixels})
         said = detector.said(torch.from_numpy(pixels))
         assert np.abs(logit - said.logits).max() <= 1e-4
-        assert said.attention_weights is not None and np.abs(attention - said.attention_weights).max() <= 1e-4
+        assert (
+            said.attention_weights is not None
+            and np.abs(attention - said.attention_weights).max() <= 1e-4
+        )
         assert np.allclose(score, 1 / (1 + np.exp(-said.logits)), atol=1e-5)
         assert np.allclose(probability, CALIBRATION.probabilities(said.logits), atol=1e-5)
         seen += said.logits.tolist()
@@ -222,13 +256,20 @@ def test_graph_is_a_plain_one(exported: Path) -> None:
 
 def test_metadata_says_what_is_inside(checkpoint: Path, exported: Path) -> None:
     found = {
-        name: json.loads(text) for name, text in graph_session(exported).get_modelmeta().custom_metadata_map.items()
+        name: json.loads(text)
+        for name, text in graph_session(exported).get_modelmeta().custom_metadata_map.items()
     }
     loaded = load_model(checkpoint)
     assert found["scales"] == [0.3, 0.7, 0.7] and found["classes"] == ["real", "generated"]
     assert found["mean"] == [0.485, 0.456, 0.406] and found["std"] == [0.229, 0.224, 0.225]
-    assert found["checkpoint_sha256"] == loaded.sha256 and found["name"] == "tiny_2026_01_31_12_00_00"
-    assert found["calibration"]["temperature"] == 2.5 and found["size"] == "any" and found["smallest_side"] == 4
+    assert (
+        found["checkpoint_sha256"] == loaded.sha256 and found["name"] == "tiny_2026_01_31_12_00_00"
+    )
+    assert (
+        found["calibration"]["temperature"] == 2.5
+        and found["size"] == "any"
+        and found["smallest_side"] == 4
+    )
     assert found["format"] == "npr-detector/1"
 
 
@@ -238,7 +279,11 @@ def test_folder_gives_the_checkpoints_logits_bit_for_bit(checkpoint: Path, expor
     before, after = load_detector(checkpoint, "cpu"), load_detector(exported, "cpu")
     assert np.array_equal(before.said(pictures).logits, after.said(pictures).logits)
     assert np.array_equal(before.probability(pictures), after.probability(pictures))
-    assert (after.name, after.scales, after.protocol) == ("my_detector", before.scales, before.protocol)
+    assert (after.name, after.scales, after.protocol) == (
+        "my_detector",
+        before.scales,
+        before.protocol,
+    )
     assert after.loaded.epoch == 7 and after.loaded.meta["val_threshold"] == 0.4
 
 
@@ -246,7 +291,14 @@ def test_folder_gives_the_checkpoints_logits_bit_for_bit(checkpoint: Path, expor
 def test_test_takes_the_folder(exported: Path, dataroot: Path, tmp_path: Path) -> None:
     import test
 
-    argv = ["--model_path", str(exported), "--dataroot", str(dataroot / "test"), "--results_dir", str(tmp_path)]
+    argv = [
+        "--model_path",
+        str(exported),
+        "--dataroot",
+        str(dataroot / "test"),
+        "--results_dir",
+        str(tmp_path),
+    ]
     assert test.main([*argv, "--gpu_ids", "-1", "--num_threads", "0", "--bootstrap", "0"]) == 0
     (document,) = tmp_path.glob("my_detector_*/metrics.json")
     assert json.loads(document.read_text())["threshold"] == 0.4
@@ -258,7 +310,10 @@ def test_nothing_of_the_machine_is_told(exported: Path, checkpoint: Path) -> Non
         for secret in (*SECRETS, str(checkpoint.parent.parent), str(REPOSITORY)):
             assert secret.encode() not in content, (path.name, secret)
     config = json.loads((exported / CONFIG_FILE).read_text())
-    assert config["options"]["dataroot"] == "My Pictures" and config["options"]["classes"] == ["car", "cat"]
+    assert config["options"]["dataroot"] == "My Pictures" and config["options"]["classes"] == [
+        "car",
+        "cat",
+    ]
     assert not {"cache", "checkpoints_dir", "made up"} & set(config["options"])
 
 
@@ -285,7 +340,15 @@ def test_card_says_what_the_checkpoint_says(exported: Path) -> None:
     front, body = card.removeprefix("---\n").split("\n---\n", 1)
     assert re.fullmatch(r"(?:(?:[a-z_]+:(?: [a-z-]+)?|- [a-z-]+)\n)+", front + "\n"), front
     assert "pipeline_tag: image-classification\n" in front and "\n- onnx\n- safetensors" in front
-    for title in ("Recipe", "Data", "Validation", "Calibration", "How to use", "Limits", "Citation"):
+    for title in (
+        "Recipe",
+        "Data",
+        "Validation",
+        "Calibration",
+        "How to use",
+        "Limits",
+        "Citation",
+    ):
         assert f"\n## {title}\n" in body
     for said in (
         "`--lr`      | 0.003",
@@ -299,14 +362,21 @@ def test_card_says_what_the_checkpoint_says(exported: Path) -> None:
     assert "AUC" not in body and "--beta1" not in body  # undefined, and the default
     assert "\nH and W are at least 4, " in body
     code = re.search("```python\n(.*?)```", body, re.DOTALL)
-    assert code is not None and 'load_detector("my_detector")' in code[1] and len(code[1].strip().splitlines()) <= 5
+    assert (
+        code is not None
+        and 'load_detector("my_detector")' in code[1]
+        and len(code[1].strip().splitlines()) <= 5
+    )
 
 
 def test_card_invents_nothing(tmp_path: Path) -> None:
     name = "a](http:x) <b>`\n# title"
     path = write_checkpoint(tmp_path / f"{name.replace('/', '')}.pth", ODD)
     out = tmp_path / "out"
-    assert export.main(["--model_path", str(path), "--output", str(out), "--format", "safetensors"]) == 0
+    assert (
+        export.main(["--model_path", str(path), "--output", str(out), "--format", "safetensors"])
+        == 0
+    )
     card = (out / "README.md").read_text()
     assert card.count("The checkpoint does not say.") == 3 and "None: scores are sigmoid" in card
     assert "\n# a" in card and "<b>" not in card.replace("\\<b\\>", "") and "\n# title" not in card
@@ -332,14 +402,23 @@ def changed_weights(folder: Path, change: Any) -> None:
 HOSTILE = {
     "no weights": (lambda f: (f / WEIGHTS_FILE).unlink(), "holds no model.safetensors"),
     "no config": (lambda f: (f / CONFIG_FILE).unlink(), "without config.json"),
-    "another format": (lambda f: changed_config(f, format="npr-detector/9"), "'npr-detector/9' instead of"),
+    "another format": (
+        lambda f: changed_config(f, format="npr-detector/9"),
+        "'npr-detector/9' instead of",
+    ),
     "not json": (lambda f: (f / CONFIG_FILE).write_text("{"), "not readable"),
     "a list": (lambda f: (f / CONFIG_FILE).write_text("[1]"), "its format is 'None'"),
     "deep": (lambda f: (f / CONFIG_FILE).write_text("[" * 100_000), "not readable"),
     "NaN": (lambda f: changed_config(f, val_threshold=float("nan")), "holds NaN"),
     "not UTF-8": (lambda f: (f / CONFIG_FILE).write_bytes(b'{"format": "\xff"}'), "not readable"),
-    "huge config": (lambda f: (f / CONFIG_FILE).write_text(" " * 2_000_000), "more than 1,048,576 bytes"),
-    "config is a folder": (lambda f: ((f / CONFIG_FILE).unlink(), (f / CONFIG_FILE).mkdir()), "without config.json"),
+    "huge config": (
+        lambda f: (f / CONFIG_FILE).write_text(" " * 2_000_000),
+        "more than 1,048,576 bytes",
+    ),
+    "config is a folder": (
+        lambda f: ((f / CONFIG_FILE).unlink(), (f / CONFIG_FILE).mkdir()),
+        "without config.json",
+    ),
     "model_config is a list": (lambda f: changed_config(f, model_config=[]), "no model_config"),
     "model_config is empty": (lambda f: changed_config(f, model_config={}), "describes no model"),
     "huge model": (
@@ -347,21 +426,35 @@ HOSTILE = {
         "does not fit the model",
     ),
     "protocol is a list": (lambda f: changed_config(f, protocol=[1]), "its protocol is a list"),
-    "protocol is made up": (lambda f: changed_config(f, protocol={"name": 1}), "its protocol is none"),
-    "calibration is text": (lambda f: changed_config(f, calibration="x"), "its calibration is a str"),
+    "protocol is made up": (
+        lambda f: changed_config(f, protocol={"name": 1}),
+        "its protocol is none",
+    ),
+    "calibration is text": (
+        lambda f: changed_config(f, calibration="x"),
+        "its calibration is a str",
+    ),
     "epoch is text": (lambda f: changed_config(f, epoch="x"), "its epoch is a str"),
     "sha256 is text": (lambda f: changed_config(f, sha256="x"), "damaged, or changed"),
     "sha256 is missing": (lambda f: changed_config(f, sha256={}), "damaged, or changed"),
     "one bit": (lambda f: flip_last_bit(f / WEIGHTS_FILE), "damaged, or changed"),
-    "cut": (lambda f: (f / WEIGHTS_FILE).write_bytes((f / WEIGHTS_FILE).read_bytes()[:-9]), "no readable weights"),
+    "cut": (
+        lambda f: (f / WEIGHTS_FILE).write_bytes((f / WEIGHTS_FILE).read_bytes()[:-9]),
+        "no readable weights",
+    ),
     "empty": (lambda f: (f / WEIGHTS_FILE).write_bytes(b""), "no readable weights"),
     "huge header": (
         lambda f: (f / WEIGHTS_FILE).write_bytes((2**62).to_bytes(8, "little") + b"{}"),
         "no readable weights",
     ),
-    "a pickle": (lambda f: torch.save({"a": torch.zeros(1)}, f / WEIGHTS_FILE), "no readable weights"),
+    "a pickle": (
+        lambda f: torch.save({"a": torch.zeros(1)}, f / WEIGHTS_FILE),
+        "no readable weights",
+    ),
     "NaN weights": (
-        lambda f: changed_weights(f, lambda w: w | {"classifier.bias": torch.tensor([float("nan")])}),
+        lambda f: changed_weights(
+            f, lambda w: w | {"classifier.bias": torch.tensor([float("nan")])}
+        ),
         "NaN or infinite weights",
     ),
     "wrong shape": (
@@ -369,11 +462,15 @@ HOSTILE = {
         r"classifier.bias is \[7\]",
     ),
     "missing weight": (
-        lambda f: changed_weights(f, lambda w: {n: v for n, v in w.items() if n != "classifier.bias"}),
+        lambda f: changed_weights(
+            f, lambda w: {n: v for n, v in w.items() if n != "classifier.bias"}
+        ),
         "missing classifier.bias",
     ),
     "odd type": (
-        lambda f: changed_weights(f, lambda w: w | {"classifier.bias": torch.zeros(1, dtype=torch.complex64)}),
+        lambda f: changed_weights(
+            f, lambda w: w | {"classifier.bias": torch.zeros(1, dtype=torch.complex64)}
+        ),
         "weights of type torch.complex64",
     ),
 }
@@ -405,7 +502,9 @@ def test_writing_says_what_to_install(
     package: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == package else object())
-    with pytest.raises(UserError, match=f"needs {package}; run: pip install -r requirements-export.txt"):
+    with pytest.raises(
+        UserError, match=f"needs {package}; run: pip install -r requirements-export.txt"
+    ):
         export.main(["--model_path", str(checkpoint), "--output", str(tmp_path / "out")])
     assert not list(tmp_path.iterdir())
 
@@ -427,7 +526,11 @@ def test_a_graph_that_differs_is_not_written(
 def test_every_output_is_compared(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
     graph = onnx.load(exported / "model.onnx")
     loaded = load_model(checkpoint)
-    other = load_model(recalibrated(checkpoint, tmp_path / "o.pth", dataclasses.replace(CALIBRATION, temperature=3.0)))
+    other = load_model(
+        recalibrated(
+            checkpoint, tmp_path / "o.pth", dataclasses.replace(CALIBRATION, temperature=3.0)
+        )
+    )
     assert largest_difference(graph.SerializeToString(), other, (48, 56)) > 1e-3
     for name in ("logit", "score", "attention", "probability"):
         changed = copy.deepcopy(graph)
@@ -436,13 +539,25 @@ def test_every_output_is_compared(checkpoint: Path, exported: Path, tmp_path: Pa
         for node in changed.graph.node:
             node.input[:] = ["exact" if one == name else one for one in node.input]
         changed.graph.node.append(onnx.helper.make_node("Add", ["exact", "little"], [name]))
-        changed.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2e-4, np.float32), "little"))
+        changed.graph.initializer.append(
+            onnx.numpy_helper.from_array(np.array(2e-4, np.float32), "little")
+        )
         difference = largest_difference(changed.SerializeToString(), loaded, (48, 56))
         assert difference == pytest.approx(2e-4, rel=0.2), name
 
 
 def run(checkpoint: Path, output: Path, *flags: str) -> int:
-    return export.main(["--model_path", str(checkpoint), "--output", str(output), "--format", "safetensors", *flags])
+    return export.main(
+        [
+            "--model_path",
+            str(checkpoint),
+            "--output",
+            str(output),
+            "--format",
+            "safetensors",
+            *flags,
+        ]
+    )
 
 
 def test_overwriting(checkpoint: Path, tmp_path: Path) -> None:
@@ -452,7 +567,9 @@ def test_overwriting(checkpoint: Path, tmp_path: Path) -> None:
         run(checkpoint, out)
     (out / "README.md").write_text("old")
     assert run(checkpoint, out, "--overwrite") == 0
-    assert (out / "README.md").read_text() != "old" and [path.name for path in out.parent.iterdir()] == ["out"]
+    assert (out / "README.md").read_text() != "old" and [
+        path.name for path in out.parent.iterdir()
+    ] == ["out"]
     (out / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"holds notes.txt, which is no export"):
         run(checkpoint, out, "--overwrite")
@@ -478,7 +595,9 @@ def test_nothing_is_left_of_an_export_that_ends_early(
     monkeypatch.setattr(export, "check_weights", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(checkpoint, out, "--overwrite")
-    assert [path.name for path in tmp_path.iterdir()] == ["out"] and (out / CONFIG_FILE).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and (
+        out / CONFIG_FILE
+    ).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -512,7 +631,9 @@ def test_the_folder_can_be_exported_again(exported: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="is the model itself"):
         run(exported, exported, "--overwrite")
     assert run(exported, tmp_path / "again") == 0
-    assert (tmp_path / "again" / WEIGHTS_FILE).read_bytes() == (exported / WEIGHTS_FILE).read_bytes()
+    assert (tmp_path / "again" / WEIGHTS_FILE).read_bytes() == (
+        exported / WEIGHTS_FILE
+    ).read_bytes()
 
 
 def test_example_without_the_project(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
@@ -525,7 +646,11 @@ def test_example_without_the_project(checkpoint: Path, exported: Path, tmp_path:
     Image.fromarray(pixels[:3]).save(tmp_path / "small.png")
     (tmp_path / "example.py").write_text(code + "print('torch' in sys.modules)\n")
     ran = subprocess.run(
-        [sys.executable, "example.py", "small.png", "a.png"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "example.py", "small.png", "a.png"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     score = load_detector(checkpoint, "cpu").score(pixels)[0]
@@ -567,11 +692,22 @@ def test_other_networks(config: ModelConfig, tmp_path: Path) -> None:
 def test_a_network_of_one_size(tmp_path: Path) -> None:
     config = ModelConfig("multiscale_attention", (0.5,), 8, 4, backbone="vit_b_32")
     torch.manual_seed(0)
-    values = {"model_state_dict": build_model(config).state_dict(), "model_config": config.to_dict()}
+    values = {
+        "model_state_dict": build_model(config).state_dict(),
+        "model_config": config.to_dict(),
+    }
     save_checkpoint(tmp_path / "m.pth", values)
-    argv = ["--model_path", str(tmp_path / "m.pth"), "--output", str(tmp_path / "out"), "--format", "onnx"]
+    argv = [
+        "--model_path",
+        str(tmp_path / "m.pth"),
+        "--output",
+        str(tmp_path / "out"),
+        "--format",
+        "onnx",
+    ]
     with pytest.raises(
-        UserError, match=r"backbone vit_b_32 cannot be exported for pictures of any size .*--size 224 224"
+        UserError,
+        match=r"backbone vit_b_32 cannot be exported for pictures of any size .*--size 224 224",
     ):
         export.main(argv)
     assert export.main([*argv, "--size", "224", "224"]) == 0

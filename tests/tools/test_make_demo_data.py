@@ -1,4 +1,5 @@
-"""The demo set: bytes, layout, fitted decoders, detail given back, and what trivial features can see."""
+"""The demo set: bytes, layout, fitted decoders, detail given back, and what trivial features can
+see."""
 
 import dataclasses
 import hashlib
@@ -44,10 +45,14 @@ def photographs() -> Tensor:
 
 def digests(root: Path) -> dict[str, str]:
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
 
 
-def test_same_settings_give_same_bytes_and_another_seed_other_images(demo: Path, tmp_path: Path) -> None:
+def test_same_settings_give_same_bytes_and_another_seed_other_images(
+    demo: Path, tmp_path: Path
+) -> None:
     tool.make_demo_data(tmp_path / "again", **TINY)
     tool.make_demo_data(tmp_path / "other", **TINY, seed=1)
     first, again, other = digests(demo), digests(tmp_path / "again"), digests(tmp_path / "other")
@@ -74,7 +79,10 @@ def test_layout_counts_and_format(demo: Path) -> None:
             expected[f"train/{scene}/{label}"] = TINY["train"]
             expected[f"val/{scene}/{label}"] = TINY["val"]
     for generator in GENERATORS:
-        expected |= {f"test/{generator}/0_real": TINY["test"], f"test/{generator}/1_fake": TINY["test"]}
+        expected |= {
+            f"test/{generator}/0_real": TINY["test"],
+            f"test/{generator}/1_fake": TINY["test"],
+        }
     files = list(demo.rglob("*.png"))
     found: dict[str, int] = {}
     for path in files:
@@ -95,14 +103,21 @@ def test_radii_follow_the_power_law() -> None:
     assert radii.max() <= 40
     # P(r > t) of the density r^-3 between the limits
     for t in (3.0, 6.0, 20.0):
-        assert np.mean(radii > t) == pytest.approx((t**-2 - 40.0**-2) / (2.0**-2 - 40.0**-2), rel=0.05)
+        assert np.mean(radii > t) == pytest.approx(
+            (t**-2 - 40.0**-2) / (2.0**-2 - 40.0**-2), rel=0.05
+        )
 
 
 def test_nearest_decoder_is_the_least_squares_solution(photographs: Tensor) -> None:
     latents = fit_encoder(photographs, 4)(photographs)
     decoder = fit_decoder(OPERATORS["nearest"], latents, photographs)
-    # written out without the library's unfold: each row holds the 3x3 neighbourhood of one pixel of the enlarged latent
-    enlarged = np.pad(latents.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge").repeat(2, 2).repeat(2, 3)
+    # written out without the library's unfold: each row holds the 3x3 neighbourhood of one pixel of
+    # the enlarged latent
+    enlarged = (
+        np.pad(latents.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+        .repeat(2, 2)
+        .repeat(2, 3)
+    )
     rows, targets = [], []
     for n in range(len(photographs)):
         for y in range(2, 34):
@@ -169,7 +184,9 @@ def test_trivial_features_of_single_images_are_undefined(tmp_path: Path) -> None
     assert np.isnan(trivial_feature_auc(tmp_path))
 
 
-def test_a_second_run_leaves_every_file_alone(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_leaves_every_file_alone(
+    demo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo.rglob("*")}
     flags = [text for name, value in TINY.items() for text in (f"--{name}", str(value))]
     assert tool.main(["--output", str(demo), *flags]) == 0
@@ -190,7 +207,9 @@ def test_a_foreign_folder_is_refused_and_force_keeps_it_aside(tmp_path: Path) ->
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_refusal_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refusal_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from util import run_script
 
     (tmp_path / "something").touch()
@@ -200,7 +219,9 @@ def test_refusal_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("name", "value"), [("size", 30), ("size", 28), ("seed", -1), ("test", 0), ("workers", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("size", 30), ("size", 28), ("seed", -1), ("test", 0), ("workers", 0)]
+)
 def test_numbers_out_of_range_are_named(tmp_path: Path, name: str, value: int) -> None:
     with pytest.raises(UserError, match=f"--{name} {value}: must be"):
         tool.make_demo_data(tmp_path / "set", **{**TINY, name: value})

@@ -1,4 +1,5 @@
-"""The held-out suite and the fakes to train on: their folders, that they are repeatable, what auto-encoders learn, wrong calls."""
+"""The held-out suite and the fakes to train on: their folders, that they are repeatable, what
+auto-encoders learn, wrong calls."""
 
 import json
 from itertools import islice
@@ -36,7 +37,9 @@ def make_photographs(folder: Path, count: int, side: int, seed: int) -> None:
     folder.mkdir(parents=True)
     for index in range(count):
         picture = photograph((seed, index), side, SCENES[0]).clip(0, 1)
-        Image.fromarray((picture * 255).round().astype(np.uint8).transpose(1, 2, 0)).save(folder / f"{index}.png")
+        Image.fromarray((picture * 255).round().astype(np.uint8).transpose(1, 2, 0)).save(
+            folder / f"{index}.png"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_suite(root: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        assert make_heldout.main(["--dataroot", str(root), "--output", str(tmp_path / name), "--steps", "3"]) == 0
+        assert (
+            make_heldout.main(
+                ["--dataroot", str(root), "--output", str(tmp_path / name), "--steps", "3"]
+            )
+            == 0
+        )
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     _, sets = find_test_sets(str(tmp_path / "one"))
     found = {images.generator: np.bincount(images.labels).tolist() for images in sets}
@@ -63,18 +71,22 @@ def test_the_suite(root: Path, tmp_path: Path) -> None:
     assert found == dict.fromkeys(make_heldout.SEEN, [5, 2]) | dict.fromkeys(rebuilt_sets, [5, 5])
     seen = np.asarray(Image.open(tmp_path / "one/seen/0_real/00000.png"))
     assert np.array_equal(seen, np.asarray(Image.open(root / "val/a/0_real/000.png")))
-    assert Image.open(tmp_path / "one/rebuilt_nearest/1_fake/00000.png").size == (76, 76)  # 96 * 0.8, whole fours
+    # 96 * 0.8, whole fours
+    assert Image.open(tmp_path / "one/rebuilt_nearest/1_fake/00000.png").size == (76, 76)
     report = json.loads((tmp_path / "one/heldout.json").read_text())
     assert set(report["psnr"]) == set(UP_SAMPLERS) and report["settings"]["steps"] == 3
 
 
 def test_photographs_of_other_sources(root: Path, tmp_path: Path) -> None:
-    """Parts on the grid of JPEG, as they are and of shrunk ones, beside the generated pictures of val/."""
+    """Parts on the grid of JPEG, as they are and of shrunk ones, beside the generated pictures of
+    val/."""
     make_photographs(tmp_path / "mine", 2, 450, 5)
     make_photographs(tmp_path / "mine/small", 1, 100, 6)
     (tmp_path / "mine/broken.png").write_bytes(b"nothing")
     words = ["--dataroot", str(root), "--steps", "1", "--photographs"]
-    assert make_heldout.main([*words, str(tmp_path / "mine"), "--output", str(tmp_path / "out")]) == 0
+    assert (
+        make_heldout.main([*words, str(tmp_path / "mine"), "--output", str(tmp_path / "out")]) == 0
+    )
     for name, sides in (("elsewhere", (256, 256, 100)), ("elsewhere_shrunk", (256, 256, 80))):
         pictures = sorted((tmp_path / "out" / name / "0_real").iterdir())
         assert tuple(Image.open(path).size[0] for path in pictures) == sides
@@ -84,7 +96,8 @@ def test_photographs_of_other_sources(root: Path, tmp_path: Path) -> None:
     places = [(y, x) for y in range(0, 195, 8) for x in range(0, 195, 8)]
     assert sum(np.array_equal(whole[y : y + 256, x : x + 256], found) for y, x in places) == 1
     fakes = [
-        {path.read_bytes() for path in (tmp_path / "out" / name / "1_fake").iterdir()} for name in ("elsewhere", "seen")
+        {path.read_bytes() for path in (tmp_path / "out" / name / "1_fake").iterdir()}
+        for name in ("elsewhere", "seen")
     ]
     assert fakes[0] == fakes[1]
     with pytest.raises(UserError, match="no such folder"):
@@ -97,10 +110,14 @@ def test_photographs_of_other_sources(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", UP_SAMPLERS)
 def test_training_rebuilds_better_every_time(name: str) -> None:
     photographs = [
-        torch.from_numpy((photograph((3, i), 64, SCENES[0]).clip(0, 1) * 255).astype(np.uint8)) for i in range(4)
+        torch.from_numpy((photograph((3, i), 64, SCENES[0]).clip(0, 1) * 255).astype(np.uint8))
+        for i in range(4)
     ]
     models = [train_autoencoder(name, photographs, 0, steps) for steps in (3, 15)]
-    few, more = (psnr([mean_squared_error(rebuilt(model, one), one) for one in photographs]) for model in models)
+    few, more = (
+        psnr([mean_squared_error(rebuilt(model, one), one) for one in photographs])
+        for model in models
+    )
     assert more > few
 
 
@@ -120,7 +137,10 @@ def test_copies_become_what_the_discriminator_calls_real(monkeypatch: pytest.Mon
     monkeypatch.setattr(adversarial, "DISCRIMINATOR_LR", 0.0)
     monkeypatch.setattr(adversarial, "FAITHFULNESS", 0.0)
     torch.manual_seed(0)
-    model, grey = AutoEncoder(UP_SAMPLERS["rebuilt_nearest"]), torch.full((3, 64, 64), 128, dtype=torch.uint8)
+    model, grey = (
+        AutoEncoder(UP_SAMPLERS["rebuilt_nearest"]),
+        torch.full((3, 64, 64), 128, dtype=torch.uint8),
+    )
     before = rebuilt(model.eval(), grey).float().mean()
     assert rebuilt(train_adversarially(model, [grey], 5), grey).float().mean() > before + 1
 
@@ -159,18 +179,26 @@ def test_hinge_loss_by_hand() -> None:
 def test_laplacian_is_the_convolution() -> None:
     images = torch.rand(2, 3, 7, 9)
     kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(3, 1, 3, 3)
-    assert torch.allclose(laplacian(images), torch.nn.functional.conv2d(images, kernel, groups=3), atol=1e-6)
+    assert torch.allclose(
+        laplacian(images), torch.nn.functional.conv2d(images, kernel, groups=3), atol=1e-6
+    )
 
 
-def test_copies_that_are_noise_are_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_copies_that_are_noise_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(log, "propagate", True)
     warn_of_noise({"rebuilt_nearest": 30.0, "rebuilt_shuffled": 11.6})
-    assert "rebuilt_shuffled rebuilds at 11.6 dB only" in caplog.text and "nearest" not in caplog.text
+    assert (
+        "rebuilt_shuffled rebuilds at 11.6 dB only" in caplog.text and "nearest" not in caplog.text
+    )
 
 
 def test_psnr_by_hand() -> None:
     flat = torch.full((3, 4, 4), 100, dtype=torch.uint8)
-    assert psnr([mean_squared_error(flat, flat + 5)]) == pytest.approx(10 * np.log10(255**2 / 25), abs=0.01)
+    assert psnr([mean_squared_error(flat, flat + 5)]) == pytest.approx(
+        10 * np.log10(255**2 / 25), abs=0.01
+    )
 
 
 TOOLS = pytest.mark.parametrize("tool", (make_heldout, make_fakes), ids=("heldout", "fakes"))
@@ -192,7 +220,9 @@ def test_mistakes(root: Path, tmp_path: Path, tool: ModuleType) -> None:
 
 
 @TOOLS
-def test_photographs_that_are_too_small_are_said_to_be_and_nothing_is_left(tmp_path: Path, tool: ModuleType) -> None:
+def test_photographs_that_are_too_small_are_said_to_be_and_nothing_is_left(
+    tmp_path: Path, tool: ModuleType
+) -> None:
     for split in ("train", "val"):
         make_set(tmp_path / split / "a", 1, 32)
     with pytest.raises(UserError, match="has 64 pixels a side"):
@@ -208,7 +238,15 @@ def test_fakes_are_a_data_root_to_train_on(tmp_path: Path) -> None:
         make_set(tmp_path / "in" / split / "left_out", 1, 96)
     up_samplers = ["--up_samplers", "rebuilt_nearest,rebuilt_shuffled"]
     for name in ("one", "two"):
-        words = ["--output", str(tmp_path / name), "--steps", "2", "--adversarial_steps", "2", *up_samplers]
+        words = [
+            "--output",
+            str(tmp_path / name),
+            "--steps",
+            "2",
+            "--adversarial_steps",
+            "2",
+            *up_samplers,
+        ]
         assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--classes", "a", *words]) == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     for split, count in (("train", 13), ("val", 4)):
@@ -227,15 +265,36 @@ def test_fakes_are_a_data_root_to_train_on(tmp_path: Path) -> None:
         "dataroot": str(tmp_path / "in"), "classes": ["a"], "steps": 2, "seed": 1,
         "up_samplers": ["rebuilt_nearest", "rebuilt_shuffled"], "adversarial_steps": 2,
     }  # fmt: skip
-    words = ["--output", str(tmp_path / "plain"), "--steps", "2", "--adversarial_steps", "0", *up_samplers]
+    words = [
+        "--output",
+        str(tmp_path / "plain"),
+        "--steps",
+        "2",
+        "--adversarial_steps",
+        "0",
+        *up_samplers,
+    ]
     assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--classes", "a", *words]) == 0
     for kind, same in (("0_real", True), ("1_fake", False)):  # the same photographs, other copies
-        one, plain = (contents(tmp_path / name / "train/rebuilt" / kind) for name in ("one", "plain"))
-        assert one.keys() == plain.keys() and all((one[path] == plain[path]) is same for path in one)
+        one, plain = (
+            contents(tmp_path / name / "train/rebuilt" / kind) for name in ("one", "plain")
+        )
+        assert one.keys() == plain.keys() and all(
+            (one[path] == plain[path]) is same for path in one
+        )
     with pytest.raises(UserError, match="has train/rebuilt already"):
         make_fakes.main(["--dataroot", str(tmp_path / "one"), "--output", str(tmp_path / "three")])
     with pytest.raises(UserError, match="--up_samplers x: unknown"):
-        make_fakes.main(["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "three"), "--up_samplers", "x"])
+        make_fakes.main(
+            [
+                "--dataroot",
+                str(tmp_path / "in"),
+                "--output",
+                str(tmp_path / "three"),
+                "--up_samplers",
+                "x",
+            ]
+        )
 
 
 def test_fakes_of_a_data_root_without_classes(tmp_path: Path) -> None:
@@ -243,6 +302,11 @@ def test_fakes_of_a_data_root_without_classes(tmp_path: Path) -> None:
     make_photographs(tmp_path / "in/train/0_real", 3, 112, 1)
     make_set(tmp_path / "in/train", 0, 96)
     make_set(tmp_path / "in/val", 2, 32)
-    assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "out"), *FEW]) == 0
+    assert (
+        make_fakes.main(
+            ["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "out"), *FEW]
+        )
+        == 0
+    )
     assert np.bincount(load_set(tmp_path / "out/train").labels).tolist() == [6, 3]
     assert np.bincount(load_set(tmp_path / "out/val").labels).tolist() == [2, 2]

@@ -72,7 +72,8 @@ def test_a_picture_gets_score_bars_and_panel(detector: Detector, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("band", "headline"), [((-1.0, 0.0), "Generated"), ((1.0, 2.0), "Real"), ((-1.0, 2.0), "Unsure")]
+    ("band", "headline"),
+    [((-1.0, 0.0), "Generated"), ((1.0, 2.0), "Real"), ((-1.0, 2.0), "Unsure")],
 )
 def test_a_calibrated_detector_says_a_probability(
     detector: Detector, tmp_path: Path, band: tuple[float, float], headline: str
@@ -80,8 +81,12 @@ def test_a_calibrated_detector_says_a_probability(
     path = draw(tmp_path / "one.png")
     calibrated = with_band(detector, *band)
     html = answer(calibrated, path, LIMITS)
-    assert headline in text_of(html) and {"Generated", "Real", "Unsure"} & set(text_of(html).split()) == {headline}
-    assert f"Probability of being generated: {percent(calibrated.probability(path)[0])}" in text_of(html)
+    assert headline in text_of(html) and {"Generated", "Real", "Unsure"} & set(
+        text_of(html).split()
+    ) == {headline}
+    assert f"Probability of being generated: {percent(calibrated.probability(path)[0])}" in text_of(
+        html
+    )
     assert "uncalibrated" not in html
     left, right = re.findall(r'class="band" style="left:([\d.]+)%;right:([\d.]+)%"', html)[0]
     assert 0 <= float(left) <= 100 - float(right) <= 100
@@ -97,7 +102,10 @@ def test_no_percentage_promises_certainty(share: float, words: str) -> None:
 
 
 def test_shares_leave_out_what_does_not_occur() -> None:
-    assert shares_text({"real": 0.875, "unsure": 0.0, "generated": 0.125}) == "88 % are called real, 12 % generated"
+    assert (
+        shares_text({"real": 0.875, "unsure": 0.0, "generated": 0.125})
+        == "88 % are called real, 12 % generated"
+    )
     assert shares_text({"real": 0.0, "unsure": 1.0, "generated": 0.0}) == "100 % are called unsure"
 
 
@@ -106,7 +114,9 @@ def test_names_are_text_and_nothing_else(detector: Detector, tmp_path: Path) -> 
     html = answer(detector, path, LIMITS)
     assert "<img src=x" not in html and escape(path.name) in html
     assert "<b>" not in problem("<b>")
-    loaded = dataclasses.replace(detector.loaded, meta={"options": {"dataroot": "a/<script>", "classes": ["<i>"]}})
+    loaded = dataclasses.replace(
+        detector.loaded, meta={"options": {"dataroot": "a/<script>", "classes": ["<i>"]}}
+    )
     assert "<script>" not in about(Detector(loaded, torch.device("cpu"), detector.protocol))
 
 
@@ -141,7 +151,9 @@ def test_a_video_is_known_by_its_content(detector: Detector, tmp_path: Path) -> 
     assert not from_elsewhere(html)
 
 
-def test_long_and_large_videos_are_limited(detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_and_large_videos_are_limited(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = film(tmp_path / "film.mp4")
     with pytest.raises(NoAnswer, match=r"film\.mp4 lasts 3 s; a video may last up to 2 s here"):
         answer(detector, path, Limits(seconds=2, frames=8))
@@ -150,7 +162,9 @@ def test_long_and_large_videos_are_limited(detector: Detector, tmp_path: Path, m
     assert "median of 3 frames" in text_of(answer(detector, path, LIMITS))
 
 
-def test_without_pyav_videos_are_refused(detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyav_videos_are_refused(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(200))
     monkeypatch.setitem(sys.modules, "av", None)
@@ -171,7 +185,10 @@ def test_want_of_memory_is_an_answer(
 ) -> None:
     path = film(tmp_path / "large.mp4") if step == "judge_video" else draw(tmp_path / "large.png")
     monkeypatch.setattr(answers, step, lambda *_, **__: too_much(kind))
-    with pytest.raises(NoAnswer, match=f"^{path.name} cannot be judged: not enough memory for a picture of this size"):
+    with pytest.raises(
+        NoAnswer,
+        match=f"^{path.name} cannot be judged: not enough memory for a picture of this size",
+    ):
         answer(detector, path, LIMITS)
 
 
@@ -224,39 +241,70 @@ def request(url: str, body: bytes = b"", kind: str = "application/json") -> byte
         return answered.read()
 
 
-def test_one_is_answered_at_a_time(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_is_answered_at_a_time(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Upload, example and another detector, each asked for by somebody else at the same time."""
     pytest.importorskip("gradio")
     for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "*")
     (tmp_path / "examples").mkdir()
     draw(tmp_path / "examples" / "one.png")
-    words = ["--model_path", str(checkpoint), "--examples", str(tmp_path / "examples"), "--gpu_ids", "-1"]
+    words = [
+        "--model_path",
+        str(checkpoint),
+        "--examples",
+        str(tmp_path / "examples"),
+        "--gpu_ids",
+        "-1",
+    ]
     page = web_demo.build(web_demo.parser().parse_args(words), tmp_path)
     overlap = Overlap()
     monkeypatch.setattr("tools.web_demo.page.answer", overlap)
     port = web_demo.free_port("127.0.0.1", 0)
-    page.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    page.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        ssr_mode=False,
+    )
     try:
         address = f"http://127.0.0.1:{port}/"
         api = f"{address}gradio_api/"
-        events = {one["targets"][0][1]: one["id"] for one in json.loads(request(f"{address}config"))["dependencies"]}
+        events = {
+            one["targets"][0][1]: one["id"]
+            for one in json.loads(request(f"{address}config"))["dependencies"]
+        }
         name, form = (
             checkpoint.parent.name,
             b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n',
         )
-        (uploaded,) = json.loads(request(f"{api}upload", form + b"x\r\n--x--\r\n", "multipart/form-data; boundary=x"))
+        (uploaded,) = json.loads(
+            request(f"{api}upload", form + b"x\r\n--x--\r\n", "multipart/form-data; boundary=x")
+        )
         file = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
 
         def ask(event: str, data: list[Any], session: str) -> None:
             chosen = {"index": 0, "value": None, "selected": True} if event == "select" else None
-            body = {"data": data, "fn_index": events[event], "session_hash": session, "event_data": chosen}
+            body = {
+                "data": data,
+                "fn_index": events[event],
+                "session_hash": session,
+                "event_data": chosen,
+            }
             request(f"{api}queue/join", json.dumps(body).encode())
-            assert b'"success":true' in request(f"{api}queue/data?session_hash={session}").replace(b": ", b":")
+            assert b'"success":true' in request(f"{api}queue/data?session_hash={session}").replace(
+                b": ", b":"
+            )
 
         ask("select", [name], "a")  # so that there is a picture for another detector to look at
         with ThreadPoolExecutor() as visitors:
-            asked = [("upload", [file, name], "b"), ("select", [name], "c"), ("change", [None, name], "a")]
+            asked = [
+                ("upload", [file, name], "b"),
+                ("select", [name], "c"),
+                ("change", [None, name], "a"),
+            ]
             list(visitors.map(lambda words: ask(*words), asked))
     finally:
         page.close(verbose=False)
@@ -267,7 +315,8 @@ def test_facts_come_from_the_checkpoint(detector: Detector) -> None:
     found = {fact.label: fact.text for fact in facts(detector)}
     assert found["Trained on"] == "my_photos (car, cat), 7 epochs"
     assert (
-        "accuracy 0.875" in found["On validation pictures"] and "40 real and 1,200" in found["On validation pictures"]
+        "accuracy 0.875" in found["On validation pictures"]
+        and "40 real and 1,200" in found["On validation pictures"]
     )
     assert found["Model"].endswith("0.25, 0.5, 0.75") and found["Calibration"].startswith("none")
     assert "secret" not in about(detector)
@@ -277,14 +326,23 @@ def test_facts_come_from_the_checkpoint(detector: Detector) -> None:
     )
 
 
-@pytest.mark.parametrize("meta", [{}, {"options": 3, "val_metrics": [1]}, {"options": {"dataroot": 1, "classes": 2}}])
+@pytest.mark.parametrize(
+    "meta", [{}, {"options": 3, "val_metrics": [1]}, {"options": {"dataroot": 1, "classes": 2}}]
+)
 def test_a_checkpoint_that_says_little(detector: Detector, meta: dict[str, Any]) -> None:
     loaded = dataclasses.replace(detector.loaded, meta=meta)
-    found = {fact.label: fact.text for fact in facts(Detector(loaded, torch.device("cpu"), detector.protocol))}
-    assert "does not say" in found["Trained on"] and "does not say" in found["On validation pictures"]
+    found = {
+        fact.label: fact.text
+        for fact in facts(Detector(loaded, torch.device("cpu"), detector.protocol))
+    }
+    assert (
+        "does not say" in found["Trained on"] and "does not say" in found["On validation pictures"]
+    )
 
 
-def test_models_are_loaded_when_wanted_and_kept(checkpoint: Path, detector: Detector, tmp_path: Path) -> None:
+def test_models_are_loaded_when_wanted_and_kept(
+    checkpoint: Path, detector: Detector, tmp_path: Path
+) -> None:
     other = tmp_path / "other.pth"
     shutil.copy(checkpoint, other)
     asked: list[Path] = []
@@ -320,7 +378,9 @@ def test_examples_of_a_folder(tmp_path: Path) -> None:
         examples_of(tmp_path)
     for number in range(MOST + 2):
         draw(tmp_path / f"b{number:02d}.jpg", 8, 8)
-    assert [example.caption for example in examples_of(tmp_path)] == [f"b{number:02d}.jpg" for number in range(MOST)]
+    assert [example.caption for example in examples_of(tmp_path)] == [
+        f"b{number:02d}.jpg" for number in range(MOST)
+    ]
 
 
 def test_a_taken_port_is_said() -> None:
@@ -332,7 +392,9 @@ def test_a_taken_port_is_said() -> None:
         web_demo.free_port("192.0.2.1", 0)
 
 
-def test_without_gradio_the_requirements_are_named(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradio_the_requirements_are_named(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, "tools.web_demo.page", raising=False)
     for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR"):
@@ -367,6 +429,8 @@ def test_another_trouble_is_not_called_the_detectors(
     monkeypatch.setattr(page, "answer", no_space)
     monkeypatch.setattr(log, "propagate", True)
     handler = page._Handler(Models([checkpoint], lambda path: detector), [], LIMITS)
-    html, _ = handler.again(str(draw(tmp_path / "one.png")), Models([checkpoint], lambda path: detector).names[0])
+    html, _ = handler.again(
+        str(draw(tmp_path / "one.png")), Models([checkpoint], lambda path: detector).names[0]
+    )
     assert text_of(html).startswith("No answer. This cannot be answered; the terminal")
     assert "No space left" in caplog.text and "No space left" not in html

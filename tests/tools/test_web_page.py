@@ -1,4 +1,5 @@
-"""The web page in headless Chromium, driven by Playwright, as someone uses it; and the process that serves it."""
+"""The web page in headless Chromium, driven by Playwright, as someone uses it; and the process that
+serves it."""
 
 import dataclasses
 import json
@@ -47,11 +48,13 @@ PHONE = (360, 740)
 TOO_WIDE = """[...document.querySelectorAll('html, body, body *')].filter(
     one => one.scrollWidth > innerWidth && !one.closest('.scroll') && getComputedStyle(one).textOverflow !== 'ellipsis'
 ).map(one => one.outerHTML.slice(0, 100))"""
-"""What is wider than the window, even where that is cut off; but the panel, which scrolls by itself, and shortened names."""
+"""What is wider than the window, even where that is cut off; but the panel, which scrolls by
+itself, and shortened names."""
 
 
 def blocked(folder: Path) -> dict[str, str]:
-    """The environment in which Python reaches nothing but this machine; attempts stand in folder/attempts."""
+    """The environment in which Python reaches nothing but this machine; attempts stand in
+    folder/attempts."""
     (folder / "block").mkdir(parents=True)
     (folder / "block" / "sitecustomize.py").write_text(LOOPBACK_ONLY)
     path = os.pathsep.join([str(folder / "block"), str(REPOSITORY)])
@@ -60,7 +63,8 @@ def blocked(folder: Path) -> dict[str, str]:
 
 @dataclasses.dataclass
 class Served:
-    """A page that is being served: its process, its address, where it would note attempts to reach others."""
+    """A page that is being served: its process, its address, where it would note attempts to reach
+    others."""
 
     process: subprocess.Popen[str]
     url: str
@@ -102,7 +106,13 @@ def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (folder / "examples").mkdir()
     for number in range(2):
         draw(folder / "examples" / f"example {number}.png", 64, 64, seed=number)
-    words = ["--model_path", str(checkpoint), str(folder / "calibrated.pth"), "--examples", str(folder / "examples")]
+    words = [
+        "--model_path",
+        str(checkpoint),
+        str(folder / "calibrated.pth"),
+        "--examples",
+        str(folder / "examples"),
+    ]
     with serving(folder / "run", *words, "--max_mb", str(MAX_MB), "--max_seconds", "10") as page:
         yield page
 
@@ -122,9 +132,13 @@ def chromium() -> Iterator[Any]:
 class Visit:
     """A page in a window of its own; requests to anywhere else are refused and noted."""
 
-    def __init__(self, browser: Any, url: str, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
+    def __init__(
+        self, browser: Any, url: str, width: int = 1280, height: int = 900, scheme: str = "light"
+    ) -> None:
         self.foreign: list[str] = []
-        self._context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        self._context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme
+        )
         self._context.route("**/*", lambda route: self._pass(route, url))
         self.page = self._context.new_page()
         self.page.goto(url)
@@ -166,7 +180,9 @@ def visit(chromium: Any, served: Served) -> Iterator[Visit]:
 @pytest.mark.parametrize(("address", "reached"), [("192.0.2.1", False), ("127.0.0.1", True)])
 def test_the_block_works(address: str, reached: bool, tmp_path: Path) -> None:
     code = f"import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('{address}', 9))"
-    ran = subprocess.run([sys.executable, "-c", code], env=blocked(tmp_path), capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=blocked(tmp_path), capture_output=True, text=True
+    )
     assert (ran.returncode == 0) == reached, ran.stderr
     assert (tmp_path / "attempts").exists() != reached
 
@@ -181,7 +197,9 @@ def test_upload_and_read_the_verdict_on_a_phone(
     score = float(load_detector(checkpoint, "cpu").score(path)[0])
     verdict = "Generated" if score > 0.5 else "Real"
     text = visit.read()
-    assert verdict in text and f"Score {score:.2f}" in text and f"{path.name}, 56 x 40 pixels" in text
+    assert (
+        verdict in text and f"Score {score:.2f}" in text and f"{path.name}, 56 x 40 pixels" in text
+    )
     loaded = "[...document.querySelectorAll('#said img')].map(image => image.complete && image.naturalWidth > 0)"
     assert visit.page.evaluate(loaded) == [True, True]
     assert "my_photos (car, cat), 7 epochs" in visit.page.inner_text("#what")
@@ -198,7 +216,9 @@ def test_a_bad_file_gets_a_message_and_the_page_goes_on(visit: Visit, tmp_path: 
     bad = tmp_path / "letter.png"
     bad.write_text("Dear reader")
     visit.upload(bad)
-    assert visit.read().startswith("No answer. letter.png cannot be read: no picture in one of the formats")
+    assert visit.read().startswith(
+        "No answer. letter.png cannot be read: no picture in one of the formats"
+    )
     visit.clear()
     visit.upload(draw(tmp_path / "photo.png"))
     assert "photo.png" in visit.read(".headline")
@@ -219,30 +239,44 @@ def test_too_large_an_upload_is_refused(visit: Visit, served: Served, tmp_path: 
         + b"\r\n--x--\r\n"
     )
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    with pytest.raises(urllib.error.HTTPError) as refused:  # whoever does not ask the browser is refused by the server
-        urllib.request.urlopen(urllib.request.Request(f"{served.url}gradio_api/upload", body, headers))
+    # whoever does not ask the browser is refused by the server
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(
+            urllib.request.Request(f"{served.url}gradio_api/upload", body, headers)
+        )
     assert refused.value.code == 413
 
 
 def ask(served: Served, path: str) -> dict[str, Any]:
-    """What the server says to somebody who asks it, without a browser, to judge a file that was not uploaded."""
+    """What the server says to somebody who asks it, without a browser, to judge a file that was not
+    uploaded."""
     with urllib.request.urlopen(f"{served.url}config") as answered:
         config = json.load(answered)
-    upload = next(event["id"] for event in config["dependencies"] if event["targets"][0][1] == "upload")
+    upload = next(
+        event["id"] for event in config["dependencies"] if event["targets"][0][1] == "upload"
+    )
     model = next(one for one in config["components"] if one["type"] == "dropdown")["props"]["value"]
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     body = {"data": [file, model], "fn_index": upload, "session_hash": path, "event_data": None}
     join = urllib.request.Request(
-        f"{served.url}gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        f"{served.url}gradio_api/queue/join",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
     )
     urllib.request.urlopen(join).close()
-    with urllib.request.urlopen(f"{served.url}gradio_api/queue/data?session_hash={path}", timeout=30) as events:
+    with urllib.request.urlopen(
+        f"{served.url}gradio_api/queue/data?session_hash={path}", timeout=30
+    ) as events:
         return next(json.loads(line[5:]) for line in events if b"process_completed" in line)
 
 
 @pytest.mark.slow
 def test_no_other_files_and_no_addresses(served: Served, tmp_path: Path) -> None:
-    for path in (str(draw(tmp_path / "mine.png")), "http://192.0.2.1/x.png", "http://127.0.0.1/x.png"):
+    for path in (
+        str(draw(tmp_path / "mine.png")),
+        "http://192.0.2.1/x.png",
+        "http://127.0.0.1/x.png",
+    ):
         said = ask(served, path)
         assert not said["success"] and "data" not in said["output"], path
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -273,7 +307,9 @@ def test_examples_and_another_detector(visit: Visit) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_screen_is_enough(chromium: Any, served: Served, tmp_path: Path, scheme: str) -> None:
+def test_a_phone_screen_is_enough(
+    chromium: Any, served: Served, tmp_path: Path, scheme: str
+) -> None:
     visit = Visit(chromium, served.url, *PHONE, scheme)
     visit.upload(draw(tmp_path / f"{'a_long_name_' * 8}.png", 64, 64))
     visit.read()
@@ -288,12 +324,16 @@ def test_a_phone_screen_is_enough(chromium: Any, served: Served, tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_two_uploads_at_once_get_their_own_answers(chromium: Any, served: Served, tmp_path: Path) -> None:
+def test_two_uploads_at_once_get_their_own_answers(
+    chromium: Any, served: Served, tmp_path: Path
+) -> None:
     visits = [Visit(chromium, served.url) for _ in range(2)]
     for number, visit in enumerate(visits):
         visit.upload(draw(tmp_path / f"photo_{number}.png", seed=number))
     for number, visit in enumerate(visits):
-        assert f"photo_{number}.png" in visit.read() and f"photo_{1 - number}.png" not in visit.read()
+        assert (
+            f"photo_{number}.png" in visit.read() and f"photo_{1 - number}.png" not in visit.read()
+        )
         visit.close()
 
 
@@ -309,4 +349,8 @@ def test_ctrl_c_ends_it_and_leaves_no_upload(checkpoint: Path, tmp_path: Path) -
         assert served.process.wait(20) == 130
         assert not list((tmp_path / "run" / "tmp").glob("web_demo_*"))
         assert (tmp_path / "run" / "errors").read_text() == "interrupted\n"
-        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["block", "errors", "tmp"]
+        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+            "block",
+            "errors",
+            "tmp",
+        ]

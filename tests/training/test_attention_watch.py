@@ -19,7 +19,9 @@ COLLAPSED = RNG.dirichlet([0.5, 100, 0.5], size=50)
 AT_WORK = RNG.dirichlet([2] * 3, size=50)
 
 
-@pytest.mark.parametrize(("weights", "said"), [(UNIFORM, "been uniform"), (COLLAPSED, "scale 0.5x gets at least 0.9")])
+@pytest.mark.parametrize(
+    ("weights", "said"), [(UNIFORM, "been uniform"), (COLLAPSED, "scale 0.5x gets at least 0.9")]
+)
 def test_it_is_said_once_after_three_epochs(weights: np.ndarray, said: str) -> None:
     watch = AttentionWatch()
     found = [watch.after_epoch(weights, SCALES) for _ in range(6)]
@@ -31,7 +33,9 @@ def test_it_is_said_once_after_three_epochs(weights: np.ndarray, said: str) -> N
 def test_another_epoch_between_starts_again() -> None:
     watch = AttentionWatch()
     given = [UNIFORM, UNIFORM, AT_WORK, UNIFORM, UNIFORM, COLLAPSED, UNIFORM, UNIFORM, UNIFORM]
-    assert [watch.after_epoch(weights, SCALES) is not None for weights in given] == [False] * 8 + [True]
+    assert [watch.after_epoch(weights, SCALES) is not None for weights in given] == [False] * 8 + [
+        True
+    ]
 
 
 @pytest.mark.parametrize("weights", (AT_WORK, np.ones((5, 1))))
@@ -59,7 +63,9 @@ def test_patience(patience: int) -> None:
     watch = AttentionWatch(patience)
     found = [watch.after_epoch(UNIFORM, SCALES) for _ in range(6)]
     assert [index for index, warning in enumerate(found, 1) if warning] == [patience]
-    assert f"for {patience} epoch" in found[patience - 1] and ("1 epochs" not in found[patience - 1])
+    assert f"for {patience} epoch" in found[patience - 1] and (
+        "1 epochs" not in found[patience - 1]
+    )
     with pytest.raises(ValueError, match="patience of 0 epochs"):
         AttentionWatch(0)
 
@@ -68,26 +74,50 @@ def test_equal_scales_are_not_told_to_be_compared_with_themselves() -> None:
     watch = AttentionWatch(1)
     said = watch.after_epoch(UNIFORM, (0.5, 0.5, 0.5))
     assert said is not None and "--npr_scales" not in said
-    assert "--npr_scales 0.5,0.5,0.5" in (watch.after_epoch(AT_WORK, SCALES) or watch.after_epoch(UNIFORM, SCALES))
+    assert "--npr_scales 0.5,0.5,0.5" in (
+        watch.after_epoch(AT_WORK, SCALES) or watch.after_epoch(UNIFORM, SCALES)
+    )
     assert "scale 0.5x #2 gets" in watch.after_epoch(COLLAPSED, (0.5, 0.5, 0.5))
 
 
 def test_few_validation_images_are_not_taken_for_collapsed() -> None:
     watch = AttentionWatch(1)
-    assert watch.after_epoch(COLLAPSED[:20], SCALES) is None and watch.after_epoch(COLLAPSED, SCALES) is not None
+    assert (
+        watch.after_epoch(COLLAPSED[:20], SCALES) is None
+        and watch.after_epoch(COLLAPSED, SCALES) is not None
+    )
 
 
 def test_a_continued_training_goes_on_counting(
-    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    dataroot: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each of three trainings adds an epoch of uniform attention; the last says so."""
-    monkeypatch.setattr("training.attention_watch.stuck", lambda weights, scales: (UNIFORM_SAID, "as the test has it"))
-    argv = ["--name", "watched", "--model_type", "multiscale_attention", "--dataroot", str(dataroot), *TINY]
+    monkeypatch.setattr(
+        "training.attention_watch.stuck",
+        lambda weights, scales: (UNIFORM_SAID, "as the test has it"),
+    )
+    argv = [
+        "--name",
+        "watched",
+        "--model_type",
+        "multiscale_attention",
+        "--dataroot",
+        str(dataroot),
+        *TINY,
+    ]
     argv += ["--checkpoints_dir", str(tmp_path), "--attention_patience", "3"]
     said = []
     for niter in ("1", "2", "3"):
-        assert train.main([*argv, "--niter", niter, *(["--continue_train"] if niter != "1" else [])]) == 0
-        said.append("attention has been uniform for 3 epochs: as the test has it" in capsys.readouterr().out)
+        assert (
+            train.main([*argv, "--niter", niter, *(["--continue_train"] if niter != "1" else [])])
+            == 0
+        )
+        said.append(
+            "attention has been uniform for 3 epochs: as the test has it" in capsys.readouterr().out
+        )
     assert said == [False, False, True]
     path = next(tmp_path.glob("watched_*/model_epoch_last.pth"))
     save_checkpoint(path, read_checkpoint(path) | {"attention_watch": {"kind": 3, "epochs": "x"}})

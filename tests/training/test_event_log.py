@@ -42,9 +42,17 @@ def test_a_histogram_counts_all_values(tmp_path: Path) -> None:
     log.add_histogram("attention", np.full(4, 0.5), 6)
     log.close()
     (path,) = tmp_path.glob("events*")
-    histograms = [event.summary.value[0].histo for _, event in records(path.read_bytes()) if event.summary.value]
+    histograms = [
+        event.summary.value[0].histo
+        for _, event in records(path.read_bytes())
+        if event.summary.value
+    ]
     assert [sum(h.bucket) for h in histograms] == [3, 4]
-    assert (histograms[0].min, histograms[0].max, histograms[0].sum) == (0.1, 0.9, pytest.approx(1.1))
+    assert (histograms[0].min, histograms[0].max, histograms[0].sum) == (
+        0.1,
+        0.9,
+        pytest.approx(1.1),
+    )
 
 
 def test_steps_behind_the_checkpoint_are_taken_back(tmp_path: Path) -> None:
@@ -72,7 +80,8 @@ def test_a_damaged_record_ends_the_file(tmp_path: Path) -> None:
     whole = [record for record, _ in records(bytes(content))]
     content[sum(map(len, whole[:3])) + 20] ^= 1
     path.write_bytes(content)
-    assert [event.step for _, event in records(bytes(content))] == [0, 0, 1]  # the first says the version
+    # the first says the version
+    assert [event.step for _, event in records(bytes(content))] == [0, 0, 1]
 
 
 def test_a_length_without_end_is_no_record() -> None:

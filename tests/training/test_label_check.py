@@ -47,15 +47,22 @@ def test_one_class_says_nothing() -> None:
 
 
 def test_three_standard_errors_are_those_of_mann_and_whitney() -> None:
-    """At the border, SciPy's normal approximation gives the probability of three standard deviations."""
+    """At the border, SciPy's normal approximation gives the probability of three standard
+    deviations."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         real, fake = rng.normal(size=40), rng.normal(-0.4, size=30)
-        found = mannwhitneyu(fake, real, alternative="less", method="asymptotic", use_continuity=False)
-        assert below_chance(found.statistic / 1200, 40, 30) == (found.pvalue < 0.0013498980316301035)
+        found = mannwhitneyu(
+            fake, real, alternative="less", method="asymptotic", use_continuity=False
+        )
+        assert below_chance(found.statistic / 1200, 40, 30) == (
+            found.pvalue < 0.0013498980316301035
+        )
 
 
-def test_training_warns_of_swapped_validation_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_warns_of_swapped_validation_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = make_dataroot(tmp_path / "data", ("car",), count=16)
     val = data / "val" / "car"
     shutil.move(val / "0_real", val / "x")

@@ -1,15 +1,19 @@
-"""Measure this project's training and scoring against the plain PyTorch recipe, and both against the machine's limits.
+"""Measure this project's training and scoring against the plain PyTorch recipe, and both against
+the machine's limits.
 
-Every contestant runs in a process of its own; they take turns, so that what else the machine does meets all alike. Reports
-images/s (median, min, max of the rounds) and the median of the ratios within a round. See tools/bench for what is compared.
+Every contestant runs in a process of its own; they take turns, so that what else the machine does
+meets all alike. Reports images/s (median, min, max of the rounds) and the median of the ratios
+within a round. See tools/bench for what is compared.
 
-    python -m tools.benchmark --device cpu --output benchmark_cpu.json
-    python -m tools.benchmark --parts step epoch --models single_scale 0.25,0.5 --batch_size 32 256 --data DATAROOT
-    python -m tools.benchmark --parts ablation --rounds 9
-    python -m tools.benchmark --size 64 --batch_size 8 --images 16 --rounds 1 --no_compile
+    python -m tools.benchmark --device cpu --output benchmark_cpu.json python -m tools.benchmark
+    --parts step epoch --models single_scale 0.25,0.5 --batch_size 32 256 --data DATAROOT python -m
+    tools.benchmark --parts ablation --rounds 9 python -m tools.benchmark --size 64 --batch_size 8
+    --images 16 --rounds 1 --no_compile
 
-Exit status: 0 all finished, 1 a contestant did not, 2 the command line is wrong, 130 interrupted. Temporary files lie in
-TMPDIR: the pictures, if they are drawn, and 3 bytes per pixel of each picture for the cached contestants.
+Exit status: 0 all finished, 1 a contestant did not, 2 the command line is wrong, 130 interrupted.
+Temporary files lie in
+TMPDIR: the pictures, if they are drawn, and 3 bytes per pixel of each picture for the cached
+    contestants.
 """
 
 import argparse
@@ -56,7 +60,8 @@ IMAGES = {"cpu": 256, "cuda": 4096}
 """Per round, so that one takes seconds."""
 
 LONGEST_FOLDER = 72
-"""Bytes of a temporary folder's name: processes put sockets into it, whose whole names may have 107."""
+"""Bytes of a temporary folder's name: processes put sockets into it, whose whole names may have
+107."""
 
 
 def model_name(text: str) -> str:
@@ -81,22 +86,57 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--models", nargs="+", type=model_name, default=list(DEFAULT_MODELS), metavar="MODEL",
                       help="single_scale, multiscale_attention, or comma-separated scales of a multi-scale model "
                       f"(default: {' '.join(DEFAULT_MODELS)})")  # fmt: skip
-    made.add_argument("--data", type=Path, metavar="DIR", help="data root with train/ (default: pictures are drawn)")
-    made.add_argument("--size", type=whole(8), default=224, metavar="N", help="side in pixels (default: %(default)s)")
+    made.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="data root with train/ (default: pictures are drawn)",
+    )
+    made.add_argument(
+        "--size",
+        type=whole(8),
+        default=224,
+        metavar="N",
+        help="side in pixels (default: %(default)s)",
+    )
     made.add_argument("--batch_size", nargs="+", type=whole(1), default=[32], metavar="N",
                       help="images per batch; several are measured one after the other (default: 32)")  # fmt: skip
-    made.add_argument("--rounds", type=whole(1), default=5, metavar="N", help="that count (default: %(default)s)")
+    made.add_argument(
+        "--rounds", type=whole(1), default=5, metavar="N", help="that count (default: %(default)s)"
+    )
     per_device = f"{IMAGES['cpu']} on a CPU, {IMAGES['cuda']} on a GPU"
-    made.add_argument("--images", type=whole(2), metavar="N", help=f"per round and contestant (default: {per_device})")
-    made.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: cuda where there is one)")
-    made.add_argument("--threads", type=whole(1), metavar="N", help="of PyTorch (default: its own choice, all cores)")
-    made.add_argument("--no_compile", action="store_true", help="leave torch.compile out, also where ours uses it")
-    made.add_argument("--output", type=Path, metavar="FILE.json", help="write everything there, and tables to FILE.md")
+    made.add_argument(
+        "--images",
+        type=whole(2),
+        metavar="N",
+        help=f"per round and contestant (default: {per_device})",
+    )
+    made.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="where to compute (default: cuda where there is one)",
+    )
+    made.add_argument(
+        "--threads",
+        type=whole(1),
+        metavar="N",
+        help="of PyTorch (default: its own choice, all cores)",
+    )
+    made.add_argument(
+        "--no_compile", action="store_true", help="leave torch.compile out, also where ours uses it"
+    )
+    made.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.json",
+        help="write everything there, and tables to FILE.md",
+    )
     return made
 
 
 def checked(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options, with what depends on the device filled in; SystemExit with status 2 where they are wrong."""
+    """The options, with what depends on the device filled in; SystemExit with status 2 where they
+    are wrong."""
     made = parser()
     opt = made.parse_args(argv)
     if opt.device == "cuda" and not torch.cuda.is_available():
@@ -125,7 +165,11 @@ def not_exportable(device: str) -> str | None:
     if device != "cpu":
         return "is measured on CPUs; add --device cpu"
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    return f"needs {', '.join(missing)}; run: pip install -r requirements-export.txt" if missing else None
+    return (
+        f"needs {', '.join(missing)}; run: pip install -r requirements-export.txt"
+        if missing
+        else None
+    )
 
 
 class Benchmark:
@@ -142,10 +186,20 @@ class Benchmark:
             "schema": SCHEMA,
             "date": datetime.now().isoformat(sep=" ", timespec="minutes"),
             "command": shlex.join(["python", "-m", "tools.benchmark", *sys.argv[1:]]),
-            "settings": {name: str(value) if isinstance(value, Path) else value for name, value in vars(opt).items()},
+            "settings": {
+                name: str(value) if isinstance(value, Path) else value
+                for name, value in vars(opt).items()
+            },
             "machine": machine,
             "warnings": doubts(machine),
-            **{"limits": {}, "results": [], "memory": [], "computed": [], "failures": [], "finished": False},
+            **{
+                "limits": {},
+                "results": [],
+                "memory": [],
+                "computed": [],
+                "failures": [],
+                "finished": False,
+            },
         }
         root = make_root(scratch, opt.data, opt.images)
         self.base = Job(part="limits", contestant="limits", work="limits", device=opt.device, size=opt.size,
@@ -178,9 +232,15 @@ class Benchmark:
         if {"forward", "step", "export", "ablation"} & set(self.opt.parts):
             self._limits()
         self.say(header(self.result))
-        for group in plan(self.opt.parts, self.opt.models, self.opt.batch_size, self.base, not self.opt.no_compile):
-            played = compete(group.jobs, self.opt.rounds, partial(self.progress, group.part, group.title))
-            self.result["failures"] += [failure(one.job, one.failure) for one in played if one.failure is not None]
+        for group in plan(
+            self.opt.parts, self.opt.models, self.opt.batch_size, self.base, not self.opt.no_compile
+        ):
+            played = compete(
+                group.jobs, self.opt.rounds, partial(self.progress, group.part, group.title)
+            )
+            self.result["failures"] += [
+                failure(one.job, one.failure) for one in played if one.failure is not None
+            ]
             self.result["results"].append(group_result(group, played, self.result["limits"]))
             self.say(group_table(self.result["results"][-1]))
         if "memory" in self.opt.parts:
@@ -199,11 +259,14 @@ class Benchmark:
             self.result["failures"].append(failure(self.base, str(died)))
 
     def _memory(self) -> None:
-        """Peak memory by batch size, up to the first that fails; on a GPU, running out of memory there is no failure."""
+        """Peak memory by batch size, up to the first that fails; on a GPU, running out of memory
+        there is no failure."""
         for jobs in memory_jobs(self.opt.models, self.base, not self.opt.no_compile):
             for job in jobs:
                 self.progress(
-                    "memory", f"memory of {job.work}, {job.model}", f"{job.contestant}, {job.batch_size} images"
+                    "memory",
+                    f"memory of {job.work}, {job.model}",
+                    f"{job.contestant}, {job.batch_size} images",
                 )
                 answer = None
                 try:
@@ -222,7 +285,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     opt = checked(argv)
     with TemporaryDirectory(prefix="npr-") as scratch:
         if len(os.fsencode(scratch)) > LONGEST_FOLDER:
-            raise UserError(f"TMPDIR {Path(scratch).parent}: too long for the sockets of loading workers; give another")
+            raise UserError(
+                f"TMPDIR {Path(scratch).parent}: too long for the sockets of loading workers; give another"
+            )
         benchmark = Benchmark(opt, Path(scratch))
         benchmark.run()
     if opt.output is not None:

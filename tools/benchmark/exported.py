@@ -1,4 +1,5 @@
-"""The exported graph, scored by onnxruntime on the CPU; whatever is not scoring is the plain recipe's."""
+"""The exported graph, scored by onnxruntime on the CPU; whatever is not scoring is the plain
+recipe's."""
 
 from functools import cached_property
 from pathlib import Path

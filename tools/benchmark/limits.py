@@ -1,10 +1,12 @@
-"""What the machine could do: peaks measured on it, and the operations and bytes that a network needs.
+"""What the machine could do: peaks measured on it, and the operations and bytes that a network
+needs.
 
     floor seconds = max(operations / peak, bytes / bandwidth)
 
-Peak: the best rate of torch.mm over square matrices. Bandwidth: the best rate of a copy of a large tensor, counting what is
-read and what is written. Where matrix products reach the processor's peak, no network can be faster than its floor as long
-as each layer writes its result to memory; a share above 1 means that something else slowed the measurement of the peak.
+Peak: the best rate of torch.mm over square matrices. Bandwidth: the best rate of a copy of a large
+tensor, counting what is read and what is written. Where matrix products reach the processor's peak,
+no network can be faster than its floor as long as each layer writes its result to memory; a share
+above 1 means that something else slowed the measurement of the peak.
 """
 
 import time
@@ -23,7 +25,8 @@ from tools.benchmark.recipe import Job, model_flags
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 """Per number that a layer reads or writes."""
 ADAM_BYTES = 7 * 4
-"""Per parameter and step, all in fp32: weight, gradient and both moments are read, weight and moments are written."""
+"""Per parameter and step, all in fp32: weight, gradient and both moments are read, weight and
+moments are written."""
 SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 COPIED_BYTES = {"cpu": 2**28, "cuda": 2**30}
 REPEATS = 5
@@ -35,7 +38,8 @@ def network_of(model: str) -> nn.Module:
 
 
 def operations(network: nn.Module, batch_size: int, side: int, training: bool) -> int:
-    """Additions and multiplications of convolutions and linear layers, forward or forward + backward, for images side x side.
+    """Additions and multiplications of convolutions and linear layers, forward or forward +
+    backward, for images side x side.
 
     Counted on two images, as the number is proportional to them.
     """
@@ -47,18 +51,23 @@ def operations(network: nn.Module, batch_size: int, side: int, training: bool) -
     return counter.get_total_flops() * batch_size // 2
 
 
-def traffic(network: nn.Module, batch_size: int, side: int, training: bool, number_bytes: int) -> int:
+def traffic(
+    network: nn.Module, batch_size: int, side: int, training: bool, number_bytes: int
+) -> int:
     """Bytes that must pass between memory and processor, by a simple model.
 
-    Every convolution and linear layer reads its input and its parameters and writes its output once; all else is taken to
-    be fused into them. A training step costs that three times (forward, gradient of the input, gradient of the weights), twice
-    for the first convolutions, whose input has no gradient, and the optimizer's `ADAM_BYTES`.
+    Every convolution and linear layer reads its input and its parameters and writes its output
+    once; all else is taken to be fused into them. A training step costs that three times (forward,
+    gradient of the input, gradient of the weights), twice for the first convolutions, whose input
+    has no gradient, and the optimizer's `ADAM_BYTES`.
     """
     numbers = first = 0
 
     def count(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal numbers, first
-        moved = (given[0].numel() + output.numel()) * batch_size // 2 + sum(p.numel() for p in layer.parameters())
+        moved = (given[0].numel() + output.numel()) * batch_size // 2 + sum(
+            p.numel() for p in layer.parameters()
+        )
         numbers += moved
         if given[0].shape[1:] == (3, side, side):
             first += moved
@@ -71,16 +80,24 @@ def traffic(network: nn.Module, batch_size: int, side: int, training: bool, numb
         hook.remove()
     if not training:
         return number_bytes * numbers
-    return number_bytes * (3 * numbers - first) + ADAM_BYTES * sum(p.numel() for p in network.parameters())
+    return number_bytes * (3 * numbers - first) + ADAM_BYTES * sum(
+        p.numel() for p in network.parameters()
+    )
 
 
-def floor_seconds(needed_operations: float, needed_bytes: float, peak: float, bandwidth: float) -> float:
-    """Seconds below which the work cannot be done: the longer of computing at the peak and moving at the bandwidth."""
+def floor_seconds(
+    needed_operations: float, needed_bytes: float, peak: float, bandwidth: float
+) -> float:
+    """Seconds below which the work cannot be done: the longer of computing at the peak and moving
+    at the bandwidth."""
     return max(needed_operations / peak, needed_bytes / bandwidth)
 
 
-def against_limits(job: Job, seconds: float, precision: str, limits: dict[str, Any]) -> dict[str, float]:
-    """What a forward pass or a step needs, and the shares, in 0..1, that `seconds` per batch reach of peak and floor."""
+def against_limits(
+    job: Job, seconds: float, precision: str, limits: dict[str, Any]
+) -> dict[str, float]:
+    """What a forward pass or a step needs, and the shares, in 0..1, that `seconds` per batch reach
+    of peak and floor."""
     peak = limits.get("peak", {}).get(precision)
     if peak is None or job.work not in ("forward", "step"):
         return {}
@@ -110,7 +127,8 @@ def _fastest(run: Callable[[], Any], device: torch.device) -> float:
 
 
 def matmul_peak(device: torch.device, precision: str) -> float:
-    """Operations per second of the best square matrix product, 2 n^3 / seconds, in this number format."""
+    """Operations per second of the best square matrix product, 2 n^3 / seconds, in this number
+    format."""
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     rates = []
@@ -121,15 +139,21 @@ def matmul_peak(device: torch.device, precision: str) -> float:
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes per second of a copy within the device's memory, counting each byte as read and as written."""
+    """Bytes per second of a copy within the device's memory, counting each byte as read and as
+    written."""
     source = torch.ones(COPIED_BYTES[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _fastest(lambda: target.copy_(source), device)
 
 
 def measure_limits(device: torch.device) -> dict[str, Any]:
-    """Peak in operations/s by number format, of those that contestants use; bandwidth in bytes/s; threads."""
+    """Peak in operations/s by number format, of those that contestants use; bandwidth in bytes/s;
+    threads."""
     auto = autocast_dtype("auto", device)
-    formats = ["fp32", *(["tf32"] if device.type == "cuda" else []), *(["bf16"] if auto == torch.bfloat16 else [])]
+    formats = [
+        "fp32",
+        *(["tf32"] if device.type == "cuda" else []),
+        *(["bf16"] if auto == torch.bfloat16 else []),
+    ]
     peak = {name: matmul_peak(device, name) for name in formats}
     return {"peak": peak, "bandwidth": copy_bandwidth(device), "threads": torch.get_num_threads()}

@@ -31,7 +31,9 @@ def _driver() -> str | None:
     if (command := shutil.which("nvidia-smi")) is None:
         return None
     said = subprocess.run(
-        [command, "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True
+        [command, "--query-gpu=driver_version", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
     )
     return said.stdout.strip().split("\n")[0] or None
 
@@ -67,9 +69,13 @@ def doubts(machine: dict[str, Any]) -> list[str]:
     """Why the figures may not be what the machine can do."""
     found = []
     if machine["load_average"] > BUSY:
-        found.append(f"the load average was {machine['load_average']} at the start: the figures are not to be trusted")
+        found.append(
+            f"the load average was {machine['load_average']} at the start: the figures are not to be trusted"
+        )
     if (machine["omp_wait_policy"] or "").lower() == "active":
-        found.append("OMP_WAIT_POLICY=active: threads of contestants whose turn it is not keep the cores busy")
+        found.append(
+            "OMP_WAIT_POLICY=active: threads of contestants whose turn it is not keep the cores busy"
+        )
     return found
 
 
@@ -78,7 +84,8 @@ def machine_lines(machine: dict[str, Any]) -> list[str]:
     lines = [
         f"CPU: {machine['cpu']}, {machine['cores']} cores usable, {machine['threads']} threads, "
         f"{' '.join(machine['instructions']) or 'none of the instruction sets that matter'}, {machine['memory_gib']} GiB",
-        f"{machine['system']}; " + ", ".join(f"{name} {value}" for name, value in machine["versions"].items()),
+        f"{machine['system']}; "
+        + ", ".join(f"{name} {value}" for name, value in machine["versions"].items()),
         f"OMP_WAIT_POLICY: {machine['omp_wait_policy'] or 'not set'}; load average at the start: {machine['load_average']}",
     ]
     if gpu := machine.get("gpu"):

@@ -1,6 +1,8 @@
-"""Our recipe: what train.py and `test.py --fast` do with --precision auto, by calling what they call.
+"""Our recipe: what train.py and `test.py --fast` do with --precision auto, by calling what they
+call.
 
-Switches: 'fast' and 'compile' are train.py's flags; 'not compiled' leaves compilation out of scoring.
+Switches: 'fast' and 'compile' are train.py's flags; 'not compiled' leaves compilation out of
+    scoring.
 """
 
 from collections.abc import Iterator
@@ -31,7 +33,8 @@ FORMATS = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 class InMemory(ImageLoader):
-    """A loader that reads nothing: as many batches as `loader` has, of the same pixels that already lie on the device."""
+    """A loader that reads nothing: as many batches as `loader` has, of the same pixels that already
+    lie on the device."""
 
     def __init__(self, loader: ImageLoader, pixels: Tensor) -> None:
         super().__init__(loader.dataset, loader.sampler, loader.batch_size)
@@ -115,7 +118,9 @@ class Ours(Recipe):
     def evaluation_loader(self) -> ImageLoader:
         images = load_set(Path(self.job.data) / "train")
         protocol = replace(PROTOCOL, resize=self.job.size)
-        made = evaluation_loader(images, protocol, self.opt.batch_size, self.opt.num_threads, cache=self.opt.cache)
+        made = evaluation_loader(
+            images, protocol, self.opt.batch_size, self.opt.num_threads, cache=self.opt.cache
+        )
         return self._or_in_memory(made)
 
     def _or_in_memory(self, loader: ImageLoader) -> ImageLoader:
@@ -136,5 +141,7 @@ class Ours(Recipe):
 
     def evaluation(self) -> Outcome:
         self.begin(training=False)
-        said = predict_variants(self.model, self.evaluation_loader, self.opt.precision, forward=self.fast_model)[0]
+        said = predict_variants(
+            self.model, self.evaluation_loader, self.opt.precision, forward=self.fast_model
+        )[0]
         return Outcome(len(said.scores), float(said.scores.mean()))

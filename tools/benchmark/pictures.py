@@ -12,7 +12,8 @@ from tools.make_demo_data.images import SCENES, photograph
 from util import UserError
 
 DRAWN = 64
-"""Different pictures at most; more files are the same ones under other names, which take as long to decode."""
+"""Different pictures at most; more files are the same ones under other names, which take as long to
+decode."""
 SIDE = 256
 
 
@@ -28,11 +29,12 @@ def draw(folder: Path, count: int) -> list[str]:
 
 
 def make_root(folder: Path, data: Path | None, images: int) -> Path:
-    """A data root in `folder` whose train/pictures/{0_real,1_fake}/ has `images` links, half of them to each class.
+    """A data root in `folder` whose train/pictures/{0_real,1_fake}/ has `images` links, half of
+    them to each class.
 
     Args:
-        data: a data root whose train/ they are taken from, evenly spaced (some several times where there are fewer);
-            None to draw them.
+        data: a data root whose train/ they are taken from, evenly spaced (some several times where
+            there are fewer); None to draw them.
 
     Raises:
         UserError: there are no such images.
@@ -43,14 +45,22 @@ def make_root(folder: Path, data: Path | None, images: int) -> Path:
         sources = {REAL: drawn[::2], FAKE: drawn[1::2]}
     else:
         if not (data / "train").is_dir():
-            raise UserError(f"--data {data}: has no folder train/; expected train/<class>/0_real and 1_fake")
+            raise UserError(
+                f"--data {data}: has no folder train/; expected train/<class>/0_real and 1_fake"
+            )
         found = load_set(data / "train")
         sources = {wanted: [p for p, label in zip(found.paths, found.labels, strict=True) if label == wanted]
                    for wanted in (REAL, FAKE)}  # fmt: skip
     for label, name in ((REAL, "0_real"), (FAKE, "1_fake")):
         if not sources[label]:
-            raise UserError(f"--data {data}: train/ has no {name} images; the benchmark needs both classes")
-        link(sources[label], folder / "train" / "pictures" / name, images // 2 + (images % 2 if label == REAL else 0))
+            raise UserError(
+                f"--data {data}: train/ has no {name} images; the benchmark needs both classes"
+            )
+        link(
+            sources[label],
+            folder / "train" / "pictures" / name,
+            images // 2 + (images % 2 if label == REAL else 0),
+        )
     return folder
 
 

@@ -1,6 +1,8 @@
-"""The plain recipe: the published network and training as one writes them down in PyTorch, in fp32, without any tuning.
+"""The plain recipe: the published network and training as one writes them down in PyTorch, in fp32,
+without any tuning.
 
-Written without this project's data pipeline and trainer. Switches change one thing each, for the ablation:
+Written without this project's data pipeline and trainer. Switches change one thing each, for the
+ablation:
 
     cudnn                cuDNN on (the published code switches it off)
     kept memory          `util.keep_freed_memory`
@@ -50,7 +52,9 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path = self.files[index]
-        return self.transform(Image.open(path).convert("RGB")), int(path.parent.name.startswith("1"))
+        return self.transform(Image.open(path).convert("RGB")), int(
+            path.parent.name.startswith("1")
+        )
 
 
 def published_features(trunk: TwoStageTrunk, residual: Tensor) -> Tensor:
@@ -67,7 +71,8 @@ def published_order(model: nn.Module) -> None:
 
 
 class OnePass(nn.Module):
-    """A multi-scale model whose branches run as one: their weights stacked, torch.vmap over the scales; for scoring."""
+    """A multi-scale model whose branches run as one: their weights stacked, torch.vmap over the
+    scales; for scoring."""
 
     def __init__(self, model: AttentionMultiScaleNPR) -> None:
         super().__init__()
@@ -78,7 +83,9 @@ class OnePass(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] -> logits [B, 1]."""
         model = self.model[0]
-        residuals = torch.stack([extract(images) * RESIDUAL_GAIN for extract in model.npr_extractors])
+        residuals = torch.stack(
+            [extract(images) * RESIDUAL_GAIN for extract in model.npr_extractors]
+        )
 
         def features(weights: dict, buffers: dict, residual: Tensor) -> Tensor:
             return functional_call(self.branch[0], (weights, buffers), (residual,))
@@ -99,7 +106,11 @@ class Plain(Recipe):
         if "kept memory" in job.switches:
             keep_freed_memory()
         self.bf16 = "bf16" in job.switches
-        tf32 = job.device == "cuda" and torch.backends.cudnn.enabled and torch.backends.cudnn.allow_tf32
+        tf32 = (
+            job.device == "cuda"
+            and torch.backends.cudnn.enabled
+            and torch.backends.cudnn.allow_tf32
+        )
         self.precision = "bf16" if self.bf16 else "tf32" if tf32 else "fp32"
 
     @cached_property
@@ -108,7 +119,9 @@ class Plain(Recipe):
         model = build_model(model_config(TrainOptions(**model_flags(self.job.model))))
         if "ReLU after pooling" not in self.job.switches:
             published_order(model)
-        layout = torch.channels_last if "channels last" in self.job.switches else torch.contiguous_format
+        layout = (
+            torch.channels_last if "channels last" in self.job.switches else torch.contiguous_format
+        )
         return model.to(self.device).to(memory_format=layout)
 
     @cached_property
@@ -152,7 +165,13 @@ class Plain(Recipe):
         transform = transforms.Compose([*steps, transforms.ToTensor(), NORMALIZE])
         pictures = Pictures(Path(self.job.data) / "train", transform)
         workers = worker_count(WORKERS)
-        return DataLoader(pictures, batch_size, shuffle=shuffle, num_workers=workers, persistent_workers=workers > 0)
+        return DataLoader(
+            pictures,
+            batch_size,
+            shuffle=shuffle,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
 
     @cached_property
     def training_loader(self) -> DataLoader:
@@ -162,7 +181,9 @@ class Plain(Recipe):
 
     @cached_property
     def evaluation_loader(self) -> DataLoader:
-        return self._loader([transforms.Resize((self.job.size, self.job.size))], self.job.batch_size, shuffle=False)
+        return self._loader(
+            [transforms.Resize((self.job.size, self.job.size))], self.job.batch_size, shuffle=False
+        )
 
     def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in self.training_loader:

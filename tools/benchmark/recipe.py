@@ -1,4 +1,5 @@
-"""What a contestant is told to do, and what the parts of the benchmark do with a recipe, written once for all recipes."""
+"""What a contestant is told to do, and what the parts of the benchmark do with a recipe, written
+once for all recipes."""
 
 import dataclasses
 import json
@@ -27,10 +28,13 @@ class Job:
     Args:
         contestant: what tables call it. work: the `Recipe` method that is timed (or 'limits').
         recipe: 'plain', 'ours' or 'exported'. switches: what is changed of it (see there).
-        source: where pictures come from: 'files', 'cache' (decoded once), 'memory' (they already lie on the device).
+        source: where pictures come from: 'files', 'cache' (decoded once), 'memory' (they already
+            lie on the device).
         model: 'single_scale', 'multiscale_attention' or scales ('0.25,0.5').
-        data: a data root with train/. cache: folder for decoded pictures. size: side of the network's input in pixels.
-        images: per round. threads: of PyTorch; None for its own choice. precision: see --precision, of ours only.
+        data: a data root with train/. cache: folder for decoded pictures. size: side of the
+            network's input in pixels.
+        images: per round. threads: of PyTorch; None for its own choice. precision: see --precision,
+            of ours only.
         environment: variables of its process.
     """
 
@@ -71,7 +75,8 @@ class Job:
 
 
 def model_flags(model: str) -> dict[str, Any]:
-    """The options of train.py that describe a model: its type's name, or a comma-separated list of scales.
+    """The options of train.py that describe a model: its type's name, or a comma-separated list of
+    scales.
 
     Raises:
         argparse.ArgumentTypeError: neither.
@@ -82,14 +87,16 @@ def model_flags(model: str) -> dict[str, Any]:
 
 
 class Outcome(NamedTuple):
-    """What a round did: images, and the last loss or the mean logit or score, which tells whether work was done at all."""
+    """What a round did: images, and the last loss or the mean logit or score, which tells whether
+    work was done at all."""
 
     images: int
     check: float
 
 
 class Recipe(ABC):
-    """A way to train and to score a model. `precision` names the number format of its convolutions: fp32, tf32, bf16, fp16."""
+    """A way to train and to score a model. `precision` names the number format of its convolutions:
+    fp32, tf32, bf16, fp16."""
 
     precision: str
 
@@ -99,11 +106,13 @@ class Recipe(ABC):
 
     @abstractmethod
     def logits(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] on the device as in `to_score` -> logits [B, 1], in evaluation mode and without gradients."""
+        """Images [B, 3, H, W] on the device as in `to_score` -> logits [B, 1], in evaluation mode
+        and without gradients."""
 
     @abstractmethod
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Forward, backward, optimizer on normalised images [B, 3, H, W], labels [B]; the loss, a detached scalar."""
+        """Forward, backward, optimizer on normalised images [B, 3, H, W], labels [B]; the loss, a
+        detached scalar."""
 
     @abstractmethod
     def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -132,7 +141,8 @@ class Recipe(ABC):
 
     @property
     def to_score(self) -> Tensor:
-        """The batch as `logits` takes it: normalised images, unless the recipe's network takes pixels."""
+        """The batch as `logits` takes it: normalised images, unless the recipe's network takes
+        pixels."""
         return self.in_memory[0]
 
     def forward(self, batches: int | None = None) -> Outcome:

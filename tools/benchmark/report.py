@@ -14,7 +14,8 @@ from tools.check_dataset.findings import counted
 
 SCHEMA = "npr-benchmark/1"
 EPOCHS, TRAINING_IMAGES = 50, 144_024
-"""Of each training of run_multiscale_experiments.sh: ForenSynths' train/, classes car, cat, chair and horse."""
+"""Of each training of run_multiscale_experiments.sh: ForenSynths' train/, classes car, cat, chair
+and horse."""
 NOTES = (
     "images/s: median over the rounds, in which contestants take turns (min - max); x plain: median of the ratios within a "
     "round. % of synthetic: of the rate of the same computation on pixels that already lie on the device. % of peak: of the "
@@ -25,14 +26,21 @@ NOTES = (
 )
 
 
-def group_result(group: Group, contestants: Sequence[Contestant], limits: dict[str, Any]) -> dict[str, Any]:
+def group_result(
+    group: Group, contestants: Sequence[Contestant], limits: dict[str, Any]
+) -> dict[str, Any]:
     """A group's result: its contestants that played all rounds, each with every round's seconds."""
     played = {one.job.contestant: rates(one.answers) for one in contestants if one.answers}
-    references = {name: played[name] for name in (PLAIN, CUDNN, SYNTHETIC, FAST_SYNTHETIC) if name in played}
+    references = {
+        name: played[name] for name in (PLAIN, CUDNN, SYNTHETIC, FAST_SYNTHETIC) if name in played
+    }
     found = []
     for one in contestants:
         if one.answers:
-            ratios = {name: median_ratio(played[one.job.contestant], rate) for name, rate in references.items()}
+            ratios = {
+                name: median_ratio(played[one.job.contestant], rate)
+                for name, rate in references.items()
+            }
             found.append(_contestant_result(one, limits) | {"ratio_to": ratios})
     return {"part": group.part, "work": group.work, "model": group.model, "batch_size": group.batch_size,
             "title": group.title, "contestants": found}  # fmt: skip
@@ -45,7 +53,9 @@ def _contestant_result(one: Contestant, limits: dict[str, Any]) -> dict[str, Any
         "contestant": one.job.contestant,
         "recipe": one.job.recipe,
         "switches": list(one.job.switches),
-        "environment": {name: value for name, value in one.job.environment.items() if name != "TMPDIR"},
+        "environment": {
+            name: value for name, value in one.job.environment.items() if name != "TMPDIR"
+        },
         "source": one.job.source,
         "batch_size": one.job.batch_size,
         "precision": last["precision"],
@@ -89,7 +99,8 @@ def group_table(result: dict[str, Any]) -> str:
 
 
 def _synthetic(one: dict[str, Any]) -> str:
-    """The contestant that computes the same on pixels that lie on the device; '' for the plain recipe."""
+    """The contestant that computes the same on pixels that lie on the device; '' for the plain
+    recipe."""
     if one["recipe"] != "ours":
         return ""
     return FAST_SYNTHETIC if "fast" in one["switches"] else SYNTHETIC
@@ -120,16 +131,22 @@ def memory_tables(found: Sequence[dict[str, Any]]) -> Iterator[str]:
         rows: dict[str, dict[str, str]] = {}
         for one in chosen:
             row = rows.setdefault(one["contestant"], {"peak memory in MiB": one["contestant"]})
-            row[f"batch {one['batch_size']}"] = "failed" if one["peak_mib"] is None else f"{one['peak_mib']:,.0f}"
+            row[f"batch {one['batch_size']}"] = (
+                "failed" if one["peak_mib"] is None else f"{one['peak_mib']:,.0f}"
+            )
         names = {name: "" for row in rows.values() for name in row}
         yield f"### memory of {work}, {model}\n\n{_table([names | row for row in rows.values()])}"
 
 
-def computed_trainings(results: Sequence[dict[str, Any]], models: Sequence[str]) -> list[dict[str, Any]]:
-    """What training every model would take, by contestant and batch size, computed from the measured rates of `epoch`.
+def computed_trainings(
+    results: Sequence[dict[str, Any]], models: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What training every model would take, by contestant and batch size, computed from the
+    measured rates of `epoch`.
 
-    Rate: N / sum_m 1 / rate_m, images per second if all N models see equally many. Hours: `EPOCHS` epochs over
-    `TRAINING_IMAGES` images per model, one model after the other, without validation and start.
+    Rate: N / sum_m 1 / rate_m, images per second if all N models see equally many. Hours: `EPOCHS`
+    epochs over `TRAINING_IMAGES` images per model, one model after the other, without validation
+    and start.
     """
     epochs = [result for result in results if result["part"] == "epoch"]
     by_contestant: dict[tuple[int, str], dict[str, float]] = {}
@@ -155,16 +172,18 @@ def computed_table(found: Sequence[dict[str, Any]], models: Sequence[str]) -> st
     ]  # fmt: skip
     number = counted(len(models), "model")
     title = f"### Training {number}: {EPOCHS} epochs over {TRAINING_IMAGES:,} images each"
-    about = (
-        "Computed from the rates measured above, not measured: one model after the other, without validation. Models"
-    )
+    about = "Computed from the rates measured above, not measured: one model after the other, without validation. Models"
     return f"{title}\n\n{about}: {'; '.join(models)}.\n\n{_table(rows)}"
 
 
 def limit_lines(limits: dict[str, Any]) -> list[str]:
     """What was measured of the machine."""
-    peaks = ", ".join(f"{name} {value / 1e12:.3g} TFLOP/s" for name, value in limits["peak"].items())
-    return [f"matrix products: {peaks}; copy: {limits['bandwidth'] / 1e9:.3g} GB/s; {limits['threads']} threads"]
+    peaks = ", ".join(
+        f"{name} {value / 1e12:.3g} TFLOP/s" for name, value in limits["peak"].items()
+    )
+    return [
+        f"matrix products: {peaks}; copy: {limits['bandwidth'] / 1e9:.3g} GB/s; {limits['threads']} threads"
+    ]
 
 
 def header(result: dict[str, Any]) -> str:
@@ -191,5 +210,10 @@ def failure_lines(result: dict[str, Any]) -> list[str]:
 def markdown(result: dict[str, Any]) -> str:
     """The whole result as a Markdown page."""
     command = f"    {result['command']}"
-    parts = ["# Benchmark: the plain recipe and ours", f"{result['date']}\n\n{command}", header(result), NOTES]
+    parts = [
+        "# Benchmark: the plain recipe and ours",
+        f"{result['date']}\n\n{command}",
+        header(result),
+        NOTES,
+    ]
     return "\n\n".join([*parts, *tables(result), *failure_lines(result)]) + "\n"

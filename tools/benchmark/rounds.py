@@ -24,7 +24,8 @@ WORKER = (sys.executable, "-m", "tools.benchmark.worker")
 
 
 class ContestantDied(Exception):
-    """A contestant's process ended before it answered (the message has its last words), or a GPU had not enough memory for it."""
+    """A contestant's process ended before it answered (the message has its last words), or a GPU
+    had not enough memory for it."""
 
     def __init__(self, message: str, out_of_memory: bool = False) -> None:
         super().__init__(message)
@@ -33,7 +34,8 @@ class ContestantDied(Exception):
 
 @dataclass
 class Contestant:
-    """A job in a process of its own, in a session of its own so that Ctrl-C reaches only the one who waits for it."""
+    """A job in a process of its own, in a session of its own so that Ctrl-C reaches only the one
+    who waits for it."""
 
     job: Job
     command: Sequence[str] = WORKER
@@ -77,7 +79,9 @@ class Contestant:
     def _last_words(self) -> str:
         status = self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="backslashreplace").strip().splitlines()[-LAST_LINES:]
+        said = (
+            self._errors.read().decode(errors="backslashreplace").strip().splitlines()[-LAST_LINES:]
+        )
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         return " | ".join([how, *said])
 
@@ -93,11 +97,16 @@ class Contestant:
 
 
 def compete(
-    jobs: Sequence[Job], rounds: int, progress: Callable[[str], None], command: Sequence[str] = WORKER
+    jobs: Sequence[Job],
+    rounds: int,
+    progress: Callable[[str], None],
+    command: Sequence[str] = WORKER,
 ) -> list[Contestant]:
-    """Let contestants play `rounds` rounds in turn, A B C A B C ..., after `WARM_UP` that do not count.
+    """Let contestants play `rounds` rounds in turn, A B C A B C ..., after `WARM_UP` that do not
+    count.
 
-    One that fails has its `failure` set and no answers; the others go on. All processes have ended on return.
+    One that fails has its `failure` set and no answers; the others go on. All processes have ended
+    on return.
     """
     with ExitStack() as stack:
         contestants = []
@@ -108,7 +117,9 @@ def compete(
             for one in contestants:
                 if one.failure is not None:
                     continue
-                progress(f"{'warm-up' if number < 0 else f'round {number + 1}/{rounds}'}: {one.job.contestant}")
+                progress(
+                    f"{'warm-up' if number < 0 else f'round {number + 1}/{rounds}'}: {one.job.contestant}"
+                )
                 try:
                     answer = one.play()
                 except ContestantDied as died:
@@ -135,7 +146,8 @@ def rates(answers: Sequence[dict[str, Any]]) -> list[float]:
 
 
 def median_ratio(ours: Sequence[float], reference: Sequence[float]) -> float:
-    """Median over rounds of the ratio within a round, which noise that lasts longer than a round does not change."""
+    """Median over rounds of the ratio within a round, which noise that lasts longer than a round
+    does not change."""
     return statistics.median(a / b for a, b in zip(ours, reference, strict=True))
 
 

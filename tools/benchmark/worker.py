@@ -1,6 +1,8 @@
-"""A contestant's process. The first line of its standard input is a `Job`; each further line asks for one round.
+"""A contestant's process. The first line of its standard input is a `Job`; each further line asks
+for one round.
 
-Each round is answered by a line of JSON on standard output; what libraries print there goes to standard error.
+Each round is answered by a line of JSON on standard output; what libraries print there goes to
+standard error.
 """
 
 import ctypes
@@ -38,7 +40,8 @@ def recipe_of(job: Job) -> Recipe:
 
 
 def settle(recipe: Recipe, work: str) -> None:
-    """Take back the memory that `hand_back` gave away, and bring a GPU's clock up, before time is taken."""
+    """Take back the memory that `hand_back` gave away, and bring a GPU's clock up, before time is
+    taken."""
     if work in FIRST:
         getattr(recipe, FIRST[work])(batches=3 if recipe.device.type == "cuda" else 1)
     if recipe.device.type == "cuda":
@@ -55,7 +58,8 @@ def hand_back() -> None:
 
 
 def peak_rss_mib() -> float | None:
-    """Most memory that this process has had so far, without its workers, in MiB; None where the kernel does not say.
+    """Most memory that this process has had so far, without its workers, in MiB; None where the
+    kernel does not say.
 
     From /proc: getrusage(2) counts what the process that started this one had, too.
     """
@@ -100,7 +104,11 @@ def main() -> None:
     recipe = recipe_of(job) if job.work != "limits" else None
     for _ in sys.stdin:
         try:
-            answer = play(recipe, job.work) if recipe is not None else measure_limits(torch.device(job.device))
+            answer = (
+                play(recipe, job.work)
+                if recipe is not None
+                else measure_limits(torch.device(job.device))
+            )
         except torch.OutOfMemoryError:
             answer = {"out_of_memory": True}
         print(json.dumps(answer), file=answers)

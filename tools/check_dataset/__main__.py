@@ -1,13 +1,16 @@
-"""Examine a folder of images before training or testing on it: layout, counts, bad files, duplicates, file formats.
+"""Examine a folder of images before training or testing on it: layout, counts, bad files,
+duplicates, file formats.
 
-Reads every file once and changes nothing; where something lies in the wrong place, the bash command that mends it is printed.
+Reads every file once and changes nothing; where something lies in the wrong place, the bash command
+that mends it is printed.
 
     python -m tools.check_dataset datasets/my_training_root
     python -m tools.check_dataset datasets/Generalization_Test --json findings.json --list 3
 
-Exit status: 0 nothing wrong (there may be warnings), 1 problems found, 2 the command line is wrong or there are no
-pictures, 130 interrupted. Problems: unreadable files, a picture labelled both real and fake or in more than one split,
-missing classes or splits, files that no script reads. Classes that differ in their file format are a warning.
+Exit status: 0 nothing wrong (there may be warnings), 1 problems found, 2 the command line is wrong
+or there are no pictures, 130 interrupted. Problems: unreadable files, a picture labelled both real
+and fake or in more than one split, missing classes or splits, files that no script reads. Classes
+that differ in their file format are a warning.
 """
 
 import argparse
@@ -30,14 +33,26 @@ from util import UserError, run_script
 CONTENTS = 25
 """So many content folders of a set are listed on the terminal; the JSON has all."""
 COUNTS = ("set", "real", "fake")
-FORMATS = ("set", "class", "format", "JPEG\nquality", "chroma", "size", "different\nsizes", "bytes per\npixel", "AUC")
+FORMATS = (
+    "set",
+    "class",
+    "format",
+    "JPEG\nquality",
+    "chroma",
+    "size",
+    "different\nsizes",
+    "bytes per\npixel",
+    "AUC",
+)
 
 
 def overview(diagnosis: Diagnosis) -> Iterator[str]:
     """Lines that say what the folder is, and who reads what of it."""
     yield f"{escaped(str(diagnosis.root))}: {diagnosis.layout.about}"
     for reading in diagnosis.layout.readings:
-        yield from _readers(reading, [report for report in diagnosis.sets if report.reading is reading])
+        yield from _readers(
+            reading, [report for report in diagnosis.sets if report.reading is reading]
+        )
 
 
 def _readers(reading: Reading, reports: Sequence[SetReport]) -> Iterator[str]:
@@ -45,21 +60,33 @@ def _readers(reading: Reading, reports: Sequence[SetReport]) -> Iterator[str]:
     if reading.reader == TRAIN:
         yield f"  {place:6} read by train.py, as one set of {counted(len(reports[0].contents), 'content folder')}"
         return
-    reader = f"read by {reading.reader}" if reading.reader else "not read by test.py, which takes test/, else val/"
+    reader = (
+        f"read by {reading.reader}"
+        if reading.reader
+        else "not read by test.py, which takes test/, else val/"
+    )
     for number, suite in enumerate(dict.fromkeys(found.suite for found in reading.sets)):
         sets = counted(sum(found.suite == suite for found in reading.sets), "set")
         yield f"  {place if not number else '':6} {reader}: {sets} of {about_suite(suite)}"
 
 
 def count_rows(reports: Sequence[SetReport]) -> list[list[str]]:
-    """Rows [set or content folder, real, fake]; the contents of a training set are listed, and of a set that is alone."""
+    """Rows [set or content folder, real, fake]; the contents of a training set are listed, and of a
+    set that is alone."""
     rows = []
     for report in reports:
         rows.append([report.name, *(f"{count:,}" for count in report.counts)])
         if len(report.contents) > 1 and (report.reading.reader == TRAIN or len(reports) == 1):
             contents = list(report.contents.items())
-            rows += [[f"{report.name}/{name}", f"{real:,}", f"{fake:,}"] for name, (real, fake) in contents[:CONTENTS]]
-            rows += [[f"and {len(contents) - CONTENTS:,} more", "", ""]] if len(contents) > CONTENTS else []
+            rows += [
+                [f"{report.name}/{name}", f"{real:,}", f"{fake:,}"]
+                for name, (real, fake) in contents[:CONTENTS]
+            ]
+            rows += (
+                [[f"and {len(contents) - CONTENTS:,} more", "", ""]]
+                if len(contents) > CONTENTS
+                else []
+            )
     return rows
 
 
@@ -69,7 +96,9 @@ def format_rows(reports: Sequence[SetReport]) -> list[list[str]]:
     for report in reports:
         auc = "-" if report.leak is None else f"{report.leak:.2f}"
         for number, (name, formats) in enumerate(report.formats.items()):
-            rows.append(["" if number else report.name, name, *formats.cells(), "" if number else auc])
+            rows.append(
+                ["" if number else report.name, name, *formats.cells(), "" if number else auc]
+            )
     return rows
 
 
@@ -93,9 +122,7 @@ def report(diagnosis: Diagnosis, limit: int) -> str:
     parts = ["\n".join(overview(diagnosis))]
     if diagnosis.sets:
         parts.append(_table(count_rows(diagnosis.sets), COUNTS, ("left", "right", "right")))
-        text = (
-            "how the files are encoded: median (range); AUC of telling the classes apart by that alone, 0.5 is chance"
-        )
+        text = "how the files are encoded: median (range); AUC of telling the classes apart by that alone, 0.5 is chance"
         align = (*("left",) * 6, *("right",) * 3)
         parts.append(f"{text}\n\n{_table(format_rows(diagnosis.sets), FORMATS, align)}")
     parts += ["\n".join(described(finding, limit)) for finding in diagnosis.findings]
@@ -103,7 +130,10 @@ def report(diagnosis: Diagnosis, limit: int) -> str:
         parts.append(
             "Behind $ are bash commands that mend it, for this folder; they overwrite nothing. Then check again."
         )
-    numbers = [(severity, sum(f.severity == severity for f in diagnosis.findings)) for severity in SEVERITIES]
+    numbers = [
+        (severity, sum(f.severity == severity for f in diagnosis.findings))
+        for severity in SEVERITIES
+    ]
     summary = ", ".join(counted(number, severity) for severity, number in numbers)
     parts.append(f"{counted(diagnosis.files, 'file')} examined: {summary}")
     return "\n\n".join(parts) + "\n"
@@ -119,13 +149,27 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("folder", type=Path, metavar="DIR", help="training root, suite, generator, set, folder of suites")
-    made.add_argument("--json", type=Path, metavar="FILE", help="also write everything there, with all file names")
     made.add_argument(
-        "--num_threads", type=whole(1), metavar="N", help="files decoded at a time (default: one per core)"
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="training root, suite, generator, set, folder of suites",
     )
     made.add_argument(
-        "--list", type=whole(0), default=10, metavar="N", help="file names to print per finding (default: %(default)s)"
+        "--json", type=Path, metavar="FILE", help="also write everything there, with all file names"
+    )
+    made.add_argument(
+        "--num_threads",
+        type=whole(1),
+        metavar="N",
+        help="files decoded at a time (default: one per core)",
+    )
+    made.add_argument(
+        "--list",
+        type=whole(0),
+        default=10,
+        metavar="N",
+        help="file names to print per finding (default: %(default)s)",
     )
     return made
 

@@ -1,4 +1,5 @@
-"""Examine a data set: layout, counts, unreadable files, duplicates, misplaced files, and how the classes are encoded."""
+"""Examine a data set: layout, counts, unreadable files, duplicates, misplaced files, and how the
+classes are encoded."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -32,7 +33,8 @@ class SetReport:
 
     Args:
         contents: (real, fake) per folder that holds class folders, '.' for the set's own.
-        formats: by class ('real', 'fake'), those with readable files. leak: AUC of `format_leak`, None if undefined.
+        formats: by class ('real', 'fake'), those with readable files. leak: AUC of `format_leak`,
+            None if undefined.
     """
 
     reading: Reading
@@ -64,7 +66,9 @@ class SetReport:
             "protocol": None if self.reading.reader == TRAIN else protocol_of(suite),
             "n_real": real,
             "n_fake": fake,
-            "contents": {name: {"n_real": r, "n_fake": f} for name, (r, f) in self.contents.items()},
+            "contents": {
+                name: {"n_real": r, "n_fake": f} for name, (r, f) in self.contents.items()
+            },
             "formats": {name: asdict(formats) for name, formats in self.formats.items()},
             "format_leak": self.leak,
         }
@@ -92,14 +96,18 @@ class Diagnosis:
             "layout": self.layout.about,
             "status": self.status,
             "files": self.files,
-            "suites": [about_suite(suite) for suite in dict.fromkeys(report.images.suite for report in self.sets)],
+            "suites": [
+                about_suite(suite)
+                for suite in dict.fromkeys(report.images.suite for report in self.sets)
+            ],
             "sets": [report.to_dict() for report in self.sets],
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
 
 def examine(root: Path, threads: int) -> Diagnosis:
-    """Look at everything below a folder; every file is decoded once, `threads` at a time, and none is changed.
+    """Look at everything below a folder; every file is decoded once, `threads` at a time, and none
+    is changed.
 
     Raises:
         UserError: no such folder, or no picture in it.
@@ -114,7 +122,12 @@ def examine(root: Path, threads: int) -> Diagnosis:
     files = Files([(reading.split, images) for reading, images in sets], str(root))
     files.decode(threads)
     reports = tuple(_report(reading, images, files, tree) for reading, images in sets)
-    findings = [*layout.findings, *files.findings(), *misplaced(tree, files.is_read), *_empty_classes(tree)]
+    findings = [
+        *layout.findings,
+        *files.findings(),
+        *misplaced(tree, files.is_read),
+        *_empty_classes(tree),
+    ]
     findings += _splits_in_classes(tree)
     findings += [finding for report in reports for finding in _of_counts(report)]
     findings += _of_formats(reports)
@@ -127,7 +140,9 @@ def _report(reading: Reading, images: ImageSet, files: Files, tree: Tree) -> Set
     for path, label in zip(images.paths, images.labels, strict=True):
         contents.setdefault(tree.content(path), [0, 0])[label] += 1
     formats = {
-        name: ClassFormats.of(found) for label, name in CLASSES.items() if (found := files.encodings(images, label))
+        name: ClassFormats.of(found)
+        for label, name in CLASSES.items()
+        if (found := files.encodings(images, label))
     }
     counts = {escaped(name): (real, fake) for name, (real, fake) in contents.items()}
     return SetReport(reading, images, counts, formats, format_leak(images))
@@ -138,20 +153,29 @@ def _empty_classes(tree: Tree) -> Iterator[Finding]:
     empty = [folder for folder in tree.class_folders if not tree.count(folder)]
     if empty:
         items = tuple(Item((below(folder, tree.root),)) for folder in empty)
-        yield Finding("empty_class", PROBLEM, f"{counted(len(empty), 'class folder')} without a picture", items)
+        yield Finding(
+            "empty_class",
+            PROBLEM,
+            f"{counted(len(empty), 'class folder')} without a picture",
+            items,
+        )
 
 
 def _splits_in_classes(tree: Tree) -> Iterator[Finding]:
     """Folders called like splits within class folders: all that is below is read as one set."""
     found = [
-        folder / split for folder in map(Path, tree.class_folders) for split in SPLITS if (folder / split).is_dir()
+        folder / split
+        for folder in map(Path, tree.class_folders)
+        for split in SPLITS
+        if (folder / split).is_dir()
     ]
     if found:
-        text = (
-            f"{counted(len(found), 'split folder')} within class folders, all read together; expected <split>/<class>/"
-        )
+        text = f"{counted(len(found), 'split folder')} within class folders, all read together; expected <split>/<class>/"
         yield Finding(
-            "split_in_class", WARNING, text, tuple(Item((below(str(folder), tree.root),)) for folder in found)
+            "split_in_class",
+            WARNING,
+            text,
+            tuple(Item((below(str(folder), tree.root),)) for folder in found),
         )
 
 
@@ -161,7 +185,11 @@ def _of_counts(report: SetReport) -> Iterator[Finding]:
         if not report.counts[label]:
             trained = report.reading.reader == TRAIN
             effect = "training needs both classes" if trained else "AP and AUC are undefined"
-            yield Finding("one_class", PROBLEM if trained else WARNING, f"{report.name}: no {name} pictures; {effect}")
+            yield Finding(
+                "one_class",
+                PROBLEM if trained else WARNING,
+                f"{report.name}: no {name} pictures; {effect}",
+            )
     if not all(report.counts):
         return
     few, many = sorted(report.counts)
@@ -186,5 +214,8 @@ def _of_formats(reports: tuple[SetReport, ...]) -> list[Finding]:
         f"{counted(len(leaking), 'set')} whose classes differ in file format, size or compression: a detector may look at "
         "that; score again with test.py --equalize jpeg:90 and report both"
     )
-    items = tuple(Item((report.name,), f"AUC {report.leak:.2f} without looking at a pixel") for report in leaking)
+    items = tuple(
+        Item((report.name,), f"AUC {report.leak:.2f} without looking at a pixel")
+        for report in leaking
+    )
     return [Finding("format_leak", WARNING, text, items)]

@@ -1,4 +1,5 @@
-"""Every image file decoded once: can it be read, how is it encoded, and which files hold the same picture."""
+"""Every image file decoded once: can it be read, how is it encoded, and which files hold the same
+picture."""
 
 import hashlib
 import os
@@ -21,7 +22,8 @@ SAME_AS = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
 class Seen(NamedTuple):
-    """What is kept of a decoded file: the digest of its pixels, its encoding, and why it cannot be read ('' if it can)."""
+    """What is kept of a decoded file: the digest of its pixels, its encoding, and why it cannot be
+    read ('' if it can)."""
 
     digest: bytes
     encoding: FileFormat | None
@@ -39,7 +41,8 @@ class Member(NamedTuple):
 
 
 class Files:
-    """The decoded files of some sets. A file with several names (a link, a folder that generators share) is one file.
+    """The decoded files of some sets. A file with several names (a link, a folder that generators
+    share) is one file.
 
     Args:
         sets: (split, set) pairs. root: the folder below which names are shown.
@@ -58,7 +61,11 @@ class Files:
 
     def _number_of(self, path: str) -> int:
         identity = identity_of(path)
-        number = len(self.paths) if identity is None else self.identities.setdefault(identity, len(self.paths))
+        number = (
+            len(self.paths)
+            if identity is None
+            else self.identities.setdefault(identity, len(self.paths))
+        )
         if number == len(self.paths):
             self.paths.append(path)
         return number
@@ -72,13 +79,22 @@ class Files:
         with ThreadPool(threads) as pool:
             found = pool.imap(look_at, self.paths, chunksize=8)
             self.seen = list(
-                tqdm(found, total=len(self.paths), desc="decoding", unit="file", leave=False, disable=None)
+                tqdm(
+                    found,
+                    total=len(self.paths),
+                    desc="decoding",
+                    unit="file",
+                    leave=False,
+                    disable=None,
+                )
             )
 
     def encodings(self, images: ImageSet, label: int) -> list[FileFormat]:
         """How the readable files of one class of a set are encoded."""
         seen = (
-            self.seen[self.number[path]] for path, own in zip(images.paths, images.labels, strict=True) if own == label
+            self.seen[self.number[path]]
+            for path, own in zip(images.paths, images.labels, strict=True)
+            if own == label
         )
         return [one.encoding for one in seen if one.encoding is not None]
 
@@ -96,7 +112,9 @@ class Files:
             if seen.problem
         ]
         if bad:
-            text = f"{counted(len(bad), 'file')} that cannot be read: left out of training and scoring"
+            text = (
+                f"{counted(len(bad), 'file')} that cannot be read: left out of training and scoring"
+            )
             yield Finding("unreadable", PROBLEM, text, tuple(bad))
 
     def _misnamed(self) -> Iterator[Finding]:
@@ -110,15 +128,22 @@ class Files:
             yield Finding("suffix", NOTE, text, tuple(odd))
 
     def _same_pictures(self) -> list[list[Member]]:
-        """The places of each picture that has several; one file in several sets of a split has one place there."""
-        places = Counter(self.seen[self.number[path]].digest for _, images in self.sets for path in images.paths)
+        """The places of each picture that has several; one file in several sets of a split has one
+        place there."""
+        places = Counter(
+            self.seen[self.number[path]].digest for _, images in self.sets for path in images.paths
+        )
         groups: dict[bytes, list[Member]] = defaultdict(list)
         for split, images in self.sets:
             for path, label in zip(images.paths, images.labels, strict=True):
                 digest = self.seen[self.number[path]].digest
                 if digest and places[digest] > 1:
                     groups[digest].append(Member(split, images.key, label, self.number[path], path))
-        return [group for group in groups.values() if len({(m.split, m.label, m.path) for m in group}) > 1]
+        return [
+            group
+            for group in groups.values()
+            if len({(m.split, m.label, m.path) for m in group}) > 1
+        ]
 
     def _duplicates(self) -> Iterator[Finding]:
         groups = self._same_pictures()
@@ -127,7 +152,11 @@ class Files:
         of_sets = [part for group in groups for part in _parts(group, by_set=True)]
         repeated = [part for part in of_sets if len({m.path for m in part}) > 1]
         of_splits = [part for group in groups for part in _parts(group, by_set=False)]
-        shared = [part for part in of_splits if len({m.key for m in part}) > 1 and len({m.file for m in part}) > 1]
+        shared = [
+            part
+            for part in of_splits
+            if len({m.key for m in part}) > 1 and len({m.file for m in part}) > 1
+        ]
         for kind, severity, found, text in (
             ("label_conflict", PROBLEM, both, "labelled both real and fake"),
             ("leak", PROBLEM, leaks, "in more than one of train/, val/ and test/"),
@@ -135,7 +164,9 @@ class Files:
             ("shared", NOTE, shared, "in several sets of a split, as different files"),
         ):
             if found:
-                items = tuple(Item(tuple(dict.fromkeys(self._name(m.path) for m in group))) for group in found)
+                items = tuple(
+                    Item(tuple(dict.fromkeys(self._name(m.path) for m in group))) for group in found
+                )
                 yield Finding(kind, severity, f"{counted(len(found), 'picture')} {text}", items)
 
 
@@ -154,10 +185,15 @@ def suffix_fits(path: str, kind: str) -> bool:
 
 
 def look_at(path: str) -> Seen:
-    """Decode a file as training and testing do; nothing of it is kept but a digest of its RGB values and its size."""
+    """Decode a file as training and testing do; nothing of it is kept but a digest of its RGB
+    values and its size."""
     try:
         encoding = read_format(path)
         image = read_image(path)
     except UnreadableImage as error:
         return Seen(b"", None, str(error))
-    return Seen(hashlib.blake2b(image.tobytes(), digest_size=16, key=b"%dx%d" % image.size).digest(), encoding, "")
+    return Seen(
+        hashlib.blake2b(image.tobytes(), digest_size=16, key=b"%dx%d" % image.size).digest(),
+        encoding,
+        "",
+    )

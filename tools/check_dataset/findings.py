@@ -1,4 +1,5 @@
-"""What the dataset doctor says: findings, with the files they are about and the commands that mend them."""
+"""What the dataset doctor says: findings, with the files they are about and the commands that mend
+them."""
 
 import os
 import shlex
@@ -8,7 +9,8 @@ from typing import Any
 from evaluation.names import escaped
 
 PROBLEM, WARNING, NOTE = SEVERITIES = ("problem", "warning", "note")
-"""A problem is to be mended before figures are believed; a warning is to be known when they are read."""
+"""A problem is to be mended before figures are believed; a warning is to be known when they are
+read."""
 
 
 SHOWN_TOGETHER = 3
@@ -17,10 +19,12 @@ SHOWN_TOGETHER = 3
 
 @dataclass(frozen=True)
 class Item:
-    """Files that belong together in a finding; names are `escaped` and below the folder that is examined.
+    """Files that belong together in a finding; names are `escaped` and below the folder that is
+    examined.
 
     Args:
-        note: what is to be said about them. folder: set where they are all files of a folder that are meant.
+        note: what is to be said about them. folder: set where they are all files of a folder that
+            are meant.
     """
 
     paths: tuple[str, ...]
@@ -33,7 +37,11 @@ class Item:
             such_as = self.paths[0].rsplit("/", 1)[-1]
             return f"{self.folder}/: {counted(len(self.paths), 'picture')}, such as {such_as}{self._remark()}"
         more = len(self.paths) - SHOWN_TOGETHER
-        return " = ".join(self.paths[:SHOWN_TOGETHER]) + (f" and {more} more" if more > 0 else "") + self._remark()
+        return (
+            " = ".join(self.paths[:SHOWN_TOGETHER])
+            + (f" and {more} more" if more > 0 else "")
+            + self._remark()
+        )
 
     def _remark(self) -> str:
         return f" ({self.note})" if self.note else ""
@@ -44,7 +52,8 @@ class Finding:
     """One thing to know about a data set.
 
     Args:
-        kind: what it is, for programs ('unreadable'). severity: one of `SEVERITIES`. message: what it is, one line.
+        kind: what it is, for programs ('unreadable'). severity: one of `SEVERITIES`. message: what
+            it is, one line.
         commands: bash commands that mend it, to be run in the folder where the doctor was.
     """
 
@@ -55,7 +64,10 @@ class Finding:
     commands: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        items = [{"paths": list(item.paths), "note": item.note, "folder": item.folder} for item in self.items]
+        items = [
+            {"paths": list(item.paths), "note": item.note, "folder": item.folder}
+            for item in self.items
+        ]
         return {"kind": self.kind, "severity": self.severity, "message": self.message, "items": items,
                 "commands": list(self.commands)}  # fmt: skip
 
@@ -81,4 +93,8 @@ def bash(path: str | os.PathLike) -> str:
     if path.isprintable():  # bytes that are not UTF-8 are not: Python holds them as surrogates
         return shlex.quote(path)
     plain = set(range(0x20, 0x7F)) - set(b"'\\")
-    return "$'" + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(path)) + "'"
+    return (
+        "$'"
+        + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(path))
+        + "'"
+    )

@@ -21,7 +21,11 @@ class Spread:
     def of(cls, numbers: Iterable[float]) -> "Spread | None":
         """None where there are no numbers."""
         values = np.fromiter(numbers, dtype=float)
-        return cls(float(np.median(values)), float(values.min()), float(values.max())) if len(values) else None
+        return (
+            cls(float(np.median(values)), float(values.min()), float(values.max()))
+            if len(values)
+            else None
+        )
 
     def __str__(self) -> str:
         same = self.lowest == self.highest
@@ -33,8 +37,10 @@ class ClassFormats:
     """Encoding of the readable files of one class.
 
     Args:
-        kinds: share in [0, 1] of each of Pillow's formats, the largest first. subsamplings: the same of the JPEG files' chroma.
-        quality: of the JPEG files. width, height: pixels. sizes: how many different ones. bytes_per_pixel: the median.
+        kinds: share in [0, 1] of each of Pillow's formats, the largest first. subsamplings: the
+            same of the JPEG files' chroma.
+        quality: of the JPEG files. width, height: pixels. sizes: how many different ones.
+            bytes_per_pixel: the median.
     """
 
     files: int
@@ -61,17 +67,26 @@ class ClassFormats:
         )
 
     def cells(self) -> list[str]:
-        """The cells of a table's row: format, JPEG quality, chroma, size, how many different sizes, bytes per pixel."""
+        """The cells of a table's row: format, JPEG quality, chroma, size, how many different sizes,
+        bytes per pixel."""
         density = "-" if self.bytes_per_pixel is None else f"{self.bytes_per_pixel:.2f}"
         quality = str(self.quality or "-")
-        return [shown(self.kinds), quality, shown(self.subsamplings), self.size(), f"{self.sizes:,}", density]
+        return [
+            shown(self.kinds),
+            quality,
+            shown(self.subsamplings),
+            self.size(),
+            f"{self.sizes:,}",
+            density,
+        ]
 
     def size(self) -> str:
         """Median and range of the sides: '256x256', '512x384 (100x80-1024x768)'."""
         if self.width is None or self.height is None:
             return "-"
         median, lowest, highest = (
-            f"{getattr(self.width, name):g}x{getattr(self.height, name):g}" for name in ("median", "lowest", "highest")
+            f"{getattr(self.width, name):g}x{getattr(self.height, name):g}"
+            for name in ("median", "lowest", "highest")
         )
         return median if lowest == highest else f"{median} ({lowest}-{highest})"
 

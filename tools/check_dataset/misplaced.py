@@ -13,12 +13,15 @@ from tools.check_dataset.tree import SUFFIX_OF, Tree, is_class, within
 
 WORDS = {
     **dict.fromkeys(("real", "reals", "nature", "natural", "authentic", "genuine"), REAL),
-    **dict.fromkeys(("fake", "fakes", "generated", "ai", "aigc", "synthetic", "synthesized", "forged"), FAKE),
+    **dict.fromkeys(
+        ("fake", "fakes", "generated", "ai", "aigc", "synthetic", "synthesized", "forged"), FAKE
+    ),
 }
 """Words that tell the class of a folder or file."""
 FILLERS = {"image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos", "face", "faces",
            "sample", "samples", "data", "class", "folder", "train", "val", "test"}  # fmt: skip
-"""Words that may stand beside them. With any other word a name is that of something else, such as Real-ESRGAN."""
+"""Words that may stand beside them. With any other word a name is that of something else, such as
+Real-ESRGAN."""
 USUAL = {REAL: "0_real", FAKE: "1_fake"}
 SPLITS_CALLED = {
     **{split: split for split in SPLITS},
@@ -32,7 +35,8 @@ EVERY = 10
 
 
 def told(name: str) -> int | None:
-    """The class that the name of a folder or file tells without doubt: 0 real, 1 fake, None in doubt."""
+    """The class that the name of a folder or file tells without doubt: 0 real, 1 fake, None in
+    doubt."""
     words = [word for word in re.split(r"[\W\d_]+", name.lower()) if word and word not in FILLERS]
     labels = {WORDS.get(word) for word in words}
     return labels.pop() if len(labels) == 1 else None
@@ -50,7 +54,8 @@ def misplaced(tree: Tree, is_read: Callable[[str], bool]) -> list[Finding]:
 
 
 class Search:
-    """The pictures that no script reads, explained one group after the other; what is explained is taken out."""
+    """The pictures that no script reads, explained one group after the other; what is explained is
+    taken out."""
 
     def __init__(self, tree: Tree, is_read: Callable[[str], bool]) -> None:
         self.tree, self.root = tree, str(tree.root)
@@ -76,9 +81,13 @@ class Search:
     def takes_classes(self, folder: str) -> bool:
         """True if class folders directly in a folder would be read, and hide none that is read now."""
         parts = self.tree.parts(folder)
-        if any(map(is_class, self.places(folder))) or (self.is_training and (not parts or parts[0] not in SPLITS)):
+        if any(map(is_class, self.places(folder))) or (
+            self.is_training and (not parts or parts[0] not in SPLITS)
+        ):
             return False
-        return bool(class_folders(Path(folder))) or not any(within(place, folder) for place in self.classes)
+        return bool(class_folders(Path(folder))) or not any(
+            within(place, folder) for place in self.classes
+        )
 
     def target(self, folder: str, label: int) -> str:
         """The folder of a class there: the one that is read already, else the usual name."""
@@ -87,8 +96,12 @@ class Search:
 
     def _split_folders(self) -> dict[str, str]:
         """Folders at the top that are called like a split, or nearly -> the split."""
-        names = (parts[0] for folder in self.tree.folders if len(parts := self.tree.parts(folder)) == 1)
-        return {name: SPLITS_CALLED[name.lower()] for name in names if name.lower() in SPLITS_CALLED}
+        names = (
+            parts[0] for folder in self.tree.folders if len(parts := self.tree.parts(folder)) == 1
+        )
+        return {
+            name: SPLITS_CALLED[name.lower()] for name in names if name.lower() in SPLITS_CALLED
+        }
 
     def misnamed_splits(self) -> Iterator[Finding]:
         called = self._split_folders()
@@ -99,12 +112,16 @@ class Search:
             folder, right = str(Path(self.root, name)), str(Path(self.root, split))
             text = f"{below(folder, self.root)}/ is not called {split}/, as the scripts want it"
             items = (item,) if (item := self.item(folder)).paths else ()
-            yield Finding("split_name", PROBLEM, text, items, (f"mv -n -- {bash(folder)} {bash(right)}",))
+            yield Finding(
+                "split_name", PROBLEM, text, items, (f"mv -n -- {bash(folder)} {bash(right)}",)
+            )
 
     def without_val(self) -> Iterator[Finding]:
         if not self.is_training or "val" in self._split_folders().values():
             return
-        counts = [self.tree.count(folder) for folder in self.classes if self.tree.split(folder) == "train"]
+        counts = [
+            self.tree.count(folder) for folder in self.classes if self.tree.split(folder) == "train"
+        ]
         step = min([EVERY, *(count for count in counts if count)])
         text = "there is no val/, and train.py needs it"
         if step < 2:
@@ -121,8 +138,14 @@ class Search:
     def misnamed_classes(self) -> Iterator[Finding]:
         items, commands = [], []
         for folder in list(self.unread):
-            named = [place for place in self.places(folder) if told(os.path.basename(place)) is not None]
-            if folder not in self.unread or not named or any(within(place, named[0]) for place in self.classes):
+            named = [
+                place for place in self.places(folder) if told(os.path.basename(place)) is not None
+            ]
+            if (
+                folder not in self.unread
+                or not named
+                or any(within(place, named[0]) for place in self.classes)
+            ):
                 continue
             wrong, parent = named[0], os.path.dirname(named[0]) or "."
             label = told(os.path.basename(wrong))
@@ -134,7 +157,9 @@ class Search:
             items.append(self.item(wrong))
             commands.append(f"mv -n -- {bash(wrong)} {bash(right)}")
         if items:
-            text = f"{counted(len(items), 'class folder')} under a name that the scripts do not know"
+            text = (
+                f"{counted(len(items), 'class folder')} under a name that the scripts do not know"
+            )
             yield Finding("class_name", PROBLEM, text, tuple(items), tuple(commands))
 
     def told_by_file_name(self) -> Iterator[Finding]:
@@ -149,8 +174,14 @@ class Search:
                     self.unread.setdefault(folder, []).append(path)
         if moved:
             commands = [f"mkdir -p -- {bash(right)}" for right in moved if not os.path.isdir(right)]
-            commands += [f"mv -n -- {bash(path)} {bash(right)}/" for right, paths in moved.items() for path in paths]
-            items = tuple(Item((below(path, self.root),)) for paths in moved.values() for path in paths)
+            commands += [
+                f"mv -n -- {bash(path)} {bash(right)}/"
+                for right, paths in moved.items()
+                for path in paths
+            ]
+            items = tuple(
+                Item((below(path, self.root),)) for paths in moved.values() for path in paths
+            )
             text = f"{counted(len(items), 'picture')} outside of the class folders, with the class in the name"
             yield Finding("outside", PROBLEM, text, items, tuple(commands))
 
@@ -172,11 +203,15 @@ class Search:
         if depth is None:
             beside = class_folders(Path(folder))
             return (
-                f"beside {' and '.join(below(path, folder) for path, _ in beside)}/" if beside else "in no class folder"
+                f"beside {' and '.join(below(path, folder) for path, _ in beside)}/"
+                if beside
+                else "in no class folder"
             )
         if any(map(os.path.islink, places[depth + 1 :])):
             return "links inside of a class folder are not followed"
-        above = next((place for place in (self.root, *places)[:depth] if class_folders(Path(place))), None)
+        above = next(
+            (place for place in (self.root, *places)[:depth] if class_folders(Path(place))), None
+        )
         if above is not None:
             return f"{below(above, self.root)} has class folders, so that deeper ones are not read"
         return "too deep, or left out with what is above"
@@ -184,7 +219,8 @@ class Search:
     def nested_classes(self) -> Iterator[Finding]:
         items: dict[str, list[Item]] = defaultdict(list)
         commands: dict[str, list[str]] = defaultdict(list)
-        for folder in reversed(self.classes):  # the innermost first, so that the commands work one after the other
+        # the innermost first, so that the commands work one after the other
+        for folder in reversed(self.classes):
             above = [place for place in self.places(folder)[:-1] if is_class(place)]
             if not above or not self.tree.count(folder):
                 continue
@@ -192,7 +228,10 @@ class Search:
             if name == os.path.basename(os.path.dirname(folder)).lower():
                 kind, right, note = "doubled", os.path.dirname(folder), ""
             elif {name, outer} in ({"0_real", "1_fake"}, {"real", "fake"}):
-                kind, right = "nested", os.path.join(os.path.dirname(above[0]), os.path.basename(folder))
+                kind, right = (
+                    "nested",
+                    os.path.join(os.path.dirname(above[0]), os.path.basename(folder)),
+                )
                 note = f"read as {'real' if CLASS_FOLDERS[outer] == REAL else 'fake'}"
             else:
                 continue  # pictures of nature among the fakes, say
@@ -208,7 +247,8 @@ class Search:
 
 
 def _emptied_into(folder: str, target: str) -> list[str]:
-    """The command that moves a folder, or all that is in it, to where it should be; none where a name occurs in both."""
+    """The command that moves a folder, or all that is in it, to where it should be; none where a
+    name occurs in both."""
     if not os.path.exists(target):
         return [f"mv -n -- {bash(folder)} {bash(target)}"]
     if (set(os.listdir(folder)) & set(os.listdir(target))) - {os.path.basename(folder)}:
@@ -224,9 +264,15 @@ def _nameless(tree: Tree) -> Iterator[Finding]:
         alike[os.path.dirname(path) or ".", os.path.splitext(path)[1], SUFFIX_OF[kind]].append(path)
     commands = []
     for (folder, old, new), paths in alike.items():
-        same_suffix = [name for name in os.listdir(folder) if name.endswith(old) and not name.startswith(".")]
+        same_suffix = [
+            name for name in os.listdir(folder) if name.endswith(old) and not name.startswith(".")
+        ]
         free = [path for path in paths if not os.path.lexists(path + new)]
-        if len(paths) > 1 and re.fullmatch(r"\.\w+", old, re.ASCII) and len(same_suffix) == len(free):
+        if (
+            len(paths) > 1
+            and re.fullmatch(r"\.\w+", old, re.ASCII)
+            and len(same_suffix) == len(free)
+        ):
             commands.append(f'for f in {bash(folder)}/*{old}; do mv -n -- "$f" "$f"{new}; done')
         else:
             commands += [f"mv -n -- {bash(path)} {bash(path + new)}" for path in free]
@@ -241,7 +287,9 @@ def _left_out(tree: Tree) -> Iterator[Finding]:
     if tree.loops:
         text = f"{counted(len(tree.loops), 'link')} to a folder above"
         items = tuple(Item((below(path, tree.root),)) for path in tree.loops)
-        yield Finding("loop", WARNING, text, items, tuple(f"unlink {bash(path)}" for path in tree.loops))
+        yield Finding(
+            "loop", WARNING, text, items, tuple(f"unlink {bash(path)}" for path in tree.loops)
+        )
     for kind, counts, text in (
         ("not_read", tree.not_read, "in a format that is not read; PNG files would be"),
         ("ignored", tree.ignored, "hidden or of the operating system: left out"),

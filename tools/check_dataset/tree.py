@@ -12,8 +12,16 @@ from data.formats import read_format
 from data.image_sets import SUFFIXES
 
 SYSTEM = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", ".ds_store")
-"""What operating systems leave behind, in lower case; names that begin with a dot are left out anyway."""
-SUFFIX_OF = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
+"""What operating systems leave behind, in lower case; names that begin with a dot are left out
+anyway."""
+SUFFIX_OF = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+}
 """The suffix under which a format of Pillow's is read."""
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """First bytes of those formats: most files without a picture's suffix need no further look."""
@@ -26,9 +34,12 @@ class Tree:
     """What lies below `root`; paths are spelled as `data.layouts` spells them.
 
     Args:
-        folders: in the order of the walk, without hidden ones. pictures: names of files with a suffix that is read, by folder.
-        nameless: pictures by their content whose suffix is not read, with Pillow's format. not_read: suffix -> how many.
-        ignored: name of a hidden or system file or folder -> how often. loops: links to a folder that they lie in.
+        folders: in the order of the walk, without hidden ones. pictures: names of files with a
+            suffix that is read, by folder.
+        nameless: pictures by their content whose suffix is not read, with Pillow's format.
+            not_read: suffix -> how many.
+        ignored: name of a hidden or system file or folder -> how often. loops: links to a folder
+            that they lie in.
     """
 
     root: Path
@@ -55,7 +66,8 @@ class Tree:
         return inner.split(os.sep) if inner and path != root else []
 
     def split(self, path: str) -> str:
-        """The split that a file or folder belongs to: the first of train, val, test above its class folder, else ''."""
+        """The split that a file or folder belongs to: the first of train, val, test above its class
+        folder, else ''."""
         for name in self.parts(path):
             if name in SPLITS:
                 return name
@@ -64,9 +76,12 @@ class Tree:
         return ""
 
     def content(self, path: str) -> str:
-        """The folder that holds a picture's class folder, below its split; '.' where that is the split or `root` itself."""
+        """The folder that holds a picture's class folder, below its split; '.' where that is the
+        split or `root` itself."""
         parts = self.parts(path)[:-1]
-        depth = next((depth for depth, name in enumerate(parts) if name.lower() in CLASS_FOLDERS), len(parts))
+        depth = next(
+            (depth for depth, name in enumerate(parts) if name.lower() in CLASS_FOLDERS), len(parts)
+        )
         start = next((depth + 1 for depth, name in enumerate(parts[:depth]) if name in SPLITS), 0)
         return "/".join(parts[start:depth]) or "."
 
@@ -82,7 +97,8 @@ def within(path: str, folder: str) -> bool:
 
 
 def identity_of(path: str) -> Identity | None:
-    """What is the same for all names and links of one file or folder; None for a file that is not there."""
+    """What is the same for all names and links of one file or folder; None for a file that is not
+    there."""
     try:
         found = os.stat(path)
     except OSError:
@@ -91,7 +107,8 @@ def identity_of(path: str) -> Identity | None:
 
 
 def walk(root: Path) -> Tree:
-    """Look at everything below a folder, through links too; each folder once, so that links in a circle come to an end."""
+    """Look at everything below a folder, through links too; each folder once, so that links in a
+    circle come to an end."""
     tree = Tree(root)
     seen: set[Identity] = set()
     waiting: list[tuple[str, tuple[Identity, ...]]] = [(str(root), ())]

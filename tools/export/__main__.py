@@ -1,4 +1,5 @@
-"""Write a checkpoint as files that others can use: an ONNX graph, or safetensors weights, with a model card.
+"""Write a checkpoint as files that others can use: an ONNX graph, or safetensors weights, with a
+model card.
 
     python -m tools.export --model_path checkpoints/RUN/model_epoch_best.pth --output exported/my_detector
     python -m tools.export --model_path M.pth --output DIR --format onnx --size 256 256    # for programs that need one size
@@ -9,10 +10,12 @@ The folder holds config.json and README.md (a model card in Hugging Face's form)
     model.onnx          for onnxruntime and the like: takes a picture's bytes, of any size, in batches (docs/export.md)
     model.safetensors   weights without code; load_detector(DIR) and test.py --model_path DIR read the folder
 
-It takes its place when it is whole and has been checked: the graph by onnxruntime against PyTorch on random sizes and pictures
-(no output differs by more than 1e-4, or nothing is written), the weights by loading them. Calibrate before you export.
+It takes its place when it is whole and has been checked: the graph by onnxruntime against PyTorch
+on random sizes and pictures (no output differs by more than 1e-4, or nothing is written), the
+weights by loading them. Calibrate before you export.
 
-Exit status: 0 written, 2 the command line or the checkpoint is wrong or a check failed, 130 interrupted.
+Exit status: 0 written, 2 the command line or the checkpoint is wrong or a check failed, 130
+interrupted.
 """
 
 import argparse
@@ -26,11 +29,24 @@ from typing import Any
 import torch
 
 from networks.checkpoint import LoadedModel, load_model, stored_calibration
-from networks.model_folder import CONFIG_FILE, INSTALL, WEIGHTS_FILE, write_config, write_model_folder
+from networks.model_folder import (
+    CONFIG_FILE,
+    INSTALL,
+    WEIGHTS_FILE,
+    write_config,
+    write_model_folder,
+)
 from options.base_options import CheckpointOptions, OneLineParser
 from options.flags import comma_list, scale
 from tools.export.model_card import model_card, public_config
-from tools.export.onnx import TOLERANCE, Size, export_onnx, graph_calibration, largest_difference, smallest_side
+from tools.export.onnx import (
+    TOLERANCE,
+    Size,
+    export_onnx,
+    graph_calibration,
+    largest_difference,
+    smallest_side,
+)
 from util import UserError, log, run_script, start_logging, writing
 
 ONNX_FILE, CARD_FILE = "model.onnx", "README.md"
@@ -49,10 +65,15 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint")
+    made.add_argument(
+        "--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint"
+    )
     made.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
     made.add_argument(
-        "--format", choices=(*NEEDED, "both"), default="both", help="what to write (default: %(default)s)"
+        "--format",
+        choices=(*NEEDED, "both"),
+        default="both",
+        help="what to write (default: %(default)s)",
     )
     made.add_argument("--size", nargs="+", default=["dynamic"], metavar="N",
                       help="of the graph's pictures: height and width in pixels, or dynamic for any (default)")  # fmt: skip
@@ -86,7 +107,8 @@ def require_packages(formats: Sequence[str]) -> None:
 
 
 def checked_output(output: Path, source: Path, overwrite: bool) -> Path:
-    """The folder to make, links followed; with `overwrite` it may hold an earlier export, and nothing else.
+    """The folder to make, links followed; with `overwrite` it may hold an earlier export, and
+    nothing else.
 
     Raises:
         UserError: something is in the way.
@@ -99,7 +121,9 @@ def checked_output(output: Path, source: Path, overwrite: bool) -> Path:
     with writing(output):
         held = {path.name for path in place.iterdir()} if place.exists() else set()
     if held and not overwrite:
-        raise UserError(f"--output {output}: exists and holds {min(held)}; give another, or --overwrite")
+        raise UserError(
+            f"--output {output}: exists and holds {min(held)}; give another, or --overwrite"
+        )
     if held and (others := held - OURS or (held if CONFIG_FILE not in held else set())):
         raise UserError(
             f"--output {output}: not overwritten, because it holds {min(others)}, which is no export; give another"
@@ -107,14 +131,17 @@ def checked_output(output: Path, source: Path, overwrite: bool) -> Path:
     return place
 
 
-def fill(folder: Path, loaded: LoadedModel, name: str, formats: Sequence[str], size: Size | None) -> None:
+def fill(
+    folder: Path, loaded: LoadedModel, name: str, formats: Sequence[str], size: Size | None
+) -> None:
     """Write all files into a new folder, and check them.
 
     Args:
         name: what the folder will be called.
 
     Raises:
-        UserError: the network cannot be exported, or what was written gives other answers. OSError: a file cannot be written.
+        UserError: the network cannot be exported, or what was written gives other answers. OSError:
+            a file cannot be written.
     """
     config = plain_config(loaded)
     if "safetensors" in formats:
@@ -134,7 +161,9 @@ def fill(folder: Path, loaded: LoadedModel, name: str, formats: Sequence[str], s
         )
         if not difference <= TOLERANCE:
             fixed = "" if size else "; try a fixed size, such as --size 224 224"
-            raise UserError(f"--format onnx: the graph's outputs differ by {difference:.1e} from PyTorch's{fixed}")
+            raise UserError(
+                f"--format onnx: the graph's outputs differ by {difference:.1e} from PyTorch's{fixed}"
+            )
         (folder / ONNX_FILE).write_bytes(graph)
     card = model_card(loaded, config, name, "onnx" in formats, "safetensors" in formats, size)
     (folder / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")
@@ -161,7 +190,9 @@ def plain_config(loaded: LoadedModel) -> dict[str, Any]:
     config = public_config(loaded)
     for key, value in config.items():
         if (wrong := not_json(value)) is not None:
-            raise UserError(f"--model_path {loaded.path}: its {key} holds {wrong}, which JSON cannot say")
+            raise UserError(
+                f"--model_path {loaded.path}: its {key} holds {wrong}, which JSON cannot say"
+            )
     return config
 
 
@@ -177,13 +208,18 @@ def not_json(value: Any) -> str | None:
 def check_weights(folder: Path, loaded: LoadedModel) -> None:
     """Raises UserError where a written folder gives other weights than the model's."""
     again = load_model(folder).model.state_dict()
-    changed = [name for name, value in loaded.model.state_dict().items() if not torch.equal(again[name], value)]
+    changed = [
+        name
+        for name, value in loaded.model.state_dict().items()
+        if not torch.equal(again[name], value)
+    ]
     if changed:
         raise UserError(f"--format safetensors: {changed[0]} is not what was written")
 
 
 def take_place(made: Path, place: Path) -> None:
-    """Put a finished folder where it belongs; what was there goes aside, beside `made`, and comes back if that fails."""
+    """Put a finished folder where it belongs; what was there goes aside, beside `made`, and comes
+    back if that fails."""
     aside = made.with_name("before")
     if place.exists():
         place.rename(aside)
@@ -205,7 +241,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     place = checked_output(opt.output, opt.model_path, opt.overwrite)
     loaded = load_model(opt.model_path, CheckpointOptions(npr_scales=opt.npr_scales))
     if size and min(size) < smallest_side(loaded):
-        raise UserError(f"--size {size[0]} {size[1]}: the smallest scale needs sides of {smallest_side(loaded)} pixels")
+        raise UserError(
+            f"--size {size[0]} {size[1]}: the smallest scale needs sides of {smallest_side(loaded)} pixels"
+        )
     with writing(opt.output):
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as scratch:

@@ -1,4 +1,5 @@
-"""What is told of a model to others: config.json and a model card, out of its checkpoint and without anything of this machine."""
+"""What is told of a model to others: config.json and a model card, out of its checkpoint and
+without anything of this machine."""
 
 import dataclasses
 import re
@@ -30,7 +31,8 @@ HOMES = ("home", "users", "root")
 
 
 def public_config(loaded: LoadedModel) -> dict[str, Any]:
-    """The content of config.json but the digests of files: plain values; see `networks.model_folder`."""
+    """The content of config.json but the digests of files: plain values; see
+    `networks.model_folder`."""
     meta, calibration = loaded.meta, stored_calibration(loaded)
     return {
         "format": FORMAT,
@@ -42,8 +44,12 @@ def public_config(loaded: LoadedModel) -> dict[str, Any]:
         "val_threshold": meta.get("val_threshold"),
         "val_metrics": _numbers(meta.get("val_metrics")),
         "options": public_options(meta.get("options")),
-        "versions": without_folders(meta.get("versions")) if isinstance(meta.get("versions"), dict) else None,
-        "exported_with": {name: value for name, value in versions().items() if name not in ("cpu", "threads")},
+        "versions": without_folders(meta.get("versions"))
+        if isinstance(meta.get("versions"), dict)
+        else None,
+        "exported_with": {
+            name: value for name, value in versions().items() if name not in ("cpu", "threads")
+        },
         "checkpoint_sha256": loaded.sha256,
     }
 
@@ -54,20 +60,26 @@ def _numbers(values: Any) -> dict[str, float | None] | None:
         return None
     known = (*LABELS, "n_real", "n_fake", "threshold")
     return {
-        name: values[name] for name in known if type(values.get(name)) in (int, float, type(None)) and name in values
+        name: values[name]
+        for name in known
+        if type(values.get(name)) in (int, float, type(None)) and name in values
     }
 
 
 def public_options(options: Any) -> dict[str, Any] | None:
-    """train.py's options as a checkpoint holds them, without `OF_THE_MACHINE`; of paths only the last name."""
+    """train.py's options as a checkpoint holds them, without `OF_THE_MACHINE`; of paths only the
+    last name."""
     if not isinstance(options, dict):
         return None
-    names = [field.name for field in dataclasses.fields(TrainOptions) if field.name not in OF_THE_MACHINE]
+    names = [
+        field.name for field in dataclasses.fields(TrainOptions) if field.name not in OF_THE_MACHINE
+    ]
     return {name: without_folders(options[name]) for name in names if name in options}
 
 
 def without_folders(value: Any) -> Any:
-    """Nested plain values; of every text with a path in it what follows the last separator, unless it names a home folder."""
+    """Nested plain values; of every text with a path in it what follows the last separator, unless
+    it names a home folder."""
     if isinstance(value, dict):
         return {without_folders(key): without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -75,16 +87,26 @@ def without_folders(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     *folders, last = re.split(r"[/\\]+", value.rstrip("/\\")) or [""]
-    return "" if (folders and folders[-1].lower() in HOMES) or last == "~" or last == Path.home().name else last
+    return (
+        ""
+        if (folders and folders[-1].lower() in HOMES) or last == "~" or last == Path.home().name
+        else last
+    )
 
 
 def model_card(
-    loaded: LoadedModel, config: dict[str, Any], folder: str, onnx: bool, weights: bool, size: Size | None
+    loaded: LoadedModel,
+    config: dict[str, Any],
+    folder: str,
+    onnx: bool,
+    weights: bool,
+    size: Size | None,
 ) -> str:
     """README.md of an exported folder, in Hugging Face's form: Markdown with YAML in front.
 
     Args:
-        config: see `public_config`. folder: its name. onnx, weights: which files it holds. size: of the graph's pictures.
+        config: see `public_config`. folder: its name. onnx, weights: which files it holds. size: of
+            the graph's pictures.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
@@ -136,7 +158,9 @@ def _model_lines(loaded: LoadedModel) -> list[str]:
     steps = [f"resized to {protocol.resize}" * (protocol.resize is not None)]
     steps += [f"crops of {protocol.crop}" * (protocol.crop is not None)]
     geometry = ", ".join(filter(None, steps)) or "native size"
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (protocol.mean, protocol.std))
+    mean, std = (
+        ", ".join(f"{value:g}" for value in values) for values in (protocol.mean, protocol.std)
+    )
     return [
         f"{kind}; {parameters:,} parameters.",
         f"In training pictures were seen so: {geometry} (protocol {shown(protocol.name)}, version {protocol.version}).",
@@ -161,7 +185,11 @@ def _data(options: dict[str, Any] | None) -> str:
     if not root:
         return "The checkpoint does not say."
     named = isinstance(classes, list) and classes
-    which = f"its class folders {', '.join(map(shown, classes or []))}" if named else "all its class folders"
+    which = (
+        f"its class folders {', '.join(map(shown, classes or []))}"
+        if named
+        else "all its class folders"
+    )
     return f"Trained on a folder called {shown(root)} ({which}). The checkpoint does not say more of it."
 
 
@@ -174,7 +202,9 @@ def _calibration(calibration: dict[str, Any] | None, native: bool) -> str:
             ("threshold", c["threshold"]), ('"real" up to', c["lower"]), ('"generated" from', c["upper"]),
             ("aimed at a share of wrong verdicts of", c["target_error"]), ("ECE before", c["ece_before"]),
             ("ECE after", c["ece_after"])]  # fmt: skip
-    said = 'The probability of "generated" is sigmoid(logit / temperature + log(prior / (1 - prior)))'
+    said = (
+        'The probability of "generated" is sigmoid(logit / temperature + log(prior / (1 - prior)))'
+    )
     fitted = f"fitted on {c['n_real']:,} real and {c['n_fake']:,} generated pictures of {shown(c['data'])}, {shown(c['protocol'])}"
     held = "" if native else (
         " It holds for pictures preprocessed in that way only: those at their own size, which `load_detector` takes by default and"

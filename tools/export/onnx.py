@@ -1,4 +1,5 @@
-"""A detector as an ONNX graph that takes a picture's bytes: normalisation, residuals and network in one, for any size."""
+"""A detector as an ONNX graph that takes a picture's bytes: normalisation, residuals and network in
+one, for any size."""
 
 import copy
 import json
@@ -44,7 +45,8 @@ Size = tuple[int, int]
 
 
 class OnnxGraph(nn.Module):
-    """What is exported: pixels [B, 3, H, W] uint8, RGB -> logit [B], score [B], and see `output_names`."""
+    """What is exported: pixels [B, 3, H, W] uint8, RGB -> logit [B], score [B], and see
+    `output_names`."""
 
     mean: Tensor
     std: Tensor
@@ -55,7 +57,9 @@ class OnnxGraph(nn.Module):
         self.model = copy.deepcopy(loaded.model).eval()
         self.residual = IndexedNPR(NPRResNet.scale)
         if isinstance(self.model, AttentionMultiScaleNPR):
-            self.model.npr_extractors = nn.ModuleList(IndexedNPR(scale) for scale in self.model.scales)
+            self.model.npr_extractors = nn.ModuleList(
+                IndexedNPR(scale) for scale in self.model.scales
+            )
         self.register_buffer("mean", torch.tensor(protocol.mean, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(protocol.std, dtype=torch.float32).view(3, 1, 1))
         self.calibration = graph_calibration(loaded)
@@ -68,14 +72,19 @@ class OnnxGraph(nn.Module):
             attention = (weights,)
         else:
             assert isinstance(self.model, NPRResNet)
-            output = self.model.fc1(self.model.pooled_features(self.residual(images) * RESIDUAL_GAIN))
+            output = self.model.fc1(
+                self.model.pooled_features(self.residual(images) * RESIDUAL_GAIN)
+            )
         logits = output.flatten()
-        calibrated = () if self.calibration is None else (calibrated_probability(logits, self.calibration),)
+        calibrated = (
+            () if self.calibration is None else (calibrated_probability(logits, self.calibration),)
+        )
         return (logits, logits.sigmoid(), *attention, *calibrated)
 
 
 def graph_calibration(loaded: LoadedModel) -> Calibration | None:
-    """The checkpoint's calibration; None where there is none, or one that was fitted for another protocol than the graph's."""
+    """The checkpoint's calibration; None where there is none, or one that was fitted for another
+    protocol than the graph's."""
     found = stored_calibration(loaded)
     return found if found is not None and found.protocol == GEOMETRY.label else None
 
@@ -87,9 +96,15 @@ def calibrated_probability(logits: Tensor, calibration: Calibration) -> Tensor:
 
 
 def output_names(loaded: LoadedModel) -> list[str]:
-    """logit [B], score [B] = sigmoid(logit); attention [B, S] of models with it; probability [B] with a `graph_calibration`."""
+    """logit [B], score [B] = sigmoid(logit); attention [B, S] of models with it; probability [B]
+    with a `graph_calibration`."""
     attention = ["attention"] if loaded.config.model_type == MULTISCALE else []
-    return ["logit", "score", *attention, *([] if graph_calibration(loaded) is None else ["probability"])]
+    return [
+        "logit",
+        "score",
+        *attention,
+        *([] if graph_calibration(loaded) is None else ["probability"]),
+    ]
 
 
 def smallest_side(loaded: LoadedModel) -> int:
@@ -102,7 +117,8 @@ def smallest_side(loaded: LoadedModel) -> int:
 
 
 def export_onnx(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> bytes:
-    """The graph as the content of an ONNX file, which onnx.checker has passed. The batch may have any size.
+    """The graph as the content of an ONNX file, which onnx.checker has passed. The batch may have
+    any size.
 
     Args:
         size: of all pictures that it will take; None: any.
@@ -128,10 +144,25 @@ def export_onnx(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) 
         onnx.helper.set_model_props(proto, metadata(loaded, size, config))
         onnx.checker.check_model(proto, full_check=True)
         return proto.SerializeToString()
-    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
-        network = f"backbone {loaded.config.backbone}" if loaded.config.backbone != LIGHT else "this network"
-        which, advice = ("", "") if size else ("for pictures of any size ", "; give one, such as --size 224 224")
-        raise UserError(f"--format onnx: {network} cannot be exported {which}({root_cause(error)}){advice}") from None
+    except (
+        torch.onnx.OnnxExporterError,
+        onnx.checker.ValidationError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        network = (
+            f"backbone {loaded.config.backbone}"
+            if loaded.config.backbone != LIGHT
+            else "this network"
+        )
+        which, advice = (
+            ("", "")
+            if size
+            else ("for pictures of any size ", "; give one, such as --size 224 224")
+        )
+        raise UserError(
+            f"--format onnx: {network} cannot be exported {which}({root_cause(error)}){advice}"
+        ) from None
 
 
 def root_cause(error: BaseException) -> str:
@@ -144,7 +175,8 @@ def root_cause(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back the exporter's warnings and its logged tracebacks: what matters comes as an exception."""
+    """Keep back the exporter's warnings and its logged tracebacks: what matters comes as an
+    exception."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -169,9 +201,18 @@ def name_axes(proto: Any, size: Size | None) -> None:
 
 
 def without_traces(proto: Any) -> None:
-    """Take out what the exporter notes about where nodes come from: source files by their paths on this machine."""
+    """Take out what the exporter notes about where nodes come from: source files by their paths on
+    this machine."""
     graph = proto.graph
-    for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *proto.functions):
+    for part in (
+        proto,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+        *proto.functions,
+    ):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     for function in proto.functions:
@@ -180,7 +221,8 @@ def without_traces(proto: Any) -> None:
 
 
 def metadata(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> dict[str, str]:
-    """The model's properties: config, and the constants of the preprocessing that the graph contains; each as JSON."""
+    """The model's properties: config, and the constants of the preprocessing that the graph
+    contains; each as JSON."""
     protocol = trained_protocol(loaded)
     constants = {
         "scales": list(loaded.config.scales),
@@ -191,7 +233,9 @@ def metadata(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> 
         "size": "any" if size is None else list(size),
         "smallest_side": smallest_side(loaded),
     }
-    return {name: json.dumps(value, allow_nan=False) for name, value in (config | constants).items()}
+    return {
+        name: json.dumps(value, allow_nan=False) for name, value in (config | constants).items()
+    }
 
 
 def session(model: bytes, threads: int = 0) -> Any:
@@ -204,10 +248,14 @@ def session(model: bytes, threads: int = 0) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def largest_difference(model: bytes, loaded: LoadedModel, size: Size | None, seed: int = 0) -> float:
-    """The largest difference of any output between onnxruntime and PyTorch, on random sizes and pictures.
+def largest_difference(
+    model: bytes, loaded: LoadedModel, size: Size | None, seed: int = 0
+) -> float:
+    """The largest difference of any output between onnxruntime and PyTorch, on random sizes and
+    pictures.
 
-    That of a logit beyond `LARGE` is divided by its size in `LARGE`s, because rounding errors grow with it.
+    That of a logit beyond `LARGE` is divided by its size in `LARGE`s, because rounding errors grow
+    with it.
 
     Raises:
         UserError: onnxruntime cannot run the graph.
@@ -216,16 +264,26 @@ def largest_difference(model: bytes, loaded: LoadedModel, size: Size | None, see
     least = max(32 if loaded.config.backbone == LIGHT else 128, smallest_side(loaded))
     largest, running = 0.0, session(model)
     for number in range(CHECKED_SIZES):
-        height, width = size or (int(side) for side in rng.integers(least, max(LARGEST_SIDE, least + 32) + 1, 2))
+        height, width = size or (
+            int(side) for side in rng.integers(least, max(LARGEST_SIDE, least + 32) + 1, 2)
+        )
         pixels = noise(rng, 1 + number % 3, height, width)
         try:
-            found = dict(zip(output_names(loaded), running.run(None, {"images": pixels}), strict=True))
+            found = dict(
+                zip(output_names(loaded), running.run(None, {"images": pixels}), strict=True)
+            )
         except Exception as error:  # onnxruntime's have no common class
-            raise UserError(f"--format onnx: {width}x{height} pixels fail ({root_cause(error)})") from None
+            raise UserError(
+                f"--format onnx: {width}x{height} pixels fail ({root_cause(error)})"
+            ) from None
         expected = plain_outputs(loaded, pixels)
         sizes = {name: np.maximum(1, np.abs(value) / LARGE) for name, value in expected.items()}
-        differences = [(np.abs(found[name] - value) / sizes[name]).max() for name, value in expected.items()]
-        largest = max(largest, *(float(one) if np.isfinite(one) else math.inf for one in differences))
+        differences = [
+            (np.abs(found[name] - value) / sizes[name]).max() for name, value in expected.items()
+        ]
+        largest = max(
+            largest, *(float(one) if np.isfinite(one) else math.inf for one in differences)
+        )
     return largest
 
 
@@ -247,4 +305,8 @@ def plain_outputs(loaded: LoadedModel, pixels: np.ndarray) -> dict[str, np.ndarr
 def noise(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
     """Pictures [count, 3, height, width] uint8: noise of different strength around different greys."""
     strength, grey = rng.uniform(2, 80, (count, 1, 1, 1)), rng.uniform(40, 215, (count, 1, 1, 1))
-    return (grey + strength * rng.standard_normal((count, 3, height, width))).clip(0, 255).astype(np.uint8)
+    return (
+        (grey + strength * rng.standard_normal((count, 3, height, width)))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )

@@ -1,9 +1,11 @@
-"""Make a small data set of procedural photographs and up-sampled copies, to try the detector without any download.
+"""Make a small data set of procedural photographs and up-sampled copies, to try the detector
+without any download.
 
-Real images are procedural photographs (dead leaves, lens, sensor noise). A fake is *another* photograph that was encoded
-at half resolution and decoded through a real up-sampling layer whose kernel was fitted by least squares; the fine detail
-that decoding removed is given back as white noise, so that blur does not tell the classes apart. All are PNG files of
-one size, quantised in the same way.
+Real images are procedural photographs (dead leaves, lens, sensor noise). A fake is *another*
+photograph that was encoded at half resolution and decoded through a real up-sampling layer whose
+kernel was fitted by least squares; the fine detail that decoding removed is given back as white
+noise, so that blur does not tell the classes apart. All are PNG files of one size, quantised in the
+same way.
 """
 
 import argparse
@@ -46,8 +48,12 @@ examples:
 
 
 def measure(output: Path) -> dict[str, float | None]:
-    """Trivial-feature AUC of train and of every test set; None where a class has fewer than two images."""
-    aucs = {name: trivial_feature_auc(output / name) for name in ("train", *(f"test/{g}" for g in GENERATORS))}
+    """Trivial-feature AUC of train and of every test set; None where a class has fewer than two
+    images."""
+    aucs = {
+        name: trivial_feature_auc(output / name)
+        for name in ("train", *(f"test/{g}" for g in GENERATORS))
+    }
     return {name: None if np.isnan(auc) else round(auc, 3) for name, auc in aucs.items()}
 
 
@@ -59,13 +65,17 @@ def _existing(output: Path, settings: Settings) -> dict[str, Any] | None:
         return None
     if not isinstance(report, dict) or report.get("settings") != asdict(settings):
         return None
-    complete = all(len(list((output / f.path).glob("*.png"))) == f.amount for f in planned_folders(settings))
+    complete = all(
+        len(list((output / f.path).glob("*.png"))) == f.amount for f in planned_folders(settings)
+    )
     return report if complete else None
 
 
 def _set_aside(output: Path) -> Path:
     """Rename a folder to the first free of NAME.old1, NAME.old2, ...; nothing is ever deleted."""
-    free = next(path for i in count(1) if not (path := output.with_name(f"{output.name}.old{i}")).exists())
+    free = next(
+        path for i in count(1) if not (path := output.with_name(f"{output.name}.old{i}")).exists()
+    )
     return output.rename(free)
 
 
@@ -91,10 +101,11 @@ def make_demo_data(
     workers: int | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Make the data set in `output`, or leave it as it is where it was already made with the same settings.
+    """Make the data set in `output`, or leave it as it is where it was already made with the same
+    settings.
 
-    The bytes of all files follow from seed, size and counts; the number of workers does not matter. The folder appears
-    under its name only when it is complete.
+    The bytes of all files follow from seed, size and counts; the number of workers does not matter.
+    The folder appears under its name only when it is complete.
 
     Args:
         size: width and height in pixels, a multiple of 4, at least 32.
@@ -103,7 +114,8 @@ def make_demo_data(
         force: where `output` holds something else, rename that to `output`.old1 and go on.
 
     Returns:
-        The content of demo.json (settings, psnr_db, trivial_feature_auc), and `made`: False if there was nothing to do.
+        The content of demo.json (settings, psnr_db, trivial_feature_auc), and `made`: False if
+        there was nothing to do.
 
     Raises:
         UserError: a number is out of range, or `output` holds something else and `force` is off.
@@ -123,7 +135,11 @@ def make_demo_data(
     with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
         made = Path(scratch) / output.name
         psnr = fill(made, settings, workers or min(os.cpu_count() or 1, MOST_WORKERS))
-        report = {"settings": asdict(settings), "psnr_db": psnr, "trivial_feature_auc": measure(made)}
+        report = {
+            "settings": asdict(settings),
+            "psnr_db": psnr,
+            "trivial_feature_auc": measure(made),
+        }
         (made / "demo.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         if occupied:
             _set_aside(output)
@@ -143,16 +159,36 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("datasets/demo"), help="folder to make (default: %(default)s)"
+        "--output",
+        type=Path,
+        default=Path("datasets/demo"),
+        help="folder to make (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides every byte (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=96, help="side in pixels, a multiple of 4 (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="decides every byte (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=96,
+        help="side in pixels, a multiple of 4 (default: %(default)s)",
+    )
     per_folder = "images per class folder of {} (default: %(default)s)"
-    parser.add_argument("--train", type=int, default=150, help=per_folder.format("the training set"))
+    parser.add_argument(
+        "--train", type=int, default=150, help=per_folder.format("the training set")
+    )
     parser.add_argument("--val", type=int, default=30, help=per_folder.format("the validation set"))
-    parser.add_argument("--test", type=int, default=60, help=per_folder.format("each test generator"))
-    parser.add_argument("--workers", type=int, help="processes; the images do not depend on it (default: one per core)")
-    parser.add_argument("--force", action="store_true", help="rename what OUTPUT holds to OUTPUT.old1 and go on")
+    parser.add_argument(
+        "--test", type=int, default=60, help=per_folder.format("each test generator")
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="processes; the images do not depend on it (default: one per core)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="rename what OUTPUT holds to OUTPUT.old1 and go on"
+    )
     return parser
 
 

@@ -1,4 +1,5 @@
-"""The demo data set: which folders it has, how its generators are fitted, and how its images are made."""
+"""The demo data set: which folders it has, how its generators are fitted, and how its images are
+made."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -47,7 +48,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder to fill: `amount` photographs of each of `scenes`, decoded by `generator` unless that is empty."""
+    """A folder to fill: `amount` photographs of each of `scenes`, decoded by `generator` unless
+    that is empty."""
 
     path: str  # relative to the output
     scenes: tuple[int, ...]  # scene of image i: scenes[i % len(scenes)]
@@ -86,14 +88,17 @@ def _take(size: int, job: tuple[tuple[int, ...], int]) -> np.ndarray:
 
 
 Photographer = Callable[[Sequence[tuple[int, ...]], int, list[int]], Tensor]
-"""(seeds, size in pixels, scenes) -> photographs [N, 3, size, size] in double precision, display values in [0, 1]."""
+"""(seeds, size in pixels, scenes) -> photographs [N, 3, size, size] in double precision, display
+values in [0, 1]."""
 
 
 @contextmanager
 def photographer(workers: int) -> Iterator[Photographer]:
     """A photographer that shares its work among processes; with one worker, it is this process."""
     if workers == 1:
-        yield lambda seeds, size, scenes: _stack(map(partial(_take, size), zip(seeds, scenes, strict=True)))
+        yield lambda seeds, size, scenes: _stack(
+            map(partial(_take, size), zip(seeds, scenes, strict=True))
+        )
         return
     # spawn: forking a process in which PyTorch has already started threads can hang
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -106,8 +111,11 @@ def _stack(pictures: Iterable[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(list(pictures)))
 
 
-def fit_generators(take: Photographer, seed: int) -> tuple[dict[str, AutoEncoder], dict[str, float]]:
-    """Each generator, fitted on photographs that are in no folder, and its PSNR in dB on as many further ones."""
+def fit_generators(
+    take: Photographer, seed: int
+) -> tuple[dict[str, AutoEncoder], dict[str, float]]:
+    """Each generator, fitted on photographs that are in no folder, and its PSNR in dB on as many
+    further ones."""
     half = FIT_IMAGES
     seeds = [(seed, 0, index) for index in range(2 * half)]
     images = take(seeds, FIT_SIZE, [index % len(SCENES) for index in range(2 * half)])
@@ -116,12 +124,15 @@ def fit_generators(take: Photographer, seed: int) -> tuple[dict[str, AutoEncoder
         for name, (operator, channels) in GENERATORS.items()
     }
     held_out = images[half:]
-    errors = {name: float((model(held_out) - held_out).square().mean()) for name, model in models.items()}
+    errors = {
+        name: float((model(held_out) - held_out).square().mean()) for name, model in models.items()
+    }
     return models, {name: round(-10 * float(np.log10(error)), 2) for name, error in errors.items()}
 
 
 def write_images(folder: Path, images: Tensor) -> None:
-    """Quantise images [N, 3, H, W] of display values to 8 bits and write them as 0000.png, 0001.png, ..."""
+    """Quantise images [N, 3, H, W] of display values to 8 bits and write them as 0000.png,
+    0001.png, ..."""
     folder.mkdir(parents=True)
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     for index, picture in enumerate(pixels):
@@ -129,7 +140,8 @@ def write_images(folder: Path, images: Tensor) -> None:
 
 
 def fill(output: Path, settings: Settings, workers: int) -> dict[str, float]:
-    """Make all images below `output`; returns the PSNR of each generator in dB. `workers` does not change a byte."""
+    """Make all images below `output`; returns the PSNR of each generator in dB. `workers` does not
+    change a byte."""
     folders = planned_folders(settings)
     total = sum(folder.amount for folder in folders)
     if total < POOL_FROM:
@@ -144,11 +156,18 @@ def fill(output: Path, settings: Settings, workers: int) -> dict[str, float]:
 
 
 def render(
-    folder: ImageFolder, number: int, settings: Settings, models: dict[str, AutoEncoder], take: Photographer
+    folder: ImageFolder,
+    number: int,
+    settings: Settings,
+    models: dict[str, AutoEncoder],
+    take: Photographer,
 ) -> Tensor:
-    """The images [N, 3, size, size] of folder `number` (from 1; number 0 seeds the photographs for fitting)."""
+    """The images [N, 3, size, size] of folder `number` (from 1; number 0 seeds the photographs for
+    fitting)."""
     scenes = [folder.scenes[index % len(folder.scenes)] for index in range(folder.amount)]
-    images = take([(settings.seed, number, index) for index in range(folder.amount)], settings.size, scenes).float()
+    images = take(
+        [(settings.seed, number, index) for index in range(folder.amount)], settings.size, scenes
+    ).float()
     if not folder.generator:
         return images
     noise_seed = np.random.SeedSequence((settings.seed, number)).generate_state(1)[0]

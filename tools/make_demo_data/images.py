@@ -1,8 +1,8 @@
 """Procedural photographs: dead leaves seen through a lens and recorded by a noisy sensor.
 
-The dead-leaves model (Matheron 1968; Lee, Mumford and Huang, IJCV 2001) lets opaque shapes with power-law radii fall on
-top of each other. Occlusion and the density r^-3 give it what photographs have at all scales: steep power spectra and
-heavy-tailed differences between neighbouring pixels.
+The dead-leaves model (Matheron 1968; Lee, Mumford and Huang, IJCV 2001) lets opaque shapes with
+power-law radii fall on top of each other. Occlusion and the density r^-3 give it what photographs
+have at all scales: steep power spectra and heavy-tailed differences between neighbouring pixels.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 class Scene:
     """What one content class looks like.
 
-    Lengths are in pixels, contrasts in natural-log units of linear light, hues in turns of the colour circle.
+    Lengths are in pixels, contrasts in natural-log units of linear light, hues in turns of the
+    colour circle.
     """
 
     name: str
@@ -35,24 +36,28 @@ class Scene:
 
 SCENES = (
     Scene("leaves", "ellipse", hue=0.24, hue_spread=0.08),
-    Scene("stones", "polygon", hue=0.08, hue_spread=0.08, smallest_radius=3.5, texture_contrast=0.26),
+    Scene(
+        "stones", "polygon", hue=0.08, hue_spread=0.08, smallest_radius=3.5, texture_contrast=0.26
+    ),
 )
 LENS_BLUR = (0.85, 1.15)
-"""Standard deviation in pixels. Outlines stay sharper below that, and decoding at half resolution then loses so much of
-them that file sizes tell decoded images apart, whatever noise is added."""
+"""Standard deviation in pixels. Outlines stay sharper below that, and decoding at half resolution
+then loses so much of them that file sizes tell decoded images apart, whatever noise is added."""
 COVERAGE = 4.0
 """Summed leaf area over picture area; a share exp(-4) of the background stays visible."""
 
 
 def power_law_radii(rng: np.random.Generator, count: int, smallest: float, largest: float) -> Array:
-    """Radii [count] in pixels with density proportional to r^-3 between the limits (inverse of the distribution)."""
+    """Radii [count] in pixels with density proportional to r^-3 between the limits (inverse of the
+    distribution)."""
     u = rng.random(count)
     return (smallest**-2 - u * (smallest**-2 - largest**-2)) ** -0.5
 
 
 @lru_cache(maxsize=4)
 def texture_tile(side: int) -> Array:
-    """A periodic field [side, side] of 1/f noise with mean 0 and variance 1; leaves take their texture from places in it."""
+    """A periodic field [side, side] of 1/f noise with mean 0 and variance 1; leaves take their
+    texture from places in it."""
     frequencies = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :])
     frequencies[0, 0] = np.inf
     spectrum = np.fft.rfft2(np.random.default_rng(0).standard_normal((side, side))) / frequencies
@@ -60,8 +65,11 @@ def texture_tile(side: int) -> Array:
     return field / field.std()
 
 
-def signed_distance(shape: str, dx: Array, dy: Array, radius: float, rng: np.random.Generator) -> Array:
-    """Distance in pixels to the outline of a shape around the origin, positive inside; dx [1, W] and dy [H, 1]."""
+def signed_distance(
+    shape: str, dx: Array, dy: Array, radius: float, rng: np.random.Generator
+) -> Array:
+    """Distance in pixels to the outline of a shape around the origin, positive inside; dx [1, W]
+    and dy [H, 1]."""
     if shape == "ellipse":
         angle, elongation = rng.uniform(0, np.pi), rng.uniform(1.2, 2.5)
         along = (dx * np.cos(angle) + dy * np.sin(angle)) / radius
@@ -72,14 +80,18 @@ def signed_distance(shape: str, dx: Array, dy: Array, radius: float, rng: np.ran
         )  # level / slope: first-order distance of an implicit curve
         return (1 - level) * level / np.maximum(slope, 1e-9)
     sides = int(rng.integers(5, 9))
-    angles = (np.arange(sides) + rng.uniform(-0.3, 0.3, sides)) * (2 * np.pi / sides) + rng.uniform(0, 2 * np.pi)
+    angles = (np.arange(sides) + rng.uniform(-0.3, 0.3, sides)) * (2 * np.pi / sides) + rng.uniform(
+        0, 2 * np.pi
+    )
     faces = radius * rng.uniform(0.65, 0.95, sides)
-    toward = dx * np.cos(angles)[:, None, None] + dy * np.sin(angles)[:, None, None]  # [sides, H, W]
+    # [sides, H, W]
+    toward = dx * np.cos(angles)[:, None, None] + dy * np.sin(angles)[:, None, None]
     return np.min(faces[:, None, None] - toward, axis=0)
 
 
 def leaf_colours(rng: np.random.Generator, count: int, scene: Scene) -> Array:
-    """Reflectances [count, 3, 1, 1] in linear light: random tones, and hues around one that the picture has."""
+    """Reflectances [count, 3, 1, 1] in linear light: random tones, and hues around one that the
+    picture has."""
     hue = scene.hue + 0.06 * rng.standard_normal()
     turns = hue + scene.hue_spread * rng.standard_normal((count, 1)) - np.array([0.0, 1 / 3, 2 / 3])
     tint = rng.uniform(0.1, 0.45, (count, 1)) * np.cos(2 * np.pi * turns)
@@ -88,10 +100,13 @@ def leaf_colours(rng: np.random.Generator, count: int, scene: Scene) -> Array:
 
 
 def dead_leaves(rng: np.random.Generator, size: int, scene: Scene) -> Array:
-    """Light [3, size, size] that reaches the lens, linear, with mean 1; outlines are anti-aliased by area."""
+    """Light [3, size, size] that reaches the lens, linear, with mean 1; outlines are anti-aliased
+    by area."""
     tile = texture_tile(2 * size)
     light_x, light_y = np.array([np.cos(t := rng.uniform(0, 2 * np.pi)), np.sin(t)])
-    mean_area = 2 * np.pi * scene.smallest_radius**2 * np.log(scene.largest_radius / scene.smallest_radius)
+    mean_area = (
+        2 * np.pi * scene.smallest_radius**2 * np.log(scene.largest_radius / scene.smallest_radius)
+    )
     reach = min(scene.largest_radius, size / 2)
     count = int(COVERAGE * (size + reach) ** 2 / mean_area)
     radii = power_law_radii(rng, count, scene.smallest_radius, scene.largest_radius)
@@ -106,7 +121,11 @@ def dead_leaves(rng: np.random.Generator, size: int, scene: Scene) -> Array:
         dx, dy = np.arange(x0, x1)[None, :] - cx, np.arange(y0, y1)[:, None] - cy
         cover = np.clip(signed_distance(scene.shape, dx, dy, radius, rng) + 0.5, 0, 1)
         left, top = rng.integers(0, 2 * size - (x1 - x0)), rng.integers(0, 2 * size - (y1 - y0))
-        texture = scene.texture_contrast * rng.uniform(0.2, 1.6) * tile[top : top + y1 - y0, left : left + x1 - x0]
+        texture = (
+            scene.texture_contrast
+            * rng.uniform(0.2, 1.6)
+            * tile[top : top + y1 - y0, left : left + x1 - x0]
+        )
         shading = rng.uniform(0.0, 0.5) / radius * (light_x * dx + light_y * dy)
         patch = canvas[:, y0:y1, x0:x1]
         patch += cover * (colour * np.exp(texture + shading) - patch)
@@ -115,19 +134,27 @@ def dead_leaves(rng: np.random.Generator, size: int, scene: Scene) -> Array:
 
 def srgb_encode(linear: Array) -> Array:
     """Linear light in [0, 1] to display values in [0, 1] (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
+    return np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
+    )
 
 
 def photograph(seed: tuple[int, ...], size: int, scene: Scene) -> Array:
-    """One photograph [3, size, size] of display values in [0, 1], before quantisation; `seed` decides everything.
+    """One photograph [3, size, size] of display values in [0, 1], before quantisation; `seed`
+    decides everything.
 
-    Lens: Gaussian blur of `LENS_BLUR` and vignetting. Sensor: noise of variance gain * light + read_noise^2 in
-    linear light (Foi et al., IEEE TIP 2008), independent per colour, then sRGB encoding.
+    Lens: Gaussian blur of `LENS_BLUR` and vignetting. Sensor: noise of variance gain * light +
+    read_noise^2 in linear light (Foi et al., IEEE TIP 2008), independent per colour, then sRGB
+    encoding.
     """
     rng = np.random.default_rng(seed)
-    light = gaussian_filter(dead_leaves(rng, size, scene), (0, *2 * (rng.uniform(*LENS_BLUR),)), mode="nearest")
+    light = gaussian_filter(
+        dead_leaves(rng, size, scene), (0, *2 * (rng.uniform(*LENS_BLUR),)), mode="nearest"
+    )
     position = np.linspace(-1, 1, size)
-    light *= 1 - rng.uniform(0, 0.15) * (position[None, :, None] ** 2 + position[None, None, :] ** 2)
+    light *= 1 - rng.uniform(0, 0.15) * (
+        position[None, :, None] ** 2 + position[None, None, :] ** 2
+    )
     light *= 0.2 * np.exp(0.25 * rng.standard_normal())
     gain, read_noise = np.exp(rng.uniform(np.log(1e-4), np.log(6e-4))), rng.uniform(0.001, 0.003)
     light += np.sqrt(gain * light + read_noise**2) * rng.standard_normal(light.shape)

@@ -1,4 +1,5 @@
-"""How well a data set's classes can be told apart without looking for any trace: by size, brightness and blur."""
+"""How well a data set's classes can be told apart without looking for any trace: by size,
+brightness and blur."""
 
 from pathlib import Path
 
@@ -11,35 +12,53 @@ from evaluation.format_leak import separability
 
 Array = NDArray[np.float64]
 FEATURES = (
-    *("file size", "bytes per pixel", "width", "height", "brightness", "contrast", "red", "green", "blue"),
+    *(
+        "file size",
+        "bytes per pixel",
+        "width",
+        "height",
+        "brightness",
+        "contrast",
+        "red",
+        "green",
+        "blue",
+    ),
     *("saturation", "log Laplacian energy", "log gradient energy"),
 )
 
 
 def trivial_features(path: str | Path) -> Array:
-    """The `FEATURES` of one image file: bytes, pixels, means and standard deviation of values in [0, 1], log energies."""
+    """The `FEATURES` of one image file: bytes, pixels, means and standard deviation of values in
+    [0, 1], log energies."""
     with Image.open(path) as image:
         rgb = np.asarray(image.convert("RGB"), dtype=np.float64) / 255
     height, width, _ = rgb.shape
     grey = rgb.mean(axis=2)
     high, low = rgb.max(axis=2), rgb.min(axis=2)
     saturation = np.mean((high - low) / np.maximum(high, 1 / 255))
-    laplacian = grey[2:, 1:-1] + grey[:-2, 1:-1] + grey[1:-1, 2:] + grey[1:-1, :-2] - 4 * grey[1:-1, 1:-1]
+    laplacian = (
+        grey[2:, 1:-1] + grey[:-2, 1:-1] + grey[1:-1, 2:] + grey[1:-1, :-2] - 4 * grey[1:-1, 1:-1]
+    )
     gradient = np.mean(np.diff(grey, axis=0) ** 2) + np.mean(np.diff(grey, axis=1) ** 2)
     energies = np.log(np.array([np.mean(laplacian**2), gradient]) + 1e-8)
     file_size = Path(path).stat().st_size
     shape_and_size = (file_size, file_size / (width * height), width, height)
-    return np.array([*shape_and_size, grey.mean(), grey.std(), *rgb.mean(axis=(0, 1)), saturation, *energies])
+    return np.array(
+        [*shape_and_size, grey.mean(), grey.std(), *rgb.mean(axis=(0, 1)), saturation, *energies]
+    )
 
 
 def trivial_feature_auc(folder: Path) -> float:
-    """`separability` of a set's classes by `trivial_features`: ROC AUC, mean over 5 folds of a cross-validation; 0.5 is chance.
+    """`separability` of a set's classes by `trivial_features`: ROC AUC, mean over 5 folds of a
+    cross-validation; 0.5 is chance.
 
     Args:
-        folder: a set: 0_real/ and 1_fake/ in it or in each of its content folders. Images are at least 3x3 pixels.
+        folder: a set: 0_real/ and 1_fake/ in it or in each of its content folders. Images are at
+            least 3x3 pixels.
 
     Returns:
-        The AUC; NaN where a class has fewer than two images. Small classes get as many folds as they have images.
+        The AUC; NaN where a class has fewer than two images. Small classes get as many folds as
+        they have images.
 
     Raises:
         UserError: no class folders, or no image in them.

@@ -1,4 +1,5 @@
-"""Make generated pictures to train on from the photographs of a training set: rebuilt by auto-encoders, no download.
+"""Make generated pictures to train on from the photographs of a training set: rebuilt by
+auto-encoders, no download.
 
 Each photograph is shrunk a little and passed through one of several small auto-encoders, trained here on the training photographs,
 first to rebuild them and then against a discriminator, so that copies are as sharp as photographs; their decoders up-sample as
@@ -69,7 +70,8 @@ def write_split(
     models: dict[str, AutoEncoder],
     seed: int,
 ) -> dict[str, float]:
-    """Photographs and copies of a split, each by a model drawn for it; the PSNR of each model's in dB."""
+    """Photographs and copies of a split, each by a model drawn for it; the PSNR of each model's in
+    dB."""
     rng, each = np.random.default_rng(seed), list(models)
     errors: dict[str, list[float]] = {}
     for number, pixels in enumerate(photographs(load_set(dataroot, classes=classes), shrink, seed)):
@@ -79,7 +81,11 @@ def write_split(
         for label, picture in ((REAL, pixels), (FAKE, made)):
             save(TF.to_pil_image(picture), output / CLASS / CLASS_FOLDERS[label], number)
     output.mkdir(parents=True, exist_ok=True)  # no photograph may have been large enough
-    originals = {"originals": dataroot} if class_folders(dataroot) else {sub.name: sub for sub in subfolders(dataroot)}
+    originals = (
+        {"originals": dataroot}
+        if class_folders(dataroot)
+        else {sub.name: sub for sub in subfolders(dataroot)}
+    )
     for name, folder in originals.items():
         if not classes or name in classes:
             (output / name).symlink_to(folder.resolve(), target_is_directory=True)
@@ -109,7 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--dataroot {args.dataroot}: has {split}/{CLASS} already; give a folder without made pictures"
             )
     with new_folder(args.output) as folder:
-        found = training_photographs(load_set(args.dataroot / "train", classes=args.classes), shrink, args.seed)
+        found = training_photographs(
+            load_set(args.dataroot / "train", classes=args.classes), shrink, args.seed
+        )
         models = {}
         total = len(args.up_samplers) * (args.steps + args.adversarial_steps)
         with tqdm(total=total, disable=None, desc="auto-encoders", leave=False) as bar:
@@ -118,7 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 models[name] = train_adversarially(model, found, args.adversarial_steps, bar.update)
         decibel = {}
         for split in ("train", "val"):
-            decibel[split] = write_split(args.dataroot / split, folder / split, args.classes, models, args.seed)
+            decibel[split] = write_split(
+                args.dataroot / split, folder / split, args.classes, models, args.seed
+            )
             log.info("%s: PSNR in dB %s", split, decibel[split])
         warn_of_noise(decibel["train"], " or fewer --adversarial_steps")
         write_report(folder / "fakes.json", args, decibel)

@@ -1,8 +1,10 @@
-"""Auto-encoders trained on against a discriminator: sharp copies, with the grid that a generative adversarial network leaves.
+"""Auto-encoders trained on against a discriminator: sharp copies, with the grid that a generative
+adversarial network leaves.
 
-An auto-encoder that keeps errors small blurs, even where the error of the Laplacian counts: after a few hundred steps its copies
-have about half the Laplacian of their photographs, and blur is what a detector then learns. Discriminator of patches (Isola
-et al., CVPR 2017, arXiv 1611.07004), hinge loss, spectral normalisation (Miyato et al., ICLR 2018, arXiv 1802.05957).
+An auto-encoder that keeps errors small blurs, even where the error of the Laplacian counts: after a
+few hundred steps its copies have about half the Laplacian of their photographs, and blur is what a
+detector then learns. Discriminator of patches (Isola et al., CVPR 2017, arXiv 1611.07004), hinge
+loss, spectral normalisation (Miyato et al., ICLR 2018, arXiv 1802.05957).
 """
 
 from collections.abc import Callable
@@ -25,10 +27,14 @@ CLIP = 5.0
 
 
 def patch_discriminator() -> nn.Sequential:
-    """Images [B, 3, H, W] in [-1, 1] -> [B, 1, H/8, W/8], high for real; each value sees 38 pixels a side."""
+    """Images [B, 3, H, W] in [-1, 1] -> [B, 1, H/8, W/8], high for real; each value sees 38 pixels
+    a side."""
     layers: list[nn.Module] = []
     for before, after in pairwise(WIDTHS):
-        layers += [spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+        layers += [
+            spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1)),
+            nn.LeakyReLU(0.2),
+        ]
     return nn.Sequential(*layers, spectral_norm(nn.Conv2d(WIDTHS[-1], 1, 3, padding=1)))
 
 
@@ -38,9 +44,13 @@ def hinge_loss(of_photographs: Tensor, of_copies: Tensor) -> Tensor:
 
 
 def train_adversarially(
-    model: AutoEncoder, photographs: list[Tensor], steps: int = STEPS, progress: Callable[[], object] = lambda: None
+    model: AutoEncoder,
+    photographs: list[Tensor],
+    steps: int = STEPS,
+    progress: Callable[[], object] = lambda: None,
 ) -> AutoEncoder:
-    """Train an auto-encoder on until its copies pass for photographs; returns it. Draws from PyTorch's global generator.
+    """Train an auto-encoder on until its copies pass for photographs; returns it. Draws from
+    PyTorch's global generator.
 
     Args:
         photographs: uint8 [3, H, W], sides >= 64.

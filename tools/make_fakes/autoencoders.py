@@ -1,7 +1,8 @@
-"""Small convolutional auto-encoders, trained on photographs on the spot; their decoders up-sample as generators do.
+"""Small convolutional auto-encoders, trained on photographs on the spot; their decoders up-sample
+as generators do.
 
-Four times in two steps, with a latent of `LATENT` channels: enough for 30 dB and more; `tools.make_fakes.adversarial`
-takes away what blur is left.
+Four times in two steps, with a latent of `LATENT` channels: enough for 30 dB and more;
+`tools.make_fakes.adversarial` takes away what blur is left.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,8 @@ FACTOR = 4
 LATENT, WIDTH = 24, 32
 STEPS, BATCH, CROP, LR = 1200, 16, 64, 2e-3
 CLIP = 0.5
-"""Norm of the gradient, at most; before there was a limit, one training of eleven ended in noise."""
+"""Norm of the gradient, at most; before there was a limit, one training of eleven ended in noise.
+"""
 SHARPNESS = 2.0
 """Weight of the error of the Laplacian beside that of the picture."""
 
@@ -43,7 +45,8 @@ def transposed(channels: int, out: int) -> nn.Module:
 
 
 def nearest(channels: int, out: int) -> nn.Module:
-    """As in latent diffusion's decoder (Rombach et al., CVPR 2022): nearest neighbour, then a 3x3 convolution."""
+    """As in latent diffusion's decoder (Rombach et al., CVPR 2022): nearest neighbour, then a 3x3
+    convolution."""
     return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(channels, out, 3, padding=1))
 
 
@@ -87,9 +90,14 @@ class AutoEncoder(nn.Module):
 
 
 def train_autoencoder(
-    name: str, photographs: list[Tensor], seed: int, steps: int = STEPS, progress: Callable[[], object] = lambda: None
+    name: str,
+    photographs: list[Tensor],
+    seed: int,
+    steps: int = STEPS,
+    progress: Callable[[], object] = lambda: None,
 ) -> AutoEncoder:
-    """An auto-encoder of `UP_SAMPLERS`, trained on random crops of photographs, uint8 [3, H, W] with sides >= 64."""
+    """An auto-encoder of `UP_SAMPLERS`, trained on random crops of photographs, uint8 [3, H, W]
+    with sides >= 64."""
     torch.manual_seed(seed)
     model = AutoEncoder(UP_SAMPLERS[name]).train()
     optimizer = torch.optim.AdamW(model.parameters(), LR)
@@ -97,7 +105,9 @@ def train_autoencoder(
     for _ in range(steps):
         images = random_crops(photographs)
         rebuilt = model(images)
-        loss = F.l1_loss(rebuilt, images) + SHARPNESS * F.l1_loss(laplacian(rebuilt), laplacian(images))
+        loss = F.l1_loss(rebuilt, images) + SHARPNESS * F.l1_loss(
+            laplacian(rebuilt), laplacian(images)
+        )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)

@@ -30,15 +30,19 @@ Shrink = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 def photographs(images: ImageSet, shrink: Shrink, seed: int) -> Iterator[Tensor]:
-    """The real pictures of a set, uint8 [3, H, W], shrunk and cut to sides that divide by 4; small ones are left out.
+    """The real pictures of a set, uint8 [3, H, W], shrunk and cut to sides that divide by 4; small
+    ones are left out.
 
-    Shrinking removes the grid of an earlier JPEG compression, which would tell photographs from their copies.
+    Shrinking removes the grid of an earlier JPEG compression, which would tell photographs from
+    their copies.
     """
     for number, (path, label) in enumerate(zip(images.paths, images.labels, strict=True)):
         if label != REAL:
             continue
         try:
-            pixels = TF.pil_to_tensor(shrink(read_image(path), np.random.default_rng((seed, number))))
+            pixels = TF.pil_to_tensor(
+                shrink(read_image(path), np.random.default_rng((seed, number)))
+            )
         except UnreadableImage as error:
             log.warning("left out %s (%s)", printable(path), error)
             continue
@@ -73,24 +77,40 @@ def mean_squared_error(one: Tensor, other: Tensor) -> float:
 
 
 def psnr(errors: list[float]) -> float:
-    """Peak signal-to-noise ratio in dB of 8-bit pictures with these mean squared errors, all together; rounded to 0.01."""
+    """Peak signal-to-noise ratio in dB of 8-bit pictures with these mean squared errors, all
+    together; rounded to 0.01."""
     return round(float(10 * np.log10(255**2 / np.mean(errors))), 2)
 
 
-def tool_parser(name: str, about: str | None, examples: str, steps: int, seed: int) -> argparse.ArgumentParser:
-    """The parser of a tool that rebuilds photographs, with the flags that all have; these numbers are their defaults."""
+def tool_parser(
+    name: str, about: str | None, examples: str, steps: int, seed: int
+) -> argparse.ArgumentParser:
+    """The parser of a tool that rebuilds photographs, with the flags that all have; these numbers
+    are their defaults."""
     parser = argparse.ArgumentParser(
         prog=f"python -m tools.{name}",
         description=about,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--dataroot", type=Path, required=True, help="folder that holds train/ and val/")
-    parser.add_argument("--classes", type=names, default=(), help="class folders; all when left out")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make; must not exist")
-    parser.add_argument("--steps", type=whole(1), default=steps, help=f"training steps of each auto-encoder ({steps})")
     parser.add_argument(
-        "--seed", type=whole(0), default=seed, help=f"of the auto-encoders and all that is drawn ({seed})"
+        "--dataroot", type=Path, required=True, help="folder that holds train/ and val/"
+    )
+    parser.add_argument(
+        "--classes", type=names, default=(), help="class folders; all when left out"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder to make; must not exist")
+    parser.add_argument(
+        "--steps",
+        type=whole(1),
+        default=steps,
+        help=f"training steps of each auto-encoder ({steps})",
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole(0),
+        default=seed,
+        help=f"of the auto-encoders and all that is drawn ({seed})",
     )
     return parser
 
@@ -98,11 +118,14 @@ def tool_parser(name: str, about: str | None, examples: str, steps: int, seed: i
 def write_report(path: Path, args: argparse.Namespace, decibel: Any) -> None:
     """JSON with all flags but the output's, and PSNR in dB."""
     settings = {name: value for name, value in vars(args).items() if name != "output"}
-    path.write_text(json.dumps({"settings": settings, "psnr": decibel}, indent=2, default=str) + "\n")
+    path.write_text(
+        json.dumps({"settings": settings, "psnr": decibel}, indent=2, default=str) + "\n"
+    )
 
 
 def warn_of_noise(decibel: dict[str, float], or_else: str = "") -> None:
-    """Say which auto-encoders rebuild so badly that their copies tell nothing; `or_else`: what else may help."""
+    """Say which auto-encoders rebuild so badly that their copies tell nothing; `or_else`: what else
+    may help."""
     for name, value in decibel.items():
         if value < FAITHFUL:
             log.warning(
@@ -122,7 +145,8 @@ def require_splits(dataroot: Path) -> None:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its name when all is done, and goes away if something comes between.
+    """A folder beside `output` that takes its name when all is done, and goes away if something
+    comes between.
 
     Raises:
         UserError: `output` exists. CannotWrite: it cannot be written.

@@ -1,10 +1,12 @@
-"""Up-sampling decoders fitted by least squares, and the noise that gives their output its fine detail back.
+"""Up-sampling decoders fitted by least squares, and the noise that gives their output its fine
+detail back.
 
-A generator of images ends in up-sampling layers, and what they leave between neighbouring pixels is what NPR looks for
-(Tan et al., CVPR 2024, arXiv 2312.10461). Here such layers stand alone: an encoder (a strided convolution whose kernels
-are principal components of image patches) halves the resolution, a decoder (an up-sampling operator and a convolution)
-goes back, with the kernel that minimises the squared error. Everything is linear; kernels are fitted in double precision
-and applied in that of the images.
+A generator of images ends in up-sampling layers, and what they leave between neighbouring pixels is
+what NPR looks for (Tan et al., CVPR 2024, arXiv 2312.10461). Here such layers stand alone: an
+encoder (a strided convolution whose kernels are principal components of image patches) halves the
+resolution, a decoder (an up-sampling operator and a convolution) goes back, with the kernel that
+minimises the squared error. Everything is linear; kernels are fitted in double precision and
+applied in that of the images.
 """
 
 from collections.abc import Callable
@@ -18,7 +20,8 @@ STRIDE = 2
 PATCH = 4
 """Side in pixels of the patches that the encoder sees; they overlap by half."""
 MARGIN = 2
-"""Latent cells by which a latent is continued beyond its border, so that no decoder leaves a frame of zeros."""
+"""Latent cells by which a latent is continued beyond its border, so that no decoder leaves a frame
+of zeros."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +44,33 @@ def fit_encoder(images: Tensor, latent_channels: int) -> Encoder:
     patches = F.unfold(images - mean[:, None, None], PATCH, stride=STRIDE)  # [N, C * 16, positions]
     second_moment = torch.einsum("nip,njp->ij", patches, patches)
     _, components = torch.linalg.eigh(second_moment)  # ascending
-    kernel = components.flip(1)[:, :latent_channels].T.reshape(latent_channels, images.shape[1], PATCH, PATCH)
+    kernel = components.flip(1)[:, :latent_channels].T.reshape(
+        latent_channels, images.shape[1], PATCH, PATCH
+    )
     return Encoder(kernel.contiguous(), mean)
 
 
 def insert_zeros(latents: Tensor) -> Tensor:
-    """[N, D, h, w] -> [N, D, 2h, 2w] with zeros after each cell; a convolution of it is a transposed convolution."""
-    spread = latents.new_zeros(*latents.shape[:2], STRIDE * latents.shape[2], STRIDE * latents.shape[3])
+    """[N, D, h, w] -> [N, D, 2h, 2w] with zeros after each cell; a convolution of it is a
+    transposed convolution."""
+    spread = latents.new_zeros(
+        *latents.shape[:2], STRIDE * latents.shape[2], STRIDE * latents.shape[3]
+    )
     spread[..., ::STRIDE, ::STRIDE] = latents
     return spread
 
 
 def _interpolate(mode: str) -> Callable[[Tensor], Tensor]:
     align = None if mode == "nearest" else False
-    return lambda latents: F.interpolate(latents, scale_factor=STRIDE, mode=mode, align_corners=align)
+    return lambda latents: F.interpolate(
+        latents, scale_factor=STRIDE, mode=mode, align_corners=align
+    )
 
 
 @dataclass(frozen=True)
 class Operator:
-    """An up-sampling layer: `expand`, a convolution `kernel_size` x `kernel_size`, then, where `shuffle`, pixel shuffle."""
+    """An up-sampling layer: `expand`, a convolution `kernel_size` x `kernel_size`, then, where
+    `shuffle`, pixel shuffle."""
 
     expand: Callable[[Tensor], Tensor]
     kernel_size: int
@@ -91,13 +102,15 @@ class Decoder:
 
 
 def _pad(expanded: Tensor, kernel_size: int) -> Tensor:
-    """Zeros around, so that a convolution keeps the size; an even kernel has its centre at index k / 2."""
+    """Zeros around, so that a convolution keeps the size; an even kernel has its centre at index k
+    / 2."""
     before, after = kernel_size // 2, (kernel_size - 1) // 2
     return F.pad(expanded, (before, after, before, after))
 
 
 def design_matrix(operator: Operator, latents: Tensor) -> Tensor:
-    """What the convolution of a decoder multiplies: [N * positions, D * k * k + 1], the last column of ones."""
+    """What the convolution of a decoder multiplies: [N * positions, D * k * k + 1], the last column
+    of ones."""
     padded = F.pad(latents, 4 * (MARGIN,), mode="replicate")
     expanded = operator.expand(padded)
     inset = MARGIN * expanded.shape[-1] // padded.shape[-1]
@@ -108,11 +121,13 @@ def design_matrix(operator: Operator, latents: Tensor) -> Tensor:
 
 
 def fit_decoder(operator: Operator, latents: Tensor, images: Tensor) -> Decoder:
-    """The decoder with the least squared error between its output for latents [N, D, h, w] and images [N, C, 2h, 2w]."""
+    """The decoder with the least squared error between its output for latents [N, D, h, w] and
+    images [N, C, 2h, 2w]."""
     wanted = F.pixel_unshuffle(images, STRIDE) if operator.shuffle else images
     targets = wanted.permute(0, 2, 3, 1).flatten(0, 2)
     design = design_matrix(operator, latents)
-    # Normal equations: ten times faster than a QR factorisation of this tall matrix, and double precision has room for it
+    # Normal equations: ten times faster than a QR factorisation of this tall matrix, and double
+    # precision has room for it
     solution = torch.linalg.solve(design.T @ design, design.T @ targets)  # [D * k * k + 1, C or 4C]
     k = operator.kernel_size
     kernel = solution[:-1].T.reshape(targets.shape[1], latents.shape[1], k, k)
@@ -121,7 +136,8 @@ def fit_decoder(operator: Operator, latents: Tensor, images: Tensor) -> Decoder:
 
 @dataclass(frozen=True)
 class AutoEncoder:
-    """Encoders applied in order and their decoders in reverse order; images [N, 3, H, W] -> images of the same shape."""
+    """Encoders applied in order and their decoders in reverse order; images [N, 3, H, W] -> images
+    of the same shape."""
 
     encoders: tuple[Encoder, ...]
     decoders: tuple[Decoder, ...]
@@ -134,8 +150,11 @@ class AutoEncoder:
         return images
 
 
-def fit_autoencoder(operator: Operator, images: Tensor, latent_channels: tuple[int, ...]) -> AutoEncoder:
-    """One stage per entry of latent_channels; the first stage is at full resolution. H and W divide by 2^stages."""
+def fit_autoencoder(
+    operator: Operator, images: Tensor, latent_channels: tuple[int, ...]
+) -> AutoEncoder:
+    """One stage per entry of latent_channels; the first stage is at full resolution. H and W divide
+    by 2^stages."""
     encoders, decoders, current = [], [], images
     for channels in latent_channels:
         encoders.append(fit_encoder(current, channels))
@@ -146,9 +165,15 @@ def fit_autoencoder(operator: Operator, images: Tensor, latent_channels: tuple[i
 
 
 def laplacian(images: Tensor) -> Tensor:
-    """4-neighbour Laplacian of each colour of images [N, C, H, W], borders left out: [N, C, H - 2, W - 2]."""
+    """4-neighbour Laplacian of each colour of images [N, C, H, W], borders left out: [N, C, H - 2,
+    W - 2]."""
     centre = images[..., 1:-1, 1:-1]
-    neighbours = images[..., 2:, 1:-1] + images[..., :-2, 1:-1] + images[..., 1:-1, 2:] + images[..., 1:-1, :-2]
+    neighbours = (
+        images[..., 2:, 1:-1]
+        + images[..., :-2, 1:-1]
+        + images[..., 1:-1, 2:]
+        + images[..., 1:-1, :-2]
+    )
     return neighbours - 4 * centre
 
 
@@ -160,14 +185,17 @@ def laplacian_covariance(images: Tensor) -> Tensor:
 
 
 LAPLACIAN_NOISE_GAIN = 20.0
-"""White noise of variance v has a Laplacian of variance 20 v: the squared weights 1 + 1 + 1 + 1 + 16."""
+"""White noise of variance v has a Laplacian of variance 20 v: the squared weights 1 + 1 + 1 + 1 +
+16."""
 
 
 def lost_detail_factor(sources: Tensor, decoded: Tensor) -> Tensor:
-    """A factor L [N, C, C] such that white noise n = L e, e standard normal, gives decoded images their Laplacian energy back.
+    """A factor L [N, C, C] such that white noise n = L e, e standard normal, gives decoded images
+    their Laplacian energy back.
 
-    The covariance of n is (Cov laplacian(source) - Cov laplacian(decoded)) / 20, so that every colour and every mixture of
-    colours gets its own back; directions in which decoding added energy get none.
+    The covariance of n is (Cov laplacian(source) - Cov laplacian(decoded)) / 20, so that every
+    colour and every mixture of colours gets its own back; directions in which decoding added energy
+    get none.
     """
     missing = (laplacian_covariance(sources) - laplacian_covariance(decoded)) / LAPLACIAN_NOISE_GAIN
     values, vectors = torch.linalg.eigh(missing)

@@ -1,7 +1,8 @@
-"""A web page that judges pictures and videos: drop one, see verdict, probability, attention, residual maps and evidence.
+"""A web page that judges pictures and videos: drop one, see verdict, probability, attention,
+residual maps and evidence.
 
-It runs on this machine, asks nothing of the network, and listens to nobody else unless --host says so. Needs Gradio
-(requirements-web.txt); videos need PyAV (requirements-video.txt).
+It runs on this machine, asks nothing of the network, and listens to nobody else unless --host says
+so. Needs Gradio (requirements-web.txt); videos need PyAV (requirements-video.txt).
 """
 
 import argparse
@@ -65,12 +66,23 @@ def parser() -> argparse.ArgumentParser:
         help="address to listen at; 0.0.0.0 = all of this machine (default: %(default)s, this machine alone)",
     )
     parser.add_argument(
-        "--port", type=whole(0, 65535), default=7860, help="port to listen at; 0 = any free one (default: %(default)s)"
+        "--port",
+        type=whole(0, 65535),
+        default=7860,
+        help="port to listen at; 0 = any free one (default: %(default)s)",
     )
     parser.add_argument(
-        "--max_mb", type=number(above=0), default=20, help="largest upload in megabytes (default: %(default)s)"
+        "--max_mb",
+        type=number(above=0),
+        default=20,
+        help="largest upload in megabytes (default: %(default)s)",
     )
-    parser.add_argument("--max_seconds", type=number(above=0), default=300, help="longest video (default: %(default)s)")
+    parser.add_argument(
+        "--max_seconds",
+        type=number(above=0),
+        default=300,
+        help="longest video (default: %(default)s)",
+    )
     parser.add_argument(
         "--max_frames",
         type=whole(1),
@@ -84,10 +96,20 @@ def parser() -> argparse.ArgumentParser:
         help="requests that may wait; one is answered at a time (default: %(default)s)",
     )
     parser.add_argument(
-        "--protocol", choices=list(EVALUATION_PROTOCOLS), default="native", help="preprocessing (default: %(default)s)"
+        "--protocol",
+        choices=list(EVALUATION_PROTOCOLS),
+        default="native",
+        help="preprocessing (default: %(default)s)",
     )
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="number format (default: %(default)s)")
-    parser.add_argument("--gpu_ids", type=gpu_list, help="GPU to use, -1 = CPU (default: a GPU where there is one)")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="number format (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--gpu_ids", type=gpu_list, help="GPU to use, -1 = CPU (default: a GPU where there is one)"
+    )
     return parser
 
 
@@ -98,7 +120,9 @@ def free_port(host: str, port: int) -> int:
         UserError: the port is taken, or the host is none of this machine's addresses.
     """
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
+        with socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        ) as listening:
             return listening.getsockname()[1]
     except OSError as error:
         raise UserError(
@@ -109,12 +133,13 @@ def free_port(host: str, port: int) -> int:
 def show(page: Any, host: str, port: int, max_mb: float) -> None:
     """Serve the page until a signal ends it.
 
-    Gradio's own `launch`, because only that makes it refuse paths of files that nobody uploaded (mounted in another
-    application, Gradio 6.31 hands out every file of the machine).
+    Gradio's own `launch`, because only that makes it refuse paths of files that nobody uploaded
+    (mounted in another application, Gradio 6.31 hands out every file of the machine).
     """
     from tools.web_demo.page import CSS, THEME
 
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # Gradio asks its own server whether it is there
+    # Gradio asks its own server whether it is there
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
     try:
         page.launch(
             server_name=f"[{host}]" if ":" in host else host, server_port=port, max_file_size=int(max_mb * 2**20),
@@ -125,7 +150,9 @@ def show(page: Any, host: str, port: int, max_mb: float) -> None:
         raise UserError(f"--port {port}: {error}") from None
     try:
         if host not in LOOPBACK:
-            log.warning("--host %s: everybody who reaches this machine can use the page, unencrypted", host)
+            log.warning(
+                "--host %s: everybody who reaches this machine can use the page, unencrypted", host
+            )
         log.info("%s (Ctrl-C ends it)", page.local_url)
         threading.Event().wait()
     finally:
@@ -134,12 +161,15 @@ def show(page: Any, host: str, port: int, max_mb: float) -> None:
 
 def build(options: argparse.Namespace, folder: Path) -> Any:
     """The page that the command line asks for. Uploads and drawn examples will lie in `folder`."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported: it would report its use
+    # before Gradio is imported: it would report its use
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     try:
         from tools.web_demo.page import build_page
     except ImportError as error:
-        raise UserError(f"the web page needs Gradio ({error}): pip install -r requirements-web.txt") from None
+        raise UserError(
+            f"the web page needs Gradio ({error}): pip install -r requirements-web.txt"
+        ) from None
     device = None if options.gpu_ids is None else choose_device(options.gpu_ids)
 
     def load(path: Path) -> Detector:

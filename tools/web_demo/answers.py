@@ -1,4 +1,5 @@
-"""What the page says of a file, as HTML: verdict, reservations, attention, and pictures of what was looked at."""
+"""What the page says of a file, as HTML: verdict, reservations, attention, and pictures of what was
+looked at."""
 
 import base64
 import io
@@ -68,7 +69,9 @@ def answer(detector: Detector, path: Path, limits: Limits) -> str:
                 raise NoAnswer(f"{path.name} cannot be read: {error}.") from None
             return of_picture(detector, picture)
     except (NotEnoughMemory, OutOfGpuMemory):
-        raise NoAnswer(f"{path.name} cannot be judged: not enough memory for a picture of this size.") from None
+        raise NoAnswer(
+            f"{path.name} cannot be judged: not enough memory for a picture of this size."
+        ) from None
 
 
 def of_picture(detector: Detector, picture: Picture) -> str:
@@ -79,24 +82,35 @@ def of_picture(detector: Detector, picture: Picture) -> str:
     except ValueError as error:
         raise NoAnswer(f"{picture.name} cannot be judged: {error}.") from None
     with TemporaryDirectory() as folder:
-        panel = Drawing(draw(explanation, Path(folder) / "panel.png"), panel_text(found, detector.scales))
+        panel = Drawing(
+            draw(explanation, Path(folder) / "panel.png"), panel_text(found, detector.scales)
+        )
         about = f"{picture.name}, {found.width} x {found.height} pixels"
         return rendered(
-            "answer.html", **said(detector, found), about=about, panel=panel, thumbnail=thumbnail(picture.image)
+            "answer.html",
+            **said(detector, found),
+            about=about,
+            panel=panel,
+            thumbnail=thumbnail(picture.image),
         )
 
 
 def require_video(path: Path, no_picture: str, limits: Limits) -> VideoInfo:
-    """Raises NoAnswer where a file is no video, either, or too long; `no_picture` is why it is none."""
+    """Raises NoAnswer where a file is no video, either, or too long; `no_picture` is why it is
+    none."""
     try:
         info = Video(path).info
     except UnreadableVideo as error:
         raise NoAnswer(f"{path.name} cannot be read: {no_picture}. As a video: {error}.") from None
     except UserError:  # PyAV is missing
-        raise NoAnswer(f"{path.name} cannot be read: {no_picture}. Videos are not read on this machine.") from None
+        raise NoAnswer(
+            f"{path.name} cannot be read: {no_picture}. Videos are not read on this machine."
+        ) from None
     lasts = info.frames / SLOWEST if info.duration is None else info.duration
     if lasts > limits.seconds:
-        raise NoAnswer(f"{path.name} lasts {lasts:,.0f} s; a video may last up to {limits.seconds:g} s here.")
+        raise NoAnswer(
+            f"{path.name} lasts {lasts:,.0f} s; a video may last up to {limits.seconds:g} s here."
+        )
     return info
 
 
@@ -110,9 +124,7 @@ def of_video(detector: Detector, info: VideoInfo, path: Path, limits: Limits) ->
     with TemporaryDirectory() as folder:
         *_, plot = write_video_report(found, folder)
         text = f"Score of each frame over time, their median and mean; the verdict on the median is {found.verdict}."
-        about = (
-            f"{path.name}, {found.width} x {found.height} pixels, {info.codec}; median of {counted(len(found.frames))}"
-        )
+        about = f"{path.name}, {found.width} x {found.height} pixels, {info.codec}; median of {counted(len(found.frames))}"
         return rendered(
             "answer.html",
             **said(detector, found),
@@ -124,7 +136,9 @@ def of_video(detector: Detector, info: VideoInfo, path: Path, limits: Limits) ->
 
 def shares_text(shares: dict[str, float]) -> str:
     """{"real": 0.875, "unsure": 0.0, "generated": 0.125} -> "88 % are called real, 12 % generated"."""
-    words = [f"{share:.0%} {verdict}".replace("%", " %") for verdict, share in shares.items() if share]
+    words = [
+        f"{share:.0%} {verdict}".replace("%", " %") for verdict, share in shares.items() if share
+    ]
     return ", ".join(words).replace(" % ", " % are called ", 1)
 
 
@@ -158,14 +172,16 @@ def percent(share: float) -> str:
 def panel_text(found: Judgement, scales: Sequence[float]) -> str:
     """What a person who does not see the panel should know of it."""
     names = ", ".join(f"{scale:g}" for scale in scales)
-    return (
-        f"Residual maps of {found.name} at scale {names}, and where the evidence lies; the verdict is {found.verdict}."
-    )
+    return f"Residual maps of {found.name} at scale {names}, and where the evidence lies; the verdict is {found.verdict}."
 
 
 def thumbnail(image: Image.Image) -> str:
     """A small copy as a data URL; reduced in two steps, since a picture may have 89 million pixels."""
-    small = image.copy() if max(image.size) <= THUMBNAIL else image.reduce(max(1, min(image.size) // (2 * THUMBNAIL)))
+    small = (
+        image.copy()
+        if max(image.size) <= THUMBNAIL
+        else image.reduce(max(1, min(image.size) // (2 * THUMBNAIL)))
+    )
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     small.save(file, "PNG")
@@ -189,4 +205,9 @@ def rendered(template: str, **values: Any) -> str:
 @cache
 def _environment() -> Environment:
     folder = Path(__file__).parent / "templates"
-    return Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )

@@ -1,16 +1,26 @@
-"""Pictures to try the page with: those of a folder, or some of the kind that tools.make_demo_data makes."""
+"""Pictures to try the page with: those of a folder, or some of the kind that tools.make_demo_data
+makes."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from data.decode import UnreadableImage
 from data.formats import read_format
-from tools.make_demo_data.dataset import SEEN, ImageFolder, Settings, fit_generators, photographer, render, write_images
+from tools.make_demo_data.dataset import (
+    SEEN,
+    ImageFolder,
+    Settings,
+    fit_generators,
+    photographer,
+    render,
+    write_images,
+)
 from util import UserError
 
 MOST = 12
 SEED, SIDE = 1, 256
-"""Of drawn examples; tools.make_demo_data takes seed 0 unless told otherwise, so a model of the demo has not seen them."""
+"""Of drawn examples; tools.make_demo_data takes seed 0 unless told otherwise, so a model of the
+demo has not seen them."""
 FOLDERS = [
     (ImageFolder("real", (0, 1), 3), "real"),
     (ImageFolder("generated", (1, 0), 3, SEEN), "generated"),
@@ -25,7 +35,8 @@ class Example(NamedTuple):
 
 
 def draw_examples(folder: Path) -> list[Example]:
-    """Make procedural photographs in `folder`, half of them decoded through the up-sampler of the demo's training set."""
+    """Make procedural photographs in `folder`, half of them decoded through the up-sampler of the
+    demo's training set."""
     settings = Settings(SEED, SIDE, 1, 1, 1)
     found = []
     with photographer(workers=1) as take:

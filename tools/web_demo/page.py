@@ -1,4 +1,5 @@
-"""The page: Gradio components, and what happens when someone uses them. Import it only where Gradio is installed."""
+"""The page: Gradio components, and what happens when someone uses them. Import it only where Gradio
+is installed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,7 @@ from util import UserError, log
 TITLE = "Real or generated?"
 KEPT = 10
 """Minutes after which an upload is deleted."""
-EXAMPLES_NOTE = (
-    '<p class="soft">A detector knows pictures like those it was trained on, and may be wrong about these.</p>'
-)
+EXAMPLES_NOTE = '<p class="soft">A detector knows pictures like those it was trained on, and may be wrong about these.</p>'
 CSS = Path(__file__).parent / "templates" / "page.css"
 SHOW_VERDICT = "() => document.querySelector('#said .verdict, #said .problem')?.scrollIntoView({block: 'nearest'})"
 """On a small screen the answer may lie below what is seen."""
@@ -30,23 +29,38 @@ async def _follow_no_address(url: str, cache_dir: str) -> str:
     raise gr.Error("Upload the file itself; addresses are not followed.")
 
 
-# requests that no browser sends may name an address where a file should be, and Gradio would fetch it
+# requests that no browser sends may name an address where a file should be, and Gradio would fetch
+# it
 processing_utils.async_ssrf_protected_download = _follow_no_address
 
 
-def build_page(models: Models, examples: Sequence[Example], limits: Limits, max_mb: float, queue: int) -> gr.Blocks:
+def build_page(
+    models: Models, examples: Sequence[Example], limits: Limits, max_mb: float, queue: int
+) -> gr.Blocks:
     """The page, ready to be mounted.
 
     Args:
-        examples: pictures to choose from, at least one. max_mb: size of an upload, which whoever mounts the page has to check.
+        examples: pictures to choose from, at least one. max_mb: size of an upload, which whoever
+            mounts the page has to check.
         queue: requests that may wait; one is answered at a time.
     """
     handler = _Handler(models, examples, limits)
     first = models.names[0]
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 60 * KEPT)) as page:
-        gr.HTML(rendered("head.html", title=TITLE, max_mb=max_mb, limits=limits, kept=KEPT), padding=False)
-        model = gr.Dropdown(models.names, value=first, label="Detector", visible=len(models.names) > 1)
-        upload = gr.File(label="Picture or video", file_count="single", type="filepath", height=140, elem_id="upload")
+        gr.HTML(
+            rendered("head.html", title=TITLE, max_mb=max_mb, limits=limits, kept=KEPT),
+            padding=False,
+        )
+        model = gr.Dropdown(
+            models.names, value=first, label="Detector", visible=len(models.names) > 1
+        )
+        upload = gr.File(
+            label="Picture or video",
+            file_count="single",
+            type="filepath",
+            height=140,
+            elem_id="upload",
+        )
         gallery = gr.Gallery(
             [(str(example.path), example.caption) for example in examples],
             label="Or try one of these", height="auto", object_fit="cover", allow_preview=False, buttons=[], interactive=False,
@@ -108,10 +122,14 @@ class _Handler:
             return problem(str(error))
         except UserError as error:
             log.error("%s", error)
-            return problem("This cannot be answered; the terminal where the page was started says why.")
+            return problem(
+                "This cannot be answered; the terminal where the page was started says why."
+            )
 
     def _unusable(self, error: UserError) -> str:
         log.error("%s", error)  # paths of this machine are nobody else's business
         if isinstance(error, NotEnoughMemory | OutOfGpuMemory):
             return problem("This detector cannot be loaded: not enough memory.")
-        return problem("This detector cannot be loaded; the terminal where the page was started says why.")
+        return problem(
+            "This detector cannot be loaded; the terminal where the page was started says why."
+        )

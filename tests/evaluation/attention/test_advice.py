@@ -1,4 +1,5 @@
-"""What is advised and said to matter: flags that exist, and controls that are read for what they replace."""
+"""What is advised and said to matter: flags that exist, and controls that are read for what they
+replace."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,11 @@ from tests.helpers.attended_sets import dirichlet, sets_of
 
 def parsed(flags: str, dataroot: Path) -> object:
     """What the flags set, with the options of the script that they are for."""
-    script, *rest = flags.split() if flags.startswith("visualize_attention.py") else ("train.py", *flags.split())
+    script, *rest = (
+        flags.split()
+        if flags.startswith("visualize_attention.py")
+        else ("train.py", *flags.split())
+    )
     flag, *value = rest
     given = ["--dataroot", str(dataroot), flag, *value]
     if script == "train.py":
@@ -42,7 +47,9 @@ def test_advice_is_of_flags_that_exist_and_never_to_reward_entropy(dataroot: Pat
 
 
 def test_the_advice_for_uniform_attention_is_the_guides_and_says_what_was_measured() -> None:
-    statistics = attention_statistics(sets_of(dirichlet(np.full(3, 1 / 3), 3000), 100, 3, 1, 0), (0.25, 0.5, 0.75))
+    statistics = attention_statistics(
+        sets_of(dirichlet(np.full(3, 1 / 3), 3000), 100, 3, 1, 0), (0.25, 0.5, 0.75)
+    )
     (verdict,) = attention_verdicts(statistics)
     flags = [flags.split()[0 if flags.startswith("--") else 1] for flags, _ in verdict.advice]
     assert flags == ["--attention_diversity_weight", "--feature_dim", "--attention_reduction", "--niter", "--seed", "--init_type",
@@ -53,7 +60,9 @@ def test_the_advice_for_uniform_attention_is_the_guides_and_says_what_was_measur
 def test_repeated_scales_have_labels_in_words_and_values_in_flags() -> None:
     sets = sets_of(dirichlet(np.array([0.01, 0.98, 0.01]), 1000), 100, 3, 1, 0)
     (verdict,) = attention_verdicts(attention_statistics(sets, (0.5, 0.5, 0.5), resamples=50))
-    assert verdict.kind == "collapsed" and "scale 0.5x #2 (one of 3 equal scales" in verdict.sentence
+    assert (
+        verdict.kind == "collapsed" and "scale 0.5x #2 (one of 3 equal scales" in verdict.sentence
+    )
     assert [flags for flags, _ in verdict.advice if "npr_scales" in flags] == [
         "--npr_scales 0.5"
     ]  # not the control: it is one
@@ -64,7 +73,11 @@ def test_repeated_scales_have_labels_in_words_and_values_in_flags() -> None:
 
 def test_keys_of_scales_are_distinct_and_their_labels_those_of_pictures() -> None:
     assert scale_keys((1 / 3, 2 / 3, 1 / 3)) == ["0.333333", "0.666667", "0.333333_2"]
-    assert scale_keys((1 / 3, 0.33333333, 1 / 3)) == ["0.3333333333333333", "0.33333333", "0.3333333333333333_2"]
+    assert scale_keys((1 / 3, 0.33333333, 1 / 3)) == [
+        "0.3333333333333333",
+        "0.33333333",
+        "0.3333333333333333_2",
+    ]
     pytest.importorskip("matplotlib")
     from reports.plots.style import scale_labels
 
@@ -92,7 +105,10 @@ def test_uniform_is_right_where_the_scales_are_equally_good_and_wrong_where_one_
 
     (right,) = attention_verdicts(*scored(equal))
     assert right.kind == "uniform" and right.sentence.endswith("uniform is right")
-    assert [flags.split()[0] for flags, _ in right.advice] == ["visualize_attention.py", "--npr_scales"]
+    assert [flags.split()[0] for flags, _ in right.advice] == [
+        "visualize_attention.py",
+        "--npr_scales",
+    ]
     (wrong,) = attention_verdicts(*scored(one_good))
     assert "yet" in wrong.sentence and wrong.advice[0][0] == "--attention_diversity_weight 0.1"
     (unknown,) = attention_verdicts(scored(equal)[0])
@@ -139,7 +155,8 @@ def test_variation_that_is_worse_than_its_mean_is_not_said_to_help() -> None:
 
 
 def test_variation_by_generator_is_judged_by_shuffling_across_generators() -> None:
-    """Each generator is told by one branch, to which its attention goes; around that it varies without use."""
+    """Each generator is told by one branch, to which its attention goes; around that it varies
+    without use."""
     sets = []
     for index in range(3):
         rng, labels = np.random.default_rng(index), np.arange(600) % 2
@@ -150,4 +167,7 @@ def test_variation_by_generator_is_judged_by_shuffling_across_generators() -> No
     statistics = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=100)
     controls = attention_controls(sets, (0.25, 0.5, 0.75), 0, False, resamples=200)
     found = {verdict.kind: verdict.sentence for verdict in attention_verdicts(statistics, controls)}
-    assert "; that helps;" in found["varies by generator"] and "; that helps" not in found["varies by image"]
+    assert (
+        "; that helps;" in found["varies by generator"]
+        and "; that helps" not in found["varies by image"]
+    )

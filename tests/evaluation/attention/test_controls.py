@@ -1,4 +1,5 @@
-"""Other attention in place of the learnt one: against networks that are really changed, and cases with known answers."""
+"""Other attention in place of the learnt one: against networks that are really changed, and cases
+with known answers."""
 
 from collections.abc import Callable
 
@@ -24,8 +25,12 @@ from networks.multiscale_npr import AttentionMultiScaleNPR
 SCALES = (0.25, 0.5, 0.75)
 
 
-def controls(sets: list[Attended], resamples: int = 300, scales: tuple[float, ...] = SCALES, **more: object) -> dict:
-    found = attention_controls(sets, scales, 0.0, bool(more.pop("residual", False)), resamples=resamples, **more)
+def controls(
+    sets: list[Attended], resamples: int = 300, scales: tuple[float, ...] = SCALES, **more: object
+) -> dict:
+    found = attention_controls(
+        sets, scales, 0.0, bool(more.pop("residual", False)), resamples=resamples, **more
+    )
     return found | {"by_name": {one["name"]: one for one in found["conditions"]}}
 
 
@@ -33,7 +38,9 @@ def controls(sets: list[Attended], resamples: int = 300, scales: tuple[float, ..
 @torch.no_grad()
 def test_controls_are_the_logits_of_a_network_whose_fusion_is_changed(residual: bool) -> None:
     torch.manual_seed(0)
-    model = AttentionMultiScaleNPR(scales=SCALES, feature_dim=16, reduction=1, residual=residual).eval()
+    model = AttentionMultiScaleNPR(
+        scales=SCALES, feature_dim=16, reduction=1, residual=residual
+    ).eval()
     images = torch.randn(12, 3, 32, 32) * torch.linspace(0.1, 3, 12)[:, None, None, None]
     labels = np.arange(12) % 2
     model.attention_fusion.attention_net[3].weight.mul_(5)  # attention that is far from uniform
@@ -59,12 +66,19 @@ def test_controls_are_the_logits_of_a_network_whose_fusion_is_changed(residual: 
 
     def with_branches(kept: list[int]) -> NDArray:
         part = attention[:, kept] / attention[:, kept].sum(1, keepdim=True)
-        return changed(lambda f: (part[..., None] * f[:, kept]).sum(1) + (f[:, kept].mean(1) if residual else 0))
+        return changed(
+            lambda f: (
+                (part[..., None] * f[:, kept]).sum(1) + (f[:, kept].mean(1) if residual else 0)
+            )
+        )
 
     expected = {
         "uniform": with_attention(torch.full_like(attention, 1 / 3)),
         "mean": with_attention(attention.mean(0).expand_as(attention)),
-        **{f"without_{scale}": with_branches([i for i in range(3) if i != s]) for s, scale in enumerate(SCALES)},
+        **{
+            f"without_{scale}": with_branches([i for i in range(3) if i != s])
+            for s, scale in enumerate(SCALES)
+        },
         **{f"only_{scale}": with_branches([s]) for s, scale in enumerate(SCALES)},
     }
     half = len(labels) // 2
@@ -76,7 +90,9 @@ def test_controls_are_the_logits_of_a_network_whose_fusion_is_changed(residual: 
     by_name = {one["name"]: one for one in found["conditions"]}
     assert set(by_name) == {*expected, "shuffled_within", "shuffled_across"}
     for name, other in expected.items():
-        assert by_name[name]["logit_change"] == pytest.approx(np.abs(other - logits[:, 0]).mean(), abs=1e-5), name
+        assert by_name[name]["logit_change"] == pytest.approx(
+            np.abs(other - logits[:, 0]).mean(), abs=1e-5
+        ), name
         for label, of in enumerate(("real", "fake")):
             signed = (other - logits[:, 0])[labels == label].mean()
             assert by_name[name][f"logit_change_{of}"] == pytest.approx(signed, abs=1e-5), name
@@ -110,9 +126,13 @@ def test_resampled_aucs_are_scikit_learns_of_the_drawn_images(ties: bool) -> Non
     assert aucs.shape == (3, 7)
     for row, (of_real, of_fake) in enumerate(zip(*draws[0], strict=True)):
         assert (of_real.sum(), of_fake.sum()) == (13, 20)
-        rows = np.concatenate([np.repeat(real, of_real.astype(int)), np.repeat(fake, of_fake.astype(int))])
+        rows = np.concatenate(
+            [np.repeat(real, of_real.astype(int)), np.repeat(fake, of_fake.astype(int))]
+        )
         for condition in range(3):
-            assert aucs[condition, row] == pytest.approx(roc_auc_score(labels[rows], scores[condition, rows]))
+            assert aucs[condition, row] == pytest.approx(
+                roc_auc_score(labels[rows], scores[condition, rows])
+            )
 
 
 def test_shared_images_are_drawn_alike_and_blocks_join(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,14 +144,21 @@ def test_shared_images_are_drawn_alike_and_blocks_join(monkeypatch: pytest.Monke
     assert [len(real) for real, _ in draws_of_classes(labels, None, 50, 0)] == [20, 20, 10]
 
 
-def made(seed: int, weights: Callable[[np.random.Generator, NDArray], NDArray], signal: NDArray, n: int = 400) -> list:
+def made(
+    seed: int,
+    weights: Callable[[np.random.Generator, NDArray], NDArray],
+    signal: NDArray,
+    n: int = 400,
+) -> list:
     """Three generators whose branch s says signal[label, s] plus noise; weights from labels."""
     sets = []
     for index in range(3):
         rng = np.random.default_rng([seed, index])
         labels = np.arange(n) % 2
         branches = signal[labels] + rng.normal(0, 1, (n, 3))
-        sets.append(Attended(f"g{index}", "s", labels, labels * 0.5, weights(rng, labels), branches))
+        sets.append(
+            Attended(f"g{index}", "s", labels, labels * 0.5, weights(rng, labels), branches)
+        )
     return sets
 
 
@@ -143,11 +170,16 @@ def drawn(rng: np.random.Generator, labels: NDArray) -> NDArray:
 def test_one_scale_carries_everything(seed: int) -> None:
     always_first = lambda rng, labels: np.tile([0.96, 0.02, 0.02], (len(labels), 1))  # noqa: E731
     found = controls(made(seed, always_first, np.array([[-1, 0, 0], [1, 0, 0]])))["by_name"]
-    assert found["without_0.25"]["matters"] == "helps" and found["without_0.25"]["auc"] == pytest.approx(0.5, abs=0.07)
+    assert found["without_0.25"]["matters"] == "helps" and found["without_0.25"][
+        "auc"
+    ] == pytest.approx(0.5, abs=0.07)
     assert found["only_0.25"]["matters"] == "no" and found["without_0.5"]["matters"] == "no"
     assert found["uniform"]["matters"] == "helps"  # the other branches only add noise
     for name in ("mean", "shuffled_within", "shuffled_across"):
-        assert found[name]["logit_change"] == pytest.approx(0, abs=1e-12) and found[name]["matters"] == "no"
+        assert (
+            found[name]["logit_change"] == pytest.approx(0, abs=1e-12)
+            and found[name]["matters"] == "no"
+        )
     assert found["without_0.25"]["sentence"].endswith("scale 0.25x helps")
 
 
@@ -176,7 +208,12 @@ def test_attention_that_chooses_the_right_branch_helps(seed: int) -> None:
     assert abs(found["per_generator"]["change"]) < 0.03  # generators are alike
     for name in ("uniform", "mean", "shuffled_within", "shuffled_across", "only_0.5"):
         assert found["by_name"][name]["matters"] == "helps", name
-        assert found["by_name"][name]["low"] <= found["by_name"][name]["change"] <= found["by_name"][name]["high"] < 0
+        assert (
+            found["by_name"][name]["low"]
+            <= found["by_name"][name]["change"]
+            <= found["by_name"][name]["high"]
+            < 0
+        )
 
 
 def test_shuffling_within_generators_keeps_what_depends_on_the_generator() -> None:
@@ -208,7 +245,9 @@ def test_a_choice_per_image_that_is_worse_than_none_harms_though_the_preference_
     rng, labels = np.random.default_rng(1), np.arange(2000) % 2
     branches = rng.normal(0, 2, (2000, 3))
     branches[:, 0] = rng.normal(0, 1, 2000) + 3 * labels - 1.5
-    found = controls([Attended("g", "s", labels, labels, rng.dirichlet((3.5, 1, 1), 2000), branches)])
+    found = controls(
+        [Attended("g", "s", labels, labels, rng.dirichlet((3.5, 1, 1), 2000), branches)]
+    )
     assert found["attention"] == "helps" and found["by_name"]["mean"]["matters"] == "harms"
     assert found["per_image"] == "harms"
 
@@ -219,17 +258,28 @@ def test_a_choice_per_image_that_is_worse_than_none_harms_though_the_preference_
      ("helps", "no", "no"), ("helps", "unclear", "unclear"), ("unclear", "helps", "unclear"), ("no", "unclear", "no"),
      ("unclear", "no", "unclear"), (None, None, None)],
 )  # fmt: skip
-def test_what_two_controls_say_of_the_choice_per_image(mean: str, within: str, expected: str) -> None:
+def test_what_two_controls_say_of_the_choice_per_image(
+    mean: str, within: str, expected: str
+) -> None:
     assert _per_image(mean, within) == expected
 
 
-@pytest.mark.parametrize(("images", "matters"), [(4, "unclear"), (38, "unclear"), (200, "unclear"), (1400, "no")])
-def test_perfect_ranking_of_few_images_does_not_tell_what_matters(images: int, matters: str) -> None:
-    """All resamples have an AUC of 1 with any weights: what is rarer than one in some hundred images has not been seen."""
+@pytest.mark.parametrize(
+    ("images", "matters"), [(4, "unclear"), (38, "unclear"), (200, "unclear"), (1400, "no")]
+)
+def test_perfect_ranking_of_few_images_does_not_tell_what_matters(
+    images: int, matters: str
+) -> None:
+    """All resamples have an AUC of 1 with any weights: what is rarer than one in some hundred
+    images has not been seen."""
     rng, labels = np.random.default_rng(0), np.arange(images) % 2
     branches = 10 * labels[:, None] - 5 + rng.normal(0, 1, (images, 3))
-    found = controls([Attended("g", "s", labels, labels, rng.dirichlet((300, 300, 300), images), branches)])
-    assert found["auc"] == 1 and found["attention"] == found["by_name"]["mean"]["matters"] == matters
+    found = controls(
+        [Attended("g", "s", labels, labels, rng.dirichlet((300, 300, 300), images), branches)]
+    )
+    assert (
+        found["auc"] == 1 and found["attention"] == found["by_name"]["mean"]["matters"] == matters
+    )
     low, high = found["by_name"]["uniform"]["low"], found["by_name"]["uniform"]["high"]
     assert -low == high == pytest.approx(min(1, 6 / images))
     few = f"fewer than {FEWEST_OF_CLASS} of a class"
@@ -243,13 +293,20 @@ def test_images_of_several_sets_count_once_towards_the_fewest() -> None:
     for index in range(3):
         branches = rng.normal(0, 1, (55, 3)) + labels[:, None]
         images = (*names, *(f"{index}_{i}" for i in range(40)))
-        sets.append(Attended(str(index), "s", labels, labels, rng.dirichlet((1, 1, 1), 55), branches, images))
+        sets.append(
+            Attended(
+                str(index), "s", labels, labels, rng.dirichlet((1, 1, 1), 55), branches, images
+            )
+        )
     assert {one["matters"] for one in controls(sets)["conditions"]} == {"unclear"}
 
 
 def test_labels_of_repeated_scales() -> None:
     found = controls(made(0, drawn, np.zeros((2, 3)), n=20), 20, (0.5, 0.5, 0.25))["by_name"]
-    assert found["without_0.5_2"]["label"] == "without 0.5x #2" and found["only_0.25"]["label"] == "only 0.25x"
+    assert (
+        found["without_0.5_2"]["label"] == "without 0.5x #2"
+        and found["only_0.25"]["label"] == "only 0.25x"
+    )
     assert found["shuffled_within"]["label"] == "shuffled within"
     assert found["without_0.5_2"]["sentence"].startswith("taking scale 0.5x #2 away")
 
@@ -278,21 +335,34 @@ def test_what_an_interval_says() -> None:
 
 def test_without_intervals_classes_or_branches() -> None:
     (one, *_) = made(0, drawn, np.zeros((2, 3)))
-    fakes = Attended("fakes", "s", np.ones(5, dtype=int), np.ones(5), one.weights[:5], one.branch_logits[:5])
-    few = Attended("few", "s", np.array([0, 1, 1]), np.ones(3), one.weights[:3], one.branch_logits[:3])
+    fakes = Attended(
+        "fakes", "s", np.ones(5, dtype=int), np.ones(5), one.weights[:5], one.branch_logits[:5]
+    )
+    few = Attended(
+        "few", "s", np.array([0, 1, 1]), np.ones(3), one.weights[:3], one.branch_logits[:3]
+    )
     found = attention_controls([fakes], SCALES, 0, False)
     assert found["auc"] is None and found["attention"] is None and found["generators"] == 0
     assert found["per_image"] is None and found["conditions"][0]["logit_change_real"] is None
     assert found["sentence"].endswith("so there is no AUC")
     found = attention_controls([fakes, few], SCALES, 0, True)
-    assert found["generators"] == 1 and found["low"] is None and "too few images" in found["sentence"]
+    assert (
+        found["generators"] == 1 and found["low"] is None and "too few images" in found["sentence"]
+    )
     with pytest.raises(ValueError, match="branch logits"):
-        attention_controls([Attended("a", "s", few.labels, few.scores, few.weights)], SCALES, 0, False)
+        attention_controls(
+            [Attended("a", "s", few.labels, few.scores, few.weights)], SCALES, 0, False
+        )
     single = Attended("a", "s", one.labels, one.scores, np.ones((400, 1)), one.branch_logits[:, :1])
-    names = {c["name"] for c in attention_controls([single], (0.5,), 0, False, resamples=50)["conditions"]}
+    names = {
+        c["name"]
+        for c in attention_controls([single], (0.5,), 0, False, resamples=50)["conditions"]
+    }
     assert names == {"uniform", "mean", "shuffled_within", "shuffled_across"}
 
 
 def test_the_same_seed_gives_the_same() -> None:
     sets = made(0, drawn, np.array([[-1, 0, 0], [1, 0, 0]]), n=60)
-    assert attention_controls(sets, SCALES, 0.1, False, 0, 40) == attention_controls(sets, SCALES, 0.1, False, 0, 40)
+    assert attention_controls(sets, SCALES, 0.1, False, 0, 40) == attention_controls(
+        sets, SCALES, 0.1, False, 0, 40
+    )

@@ -1,4 +1,5 @@
-"""Differences of attention against permutations one at a time, all divisions of a few images, and rates of false alarms."""
+"""Differences of attention against permutations one at a time, all divisions of a few images, and
+rates of false alarms."""
 
 from collections.abc import Sequence
 from itertools import combinations, product
@@ -50,11 +51,16 @@ def test_a_pairs_p_value_is_that_of_permutations_one_at_a_time(n: int, m: int) -
 
 def test_the_overall_tests_p_value_is_that_of_permutations_one_at_a_time() -> None:
     rng = np.random.default_rng(3)
-    groups = [rng.dirichlet(alpha, n) for alpha, n in (((1, 1, 1), 10), ((1.4, 1, 1), 25), ((1, 1, 1), 30))]
+    groups = [
+        rng.dirichlet(alpha, n)
+        for alpha, n in (((1, 1, 1), 10), ((1.4, 1, 1), 25), ((1, 1, 1), 30))
+    ]
 
     def statistic(parts: list[NDArray]) -> float:
         overall = np.concatenate(parts).mean(axis=0)
-        return float(np.mean([jensenshannon(part.mean(axis=0), overall, base=2) ** 2 for part in parts]))
+        return float(
+            np.mean([jensenshannon(part.mean(axis=0), overall, base=2) ** 2 for part in parts])
+        )
 
     pooled, values = np.concatenate(groups), []
     for _ in range(2000):
@@ -124,26 +130,42 @@ def test_large_groups_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     groups = {"a": rng.dirichlet((1, 1, 1), 300), "b": rng.dirichlet((1, 1, 4), 20)}
     (pair,) = differences(groups, 100)["pairs"]
-    assert pair["distance"] == pytest.approx(distance(groups["a"], groups["b"])) and pair["p"] < 0.01
+    assert (
+        pair["distance"] == pytest.approx(distance(groups["a"], groups["b"])) and pair["p"] < 0.01
+    )
 
 
 def exactly(one: NDArray, other: NDArray) -> float:
     """The p-value of two groups from all divisions of their images."""
     pooled, observed = np.concatenate([one, other]), distance(one, other)
-    chosen = [np.isin(np.arange(len(pooled)), rows) for rows in combinations(range(len(pooled)), len(one))]
-    return float(np.mean([distance(pooled[first], pooled[~first]) >= observed - 1e-12 for first in chosen]))
+    chosen = [
+        np.isin(np.arange(len(pooled)), rows) for rows in combinations(range(len(pooled)), len(one))
+    ]
+    return float(
+        np.mean([distance(pooled[first], pooled[~first]) >= observed - 1e-12 for first in chosen])
+    )
 
 
 @pytest.mark.parametrize(
-    ("n", "m", "smallest"), [(1, 1, 1), (2, 2, 1 / 3), (2, 3, 0.1), (3, 3, 0.1), (1, 50, 1 / 51), (4, 5, 1 / 126)]
+    ("n", "m", "smallest"),
+    [(1, 1, 1), (2, 2, 1 / 3), (2, 3, 0.1), (3, 3, 0.1), (1, 50, 1 / 51), (4, 5, 1 / 126)],
 )
-def test_few_images_have_no_smaller_p_value_than_their_divisions_give(n: int, m: int, smallest: float) -> None:
+def test_few_images_have_no_smaller_p_value_than_their_divisions_give(
+    n: int, m: int, smallest: float
+) -> None:
     """Groups that lie as far apart as can be, in single precision as files hold them."""
     rng = np.random.default_rng(n + m)
-    one, other = rng.dirichlet((50, 1, 1), n).astype(np.float32), rng.dirichlet((1, 1, 50), m).astype(np.float32)
+    one, other = (
+        rng.dirichlet((50, 1, 1), n).astype(np.float32),
+        rng.dirichlet((1, 1, 50), m).astype(np.float32),
+    )
     assert smallest_p((n, m)) == pytest.approx(smallest)
     assert exactly(one.astype(float), other.astype(float)) == pytest.approx(smallest)
-    for p in (pair_tests([(one, other)])[0], overall_test([one, other])["p"], class_test([(one, other)])["p"]):
+    for p in (
+        pair_tests([(one, other)])[0],
+        overall_test([one, other])["p"],
+        class_test([(one, other)])["p"],
+    ):
         assert smallest - 1e-9 <= p < smallest + 4 * np.sqrt(smallest / 1000) + 0.002
 
 
@@ -159,9 +181,9 @@ def test_p_values_of_few_images_are_those_of_all_divisions(n: int, m: int) -> No
 def test_divisions_are_counted_once_where_groups_can_change_places() -> None:
     assert smallest_p((2, 2, 2)) == pytest.approx(1 / 15)  # 6! / 2!^3 / 3!
     assert smallest_p((2, 2, 3)) == pytest.approx(2 / 210)
-    assert smallest_p((2, 2), (3, 3)) == pytest.approx(2 / (6 * 20)) and smallest_p((2, 2), (1, 3)) == pytest.approx(
-        1 / 24
-    )
+    assert smallest_p((2, 2), (3, 3)) == pytest.approx(2 / (6 * 20)) and smallest_p(
+        (2, 2), (1, 3)
+    ) == pytest.approx(1 / 24)
 
 
 def test_alike_generators_of_two_images_are_not_apart() -> None:
@@ -173,7 +195,8 @@ def test_alike_generators_of_two_images_are_not_apart() -> None:
 
 
 def outlier(count: int, images: int, rng: np.random.Generator) -> dict[str, NDArray]:
-    """Attention that varies from image to image, and of the first of `count` generators leans elsewhere."""
+    """Attention that varies from image to image, and of the first of `count` generators leans
+    elsewhere."""
     return {str(i): rng.dirichlet((6, 2, 2) if i == 0 else (2, 2, 2), images) for i in range(count)}
 
 
@@ -182,7 +205,9 @@ def test_one_generator_of_many_is_found_by_its_distance_from_the_rest() -> None:
     found = differences(groups, pairwise=False)
     first, *others = found["from_rest"]
     rest = np.concatenate(list(groups.values())[1:])
-    assert first["generator"] == "0" and first["distance"] == pytest.approx(distance(groups["0"], rest))
+    assert first["generator"] == "0" and first["distance"] == pytest.approx(
+        distance(groups["0"], rest)
+    )
     assert first["p_holm"] < 1e-3 and sum(one["p_holm"] < 0.05 for one in others) <= 1
     overall = found["overall"]
     assert overall["p"] < 0.001 and found["pairs"] == []
@@ -206,11 +231,13 @@ def test_the_largest_divergence_by_chance_is_that_of_permutations_one_at_a_time(
 
 
 def test_classes_are_compared_within_strata() -> None:
-    """Two sets of other attention, one mostly real and one mostly generated: nothing differs by class (Simpson)."""
+    """Two sets of other attention, one mostly real and one mostly generated: nothing differs by
+    class (Simpson)."""
     rng, alarms, unstratified = np.random.default_rng(0), [], []
     for seed in range(200):
         strata = [
-            (rng.dirichlet(mean, n), rng.dirichlet(mean, m)) for mean, n, m in (((6, 2, 2), 45, 5), ((2, 2, 6), 5, 45))
+            (rng.dirichlet(mean, n), rng.dirichlet(mean, m))
+            for mean, n, m in (((6, 2, 2), 45, 5), ((2, 2, 6), 5, 45))
         ]
         alarms.append(class_test(strata, 200, seed)["p"])
         pooled = tuple(np.concatenate([pair[c] for pair in strata]) for c in (0, 1))
@@ -227,7 +254,11 @@ def test_a_class_test_worked_by_hand() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.dirichlet((2, 1, 1), 20), rng.dirichlet((1, 1, 1), 30)
     found = class_test([(one, other), (one[:0], other)])  # a stratum of one class tells nothing
-    assert found["distance"] == pytest.approx(distance(one, other)) == pytest.approx(found["statistic"] ** 0.5)
+    assert (
+        found["distance"]
+        == pytest.approx(distance(one, other))
+        == pytest.approx(found["statistic"] ** 0.5)
+    )
     assert found["p"] == pytest.approx(pair_tests([(one, other)])[0], rel=0.5)
     strata = [
         (rng.dirichlet((3, 1, 1), 2), rng.dirichlet((1, 1, 3), 3)),
@@ -236,7 +267,10 @@ def test_a_class_test_worked_by_hand() -> None:
     shares = np.array([6 / 5, 3 / 4]) / (6 / 5 + 3 / 4)
 
     def divergence(divided: Sequence[tuple[NDArray, NDArray]]) -> float:
-        means = [sum(s * pair[c].mean(axis=0) for s, pair in zip(shares, divided, strict=True)) for c in (0, 1)]
+        means = [
+            sum(s * pair[c].mean(axis=0) for s, pair in zip(shares, divided, strict=True))
+            for c in (0, 1)
+        ]
         return float(jensenshannon(*means, base=2) ** 2)
 
     divided = []
@@ -246,8 +280,8 @@ def test_a_class_test_worked_by_hand() -> None:
         divided.append([(pooled[chosen], np.delete(pooled, chosen, axis=0)) for chosen in rows])
     values = np.array([divergence(division) for division in product(*divided)])
     found, p = class_test(strata, 4000), np.mean(values >= divergence(strata) - 1e-12)
-    assert found["statistic"] == pytest.approx(divergence(strata)) and found["expected"] == pytest.approx(
-        values.mean(), rel=0.05
-    )
+    assert found["statistic"] == pytest.approx(divergence(strata)) and found[
+        "expected"
+    ] == pytest.approx(values.mean(), rel=0.05)
     assert found["p"] == pytest.approx(p, abs=0.03) and found["p"] >= 1 / len(values)
     assert class_test([(one[:0], other)]) is None and class_test([]) is None

@@ -1,4 +1,5 @@
-"""What is said about attention: the same from a run as from its files, on the page, and in the files."""
+"""What is said about attention: the same from a run as from its files, on the page, and in the
+files."""
 
 import csv
 import json
@@ -22,7 +23,8 @@ FUSION = {"bias": 0.3, "residual": False}
 
 
 def attended_set(name: str, top: int, seed: int) -> ScoredSet:
-    """100 images whose attention prefers the scale `top`, and whose branch there tells the classes apart."""
+    """100 images whose attention prefers the scale `top`, and whose branch there tells the classes
+    apart."""
     rng = np.random.default_rng(seed)
     labels = np.arange(100) % 2
     weights = rng.dirichlet(np.where(np.arange(3) == top, 12, 3), size=100)
@@ -54,15 +56,24 @@ def test_findings_are_those_of_the_files(run: TestRun, tmp_path: Path) -> None:
     assert again is not None
     assert json.loads(json.dumps(again.to_dict())) == written
     assert [verdict["kind"] for verdict in written["verdicts"]] == ["varies by generator"]
-    assert {one["generator"]: one["key"] for one in written["leanings"]} == {"gan": "0.25", "diffusion": "0.75"}
+    assert {one["generator"]: one["key"] for one in written["leanings"]} == {
+        "gan": "0.25",
+        "diffusion": "0.75",
+    }
     page = (folder / "report.html").read_text()
     for part in ("varies by generator", "Does attention matter?", "0.25x leads for gan"):
         assert part in page
     with open(folder / "attention_controls.csv", newline="") as file:
-        rows = {(row["condition"], row["generator"]): float(row["change"]) for row in csv.DictReader(file)}
+        rows = {
+            (row["condition"], row["generator"]): float(row["change"])
+            for row in csv.DictReader(file)
+        }
     assert rows["without_0.25", "gan"] < -0.1 < rows["without_0.75", "gan"]
     names = {path.name for path in folder.glob("attention_*.png")}
-    assert names == {f"attention_{name}.png" for name in ("means", "heatmap", "distances", "controls", "distribution")}
+    assert names == {
+        f"attention_{name}.png"
+        for name in ("means", "heatmap", "distances", "controls", "distribution")
+    }
 
 
 def test_without_branch_logits_there_are_no_controls(run: TestRun, tmp_path: Path) -> None:

@@ -17,11 +17,17 @@ from evaluation.attention.statistics import attention_statistics, correlation, g
 KEYS = ["0.25", "0.5", "0.75"]
 
 
-def attended(name: str, seed: int, n: int = 40, alpha: tuple[float, ...] = (1, 1, 1), images: bool = False) -> Attended:
+def attended(
+    name: str, seed: int, n: int = 40, alpha: tuple[float, ...] = (1, 1, 1), images: bool = False
+) -> Attended:
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     scores = np.clip(rng.normal(0.3 + 0.4 * labels, 0.3), 0, 1)
-    names = tuple(f"{'real' if not label else name}{row}" for row, label in enumerate(labels)) if images else None
+    names = (
+        tuple(f"{'real' if not label else name}{row}" for row, label in enumerate(labels))
+        if images
+        else None
+    )
     return Attended(name, "suite", labels, scores, rng.dirichlet(alpha, n), images=names)
 
 
@@ -32,13 +38,21 @@ def test_a_group_worked_by_hand() -> None:
     assert [found["scales"][key]["mean"] for key in KEYS] == [0.5, 0.1875, 0.3125]
     assert [found["scales"][key]["median"] for key in KEYS] == [0.5, 0.125, 0.125]
     assert found["scales"]["0.25"]["std"] == pytest.approx(np.sqrt(0.125))
-    assert [found["scales"][key]["top"] for key in KEYS] == [0.625, 0.125, 0.25]  # the first image is divided
+    # the first image is divided
+    assert [found["scales"][key]["top"] for key in KEYS] == [0.625, 0.125, 0.25]
     assert [found["scales"][key]["nearly_all"] for key in KEYS] == [0.25, 0, 0.25]
-    assert found["scales"]["0.5"]["low"] is found["scales"]["0.5"]["high"] is found["entropy"]["relative_low"] is None
+    assert (
+        found["scales"]["0.5"]["low"]
+        is found["scales"]["0.5"]["high"]
+        is found["entropy"]["relative_low"]
+        is None
+    )
     mean = (np.log(2) + 1.5 * np.log(2)) / 4
     assert found["entropy"]["mean"] == pytest.approx(mean)
     assert found["entropy"]["of_mean"] == pytest.approx(entropy([0.5, 0.1875, 0.3125]))
-    assert found["entropy"]["relative_of_mean"] == pytest.approx(entropy([0.5, 0.1875, 0.3125], base=3))
+    assert found["entropy"]["relative_of_mean"] == pytest.approx(
+        entropy([0.5, 0.1875, 0.3125], base=3)
+    )
     assert found["mutual_information"] == pytest.approx(entropy([0.5, 0.1875, 0.3125]) - mean)
 
 
@@ -66,18 +80,31 @@ def test_the_share_that_gives_nearly_all_has_the_exact_interval_of_a_binomial_sh
 def test_intervals_are_those_of_scipys_bootstrap() -> None:
     weights = np.random.default_rng(0).dirichlet((1, 2, 3), 60)
     found = group_statistics(weights, KEYS, 4000)
-    theirs = scipy_bootstrap((weights,), np.mean, axis=0, n_resamples=4000, method="percentile", rng=1)
+    theirs = scipy_bootstrap(
+        (weights,), np.mean, axis=0, n_resamples=4000, method="percentile", rng=1
+    )
     for column, key in enumerate(KEYS):
-        assert found["scales"][key]["low"] == pytest.approx(theirs.confidence_interval.low[column], abs=0.004)
-        assert found["scales"][key]["high"] == pytest.approx(theirs.confidence_interval.high[column], abs=0.004)
+        assert found["scales"][key]["low"] == pytest.approx(
+            theirs.confidence_interval.low[column], abs=0.004
+        )
+        assert found["scales"][key]["high"] == pytest.approx(
+            theirs.confidence_interval.high[column], abs=0.004
+        )
     of_entropy = scipy_bootstrap(
         (entropy(weights, axis=1, base=3),), np.mean, n_resamples=4000, method="percentile", rng=1
     )
-    assert found["entropy"]["relative_low"] == pytest.approx(of_entropy.confidence_interval.low, abs=0.004)
+    assert found["entropy"]["relative_low"] == pytest.approx(
+        of_entropy.confidence_interval.low, abs=0.004
+    )
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda row: sum(row) > 0.1), min_size=1))
+@given(
+    st.lists(
+        st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda row: sum(row) > 0.1),
+        min_size=1,
+    )
+)
 def test_properties_of_any_weights(rows: list[list[float]]) -> None:
     weights = np.array(rows) / np.sum(rows, axis=1, keepdims=True)
     found = group_statistics(weights, KEYS, 20)
@@ -101,11 +128,16 @@ def test_statistics_of_several_generators() -> None:
     assert found["count"] == sum(len(one.labels) for one in sets) == found["pooled"]["count"]
     one, said = sets[2], found["generators"][2]
     wrong = (one.scores > 0.5) != one.labels
-    assert said["accuracy"] == pytest.approx(1 - wrong.mean()) and (said["name"], said["family"]) == ("g2", "suite")
+    assert said["accuracy"] == pytest.approx(1 - wrong.mean()) and (
+        said["name"],
+        said["family"],
+    ) == ("g2", "suite")
     assert said["groups"]["wrong"] == group_statistics(one.weights[wrong], KEYS, 50)
     for name, rows in {"real_correct": ~wrong & (one.labels == 0), "real_wrong": wrong & (one.labels == 0),
                        "fake_correct": ~wrong & (one.labels == 1), "fake_wrong": wrong & (one.labels == 1)}.items():  # fmt: skip
-        assert rows.any() and said["groups"][name] == group_statistics(one.weights[rows], KEYS, 50), name
+        assert rows.any() and said["groups"][name] == group_statistics(
+            one.weights[rows], KEYS, 50
+        ), name
     rho, p = spearmanr(one.weights[one.labels == 1, 1], one.scores[one.labels == 1])
     assert said["with_score"]["fake"]["0.5"] == pytest.approx({"rho": rho, "p": p, "n": 30})
     means = [s.weights.mean(axis=0)[0] for s in sets]
@@ -118,12 +150,17 @@ def test_statistics_of_several_generators() -> None:
     reals = np.concatenate([s.weights[s.labels == 0] for s in sets])
     assert found["between_real"]["of"] == "real" and found["between_real"]["generators"] == 4
     assert found["between_real"]["from_rest"][0]["distance"] == pytest.approx(
-        distance(sets[0].weights[sets[0].labels == 0], np.concatenate([s.weights[s.labels == 0] for s in sets[1:]]))
+        distance(
+            sets[0].weights[sets[0].labels == 0],
+            np.concatenate([s.weights[s.labels == 0] for s in sets[1:]]),
+        )
     )
     assert found["classes"]["distance"] == pytest.approx(distance(reals, np.concatenate(fakes)))
     cells = [s.weights[s.labels == label, 0] for s in sets for label in (0, 1)]
     squares = sum(((cell - cell.mean()) ** 2).sum() for cell in cells)
-    assert found["pooled"]["within_std"]["0.25"] == pytest.approx(np.sqrt(squares / (found["count"] - 8)))
+    assert found["pooled"]["within_std"]["0.25"] == pytest.approx(
+        np.sqrt(squares / (found["count"] - 8))
+    )
     spread = found["pooled"]["within_spread"]
     stds = np.array(list(found["pooled"]["within_std"].values()))
     assert spread["low"] < spread["value"] < spread["high"]
@@ -136,27 +173,48 @@ def test_shared_images_count_once() -> None:
     sets = [attended("a", 0, images=True), attended("b", 1, images=True)]
     assert first_of_each(sets).tolist() == [True] * 40 + [False, True] * 20
     found = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=10, permutations=10)
-    assert found["pooled"]["groups"]["real"]["count"] == 20 and found["pooled"]["groups"]["fake"]["count"] == 40
+    assert (
+        found["pooled"]["groups"]["real"]["count"] == 20
+        and found["pooled"]["groups"]["fake"]["count"] == 40
+    )
     assert found["generators"][1]["groups"]["real"]["count"] == 20 and found["count"] == 60
     assert first_of_each([attended("a", 0), attended("a", 0)]).all()
     assert found["between_real"]["overall"] is None and found["between_real"]["generators"] == 1
-    assert found["between_real"]["note"] == "1 of the sets with 10 real images of their own: nothing to compare"
+    assert (
+        found["between_real"]["note"]
+        == "1 of the sets with 10 real images of their own: nothing to compare"
+    )
 
 
 def test_sets_that_share_images_belong_together() -> None:
     def named(*images: str) -> Attended:
         return Attended(
-            "a", "s", np.zeros(len(images)), np.zeros(len(images)), np.ones((len(images), 1)), images=images
+            "a",
+            "s",
+            np.zeros(len(images)),
+            np.zeros(len(images)),
+            np.ones((len(images), 1)),
+            images=images,
         )
 
-    assert sharing([named("a"), named("b"), named("c", "d"), named("d", "b"), named("e")]) == [0, 1, 1, 1, 4]
+    assert sharing([named("a"), named("b"), named("c", "d"), named("d", "b"), named("e")]) == [
+        0,
+        1,
+        1,
+        1,
+        4,
+    ]
     assert sharing([attended("a", 0), attended("a", 0)]) == [0, 1]
 
 
 def confounded(seed: int, images: int = 200) -> list[Attended]:
-    """Set A has other attention and lower scores than B, and mostly real images; within a set nothing depends on anything."""
+    """Set A has other attention and lower scores than B, and mostly real images; within a set
+    nothing depends on anything."""
     sets, rng = [], np.random.default_rng(seed)
-    for name, mean, fakes, score in (("A", (6, 2, 2), images // 10, 0.3), ("B", (2, 2, 6), images - images // 10, 0.7)):
+    for name, mean, fakes, score in (
+        ("A", (6, 2, 2), images // 10, 0.3),
+        ("B", (2, 2, 6), images - images // 10, 0.7),
+    ):
         labels = (np.arange(images) < fakes).astype(int)
         scores = np.clip(rng.normal(score, 0.1, images), 0, 1)
         sets.append(Attended(name, "s", labels, scores, rng.dirichlet(mean, images)))
@@ -166,7 +224,9 @@ def confounded(seed: int, images: int = 200) -> list[Attended]:
 def test_what_differs_between_generators_is_not_taken_for_class_or_score() -> None:
     of_class, of_score = [], []
     for seed in range(80):
-        found = attention_statistics(confounded(seed), (0.25, 0.5, 0.75), resamples=0, permutations=99)
+        found = attention_statistics(
+            confounded(seed), (0.25, 0.5, 0.75), resamples=0, permutations=99
+        )
         of_class.append(found["classes"]["p"])
         of_score.append(found["pooled"]["with_score"]["fake"]["0.25"]["p"])
         assert found["between"]["overall"]["p"] < 0.001
@@ -176,32 +236,46 @@ def test_what_differs_between_generators_is_not_taken_for_class_or_score() -> No
 
 
 def test_real_images_that_sets_share_are_compared_with_the_generated_ones_of_all() -> None:
-    """Set b has no real image of its own; its generated ones are compared with those that it shares with a."""
+    """Set b has no real image of its own; its generated ones are compared with those that it shares
+    with a."""
     sets = [attended("a", 0, images=True), attended("b", 1, images=True)]
     found = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=0, permutations=50)
     fakes = np.concatenate([one.weights[one.labels == 1] for one in sets])
-    assert found["classes"]["distance"] == pytest.approx(distance(sets[0].weights[sets[0].labels == 0], fakes))
+    assert found["classes"]["distance"] == pytest.approx(
+        distance(sets[0].weights[sets[0].labels == 0], fakes)
+    )
 
 
 def test_rank_correlation_is_spearmans_and_within_strata_a_regression_on_ranks() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(2, 60)).round(1)
     theirs = spearmanr(one, other)
-    assert correlation(one, other) == pytest.approx({"rho": theirs.statistic, "p": theirs.pvalue, "n": 60})
-    assert correlation([1, 2, 3, 4], [2, 4, 6, 9]) == pytest.approx({"rho": 1, "p": 0, "n": 4}, abs=1e-6)
+    assert correlation(one, other) == pytest.approx(
+        {"rho": theirs.statistic, "p": theirs.pvalue, "n": 60}
+    )
+    assert correlation([1, 2, 3, 4], [2, 4, 6, 9]) == pytest.approx(
+        {"rho": 1, "p": 0, "n": 4}, abs=1e-6
+    )
     strata = np.repeat([0, 1, 2], 20)
     shifted = correlation(one + 5 * strata, other + 5 * strata, strata)
     ranks = [np.concatenate([rankdata(v[strata == s]) for s in range(3)]) for v in (one, other)]
-    assert shifted["rho"] == pytest.approx(linregress(*ranks).rvalue)  # strata of one size have the same mean rank
-    assert shifted["n"] == 60 and 1 > shifted["p"] > spearmanr(one + 5 * strata, other + 5 * strata).pvalue
-    assert correlation([1, 2, 3, 4], [1, 3, 2, 4], [0, 0, 0, 1]) is None  # one pair more for a second stratum
+    # strata of one size have the same mean rank
+    assert shifted["rho"] == pytest.approx(linregress(*ranks).rvalue)
+    assert (
+        shifted["n"] == 60
+        and 1 > shifted["p"] > spearmanr(one + 5 * strata, other + 5 * strata).pvalue
+    )
+    # one pair more for a second stratum
+    assert correlation([1, 2, 3, 4], [1, 3, 2, 4], [0, 0, 0, 1]) is None
 
 
 def test_where_nothing_can_be_compared() -> None:
     one = attended("a", 0, 6)
     reals = Attended("b", "suite", np.zeros(3, dtype=int), np.zeros(3), one.weights[:3])
     empty = Attended("c", "suite", np.zeros(0, dtype=int), np.zeros(0), np.zeros((0, 3)))
-    found = attention_statistics([one, reals, empty], (0.25, 0.5, 0.75), resamples=10, permutations=10)
+    found = attention_statistics(
+        [one, reals, empty], (0.25, 0.5, 0.75), resamples=10, permutations=10
+    )
     assert [said["name"] for said in found["generators"]] == ["a", "b"]
     assert found["between"]["overall"] is None and found["between"]["pairs"] == []
     assert found["between"]["note"] == "1 generator with generated images: nothing to compare"
@@ -212,4 +286,7 @@ def test_where_nothing_can_be_compared() -> None:
         attention_statistics([empty], (0.25, 0.5, 0.75))
     with pytest.raises(ValueError, match="2 scales"):
         attention_statistics([one], (0.25, 0.5))
-    assert correlation([1, 2, 3], [1, 2, 3]) is None and correlation([1, 2, 3, 4], [1, 1, 1, 1]) is None
+    assert (
+        correlation([1, 2, 3], [1, 2, 3]) is None
+        and correlation([1, 2, 3, 4], [1, 1, 1, 1]) is None
+    )

@@ -1,4 +1,5 @@
-"""Verdicts on attention whose nature is known, for several numbers of scales and images, over several seeds."""
+"""Verdicts on attention whose nature is known, for several numbers of scales and images, over
+several seeds."""
 
 import json
 from itertools import product
@@ -20,7 +21,9 @@ def kinds_of(weights: Weights, images: int, scales: int, generators: int, seed: 
     statistics = attention_statistics(sets, scales_of(scales), resamples=100, permutations=100)
     verdicts = attention_verdicts(statistics)
     assert all(evidence.holds for verdict in verdicts for evidence in verdict.evidence)
-    assert [verdict.kind for verdict in verdicts] == sorted((v.kind for v in verdicts), key=KINDS.index)
+    assert [verdict.kind for verdict in verdicts] == sorted(
+        (v.kind for v in verdicts), key=KINDS.index
+    )
     json.dumps([verdict.to_dict() for verdict in verdicts], allow_nan=False)
     return [verdict.kind for verdict in verdicts]
 
@@ -39,18 +42,28 @@ def test_attention_of_one_nature(scales: int, images: int, generators: int) -> N
         "collapsed" if images > 35 else "one scale dominates"
     )  # 20 do not tell that nearly all others are alike
     cases: dict[str, tuple[Weights, list[str]]] = {
-        "exactly uniform": (lambda rng, g, labels, s: np.full((len(labels), s), 1 / s), ["uniform"]),
+        "exactly uniform": (
+            lambda rng, g, labels, s: np.full((len(labels), s), 1 / s),
+            ["uniform"],
+        ),
         "nearly uniform": (dirichlet(even, 60 * scales), ["uniform"]),
         "collapsed": (dirichlet(favouring(scales - 1, scales, 0.97), 1000), [surely_collapsed]),
         "dominated": (dirichlet(favouring(1, scales, 0.75), 400), ["one scale dominates"]),
-        "dominated, varying": (dirichlet(favouring(0, scales, 0.8), 3), ["one scale dominates", "varies by image"]),
+        "dominated, varying": (
+            dirichlet(favouring(0, scales, 0.8), 3),
+            ["one scale dominates", "varies by image"],
+        ),
         "by image": (dirichlet(even, 1), ["varies by image"]),
-        "fixed": (dirichlet(favouring(0, scales, 1 / scales + 0.17 * (1 - 1 / scales)), 400), ["fixed"]),
+        "fixed": (
+            dirichlet(favouring(0, scales, 1 / scales + 0.17 * (1 - 1 / scales)), 400),
+            ["fixed"],
+        ),
     }
     for name, (weights, expected) in cases.items():
         seeds = 6 if images < 100 else 3
         found = [kinds_of(weights, images, scales, generators, seed) for seed in range(seeds)]
-        chance = {"varies by generator", "varies by class"}  # one in twenty, where the difference is large besides
+        # one in twenty, where the difference is large besides
+        chance = {"varies by generator", "varies by class"}
         right = [[kind for kind in kinds if kind not in chance] == expected for kinds in found]
         unsure = name == "dominated, varying" and images < 100  # few images do not always tell
         assert sum(right) >= (2 if unsure else seeds), (name, found)
@@ -85,13 +98,16 @@ def test_attention_that_depends_on_real_or_generated_alone(scales: int, images: 
 
 @pytest.mark.slow
 def test_false_alarms_of_generators_and_classes_stay_rare() -> None:
-    """Attention that varies by image only: what chance does to the tests comes in one of twenty, and is large enough less often."""
+    """Attention that varies by image only: what chance does to the tests comes in one of twenty,
+    and is large enough less often."""
     p_values, alarms = [], 0
     for seed in range(150):
         sets = sets_of(dirichlet(np.full(3, 1 / 3), 3), 120, 3, 3, seed)
         found = attention_statistics(sets, scales_of(3), resamples=0, permutations=99)
         p_values += [found["between"]["overall"]["p"], found["classes"]["p"]]
-        alarms += len({"varies by generator", "varies by class"} & {v.kind for v in attention_verdicts(found)})
+        alarms += len(
+            {"varies by generator", "varies by class"} & {v.kind for v in attention_verdicts(found)}
+        )
     rejected = int((np.array(p_values) < 0.05).sum())
     assert binomtest(rejected, len(p_values), 0.05).pvalue > 0.001
     assert alarms <= rejected
@@ -99,12 +115,17 @@ def test_false_alarms_of_generators_and_classes_stay_rare() -> None:
 
 def test_a_significant_difference_too_small_to_matter_is_no_verdict() -> None:
     def weights(rng: np.random.Generator, index: int, labels: NDArray, count: int) -> NDArray:
-        return rng.dirichlet(np.array([0.5 + 0.01 * index, 0.3 - 0.01 * index, 0.2]) * 2000, len(labels))
+        return rng.dirichlet(
+            np.array([0.5 + 0.01 * index, 0.3 - 0.01 * index, 0.2]) * 2000, len(labels)
+        )
 
     sets = sets_of(weights, 4000, 3, 2, 0)
     found = attention_statistics(sets, scales_of(3), resamples=50)
     assert found["between"]["overall"]["p"] < 0.001
-    assert [verdict.kind for verdict in attention_verdicts(found)] in (["fixed"], ["one scale dominates"])
+    assert [verdict.kind for verdict in attention_verdicts(found)] in (
+        ["fixed"],
+        ["one scale dominates"],
+    )
 
 
 def test_numbers_in_the_sentence_and_flags_that_exist() -> None:
@@ -119,15 +140,19 @@ def test_numbers_in_the_sentence_and_flags_that_exist() -> None:
     evidence, lead = verdict.evidence
     assert lead.value == pytest.approx(0.5, abs=0.02)
     assert (
-        evidence.threshold == 0.5 and evidence.value == statistics["pooled"]["groups"]["all"]["scales"]["0.25"]["low"]
+        evidence.threshold == 0.5
+        and evidence.value == statistics["pooled"]["groups"]["all"]["scales"]["0.25"]["low"]
     )
-    assert verdict.to_dict()["advice"] == [{"flags": "--npr_scales 0.5,0.5,0.5", "why": verdict.advice[0][1]}]
+    assert verdict.to_dict()["advice"] == [
+        {"flags": "--npr_scales 0.5,0.5,0.5", "why": verdict.advice[0][1]}
+    ]
 
 
 def of_means(
     means: list[tuple[float, ...]], precision: float, images: int = 60, real: int | None = None
 ) -> list[Attended]:
-    """Generators whose images all have these mean weights, or whose real images have those of generator `real`."""
+    """Generators whose images all have these mean weights, or whose real images have those of
+    generator `real`."""
     sets = []
     for index, mean in enumerate(means):
         rng, labels = np.random.default_rng(index), np.arange(images) % 2
@@ -139,7 +164,9 @@ def of_means(
 
 
 def verdicts_of(sets: list[Attended], **more: int) -> dict[str, Verdict]:
-    statistics = attention_statistics(sets, (0.25, 0.5, 0.75), **{"resamples": 50, "permutations": 200} | more)
+    statistics = attention_statistics(
+        sets, (0.25, 0.5, 0.75), **{"resamples": 50, "permutations": 200} | more
+    )
     return {verdict.kind: verdict for verdict in attention_verdicts(statistics)}
 
 
@@ -171,9 +198,14 @@ def test_38_alike_generators_do_not_differ() -> None:
 
 
 def test_uniform_on_the_whole_and_different_by_generator() -> None:
-    found = verdicts_of(of_means([(0.42, 0.29, 0.29), (0.29, 0.42, 0.29), (0.29, 0.29, 0.42)], 4000))
+    found = verdicts_of(
+        of_means([(0.42, 0.29, 0.29), (0.29, 0.42, 0.29), (0.29, 0.29, 0.42)], 4000)
+    )
     assert list(found) == ["uniform", "varies by generator"]
-    assert "0.25x leads for g0; 0.5x leads for g1; 0.75x leads for g2" in found["varies by generator"].sentence
+    assert (
+        "0.25x leads for g0; 0.5x leads for g1; 0.75x leads for g2"
+        in found["varies by generator"].sentence
+    )
 
 
 def test_real_images_are_the_control_of_a_difference_between_generators() -> None:
@@ -192,10 +224,17 @@ def test_real_images_are_the_control_of_a_difference_between_generators() -> Non
 
 
 def test_a_class_that_goes_with_the_generator_is_not_taken_for_the_class() -> None:
-    """A has 180 real and 20 generated images, B the other way round, and their attention differs (Simpson)."""
+    """A has 180 real and 20 generated images, B the other way round, and their attention differs
+    (Simpson)."""
     rng = np.random.default_rng(0)
     sets = [
-        Attended(name, "s", np.repeat([0, 1], (real, 200 - real)), np.full(200, 0.5), rng.dirichlet(mean, 200))
+        Attended(
+            name,
+            "s",
+            np.repeat([0, 1], (real, 200 - real)),
+            np.full(200, 0.5),
+            rng.dirichlet(mean, 200),
+        )
         for name, real, mean in (("A", 180, (30, 10, 10)), ("B", 20, (10, 10, 30)))
     ]
     found = verdicts_of(sets)
@@ -213,7 +252,9 @@ def test_a_handful_of_images_gets_no_verdict(images: int) -> None:
         one = Attended("g", "s", labels, labels, weights)
         statistics = attention_statistics([one], scales_of(3))
         (verdict,) = attention_verdicts(statistics)
-        assert verdict.kind == "too few images" and verdict.sentence.startswith(f"{images} image{'s' * (images > 1)}:")
+        assert verdict.kind == "too few images" and verdict.sentence.startswith(
+            f"{images} image{'s' * (images > 1)}:"
+        )
         assert leanings(statistics)[0]["key"] is None
 
 
@@ -234,7 +275,10 @@ def test_intervals_are_read_at_their_cautious_end() -> None:
     spread = attention_statistics([one], (0.25, 0.5, 0.75))["pooled"]["within_spread"]
     assert spread["low"] < 0.0943 < spread["value"] < spread["high"]
     found = verdicts_of([one])
-    assert list(found) == ["too few images"] and "may be fixed or vary" in found["too few images"].sentence
+    assert (
+        list(found) == ["too few images"]
+        and "may be fixed or vary" in found["too few images"].sentence
+    )
 
 
 def test_who_leans_where() -> None:
@@ -242,11 +286,19 @@ def test_who_leans_where() -> None:
         mean = [favouring(0, 3, 0.6), favouring(2, 3, 0.6), np.full(3, 1 / 3)][min(index, 2)]
         return rng.dirichlet(mean * 20, len(labels))
 
-    statistics = attention_statistics(sets_of(weights, 600, 3, 3, 0), (0.25, 0.5, 0.75), resamples=200)
+    statistics = attention_statistics(
+        sets_of(weights, 600, 3, 3, 0), (0.25, 0.5, 0.75), resamples=200
+    )
     found = leanings(statistics)
-    assert [(one["generator"], one["key"]) for one in found] == [("g0", "0.25"), ("g1", "0.75"), ("g2", None)]
+    assert [(one["generator"], one["key"]) for one in found] == [
+        ("g0", "0.25"),
+        ("g1", "0.75"),
+        ("g2", None),
+    ]
     assert found[1]["reading"] == "fine, the finest of 3: fine artifacts of subtle up-sampling"
-    (sentence,) = (v.sentence for v in attention_verdicts(statistics) if v.kind == "varies by generator")
+    (sentence,) = (
+        v.sentence for v in attention_verdicts(statistics) if v.kind == "varies by generator"
+    )
     assert "0.25x leads for g0; 0.75x leads for g1" in sentence and "pairs apart" in sentence
 
 
@@ -255,9 +307,13 @@ def test_roles_of_scales() -> None:
         "coarse, the coarsest of 3", "middle", "fine, the finest of 3",
     ]  # fmt: skip
     assert (
-        scale_role(0.3, (0.1, 0.2, 0.3)) == "coarse, the finest of 3" and scale_role(0.2, (0.1, 0.2, 0.3)) == "coarse"
+        scale_role(0.3, (0.1, 0.2, 0.3)) == "coarse, the finest of 3"
+        and scale_role(0.2, (0.1, 0.2, 0.3)) == "coarse"
     )
-    assert scale_role(0.5, (0.5, 0.75)) == "middle, the coarsest of 2" and scale_role(0.625, (0.625,)) == "middle"
+    assert (
+        scale_role(0.5, (0.5, 0.75)) == "middle, the coarsest of 2"
+        and scale_role(0.625, (0.625,)) == "middle"
+    )
     assert reading(0.5, (0.5, 0.5, 0.5)) == "one of 3 equal scales: it sees what the others see"
 
 
@@ -266,7 +322,12 @@ def test_one_scale_and_too_few_images() -> None:
     with pytest.raises(ValueError, match="says nothing"):
         attention_verdicts(attention_statistics(single, (0.5,), resamples=10, permutations=10))
     labels = np.ones(1, dtype=int)
-    apart = [Attended(f"g{i}", "s", labels, labels, np.array([[0.45, 0.3, 0.25]])) for i in range(12)]
+    apart = [
+        Attended(f"g{i}", "s", labels, labels, np.array([[0.45, 0.3, 0.25]])) for i in range(12)
+    ]
     (verdict,) = attention_verdicts(attention_statistics(apart, scales_of(3)))
-    assert verdict.kind == "too few images" and "no generator has two images of a class" in verdict.sentence
+    assert (
+        verdict.kind == "too few images"
+        and "no generator has two images of a class" in verdict.sentence
+    )
     assert not Evidence("x", None, 0.5, ">=").holds and Evidence("x", 1.0).holds

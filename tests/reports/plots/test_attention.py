@@ -1,4 +1,5 @@
-"""Pictures of mean attention: what their axes show, that every text is readable, and that bad input is refused."""
+"""Pictures of mean attention: what their axes show, that every text is readable, and that bad input
+is refused."""
 
 import math
 from pathlib import Path
@@ -27,7 +28,9 @@ def means(generators: int, scales: int) -> dict[str, dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     kinds = [("fake",) if i % 3 == 2 else ("real", "fake") for i in range(generators)]
     name = "UniversalFakeDetect/a_generator_with_a_long_name_{}"
-    return {name.format(i): {k: interval(rng, scales) for k in kind} for i, kind in enumerate(kinds)}
+    return {
+        name.format(i): {k: interval(rng, scales) for k in kind} for i, kind in enumerate(kinds)
+    }
 
 
 def drawn_intervals(container: ErrorbarContainer, axis: int) -> np.ndarray:
@@ -69,7 +72,9 @@ def test_many_generators_have_a_row_in_a_panel_per_scale(draw: Draw, scales: int
         for container in axes.containers:
             label = container.get_label()
             rows = [row for row, classes in enumerate(given.values()) if label in classes]
-            expected = np.array([classes[label][:, s] for classes in given.values() if label in classes])
+            expected = np.array(
+                [classes[label][:, s] for classes in given.values() if label in classes]
+            )
             np.testing.assert_allclose(container.lines[0].get_xdata(), expected[:, 0])
             np.testing.assert_array_equal(np.round(container.lines[0].get_ydata()), rows)
             np.testing.assert_allclose(drawn_intervals(container, 0), expected[:, 1:])
@@ -81,20 +86,36 @@ def test_one_class_alone_has_one_entry_in_the_legend(draw: Draw) -> None:
     rng = np.random.default_rng(0)
     for count in (1, 8):
         given = {f"g{i}": {"fake": interval(rng, 2)} for i in range(count)}
-        assert legend_texts(draw(attention_plots.plot_attention_means, given, [0.25, 0.5])) == ["fake", "uniform"]
+        assert legend_texts(draw(attention_plots.plot_attention_means, given, [0.25, 0.5])) == [
+            "fake",
+            "uniform",
+        ]
 
 
 def moments_of(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    return weights.mean(axis=0), weights.std(axis=0), float(-(weights * np.log(weights)).sum(axis=1).mean())
+    return (
+        weights.mean(axis=0),
+        weights.std(axis=0),
+        float(-(weights * np.log(weights)).sum(axis=1).mean()),
+    )
 
 
 @pytest.mark.parametrize("moments", [1, 4, 60])
 @pytest.mark.parametrize("scales", [1, 3, 8])
 def test_training_shows_means_bands_and_entropies(draw: Draw, moments: int, scales: int) -> None:
     rng = np.random.default_rng(0)
-    history = {10 * i: rng.dirichlet(np.ones(scales) * 3, size=5 + i % 2) for i in reversed(range(1, moments + 1))}
+    history = {
+        10 * i: rng.dirichlet(np.ones(scales) * 3, size=5 + i % 2)
+        for i in reversed(range(1, moments + 1))
+    }
     given = {t: moments_of(weights) for t, weights in history.items()}
-    figure = draw(attention_plots.plot_attention_training, given, SCALES[:scales], time="step", title="a model")
+    figure = draw(
+        attention_plots.plot_attention_training,
+        given,
+        SCALES[:scales],
+        time="step",
+        title="a model",
+    )
     assert legend_texts(figure) == scale_labels(SCALES[:scales])
     assert figure.axes[-1].get_xlabel() == "step" and len(figure.axes) == (1 if scales == 1 else 2)
     times = sorted(history)
@@ -102,7 +123,10 @@ def test_training_shows_means_bands_and_entropies(draw: Draw, moments: int, scal
         line, band = figure.axes[0].lines[s], figure.axes[0].collections[s].get_paths()[0].vertices
         middle = np.array([sum(history[t][:, s]) / len(history[t]) for t in times])
         spread = np.array(
-            [math.sqrt(sum((history[t][:, s] - m) ** 2) / len(history[t])) for t, m in zip(times, middle, strict=True)]
+            [
+                math.sqrt(sum((history[t][:, s] - m) ** 2) / len(history[t]))
+                for t, m in zip(times, middle, strict=True)
+            ]
         )
         np.testing.assert_allclose(line.get_xydata(), np.transpose([times, middle]))
         assert {(t, round(y, 9)) for t, y in zip(times, middle + spread, strict=True)} <= {
@@ -115,10 +139,14 @@ def test_training_shows_means_bands_and_entropies(draw: Draw, moments: int, scal
     if scales > 1:
         each, of_mean = (line.get_ydata() for line in figure.axes[1].lines)
         for i, t in enumerate(times):
-            images = [-sum(a * math.log(a) for a in image) / math.log(scales) for image in history[t]]
+            images = [
+                -sum(a * math.log(a) for a in image) / math.log(scales) for image in history[t]
+            ]
             assert each[i] == pytest.approx(sum(images) / len(images))
             average = history[t].mean(axis=0)
-            assert of_mean[i] == pytest.approx(-sum(a * math.log(a) for a in average) / math.log(scales))
+            assert of_mean[i] == pytest.approx(
+                -sum(a * math.log(a) for a in average) / math.log(scales)
+            )
 
 
 def test_attention_to_one_scale_has_no_entropy(draw: Draw) -> None:
@@ -136,7 +164,10 @@ def test_attention_to_one_scale_has_no_entropy(draw: Draw) -> None:
         ({}, "means is empty"),
         ({"g": {}}, r"means\['g'\] has classes \[\]"),
         ({"g": {"fakes": [[1], [1], [1]]}}, r"has classes \['fakes'\]"),
-        ({"g": {"fake": [[1], [1]]}}, r"means\['g'\]\['fake'\] has shape \[2, 1\], expected \[3, 1\]"),
+        (
+            {"g": {"fake": [[1], [1]]}},
+            r"means\['g'\]\['fake'\] has shape \[2, 1\], expected \[3, 1\]",
+        ),
         ({"g": {"fake": [[0.5], [0.6], [0.7]]}}, "does not contain its mean"),
     ],
 )
@@ -147,7 +178,8 @@ def test_means_that_do_not_fit_are_refused(given: dict, message: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [({}, "is empty"), ({3: ([0.5], [0], 0)}, r"history\[3\]\[0\] has shape \[1\]")]
+    ("given", "message"),
+    [({}, "is empty"), ({3: ([0.5], [0], 0)}, r"history\[3\]\[0\] has shape \[1\]")],
 )
 def test_histories_that_do_not_fit_are_refused(given: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):

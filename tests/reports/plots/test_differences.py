@@ -1,4 +1,5 @@
-"""Pictures of differences: what their axes show, that every text is readable, and that bad input is refused."""
+"""Pictures of differences: what their axes show, that every text is readable, and that bad input is
+refused."""
 
 import itertools
 from pathlib import Path
@@ -15,7 +16,10 @@ texts, draw = plot_checks.texts, plot_checks.draw  # fixtures
 
 
 def names(count: int) -> list[str]:
-    return [f"UniversalFakeDetect/a_generator_with_a_long_name_{i}" if i % 3 else f"gan_{i}" for i in range(count)]
+    return [
+        f"UniversalFakeDetect/a_generator_with_a_long_name_{i}" if i % 3 else f"gan_{i}"
+        for i in range(count)
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 12, 38])
@@ -41,7 +45,10 @@ def test_changes_stand_beside_zero(draw: Draw, count: int) -> None:
 
 @pytest.mark.parametrize("nothing", [None, float("nan")])
 def test_a_change_without_an_interval_is_hollow(draw: Draw, nothing: float | None) -> None:
-    figure = draw(difference_plots.plot_control_changes, {"uniform": (-1.5, nothing, nothing), "shuffled": (0, -1, 1)})
+    figure = draw(
+        difference_plots.plot_control_changes,
+        {"uniform": (-1.5, nothing, nothing), "shuffled": (0, -1, 1)},
+    )
     assert to_rgb(figure.axes[0].lines[1].get_markerfacecolor()) == (1, 1, 1)
     assert [text.get_text() for text in figure.texts] == ["-1.50", "+0.00  [-1.00, +1.00]"]
 
@@ -67,7 +74,9 @@ def lengths(table: np.ndarray, order: list[int]) -> float:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 12, 38])
 @pytest.mark.parametrize("marked", [False, True])
-def test_matrix_holds_every_distance_once_more_in_its_order(draw: Draw, count: int, marked: bool) -> None:
+def test_matrix_holds_every_distance_once_more_in_its_order(
+    draw: Draw, count: int, marked: bool
+) -> None:
     places = np.random.default_rng(0).random(count)  # on a line
     table = np.abs(places[:, None] - places)
     significant = table > 0.3
@@ -84,12 +93,19 @@ def test_matrix_holds_every_distance_once_more_in_its_order(draw: Draw, count: i
     order = [names(count).index(name) for name in shown]
     assert sorted(order) == list(range(count))
     np.testing.assert_allclose(axes.images[0].get_array(), table[np.ix_(order, order)])
-    dots = {(round(float(line.get_ydata()[0])), round(float(line.get_xdata()[0]))) for line in axes.lines}
-    expected = set(zip(*np.nonzero(significant[np.ix_(order, order)]), strict=True)) if marked else set()
+    dots = {
+        (round(float(line.get_ydata()[0])), round(float(line.get_xdata()[0])))
+        for line in axes.lines
+    }
+    expected = (
+        set(zip(*np.nonzero(significant[np.ix_(order, order)]), strict=True)) if marked else set()
+    )
     assert dots == expected
     if count <= 3:
         assert order == list(range(count))
-    else:  # generators on a line are put in their order there, or nearly: a tree cannot always be laid out so
+    # generators on a line are put in their order there, or nearly: a tree cannot always be laid out
+    # so
+    else:
         assert lengths(table, order) < 2 * np.ptp(places) < lengths(table, list(range(count)))
     cells = [text.get_text() for text in axes.texts]
     ordered = table[np.ix_(order, order)].ravel()

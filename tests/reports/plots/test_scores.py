@@ -1,4 +1,5 @@
-"""Pictures of scores: what their axes show, that every text is readable, and that bad input is refused."""
+"""Pictures of scores: what their axes show, that every text is readable, and that bad input is
+refused."""
 
 import itertools
 import subprocess
@@ -42,7 +43,9 @@ def score_sets(set_names: list[str], images: int = 60) -> dict[str, tuple[np.nda
     """Scores on a grid of 0.01, and so with ties."""
     rng = np.random.default_rng(0)
     labels = np.arange(images) % 2
-    return {name: (labels, (rng.random(images) * 0.7 + 0.3 * labels).round(2)) for name in set_names}
+    return {
+        name: (labels, (rng.random(images) * 0.7 + 0.3 * labels).round(2)) for name in set_names
+    }
 
 
 def distance(point: list[float], line: np.ndarray) -> float:
@@ -67,7 +70,8 @@ def test_roc_draws_the_rates_at_every_threshold(draw: Draw, count: int) -> None:
     assert len(curves) == count and legend_texts(figure) == [*curves, "chance"]
     for (name, (labels, scores)), (entry, drawn) in zip(sets.items(), curves.items(), strict=False):
         real, fake = scores[labels == 0], scores[labels == 1]
-        won = (fake[:, None] > real).mean() + (fake[:, None] == real).mean() / 2  # AUC as Mann and Whitney count it
+        # AUC as Mann and Whitney count it
+        won = (fake[:, None] > real).mean() + (fake[:, None] == real).mean() / 2
         assert entry == f"{name} (AUC {won:.3f})"
         for threshold in [0.25, 0.5, 0.66, 1.0]:
             assert distance([rate(real, threshold), rate(fake, threshold)], drawn) < 1e-9
@@ -79,7 +83,8 @@ def test_roc_draws_the_rates_at_every_threshold(draw: Draw, count: int) -> None:
 
 
 def test_logarithmic_roc_is_the_linear_one(draw: Draw) -> None:
-    """All scores are tied: the curve is the diagonal, which a line between two points on a log axis would not be."""
+    """All scores are tied: the curve is the diagonal, which a line between two points on a log axis
+    would not be."""
     figure = draw(score_plots.plot_roc, {"tied": ([0, 1, 1], [0.5, 0.5, 0.5])})
     fpr, tpr = figure.axes[1].lines[0].get_xydata().T
     np.testing.assert_allclose(fpr, tpr)
@@ -87,7 +92,9 @@ def test_logarithmic_roc_is_the_linear_one(draw: Draw) -> None:
 
 
 @pytest.mark.parametrize("sets", [{}, {"a": ([0, 0], [0.1, 0.2]), "b": ([1], [0.9])}])
-def test_roc_without_two_classes_is_refused(sets: dict[str, tuple[list[int], list[float]]], tmp_path: Path) -> None:
+def test_roc_without_two_classes_is_refused(
+    sets: dict[str, tuple[list[int], list[float]]], tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="none with both classes"):
         score_plots.plot_roc(sets, tmp_path / "roc.png")
 
@@ -103,21 +110,28 @@ def test_histograms_count_every_image(draw: Draw, count: int, threshold: float |
         assert axes.get_title().replace("\n", "") == name
         stairs = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
         present = np.unique(labels).astype(int)
-        assert [to_rgb(patch.get_edgecolor()) for patch in stairs] == [plotting.palette(2)[i] for i in present]
+        assert [to_rgb(patch.get_edgecolor()) for patch in stairs] == [
+            plotting.palette(2)[i] for i in present
+        ]
         for patch, label in zip(stairs, present, strict=True):
             shares, edges, _ = patch.get_data()
             np.testing.assert_allclose(edges, np.arange(31) / 30)
             assert shares.sum() == pytest.approx(1)
             below = (scores[labels == label] < edges[15]).mean()
             assert shares[:15].sum() == pytest.approx(below)
-        assert [line.get_xdata()[0] for line in axes.lines] == [0.5, *([] if threshold is None else [threshold])]
+        assert [line.get_xdata()[0] for line in axes.lines] == [
+            0.5,
+            *([] if threshold is None else [threshold]),
+        ]
     last_shares = stairs[0].get_data().values
     assert (last_shares[0], last_shares[-1]) == (0.25, 0.75)
     note = [] if threshold is None else [f"threshold of validation ({threshold:.3g})"]
     assert legend_texts(figure) == ["real", "fake", "0.5", *note]
 
 
-def comparison(models: list[str], generators: list[str], low: float = 0.5) -> dict[str, dict[str, Any]]:
+def comparison(
+    models: list[str], generators: list[str], low: float = 0.5
+) -> dict[str, dict[str, Any]]:
     """{model: {generator: (value, low, high)}}; where both are even numbered, without an interval."""
     values = np.random.default_rng(3).uniform(low, 1, (len(models), len(generators), 3))
     values.sort(axis=2)
@@ -132,12 +146,20 @@ def comparison(models: list[str], generators: list[str], low: float = 0.5) -> di
 
 @pytest.mark.parametrize(
     ("models", "generators", "low"),
-    [*itertools.product([1, 3, 10], [1, 5], [0.6]), (3, 5, 0.0), (1, 38, 0.6), (3, 38, 0.1), (10, 38, 0.6)],
+    [
+        *itertools.product([1, 3, 10], [1, 5], [0.6]),
+        (3, 5, 0.0),
+        (1, 38, 0.6),
+        (3, 38, 0.1),
+        (10, 38, 0.6),
+    ],
 )
 def test_comparison_has_a_bar_and_an_interval_per_measured_value(
     draw: Draw, models: int, generators: int, low: float
 ) -> None:
-    rows = comparison([f"multiscale_{m}_2025_01_02_03_04_05" for m in range(models)], names(generators), low)
+    rows = comparison(
+        [f"multiscale_{m}_2025_01_02_03_04_05" for m in range(models)], names(generators), low
+    )
     first = next(iter(rows))
     missing = models > 1
     if missing:
@@ -153,7 +175,8 @@ def test_comparison_has_a_bar_and_an_interval_per_measured_value(
         for group in axes.containers:
             if group.get_label() in rows:
                 for bar in group:
-                    assert isinstance(bar, Rectangle) and bar.get_x() == 0  # its length is its value
+                    # its length is its value
+                    assert isinstance(bar, Rectangle) and bar.get_x() == 0
                     place = bar.get_y() + bar.get_height() / 2
                     assert abs(place - round(place)) < 0.5
                     if not np.isnan(bar.get_width()):
@@ -164,30 +187,47 @@ def test_comparison_has_a_bar_and_an_interval_per_measured_value(
             if line.get_label() == "published":
                 assert line.get_marker() == "D" and line.get_markerfacecolor() == "white"
                 diamonds |= {shown[round(float(y))]: float(x) for x, y in line.get_xydata()}
-        assert [set(line.get_xdata()) for line in axes.lines if line.get_label() == "chance"] == [{0.5}]
+        assert [set(line.get_xdata()) for line in axes.lines if line.get_label() == "chance"] == [
+            {0.5}
+        ]
         left, right = axes.get_xlim()
         assert right == pytest.approx(1.01) and left <= 0.45
         label = axes.get_xlabel().replace("\n", " ")
         assert ("not at 0" in label) == (left > 0) and ("not measured" in label) == missing
     expected = [triple for row in rows.values() for triple in row.values() if triple is not None]
     assert bars == {
-        model: {name: triple[0] for name, triple in row.items() if triple is not None} for model, row in rows.items()
+        model: {name: triple[0] for name, triple in row.items() if triple is not None}
+        for model, row in rows.items()
     }
     ends = sorted((t[1], t[2]) for t in expected if t[1] is not None)
     np.testing.assert_allclose(sorted(map(tuple, intervals)), ends)
-    assert diamonds == {name: value for name, value in published.items() if name in names(generators)}
-    assert legend_texts(figure) == [*rows, *(["95 % interval"] if ends else []), "published", "chance"]
+    assert diamonds == {
+        name: value for name, value in published.items() if name in names(generators)
+    }
+    assert legend_texts(figure) == [
+        *rows,
+        *(["95 % interval"] if ends else []),
+        "published",
+        "chance",
+    ]
 
 
 def test_comparison_without_published_figures_has_no_diamonds(draw: Draw) -> None:
-    figure = draw(comparison_plots.plot_comparison, {"model": {"progan": (0.8, 0.7, 0.9)}}, published={"other": 0.9})
+    figure = draw(
+        comparison_plots.plot_comparison,
+        {"model": {"progan": (0.8, 0.7, 0.9)}},
+        published={"other": 0.9},
+    )
     assert legend_texts(figure) == ["model", "95 % interval", "chance"]
 
 
 FAMILIES = {
     "JPEG quality": [("none", "clean"), *((str(q), f"jpeg:{q}") for q in (95, 90, 75, 50, 30))],
     "blur, standard deviation": [("none", "clean"), ("1", "blur:1"), ("2", "blur:2")],
-    "a family with a name that is too long for its panel": [("none", "clean"), ("0.5", "resize:0.5")],
+    "a family with a name that is too long for its panel": [
+        ("none", "clean"),
+        ("0.5", "resize:0.5"),
+    ],
     "noise": [("none", "clean"), ("5", "noise:5")],
     "WebP quality": [("none", "clean"), ("80", "webp:80")],
 }
@@ -212,7 +252,11 @@ def test_robustness_draws_every_value_and_their_mean(draw: Draw, count: int, fam
         assert axes.get_xlabel().replace("\n", " ") == family
         assert [text.get_text() for text in axes.get_xticklabels()] == [label for label, _ in pairs]
         assert axes.get_ylim() == figure.axes[0].get_ylim()
-        lines = [line for line in axes.lines if line.get_label() not in ("chance", "mean over generators")]
+        lines = [
+            line
+            for line in axes.lines
+            if line.get_label() not in ("chance", "mean over generators")
+        ]
         table = np.array([[row.get(c) for _, c in pairs] for row in values.values()], dtype=float)
         np.testing.assert_array_equal([line.get_ydata() for line in lines], table)
         assert len({line.get_color() for line in lines}) == (count if count <= 10 else 1)
@@ -221,15 +265,28 @@ def test_robustness_draws_every_value_and_their_mean(draw: Draw, count: int, fam
             of = table[1:] if family == "JPEG quality" else table
             np.testing.assert_allclose(mean[0].get_ydata(), of.mean(axis=0))
         assert len(mean) == (count > 1)
-        assert [set(line.get_ydata()) for line in axes.lines if line.get_label() == "chance"] == [{0.5}]
+        assert [set(line.get_ydata()) for line in axes.lines if line.get_label() == "chance"] == [
+            {0.5}
+        ]
     lines_named = [f"each of {count} generators"] if count > 10 else list(values)
-    assert legend_texts(figure) == [*lines_named, *(["mean over generators"] if count > 1 else []), "chance"]
+    assert legend_texts(figure) == [
+        *lines_named,
+        *(["mean over generators"] if count > 1 else []),
+        "chance",
+    ]
 
 
 def test_robustness_says_what_was_not_measured(draw: Draw, texts: dict[Text, Bbox]) -> None:
     values = {"progan": {"clean": 0.9}, "stylegan": {"clean": None}}
-    figure = draw(score_plots.plot_robustness, values, {"JPEG": [("none", "clean")], "blur": [("1", "blur:1")]})
-    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [[], ["not measured"]]
+    figure = draw(
+        score_plots.plot_robustness,
+        values,
+        {"JPEG": [("none", "clean")], "blur": [("1", "blur:1")]},
+    )
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [
+        [],
+        ["not measured"],
+    ]
     assert legend_texts(figure) == ["progan", "chance"]
 
 
@@ -239,11 +296,16 @@ def test_hard_names_are_drawn_as_they_are_or_with_question_marks(draw: Draw) -> 
     assert [text.rsplit(" (", 1)[0] for text in legend_texts(figure)] == [*SHOWN_NAMES, "chance"]
     figure = draw(score_plots.plot_score_histograms, sets, threshold=0.2)
     panels = [axes.get_title().replace("\n", "") for axes in figure.axes]
-    assert panels == [name.replace("??", "? ") for name in SHOWN_NAMES]  # a line break is a space there
+    # a line break is a space there
+    assert panels == [name.replace("??", "? ") for name in SHOWN_NAMES]
     figure = draw(comparison_plots.plot_comparison, comparison(HARD_NAMES, HARD_NAMES))
     assert legend_texts(figure)[:5] == SHOWN_NAMES
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == SHOWN_NAMES
-    figure = draw(score_plots.plot_robustness, conditions(HARD_NAMES), {HARD_NAMES[2]: [(HARD_NAMES[0], "clean")]})
+    figure = draw(
+        score_plots.plot_robustness,
+        conditions(HARD_NAMES),
+        {HARD_NAMES[2]: [(HARD_NAMES[0], "clean")]},
+    )
     assert legend_texts(figure)[:5] == SHOWN_NAMES
 
 
@@ -281,14 +343,34 @@ FAMILY = {"JPEG": [("none", "clean")]}
         (COMPARISON, {"rows": {}}, "no AUC to draw"),
         (COMPARISON, {"rows": {"model": {}}}, "no AUC to draw"),
         (COMPARISON, {"rows": {"model": {"progan": None}}}, "no AUC to draw"),
-        (COMPARISON, {"rows": {"model": {"progan": (97.0, None, None)}}}, "expected values in 0..1"),
+        (
+            COMPARISON,
+            {"rows": {"model": {"progan": (97.0, None, None)}}},
+            "expected values in 0..1",
+        ),
         (COMPARISON, {"rows": {"model": {"progan": (0.9, 0.8, 1.1)}}}, "expected values in 0..1"),
         (COMPARISON, {"rows": {"model": {"progan": (0.9, 0.95, 0.8)}}}, "low is above its high"),
-        (COMPARISON, {"rows": {"m": {"a": (0.9, None, None)}}, "published": {"a": 93}}, "published spans 93"),
+        (
+            COMPARISON,
+            {"rows": {"m": {"a": (0.9, None, None)}}, "published": {"a": 93}},
+            "published spans 93",
+        ),
         (ROBUSTNESS, {"values": {}, "families": FAMILY}, "no AUC for the conditions"),
-        (ROBUSTNESS, {"values": {"a": {"clean": 0.5}}, "families": {}}, "no AUC for the conditions"),
-        (ROBUSTNESS, {"values": {"a": {"other": 0.5}}, "families": FAMILY}, "no AUC for the conditions"),
-        (ROBUSTNESS, {"values": {"a": {"clean": 90.0}}, "families": FAMILY}, "expected values in 0..1"),
+        (
+            ROBUSTNESS,
+            {"values": {"a": {"clean": 0.5}}, "families": {}},
+            "no AUC for the conditions",
+        ),
+        (
+            ROBUSTNESS,
+            {"values": {"a": {"other": 0.5}}, "families": FAMILY},
+            "no AUC for the conditions",
+        ),
+        (
+            ROBUSTNESS,
+            {"values": {"a": {"clean": 90.0}}, "families": FAMILY},
+            "expected values in 0..1",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(
@@ -303,6 +385,8 @@ def test_what_cannot_be_drawn_is_refused(
 def test_missing_library_is_named_in_one_line(name: str) -> None:
     code = f"import sys; sys.modules[{name!r}] = None; import reports.plots.scores"
     command = [sys.executable, "-c", code]
-    missing = subprocess.run(command, cwd=Path(score_plots.__file__).parents[2], capture_output=True, text=True)
+    missing = subprocess.run(
+        command, cwd=Path(score_plots.__file__).parents[2], capture_output=True, text=True
+    )
     message = "drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt"
     assert missing.stderr.splitlines()[-1] == f"ImportError: {message}"

@@ -1,4 +1,5 @@
-"""Pictures of attention: what their axes show, that every text is readable, and that bad input is refused."""
+"""Pictures of attention: what their axes show, that every text is readable, and that bad input is
+refused."""
 
 import subprocess
 import sys
@@ -45,31 +46,50 @@ def test_scale_labels_number_repeated_scales() -> None:
 def test_heatmap_shows_each_weight_on_one_range(draw: Draw, generators: int, scales: int) -> None:
     names = [f"UniversalFakeDetect/glide_{i}" if i % 3 else f"gan_{i}" for i in range(generators)]
     weights = dirichlet(generators, scales)
-    attention = {name: torch.tensor(w, requires_grad=True) for name, w in zip(names, weights, strict=True)}
+    attention = {
+        name: torch.tensor(w, requires_grad=True) for name, w in zip(names, weights, strict=True)
+    }
     figure = draw(plots.plot_attention_heatmap, attention, SCALES[scales])
     heat, bar = figure.axes
     mesh = heat.collections[0]
     bottom, top = mesh.get_clim()
-    assert bottom == 0 and 0 <= top - weights.max() < 0.1 and round(top * 10) == pytest.approx(top * 10)
+    assert (
+        bottom == 0
+        and 0 <= top - weights.max() < 0.1
+        and round(top * 10) == pytest.approx(top * 10)
+    )
     np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(weights.shape), weights)
     assert [text.get_text() for text in heat.texts] == [f"{w:.3f}" for w in weights.ravel()]
     assert [text.get_text() for text in heat.get_yticklabels()] == names
-    assert [text.get_text() for text in heat.get_xticklabels()] == plots.scale_labels(SCALES[scales])
+    assert [text.get_text() for text in heat.get_xticklabels()] == plots.scale_labels(
+        SCALES[scales]
+    )
     assert bar.get_ylabel() == "attention weight"
 
 
 @pytest.mark.parametrize("scales", [1, 8])
 @pytest.mark.parametrize("families", [1, 3])
-def test_heatmap_groups_generators_under_the_name_of_their_family(draw: Draw, families: int, scales: int) -> None:
+def test_heatmap_groups_generators_under_the_name_of_their_family(
+    draw: Draw, families: int, scales: int
+) -> None:
     """Families are interleaved in the input; a family may be longer than its generators' names."""
     suites = ["A suite with quite a long name", "GAN", "b/c"][:families]
     names = [f"{suites[i % families]}/{i}" for i in range(36)] + ["of no family"]
     weights = dict(zip(names, dirichlet(37, scales), strict=True))
     groups = {name: name.rpartition("/")[0] for name in names[:-1]}
     real = {"GAN": dirichlet(1, scales)[0]}
-    figure = draw(plots.plot_attention_heatmap, weights, SCALES[scales], groups=groups, real=real, title="a model")
+    figure = draw(
+        plots.plot_attention_heatmap,
+        weights,
+        SCALES[scales],
+        groups=groups,
+        real=real,
+        title="a model",
+    )
     heat = figure.axes[0]
-    lines = [(label.get_text(), label.get_fontweight() == "bold") for label in heat.get_yticklabels()]
+    lines = [
+        (label.get_text(), label.get_fontweight() == "bold") for label in heat.get_yticklabels()
+    ]
     expected = [("real images", True), ("GAN", False), ("", True), ("of no family", False)]
     rows = [real["GAN"], weights["of no family"]]
     for suite in suites:
@@ -84,12 +104,16 @@ def test_heatmap_groups_generators_under_the_name_of_their_family(draw: Draw, fa
     assert [text.get_text() for text in heat.texts] == [f"{w:.3f}" for w in np.ravel(rows)]
 
 
-@pytest.mark.parametrize(("count", "scales", "classes"), [(1, 1, 1), (1, 3, 1), (40, 3, 2), (60, 8, 2)])
+@pytest.mark.parametrize(
+    ("count", "scales", "classes"), [(1, 1, 1), (1, 3, 1), (40, 3, 2), (60, 8, 2)]
+)
 def test_distribution_has_a_box_and_a_violin_per_scale_and_class(
     draw: Draw, count: int, scales: int, classes: int
 ) -> None:
     weights, labels = dirichlet(count, scales), np.arange(count) % 2
-    figure = draw(plots.plot_attention_distribution, weights, labels, SCALES[scales], title="progan/car")
+    figure = draw(
+        plots.plot_attention_distribution, weights, labels, SCALES[scales], title="progan/car"
+    )
     box, violin = figure.axes
     boxes = sorted(
         (line.get_xdata().mean(), *np.percentile(line.get_ydata(), [0, 100]))
@@ -109,29 +133,39 @@ def test_distribution_has_a_box_and_a_violin_per_scale_and_class(
         scale = round(places.mean())
         label = int(places.mean() > scale) if classes == 2 else 0
         of_class = weights[labels == label][:, scale]
-        np.testing.assert_allclose([heights.min(), heights.max()], [of_class.min(), of_class.max()], atol=2e-6)
+        np.testing.assert_allclose(
+            [heights.min(), heights.max()], [of_class.min(), of_class.max()], atol=2e-6
+        )
         np.testing.assert_allclose(body.get_edgecolor()[0][:3], plotting.palette(2)[label])
     for axes in (box, violin):
         line = next(line for line in axes.lines if line.get_label() == "uniform")
         assert set(line.get_ydata()) == {1 / scales}
         assert axes.get_ylim()[0] <= 0 and axes.get_ylim()[1] >= 1
-        assert [text.get_text() for text in axes.get_xticklabels()] == plots.scale_labels(SCALES[scales])
+        assert [text.get_text() for text in axes.get_xticklabels()] == plots.scale_labels(
+            SCALES[scales]
+        )
 
 
-@pytest.mark.parametrize("spread", [0, 1e-12, 1e-200], ids=["constant", "rounding noise", "underflow"])
+@pytest.mark.parametrize(
+    "spread", [0, 1e-12, 1e-200], ids=["constant", "rounding noise", "underflow"]
+)
 def test_violins_of_constant_weights_are_drawn(draw: Draw, spread: float) -> None:
     noise = np.random.default_rng(0).random((30, 2)) * spread
     figure = draw(plots.plot_attention_distribution, noise + [0, 0.5], np.zeros(30), [0.25, 0.5])
     lines = [line for line in figure.axes[1].lines if line.get_label() != "uniform"]
-    np.testing.assert_allclose([line.get_ydata() for line in lines], np.repeat([[0.0], [0.5]], 2, axis=1), atol=1e-6)
+    np.testing.assert_allclose(
+        [line.get_ydata() for line in lines], np.repeat([[0.0], [0.5]], 2, axis=1), atol=1e-6
+    )
     assert {line.get_color() for line in lines} == {plotting.palette(2)[0]}
 
 
 def heights_above(vertices: np.ndarray, count: int) -> list[float]:
-    """The upper edge of an outline of steps over the middle of each of `count` images; its vertices follow each other."""
+    """The upper edge of an outline of steps over the middle of each of `count` images; its vertices
+    follow each other."""
     flat = np.isclose(vertices[:-1, 1], vertices[1:, 1])
     steps = [
-        (min(a, b), max(a, b), y) for a, b, y in zip(vertices[:-1, 0], vertices[1:, 0], vertices[:-1, 1], strict=True)
+        (min(a, b), max(a, b), y)
+        for a, b, y in zip(vertices[:-1, 0], vertices[1:, 0], vertices[:-1, 1], strict=True)
     ]
     steps = [step for step, is_flat in zip(steps, flat, strict=True) if is_flat]
     return [max(y for low, high, y in steps if low < image + 0.5 < high) for image in range(count)]
@@ -141,9 +175,13 @@ def heights_above(vertices: np.ndarray, count: int) -> list[float]:
 def test_attention_per_image_stacks_sorted_weights(draw: Draw, count: int, scales: int) -> None:
     weights, rng = dirichlet(count, scales), np.random.default_rng(2)
     labels, scores = np.arange(count) % 2, rng.random(count)
-    figure = draw(plots.plot_attention_per_image, weights, labels, scores, SCALES[scales], title="progan")
+    figure = draw(
+        plots.plot_attention_per_image, weights, labels, scores, SCALES[scales], title="progan"
+    )
     bars, strip, colour_bar = figure.axes
-    tops = np.array([heights_above(band.get_paths()[0].vertices, count) for band in bars.collections])
+    tops = np.array(
+        [heights_above(band.get_paths()[0].vertices, count) for band in bars.collections]
+    )
     drawn = np.diff(tops, axis=0, prepend=0).T
 
     def rank(i: int) -> tuple[int, int, float]:
@@ -165,7 +203,9 @@ def test_attention_per_image_stacks_sorted_weights(draw: Draw, count: int, scale
 
 
 @pytest.mark.parametrize(("labels", "text"), [([0, 0], "real (n=2)"), ([1, 1], "fake (n=2)")])
-def test_attention_per_image_of_one_class_has_no_divider(draw: Draw, labels: list[int], text: str) -> None:
+def test_attention_per_image_of_one_class_has_no_divider(
+    draw: Draw, labels: list[int], text: str
+) -> None:
     figure = draw(plots.plot_attention_per_image, dirichlet(2, 3), labels, [0.1, 0.9], SCALES[3])
     assert not figure.axes[0].lines
     assert [shown.get_text() for shown in figure.axes[0].texts] == [text]
@@ -182,14 +222,23 @@ def heatmap(**changed: object) -> dict[str, object]:
 
 
 def images(**changed: object) -> dict[str, object]:
-    return {"weights": [[0.5, 0.5]], "labels": [0], "scores": [0.1], "scales": [0.25, 0.5]} | changed
+    return {
+        "weights": [[0.5, 0.5]],
+        "labels": [0],
+        "scores": [0.1],
+        "scales": [0.25, 0.5],
+    } | changed
 
 
 @pytest.mark.parametrize(
     ("plot", "arguments", "message"),
     [
         (plots.plot_attention_heatmap, heatmap(mean_attentions={}), "mean_attentions is empty"),
-        (plots.plot_attention_heatmap, heatmap(scales=[0.5]), r"'progan'.* shape \[2\], expected \[1\]"),
+        (
+            plots.plot_attention_heatmap,
+            heatmap(scales=[0.5]),
+            r"'progan'.* shape \[2\], expected \[1\]",
+        ),
         (plots.plot_attention_heatmap, heatmap(mean_attentions={"a": [np.nan, 1]}), "NaN"),
         (plots.plot_attention_heatmap, heatmap(real={"a": [1.0]}), r"real\['a'\] has shape \[1\]"),
         (plots.plot_attention_per_image, images(labels=[2]), "labels must be 0"),
@@ -208,7 +257,14 @@ def test_what_cannot_be_drawn_is_refused(
 
 def test_a_long_title_is_wrapped(draw: Draw, texts: dict[Text, Bbox]) -> None:
     title = "GANGen-Detection/StarGAN/" + "a_very_long_file_name_" * 10
-    draw(plots.plot_attention_per_image, dirichlet(4, 3), [0, 0, 1, 1], np.zeros(4), SCALES[3], title=title)
+    draw(
+        plots.plot_attention_per_image,
+        dirichlet(4, 3),
+        [0, 0, 1, 1],
+        np.zeros(4),
+        SCALES[3],
+        title=title,
+    )
     assert title in [text.get_text().replace("\n", "") for text in texts]
 
 
@@ -221,12 +277,16 @@ def test_names_that_are_not_utf8_are_drawn(draw: Draw, texts: dict[Text, Bbox]) 
 
 
 def test_dollar_signs_in_names_are_no_formulas(draw: Draw, texts: dict[Text, Bbox]) -> None:
-    draw(plots.plot_attention_heatmap, {"a$\\frac{$": [1.0]}, [0.5])  # as a formula it could not be parsed
+    # as a formula it could not be parsed
+    draw(plots.plot_attention_heatmap, {"a$\\frac{$": [1.0]}, [0.5])
     assert "a$\\frac{$" in [text.get_text() for text in texts]
 
 
-def test_drawing_threads_take_turns_and_leave_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads draw, the second beginning within the first's time and ending after it, if it may."""
+def test_drawing_threads_take_turns_and_leave_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads draw, the second beginning within the first's time and ending after it, if it
+    may."""
     began = {"first": threading.Event(), "second": threading.Event()}
     ended, save = threading.Event(), video_plots.save
 
@@ -255,13 +315,18 @@ def test_drawing_threads_take_turns_and_leave_the_settings(tmp_path: Path, monke
     changed = {name for name, value in before.items() if matplotlib.rcParams[name] != value}
     matplotlib.rcParams.update(before)  # not to trouble other tests
     assert not changed and problems == [None, None]
-    one_calls_another = plotting.STYLE(plotting.STYLE(lambda: matplotlib.rcParams["text.parse_math"]))
+    one_calls_another = plotting.STYLE(
+        plotting.STYLE(lambda: matplotlib.rcParams["text.parse_math"])
+    )
     assert one_calls_another() is False
 
 
 def test_suffix_chooses_the_format(tmp_path: Path) -> None:
     attention = {"progan": [0.4, 0.6]}
-    assert plots.plot_attention_heatmap(attention, [0.25, 0.5], tmp_path / "bare") == tmp_path / "bare.png"
+    assert (
+        plots.plot_attention_heatmap(attention, [0.25, 0.5], tmp_path / "bare")
+        == tmp_path / "bare.png"
+    )
     pdf = plots.plot_attention_heatmap(attention, [0.25, 0.5], str(tmp_path / "figure.pdf"))
     assert pdf.read_bytes().startswith(b"%PDF")
 
@@ -272,13 +337,20 @@ def test_formats_make_a_file_each(tmp_path: Path) -> None:
     for name in ("one.png", "two"):
         arguments = dirichlet(4, 3), [0, 0, 1, 1], [0.1] * 4, SCALES[3], tmp_path / name
         path = plots.plot_attention_per_image(*arguments, formats=("png", ".pdf"))
-        assert path == tmp_path / f"{name.removesuffix('.png')}.png" and path.read_bytes().startswith(b"\x89PNG")
+        assert (
+            path == tmp_path / f"{name.removesuffix('.png')}.png"
+            and path.read_bytes().startswith(b"\x89PNG")
+        )
         written.append(path.with_suffix(".pdf").read_bytes())
-    assert written[0] == written[1] and written[0].startswith(b"%PDF") and b"/Type3" not in written[0]
+    assert (
+        written[0] == written[1] and written[0].startswith(b"%PDF") and b"/Type3" not in written[0]
+    )
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_failed_write_keeps_the_earlier_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_earlier_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = plots.plot_attention_heatmap({"progan": [1.0]}, [0.5], tmp_path / "heat.png")
     before = path.read_bytes()
 
@@ -299,6 +371,8 @@ def test_pictures_need_no_display(tmp_path: Path) -> None:
     code = f"from evaluation import plots; plots.plot_attention_heatmap({{'a': [1.0]}}, [0.5], {str(path)!r})"
     environment = {"MPLBACKEND": "tkagg", "PATH": "", "HOME": str(tmp_path)}  # and no DISPLAY
     place = Path(plots.__file__).parents[2]
-    drawn = subprocess.run([sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True)
+    drawn = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True
+    )
     assert drawn.returncode == 0, drawn.stderr
     assert path.is_file()
