@@ -35,13 +35,13 @@ class Attended:
 
 def first_of_each(sets: Sequence[Attended]) -> NDArray:
     """Which of the images of all sets, in their order, come for the first time: [all images], bool."""
-    named = [
-        (s.images or [(index, row) for row in range(len(s.labels))]) for index, s in enumerate(sets)
-    ]
     seen: set[Any] = set()
-    return np.array(
-        [not (name in seen or seen.add(name)) for names in named for name in names], dtype=bool
-    )  # type: ignore[func-returns-value]
+    first = []
+    for position, one in enumerate(sets):
+        for name in one.images or [(position, row) for row in range(len(one.labels))]:
+            first.append(name not in seen)
+            seen.add(name)
+    return np.array(first, dtype=bool)
 
 
 def sharing(sets: Sequence[Attended]) -> list[int]:
