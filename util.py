@@ -4,14 +4,15 @@ import ctypes
 import io
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import IO, Any, TextIO
 
 log = logging.getLogger("npr")
 
@@ -47,6 +48,76 @@ def writing(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CannotWrite(f"{place}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def atomic_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
+    """Open a file that takes its place when the block ends well and is on the disk then.
+
+    A crash, an error or a loss of power at any moment leaves what was there before.
+
+    Args:
+        path: where the file goes; its folder exists.
+        mode: "w" for UTF-8 text, "wb" for bytes.
+        how: further arguments of `open`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if "b" not in mode:
+        how = {"encoding": "utf-8"} | how
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, mode, **how) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of `path` when the block ends well.
+
+    What is at `path` is replaced. An error leaves it as it was, and the new folder is removed.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    temporary, old = (path.with_name(f".{path.name}.{word}") for word in ("tmp", "old"))
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let a rename in a folder reach the disk, where the system can."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def writable_folder(folder: Path, flag: str = "--results_dir") -> None:

@@ -3,13 +3,14 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from device import autocast_dtype, memory_advice
 from tests.conftest import REPOSITORY
-from util import UserError, run_script
+from util import UserError, atomic_file, atomic_folder, run_script
 
 FAULTS = """
 import resource, sys
@@ -90,3 +91,31 @@ def test_out_of_gpu_memory_ends_with_numbers_and_advice(
 def test_a_real_out_of_memory_error_is_explained() -> None:
     with pytest.raises(UserError, match="out of GPU memory"), memory_advice(32):
         torch.empty(2**50, device="cuda")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_written_takes_its_place_only_when_it_is_whole(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "result"
+
+    def write(text: str, error: BaseException | None = None) -> None:
+        with atomic_file(place) if kind == "file" else atomic_folder(place) as opened:
+            before = read() if place.exists() else None
+            (opened / "a.txt").write_text(text) if kind == "folder" else opened.write(text)
+            assert (read() if place.exists() else None) == before
+            if error is not None:
+                raise error
+
+    def read() -> str:
+        return (place if kind == "file" else place / "a.txt").read_text(encoding="utf-8")
+
+    for error in (OSError("disk full"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            write("half", error)
+        assert list(tmp_path.iterdir()) == []
+    write("first ±")
+    assert read() == "first ±"
+    with pytest.raises(KeyboardInterrupt):
+        write("half", KeyboardInterrupt())
+    assert read() == "first ±"
+    write("second")
+    assert read() == "second" and list(tmp_path.iterdir()) == [place]
