@@ -368,7 +368,7 @@ def test_a_failed_write_keeps_the_earlier_picture(
 
 def test_pictures_need_no_display(tmp_path: Path) -> None:
     path = tmp_path / "heat.png"
-    code = f"from evaluation import plots; plots.plot_attention_heatmap({{'a': [1.0]}}, [0.5], {str(path)!r})"
+    code = f"from reports.plots import weights; weights.plot_attention_heatmap({{'a': [1.0]}}, [0.5], {str(path)!r})"
     environment = {"MPLBACKEND": "tkagg", "PATH": "", "HOME": str(tmp_path)}  # and no DISPLAY
     place = Path(plots.__file__).parents[2]
     drawn = subprocess.run(
