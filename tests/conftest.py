@@ -1,8 +1,13 @@
 """Small data sets and models that the tests share."""
 
+import multiprocessing
 import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +18,26 @@ from networks import ModelConfig, build_model
 from networks.checkpoint_file import save_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def restore_sigint() -> None:
+    """Handle SIGINT as Python does by default, in this process and its children, even below a
+    parent that ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    restore_sigint()
+    multiprocessing.set_forkserver_preload(
+        [
+            "torch",
+            "data",
+            "networks",
+            "tests.robustness.fuzz_images",
+            "tests.robustness.fuzz_checkpoints",
+        ]
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -118,6 +143,54 @@ def minibench() -> Path:
     if not place:
         pytest.skip("set NPR_MINIBENCH to a folder of real and generated images to run this test")
     return Path(place)
+
+
+class Ran(NamedTuple):
+    """A finished script: its exit status and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_as_script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Callable[..., Ran]:
+    """Run a script as `python NAME WORDS` in a folder, but in this process: starting one takes
+    seconds to import PyTorch."""
+
+    def run(name: str, *words: str, folder: Path) -> Ran:
+        handler = signal.getsignal(signal.SIGTERM)
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr(sys, "argv", [str(REPOSITORY / name), *words])
+            try:
+                with pytest.raises(SystemExit) as ended:
+                    runpy.run_path(str(REPOSITORY / name), run_name="__main__")
+            finally:
+                signal.signal(signal.SIGTERM, handler)
+        return Ran(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every figure is saved as a PNG of one grey pixel in this process, where no test looks at it:
+    rendering takes longest."""
+    from matplotlib.figure import Figure
+
+    savefig = Figure.savefig
+
+    def save(figure: Figure, file: Any, *args: Any, format: str = "png", **more: Any) -> None:
+        if format == "png":
+            Image.new("L", (1, 1), 128).save(file, format="png")
+        else:
+            savefig(figure, file, *args, format=format, **more)
+
+    monkeypatch.setattr(Figure, "savefig", save)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Precision and the one-line errors of scripts."""
 
+import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,24 @@ def test_exit_status(error: BaseException, status: int, capsys: pytest.CaptureFi
         run_script(main)
     assert stopped.value.code == status
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_ctrl_c_ends_a_script_unless_it_is_ignored(capsys: pytest.CaptureFixture) -> None:
+    """Below `nohup`, or behind `&` in a script, a process is started with SIGINT ignored."""
+
+    def main() -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return 7
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        for handler, status in ((signal.default_int_handler, 130), (signal.SIG_IGN, 7)):
+            signal.signal(signal.SIGINT, handler)
+            with pytest.raises(SystemExit) as stopped:
+                run_script(main)
+            assert stopped.value.code == status and signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_a_worker_maps_the_file_and_copies_nothing(tmp_path: Path) -> None:
     make_set(tmp_path / "x", 50, size=64)
     cache = open_cache(tmp_path / "cache", list_images(tmp_path / "x"), Protocol("native"))
     assert cache is not None and len(pickle.dumps(cache)) < 1000
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
         assert pool.map(_sum, [cache]) == [int(cache.pixels(7).sum())]
 
 
@@ -225,9 +225,7 @@ def test_a_disk_too_small_is_refused_before_anything_is_decoded(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("data.cache.shutil.disk_usage", lambda path: usage(100_000, 60_000, 40_000))
     monkeypatch.setattr("data.cache.read_image", lambda path: pytest.fail("decoded"))
-    with pytest.raises(
-        UserError, match=r"--cache .*needs about 48 KiB, and the disk has 39 KiB free"
-    ):
+    with pytest.raises(UserError, match=r"--cache .*48 KiB.* 39 KiB"):
         open_cache(tmp_path / "cache", list_images(tmp_path / "x"), Protocol("native"))
 
 

@@ -386,7 +386,7 @@ def test_real_beside_other_folders_is_no_suite(
 ) -> None:
     (found,) = find_sets(build(tmp_path, "b/real", "b/midjourney", "b/flux", "b/sdxl") / "b")
     assert (found.key, found.labels) == ("/b", (0,))
-    assert "only real/ is read, flux, sdxl are no class folders" in caplog.text
+    assert "only real/" in caplog.text and "flux, sdxl" in caplog.text
 
 
 def test_names_that_suites_of_other_protocols_share_make_none(tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ def test_the_same_set_in_two_of_the_default_folders_is_refused(
             *pair(f"{place}/VQDM/val", "nature", "ai"),
         )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="GenImage/ADM, GenImage/VQDM occurs twice"):
+    with pytest.raises(UserError, match="GenImage/ADM, GenImage/VQDM .*twice"):
         find_test_sets(None)
 
 
@@ -472,7 +472,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)
-    with pytest.raises(UserError, match="secret: cannot be listed .Permission denied"):
+    with pytest.raises(UserError, match="secret: .*Permission denied"):
         load_set(tmp_path / "x")
 
 

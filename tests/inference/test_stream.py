@@ -133,7 +133,7 @@ def test_nothing_is_waited_for_but_the_next_answer(detector: Detector, mixed: li
 
     def slowly() -> Iterator[Input]:
         yield Input(str(mixed[0]))
-        assert asked.wait(30)
+        assert asked.wait(120)
         yield Input(str(mixed[1]))
 
     with closing(judged(detector, slowly(), 2, no_video)) as outcomes:
@@ -154,7 +154,7 @@ def test_it_reads_no_further_than_it_may_and_stops_when_closed(
             next(outcomes)
         time.sleep(0.2)
         assert next(given) <= 3 + 4 + 1  # the one that waits to be let in
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
@@ -243,9 +243,7 @@ def test_without_pyav_both_reasons_are_given(
     path = tmp_path / "notes.ts"
     path.write_text("let x: number")
     (one,) = run(detector, iter([Input(str(path))]), 1, partial(judge_video, detector))
-    assert re.match(
-        "no picture in .*; as a video: reading videos needs PyAV: pip install", one.problem
-    )
+    assert re.match("no (picture|image) .*video.*PyAV.* pip install", one.problem)
 
 
 def test_too_little_memory_of_a_gpu_ends_the_run(

@@ -387,9 +387,7 @@ def test_more_pixels_than_pillows_limit(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT)
     assert len(times_of(path, fps=None)) == 2
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT - 1)
-    with pytest.raises(
-        UnreadableVideo, match="no size of its pictures, or more pixels than the limit of 3,071"
-    ):
+    with pytest.raises(UnreadableVideo, match="pixels .*3,071"):
         Video(path)
 
 
@@ -437,7 +435,7 @@ def test_without_pyav_the_message_says_what_to_install(
 ) -> None:
     path = encode(tmp_path / "a.mkv", count=1)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r"needs PyAV: pip install -r requirements-video\.txt"):
+    with pytest.raises(UserError, match=r"PyAV.* pip install -r requirements-video\.txt"):
         Video(path)
 
 
@@ -561,7 +559,7 @@ def test_what_may_make_the_answer_less_reliable_is_said(tmp_path: Path) -> None:
     varying = judge_video(
         detector, encode(tmp_path / "b.mkv", pts=[0, 10, 500, 510, 2000]), fps=None
     ).warnings
-    assert "the frame rate varies: frames were taken by their time stamps" in varying
+    assert any("frame rate varies" in warning for warning in varying)
 
 
 @pytest.mark.parametrize(("grey", "told"), (((0, 1, 2), True), ((0,), False)))
@@ -592,7 +590,7 @@ def test_no_frame_and_frames_too_small(tmp_path: Path) -> None:
     (tmp_path / "b.flv").write_bytes(content[: first + 30])
     with pytest.raises(UnreadableVideo, match="no frame could be decoded|damaged"):
         judge_video(detector, tmp_path / "b.flv")
-    with pytest.raises(ValueError, match="64x2 pixels leave none at scale 0.25"):
+    with pytest.raises(ValueError, match="64x2 pixels .*scale 0.25"):
         judge_video(detector, encode(tmp_path / "a.mkv", size=(64, 2), count=2))
 
 

@@ -179,7 +179,7 @@ def test_other_networks_and_non_checkpoints_are_refused(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     with pytest.raises(UserError, match="another network"):
         load_model(tmp_path / "other.pth")
-    with pytest.raises(UserError, match="not a readable checkpoint .holds a Tensor"):
+    with pytest.raises(UserError, match="holds a Tensor"):
         load_model(tmp_path / "tensor.pth")
     with pytest.raises(UserError, match="no such file"):
         load_model(tmp_path / "missing.pth")

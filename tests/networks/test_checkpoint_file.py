@@ -1,10 +1,9 @@
 """Checkpoint files: whole at any moment, checked when read, and harmless whoever wrote them."""
 
 import contextlib
+import multiprocessing
 import os
 import resource
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,6 @@ from networks.checkpoint_file import (
     save_checkpoint,
 )
 from networks.multiscale_npr import attention_multiscale_npr18
-from tests.conftest import REPOSITORY
 from util import UserError
 
 VALUES = {
@@ -162,21 +160,19 @@ def test_a_failure_at_any_place_leaves_what_was_there(
     assert set(tmp_path.iterdir()) - before <= {tmp_path / ".previous_a.pth.tmp"}
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     """The limit on a file's size stands for the full disk."""
     path = tmp_path / "a.pth"
     save_checkpoint(path, {"step": 1})
-    code = f"""
-import resource, signal, torch
-from pathlib import Path
-from networks.checkpoint_file import save_checkpoint
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-save_checkpoint(Path({str(path)!r}), {{"step": 2, "weights": torch.zeros(100_000)}})
-"""
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert "OSError: [Errno 27] File too large" in ran.stderr
+
+    def save_more() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        save_checkpoint(path, {"step": 2, "weights": torch.zeros(100_000)})
+
+    child = multiprocessing.get_context("fork").Process(target=save_more)  # the limit would stay
+    child.start()
+    child.join()
+    assert child.exitcode == 1 and "OSError: [Errno 27] File too large" in capfd.readouterr().err
     assert read_checkpoint(path)["step"] == 1
     assert [found.name for found in tmp_path.iterdir()] == ["a.pth"]
 
@@ -251,7 +247,7 @@ def test_an_honest_one_loads(tmp_path: Path) -> None:
         {"feature_dim": -1},
         {"feature_dim": "8"},
         {"feature_dim": True},
-        {"scales": [0.5] * 10**6},
+        {"scales": [0.5] * 10**5},
         {"scales": ["0.5", 0.25]},
         {"scales": [0.25, float("nan")]},
         {"scales": 3},
@@ -293,5 +289,5 @@ def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -
     values = multiscale()
     values["model_state_dict"]["classifier.weight"][0, 3] = value
     save_checkpoint(tmp_path / "a.pth", values)
-    with pytest.raises(UserError, match="NaN or infinite weights: classifier.weight"):
+    with pytest.raises(UserError, match="NaN or infinite .*classifier.weight"):
         load_model(tmp_path / "a.pth")

@@ -1,6 +1,7 @@
 """NaN and infinity in training: named, left out where allowed, and never in a checkpoint."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_partial_window_can_be_left_out_in_fp16(optim: str) -> None:
     )
     assert trainer.scaler.is_enabled()
     for size in (2, 3, 4):  # two partial windows, as at the ends of two epochs, and a full one
-        images, labels = batch(size)
+        images, labels = batch(size, size=16)  # 16-bit convolutions are slow on CPUs
         trainer.set_input((images * (NAN if size < 4 else 1), labels))
         before = trainer.model.classifier.weight.detach().clone()
         trainer.optimize_parameters()
@@ -99,7 +100,7 @@ def test_gradients_that_stay_infinite_in_fp16_stop_training(
 ) -> None:
     trainer = Trainer(TrainOptions(**MULTI, batch_size=4, precision="fp16"))
     trainer.model.classifier.weight.register_hook(lambda gradient: gradient * INF)
-    with pytest.raises(NonFiniteError, match="step 31: the gradients stay infinite"):
+    with pytest.raises(NonFiniteError, match="step 31: .*gradients .*infinite"):
         for _ in range(40):
             trainer.set_input(batch(4))
             trainer.optimize_parameters()
@@ -162,8 +163,5 @@ def test_training_goes_on_where_steps_may_be_left_out(
     train.main(train_argv(dataroot, tmp_path, "n", "--niter", "2", "--skip_nonfinite", "1"))
     folder = only(tmp_path, "n_*")
     assert read_checkpoint(folder / "model_epoch_last.pth")["step"] == 4
-    assert (
-        "step 3: the loss is nan: this optimizer step is left out (1 of 1"
-        in (folder / "log.log").read_text()
-    )
+    assert re.search(r"step 3: .*loss is nan.* \(1 of 1", (folder / "log.log").read_text())
     assert len(scalars(folder / "val")["ap"]) == 2

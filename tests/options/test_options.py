@@ -172,7 +172,8 @@ def test_scales_beside_single_scale_are_ignored_with_a_warning(
     dataroot: Path, capsys: pytest.CaptureFixture
 ) -> None:
     TrainOptions().parse(["--dataroot", str(dataroot), "--npr_scales", "0.5"])
-    assert "--npr_scales: ignored beside --model_type single_scale" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--npr_scales: " in said and "--model_type single_scale" in said
 
 
 def test_augmentation_settings_without_augmentation_are_warned_about(
@@ -180,9 +181,9 @@ def test_augmentation_settings_without_augmentation_are_warned_about(
 ) -> None:
     TrainOptions().parse(["--dataroot", str(dataroot), "--jpg_qual", "50", "--blur_sig", "1"])
     printed = capsys.readouterr().err
-    assert "--jpg_qual: without effect" in printed and "--blur_sig: without effect" in printed
+    assert "--jpg_qual: " in printed and "--blur_sig: " in printed
     TrainOptions().parse(["--dataroot", str(dataroot), "--jpg_qual", "50", "--data_aug"])
-    assert "without effect" not in capsys.readouterr().err
+    assert "--jpg_qual: " not in capsys.readouterr().err
 
 
 def test_decay_beside_a_cosine_is_warned_about(
@@ -191,7 +192,8 @@ def test_decay_beside_a_cosine_is_warned_about(
     TrainOptions().parse(
         ["--dataroot", str(dataroot), "--lr_schedule", "cosine", "--delr_freq", "5"]
     )
-    assert "--delr_freq: without effect beside --lr_schedule cosine" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--delr_freq: " in said and "--lr_schedule cosine" in said
 
 
 def test_histories_without_a_crop_are_refused(
@@ -200,7 +202,7 @@ def test_histories_without_a_crop_are_refused(
     line = error_line(
         capsys, TrainOptions, ["--dataroot", str(dataroot), "--degrade", "0.5", "--no_crop"]
     )
-    assert "argument --degrade 0.5: needs a crop; leave out --no_crop" in line
+    assert "argument --degrade 0.5: " in line and "--no_crop" in line
 
 
 def test_spellings_of_scales_and_gpu() -> None:

@@ -28,7 +28,7 @@ import torch
 import train
 import util
 from networks.checkpoint_file import digest, read_checkpoint
-from tests.conftest import make_dataroot
+from tests.conftest import make_dataroot, restore_sigint
 from training.event_log import records
 
 ENDS = {
@@ -262,6 +262,7 @@ def main() -> int:
         "--variant", type=int, choices=range(len(VARIANTS)), help="this kind of training only"
     )
     args = parser.parse_args()
+    restore_sigint()
     # here: threads of a pool do not live on in a forked child, which would wait for them
     torch.set_num_threads(1)
     rng, counts = random.Random(args.seed), Counter[str]()

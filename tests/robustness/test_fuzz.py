@@ -37,7 +37,9 @@ from util import UserError, log
 
 
 def test_damaged_files_are_read_or_refused() -> None:
-    pictures, checkpoints = run({IMAGES: range(200), CHECKPOINTS: range(30)}, seed=0, minutes=2)
+    pictures, checkpoints = run(
+        {IMAGES: range(200), CHECKPOINTS: range(30)}, seed=0, minutes=10, method="forkserver"
+    )
     assert not pictures.failures + checkpoints.failures, report([pictures, checkpoints], 0, 0)
     assert (pictures.cases, checkpoints.cases) == (200, 30)
     assert pictures.outcomes["read"] >= len(seeds()) - 1
@@ -110,7 +112,7 @@ def leak(path: Path, number: int) -> str:
 
 def test_what_no_case_may_do_is_noticed(tmp_path: Path) -> None:
     wild = Kind("wild", write_number, misbehave, seconds=2, mib=100)
-    (found,) = run({wild: range(9)}, seed=0, minutes=1, output=tmp_path, method="fork")
+    (found,) = run({wild: range(9)}, seed=0, minutes=10, output=tmp_path, method="fork")
     failures = {case.number: case.failure for case in found.failures}
     assert sorted(failures) == list(range(1, 8))
     parts = ("KeyError: 'not documented'", "died, exit status -11", "not done after 2 s", "left files behind: tmp", "was changed",
@@ -125,7 +127,7 @@ def test_what_no_case_may_do_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_memory_that_grows_is_noticed() -> None:
     leaking = Kind("leaking", write_number, leak, growth_mib=8, look_every=20)
-    (found,) = run({leaking: range(200)}, seed=0, minutes=1, method="fork")
+    (found,) = run({leaking: range(200)}, seed=0, minutes=10, method="fork")
     assert [case.failure[:11] for case in found.failures] == ["memory grew"]
 
 

@@ -1,8 +1,6 @@
 """Checkpoints with weights that fit and everything else made up: one line, or a model."""
 
 import re
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -16,8 +14,7 @@ from networks.checkpoint import load_model
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.resnet import resnet50
 from options.train_options import TrainOptions
-from tests.conftest import REPOSITORY
-from util import UserError
+from util import UserError, run_script
 
 
 def values(**changed: Any) -> dict[Any, Any]:
@@ -126,9 +123,10 @@ def test_what_was_refused_is_named_without_advice_to_load_it(name: str, tmp_path
     assert not re.search("\x1b|trust|Please|weights_only", str(error.value))
 
 
-def test_names_in_an_error_do_not_steer_the_terminal() -> None:
-    code = "from util import UserError, run_script\ndef main():\n    raise UserError('two\\nlines \\x1b[2J')\nrun_script(main)"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert (ran.returncode, ran.stderr) == (2, "error: two\\nlines \\x1b[2J\n")
+def test_names_in_an_error_do_not_steer_the_terminal(capsys: pytest.CaptureFixture) -> None:
+    def main() -> int:
+        raise UserError("two\nlines \x1b[2J")
+
+    with pytest.raises(SystemExit) as ended:
+        run_script(main)
+    assert (ended.value.code, capsys.readouterr().err) == (2, "error: two\\nlines \\x1b[2J\n")

@@ -375,9 +375,7 @@ def test_doubts_are_said() -> None:
     assert '"generated" was given to 200 images, too few' in rare and '"real" was given' not in rare
     many = np.arange(4000) % 2
     shifted = 3 * many + rng.normal(size=4000) + 4  # every score says generated
-    assert "a temperature alone does not make these scores probabilities" in "\n".join(
-        doubts(assess(many, shifted, 0.2))
-    )
+    assert "temperature alone" in "\n".join(doubts(assess(many, shifted, 0.2)))
     labels, logits = truth(4000, 3.0)
     fine = assess(labels, logits, 0.2)
     assert list(doubts(fine)) == []
@@ -434,7 +432,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, val: Path) -> dict[str, to
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
+def checkpoint(tmp_path: Path, weights: dict[str, torch.Tensor], blank_pictures: None) -> Path:
     path = tmp_path / "model.pth"
     values = {
         "model_state_dict": weights,
@@ -538,9 +536,7 @@ def test_nothing_is_overwritten_unasked(checkpoint: Path, val: Path) -> None:
         with pytest.raises(UserError, match="is the checkpoint itself"):
             run(checkpoint, val, "--output", str(output), "--overwrite")
     checkpoint.with_name("model_calibrated.json").write_text("{}")
-    with pytest.raises(
-        UserError, match="model_calibrated.json: exists; give another, or --overwrite"
-    ):
+    with pytest.raises(UserError, match="model_calibrated.json: .*--overwrite"):
         run(checkpoint, val)
     assert not checkpoint.with_name("model_calibrated.pth").exists()
 
@@ -590,14 +586,12 @@ def test_wrong_values_are_refused_by_the_parser(
 
 def test_pictures_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
     few = make_set(tmp_path / "few", 4)
-    with pytest.raises(UserError, match="4 real images; a calibration needs 5 of each class"):
+    with pytest.raises(UserError, match="4 real .* 5 of each class"):
         run(checkpoint, few)
     swapped = make_set(tmp_path / "swapped", 8, seed=1)
     for old, new in (("0_real", "x"), ("1_fake", "0_real"), ("x", "1_fake")):
         (swapped / old).rename(swapped / new)
-    with pytest.raises(
-        UserError, match="do not score higher than real ones; are the folders swapped"
-    ):
+    with pytest.raises(UserError, match="folders swapped"):
         run(checkpoint, swapped)
     shutil.rmtree(swapped / "0_real")
     with pytest.raises(UserError, match="0 real images"):

@@ -625,7 +625,7 @@ def test_interrupting_says_so(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout.readline() == "started\n"
         process.send_signal(signal.SIGINT)
-        err = process.communicate(timeout=30)[1]
+        err = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert err == "interrupted\n"
 

@@ -163,7 +163,7 @@ def test_other_pictures_have_no_paired_interval(tmp_path):
     gain = comparison.gain(comparison.recipes[1], "auc")
     assert gain.points and not gain.intervals and gain.mean_interval is None
     assert all(comparison.interval(recipe, "s/x", "auc") for recipe in comparison.recipes)
-    assert any("did not score the same files: b, s/x" in remark for remark in remarks(comparison))
+    assert any("same files: b, s/x" in remark for remark in remarks(comparison))
 
 
 def test_runs_of_one_recipe_are_grouped(tmp_path):
@@ -336,7 +336,7 @@ def test_baseline_can_be_named(tmp_path, name):
         for n, a in (("a", 0.7), (f"b{STAMP}5", 0.5))
     ]
     assert summary_rows(compare(paths, name), ["acc"])[0][:4] == ["a", "acc", "+20.00", "1/1"]
-    with pytest.raises(UserError, match="--baseline c: .*there are a, b"):
+    with pytest.raises(UserError, match="--baseline c: .*a, b"):
         read_recipes(paths, "c")
 
 
@@ -356,7 +356,7 @@ def test_one_checkpoint_is_one_run(tmp_path):
     again = write_run(
         tmp_path / "3", f"m{STAMP}1", {"A/x": noisy(0)}, training=flags, checkpoint_sha256="1"
     )
-    with pytest.raises(UserError, match="the same checkpoint, tested in the same way on A/x"):
+    with pytest.raises(UserError, match="same checkpoint.* A/x"):
         read_recipes([one, again])
     resized = {"A/x": {"name": "resize256"}}
     other = write_run(
@@ -558,7 +558,7 @@ def test_a_value_outside_0_to_1_is_refused(tmp_path, acc):
     document = json.loads((bad / "metrics.json").read_text())
     document["sets"]["s/x"]["acc"] = acc
     (bad / "metrics.json").write_text(json.dumps(document))
-    with pytest.raises(UserError, match=r"acc of s/x is .*expected a number from 0 to 1"):
+    with pytest.raises(UserError, match=r"acc of s/x .*from 0 to 1"):
         main([str(good), str(bad)])
 
 

@@ -502,9 +502,7 @@ def test_writing_says_what_to_install(
     package: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == package else object())
-    with pytest.raises(
-        UserError, match=f"needs {package}; run: pip install -r requirements-export.txt"
-    ):
+    with pytest.raises(UserError, match=f"{package}.* pip install -r requirements-export.txt"):
         export.main(["--model_path", str(checkpoint), "--output", str(tmp_path / "out")])
     assert not list(tmp_path.iterdir())
 
@@ -563,7 +561,7 @@ def run(checkpoint: Path, output: Path, *flags: str) -> int:
 def test_overwriting(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     assert run(checkpoint, out) == 0
-    with pytest.raises(UserError, match="exists and holds README.md; give another, or --overwrite"):
+    with pytest.raises(UserError, match="README.md.* --overwrite"):
         run(checkpoint, out)
     (out / "README.md").write_text("old")
     assert run(checkpoint, out, "--overwrite") == 0
@@ -571,12 +569,12 @@ def test_overwriting(checkpoint: Path, tmp_path: Path) -> None:
         path.name for path in out.parent.iterdir()
     ] == ["out"]
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds notes.txt, which is no export"):
+    with pytest.raises(UserError, match=r"notes.txt.* export"):
         run(checkpoint, out, "--overwrite")
     assert (out / "notes.txt").read_text() == "mine"
     (tmp_path / "readme_only").mkdir()
     (tmp_path / "readme_only" / "README.md").write_text("mine")
-    with pytest.raises(UserError, match=r"holds README.md, which is no export"):
+    with pytest.raises(UserError, match=r"README.md.* export"):
         run(checkpoint, tmp_path / "readme_only", "--overwrite")
     (tmp_path / "empty").mkdir()
     assert run(checkpoint, tmp_path / "empty") == 0
@@ -622,7 +620,7 @@ def test_wrong_command_lines(flags: list[str], says: str, checkpoint: Path, tmp_
 
 def test_what_json_cannot_say(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "m.pth", ODD, val_metrics={"auc": float("nan")})
-    with pytest.raises(UserError, match="its val_metrics holds nan, which JSON cannot say"):
+    with pytest.raises(UserError, match="val_metrics .*nan.* JSON"):
         run(path, tmp_path / "out")
     assert [one.name for one in tmp_path.iterdir()] == ["m.pth"]
 
@@ -705,10 +703,7 @@ def test_a_network_of_one_size(tmp_path: Path) -> None:
         "--format",
         "onnx",
     ]
-    with pytest.raises(
-        UserError,
-        match=r"backbone vit_b_32 cannot be exported for pictures of any size .*--size 224 224",
-    ):
+    with pytest.raises(UserError, match=r"vit_b_32 .*--size 224 224"):
         export.main(argv)
     assert export.main([*argv, "--size", "224", "224"]) == 0
     session = graph_session(tmp_path / "out")

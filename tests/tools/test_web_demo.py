@@ -155,7 +155,7 @@ def test_long_and_large_videos_are_limited(
     detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = film(tmp_path / "film.mp4")
-    with pytest.raises(NoAnswer, match=r"film\.mp4 lasts 3 s; a video may last up to 2 s here"):
+    with pytest.raises(NoAnswer, match=r"film\.mp4 .*3 s.* 2 s"):
         answer(detector, path, Limits(seconds=2, frames=8))
     assert "median of 2 frames" in text_of(answer(detector, path, Limits(seconds=10, frames=2)))
     monkeypatch.setattr(answers, "VIDEO_PIXELS", 3 * 64 * 64)
@@ -185,10 +185,7 @@ def test_want_of_memory_is_an_answer(
 ) -> None:
     path = film(tmp_path / "large.mp4") if step == "judge_video" else draw(tmp_path / "large.png")
     monkeypatch.setattr(answers, step, lambda *_, **__: too_much(kind))
-    with pytest.raises(
-        NoAnswer,
-        match=f"^{path.name} cannot be judged: not enough memory for a picture of this size",
-    ):
+    with pytest.raises(NoAnswer, match=f"^{path.name} .*not enough memory"):
         answer(detector, path, LIMITS)
 
 
@@ -237,7 +234,7 @@ class Overlap:
 
 def request(url: str, body: bytes = b"", kind: str = "application/json") -> bytes:
     asked = urllib.request.Request(url, body or None, {"Content-Type": kind})
-    with urllib.request.urlopen(asked, timeout=30) as answered:
+    with urllib.request.urlopen(asked, timeout=120) as answered:
         return answered.read()
 
 

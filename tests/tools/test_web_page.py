@@ -157,7 +157,7 @@ class Visit:
 
     def read(self, selector: str = ".headline, .problem") -> str:
         """The answer, when it is there."""
-        self.page.wait_for_selector(f"#said :is({selector})", timeout=30_000)
+        self.page.wait_for_selector(f"#said :is({selector})", timeout=120_000)
         return " ".join(self.page.inner_text("#said").split())
 
     def clear(self) -> None:
@@ -265,7 +265,7 @@ def ask(served: Served, path: str) -> dict[str, Any]:
     )
     urllib.request.urlopen(join).close()
     with urllib.request.urlopen(
-        f"{served.url}gradio_api/queue/data?session_hash={path}", timeout=30
+        f"{served.url}gradio_api/queue/data?session_hash={path}", timeout=120
     ) as events:
         return next(json.loads(line[5:]) for line in events if b"process_completed" in line)
 
@@ -291,7 +291,8 @@ def test_a_video_in_the_page(visit: Visit, tmp_path: Path) -> None:
     assert "median of 3 frames" in visit.read()  # one a second
     visit.clear()
     visit.upload(film(tmp_path / "long.mp4", frames=50))
-    assert "long.mp4 lasts 12 s; a video may last up to 10 s here" in visit.read(".problem")
+    problem = visit.read(".problem")
+    assert "long.mp4 " in problem and "12 s" in problem and "10 s" in problem
 
 
 @pytest.mark.slow
@@ -346,7 +347,7 @@ def test_ctrl_c_ends_it_and_leaves_no_upload(checkpoint: Path, tmp_path: Path) -
         assert urllib.request.urlopen(served.url).status == 200
         assert list((tmp_path / "run" / "tmp").glob("web_demo_*"))
         served.process.send_signal(signal.SIGINT)
-        assert served.process.wait(20) == 130
+        assert served.process.wait(120) == 130
         assert not list((tmp_path / "run" / "tmp").glob("web_demo_*"))
         assert (tmp_path / "run" / "errors").read_text() == "interrupted\n"
         assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [

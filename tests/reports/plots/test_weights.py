@@ -302,7 +302,7 @@ def test_drawing_threads_take_turns_and_leave_the_settings(
 
     def drawing(name: str) -> None:
         if name == "second":
-            assert began["first"].wait(30)
+            assert began["first"].wait(120)
         video_plots.plot_video([0.0, 1.0], [0.1, 0.9], 0.5, 0.5, tmp_path / f"{name}.png")
         if name == "first":
             ended.set()
@@ -369,7 +369,8 @@ def test_a_failed_write_keeps_the_earlier_picture(
 def test_pictures_need_no_display(tmp_path: Path) -> None:
     path = tmp_path / "heat.png"
     code = f"from reports.plots import weights; weights.plot_attention_heatmap({{'a': [1.0]}}, [0.5], {str(path)!r})"
-    environment = {"MPLBACKEND": "tkagg", "PATH": "", "HOME": str(tmp_path)}  # and no DISPLAY
+    # and no DISPLAY
+    environment = {"MPLBACKEND": "tkagg", "PATH": "", "MPLCONFIGDIR": matplotlib.get_cachedir()}
     place = Path(plots.__file__).parents[2]
     drawn = subprocess.run(
         [sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True
