@@ -94,14 +94,14 @@ format: $(VENV)/.installed-dev ## put the code into the project's format
 
 # without OMP_WAIT_POLICY: every contestant runs as its users start it
 BENCH = env -u OMP_WAIT_POLICY $(RUN) -m tools.benchmark
-# those of run_multiscale_experiments.sh but its two controls
+# those of run_multiscale_experiments.sh without its two controls
 BENCH_MODELS = single_scale 0.25,0.5,0.75 0.25,0.5 0.5,0.75 0.2,0.4,0.6,0.8
 
-bench: $(VENV)/.installed ## measure speed on the CPU against the plain recipe, on an idle machine (more than an hour on 2 cores)
-	$(BENCH) --device cpu --parts forward step input evaluation epoch ablation --output benchmark_cpu.json
+bench: $(VENV)/.installed ## measure speed on the CPU against a plain PyTorch loop, on an idle machine (long)
+	$(BENCH) --device cpu --output benchmark_cpu.json
 
-bench-gpu: $(VENV)/.installed ## measure everything on an idle machine with a GPU: five models, batches of 32 and 256 (hours)
-	$(BENCH) --device cuda --parts all --models $(BENCH_MODELS) --batch_size 32 256 --output benchmark_gpu.json
+bench-gpu: $(VENV)/.installed ## the same on an idle machine with a GPU: five models, batches of 32 and 256
+	$(BENCH) --device cuda --models $(BENCH_MODELS) --batch_size 32 256 --output benchmark_gpu.json
 
 clean: ## remove the virtual environment and everything the demo wrote
 	rm -rf $(VENV) datasets/demo demo

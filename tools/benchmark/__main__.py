@@ -1,19 +1,14 @@
-"""Measure this project's training and scoring against the plain PyTorch recipe, and both against
-the machine's limits.
+"""Measure training and scoring against a plain PyTorch loop.
 
-Every contestant runs in a process of its own; they take turns, so that what else the machine does
-meets all alike. Reports images/s (median, min, max of the rounds) and the median of the ratios
-within a round. See tools/bench for what is compared.
+    python -m tools.benchmark --device cpu --output benchmark_cpu.json
+    python -m tools.benchmark --parts step epoch --batch_size 32 256 --data DATAROOT
+    python -m tools.benchmark --size 64 --batch_size 8 --images 16 --rounds 1 --no_compile
 
-    python -m tools.benchmark --device cpu --output benchmark_cpu.json python -m tools.benchmark
-    --parts step epoch --models single_scale 0.25,0.5 --batch_size 32 256 --data DATAROOT python -m
-    tools.benchmark --parts ablation --rounds 9 python -m tools.benchmark --size 64 --batch_size 8
-    --images 16 --rounds 1 --no_compile
+Contestants run in processes of their own and take turns, so that other work on the machine meets
+all alike. docs/performance.md says what they do. Temporary files lie in TMPDIR: the images, and 3
+bytes per pixel of each for the cached contestants.
 
 Exit status: 0 all finished, 1 a contestant did not, 2 the command line is wrong, 130 interrupted.
-Temporary files lie in
-TMPDIR: the pictures, if they are drawn, and 3 bytes per pixel of each picture for the cached
-    contestants.
 """
 
 import argparse
@@ -21,10 +16,9 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,120 +29,90 @@ from networks.npr import reduced_size
 from networks.resnet import NPRResNet
 from options.base_options import OneLineParser
 from options.flags import whole
-from tools.benchmark.machine import describe_machine, doubts
-from tools.benchmark.pictures import make_root
-from tools.benchmark.plan import DEFAULT_PARTS, PARTS, memory_jobs, plan
+from tools.benchmark.contest import compete
+from tools.benchmark.images import link_images
+from tools.benchmark.machine import describe_machine, machine_warnings, matrix_peaks
 from tools.benchmark.recipe import DEFAULT_MODELS, Job, model_flags
 from tools.benchmark.report import (  # fmt: skip
     NOTES,
+    PLAIN,
     SCHEMA,
-    computed_table,
-    computed_trainings,
-    failure,
     failure_lines,
+    failures,
     group_result,
     group_table,
     header,
     markdown,
-    memory_result,
-    memory_tables,
+    work_title,
 )
-from tools.benchmark.rounds import ContestantDied, compete, play_once
-from util import UserError, run_script
+from util import UserError, atomic_file, run_script, writing
 
-IMAGES = {"cpu": 256, "cuda": 4096}
-"""Per round, so that one takes seconds."""
-
-LONGEST_FOLDER = 72
-"""Bytes of a temporary folder's name: processes put sockets into it, whose whole names may have
-107."""
+PARTS = {
+    "forward": "score a batch in memory",
+    "step": "train on a batch in memory: forward, backward, optimizer",
+    "input": "load training batches from files, compute nothing on them",
+    "evaluation": "score files",
+    "epoch": "train for an epoch, from files to the last optimizer step",
+}
+FROM_FILES = ("input", "evaluation", "epoch")
+IMAGES = {"cpu": 256, "cuda": 4096}  # per round, so that one takes seconds
+MAX_FOLDER_BYTES = 72  # workers put sockets into it, whose whole names may have 107 bytes
 
 
 def model_name(text: str) -> str:
-    """Parser of --models."""
+    """Parse a value of --models."""
     model_flags(text)
     return text
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    description, examples = (__doc__ or "").split("\n\n    ", 1)
+    """Return the parser of the command line."""
+    description, _, epilog = (__doc__ or "").partition("\n\n")
+    parts = "\n".join(f"    {name:12}{about}" for name, about in PARTS.items())
     made = OneLineParser(
         prog="python -m tools.benchmark",
         description=description,
-        epilog=f"parts:\n{''.join(f'    {name:12}{about}{chr(10)}' for name, about in PARTS.items())}"
-        f"\nexamples:\n    {examples}",
+        epilog=f"parts:\n{parts}\n\nexamples:\n{epilog}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--parts", nargs="+", choices=(*PARTS, "all"), default=list(DEFAULT_PARTS), metavar="PART",
-                      help=f"what to measure, of {', '.join(PARTS)}, all (default: {' '.join(DEFAULT_PARTS)})")  # fmt: skip
-    made.add_argument("--models", nargs="+", type=model_name, default=list(DEFAULT_MODELS), metavar="MODEL",
-                      help="single_scale, multiscale_attention, or comma-separated scales of a multi-scale model "
-                      f"(default: {' '.join(DEFAULT_MODELS)})")  # fmt: skip
-    made.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="data root with train/ (default: pictures are drawn)",
-    )
-    made.add_argument(
-        "--size",
-        type=whole(8),
-        default=224,
-        metavar="N",
-        help="side in pixels (default: %(default)s)",
-    )
-    made.add_argument("--batch_size", nargs="+", type=whole(1), default=[32], metavar="N",
-                      help="images per batch; several are measured one after the other (default: 32)")  # fmt: skip
-    made.add_argument(
-        "--rounds", type=whole(1), default=5, metavar="N", help="that count (default: %(default)s)"
-    )
-    per_device = f"{IMAGES['cpu']} on a CPU, {IMAGES['cuda']} on a GPU"
-    made.add_argument(
-        "--images",
-        type=whole(2),
-        metavar="N",
-        help=f"per round and contestant (default: {per_device})",
-    )
-    made.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        help="where to compute (default: cuda where there is one)",
-    )
-    made.add_argument(
-        "--threads",
-        type=whole(1),
-        metavar="N",
-        help="of PyTorch (default: its own choice, all cores)",
-    )
-    made.add_argument(
-        "--no_compile", action="store_true", help="leave torch.compile out, also where ours uses it"
-    )
-    made.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE.json",
-        help="write everything there, and tables to FILE.md",
-    )
+    add = made.add_argument
+    add("--parts", nargs="+", choices=(*PARTS, "all"), default=["all"], metavar="PART",
+        help=f"what to measure, of {', '.join(PARTS)}, all (default: all)")  # fmt: skip
+    add("--models", nargs="+", type=model_name, default=list(DEFAULT_MODELS), metavar="MODEL",
+        help="model types, or comma-separated scales of a multi-scale model "
+        f"(default: {' '.join(DEFAULT_MODELS)})")  # fmt: skip
+    add("--data", type=Path, metavar="DIR",
+        help="data root with train/ (default: images are drawn)")  # fmt: skip
+    add("--size", type=whole(8), default=224, metavar="N",
+        help="side of the images in pixels (default: %(default)s)")  # fmt: skip
+    add("--batch_size", nargs="+", type=whole(1), default=[32], metavar="N",
+        help="images per batch; several are measured one after the other (default: 32)")  # fmt: skip
+    add("--rounds", type=whole(1), default=5, metavar="N",
+        help="rounds that count, after one that does not (default: %(default)s)")  # fmt: skip
+    add("--images", type=whole(2), metavar="N",
+        help="images per round and contestant "
+        f"(default: {IMAGES['cpu']} on a CPU, {IMAGES['cuda']} on a GPU)")  # fmt: skip
+    add("--device", choices=("cpu", "cuda"),
+        help="where to compute (default: cuda if PyTorch sees a GPU)")  # fmt: skip
+    add("--threads", type=whole(1), metavar="N",
+        help="threads of PyTorch (default: its own choice, all cores)")  # fmt: skip
+    add("--no_compile", action="store_true",
+        help="without torch.compile, also where ours uses it")  # fmt: skip
+    add("--output", type=Path, metavar="FILE.json",
+        help="write the result there, and tables to FILE.md")  # fmt: skip
     return made
 
 
 def checked(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options, with what depends on the device filled in; SystemExit with status 2 where they
-    are wrong."""
+    """Return the options with device and images filled in; exit with status 2 if one is wrong."""
     made = parser()
     opt = made.parse_args(argv)
     if opt.device == "cuda" and not torch.cuda.is_available():
         made.error("argument --device cuda: PyTorch sees no CUDA device")
     opt.device = opt.device or ("cuda" if torch.cuda.is_available() else "cpu")
     opt.images = opt.images or IMAGES[opt.device]
-    given = opt.parts
     opt.parts = [part for part in PARTS if part in opt.parts or "all" in opt.parts]
-    if "export" in opt.parts and (why := not_exportable(opt.device)) is not None:
-        if "export" in given:
-            made.error(f"argument --parts export: {why}")
-        opt.parts.remove("export")
     for model in opt.models:
         smallest = min(model_flags(model).get("npr_scales", (NPRResNet.scale,)))
         if reduced_size(opt.size, smallest) < 1:
@@ -160,139 +124,109 @@ def checked(argv: Sequence[str] | None) -> argparse.Namespace:
     return opt
 
 
-def not_exportable(device: str) -> str | None:
-    """Why the part `export` cannot be measured here; None if it can."""
-    if device != "cpu":
-        return "is measured on CPUs; add --device cpu"
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    return (
-        f"needs {', '.join(missing)}; run: pip install -r requirements-export.txt"
-        if missing
-        else None
-    )
-
-
-class Benchmark:
-    """A benchmark under way; `result` is what is known so far, and is written after every table.
+def contestants(job: Job, compiled: bool) -> list[Job]:
+    """Return the contestants of a part, the plain recipe first.
 
     Args:
-        opt: see `checked`. scratch: an empty folder.
+        job: part, model, batch size and settings of all of them.
+        compiled: use torch.compile where ours does.
     """
-
-    def __init__(self, opt: argparse.Namespace, scratch: Path) -> None:
-        self.opt = opt
-        machine = describe_machine(opt.device, opt.threads)  # before anything here loads it
-        self.result: dict[str, Any] = {
-            "schema": SCHEMA,
-            "date": datetime.now().isoformat(sep=" ", timespec="minutes"),
-            "command": shlex.join(["python", "-m", "tools.benchmark", *sys.argv[1:]]),
-            "settings": {
-                name: str(value) if isinstance(value, Path) else value
-                for name, value in vars(opt).items()
-            },
-            "machine": machine,
-            "warnings": doubts(machine),
-            **{
-                "limits": {},
-                "results": [],
-                "memory": [],
-                "computed": [],
-                "failures": [],
-                "finished": False,
-            },
-        }
-        root = make_root(scratch, opt.data, opt.images)
-        self.base = Job(part="limits", contestant="limits", work="limits", device=opt.device, size=opt.size,
-                        threads=opt.threads, images=opt.images, data=str(root), cache=str(scratch / "cache"),
-                        environment={"TMPDIR": str(scratch)})  # fmt: skip
-        self._part = ""
-
-    def progress(self, part: str, title: str, what: str) -> None:
-        """One line that changes on a terminal; elsewhere one line per part."""
-        if sys.stderr.isatty():
-            print(f"\r\033[K{title}: {what}", end="", file=sys.stderr, flush=True)
-        elif part != self._part:
-            print(f"{part} ...", file=sys.stderr, flush=True)
-        self._part = part
-
-    def say(self, text: str) -> None:
-        """Print what was found, and write all that is known."""
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-        print(f"{text}\n", flush=True)
-        if (path := self.opt.output) is not None:
-            try:
-                path.write_text(json.dumps(self.result, indent=2) + "\n", encoding="utf-8")
-                path.with_suffix(".md").write_text(markdown(self.result), encoding="utf-8")
-            except OSError as error:
-                raise UserError(f"--output {path}: cannot write it ({error.strerror})") from None
-
-    def run(self) -> None:
-        """All parts."""
-        if {"forward", "step", "export", "ablation"} & set(self.opt.parts):
-            self._limits()
-        self.say(header(self.result))
-        for group in plan(
-            self.opt.parts, self.opt.models, self.opt.batch_size, self.base, not self.opt.no_compile
-        ):
-            played = compete(
-                group.jobs, self.opt.rounds, partial(self.progress, group.part, group.title)
+    switches = () if compiled else ("not compiled",)
+    ours = [replace(job, recipe="ours", contestant="ours", switches=switches)]
+    if job.part in FROM_FILES:
+        ours.append(replace(ours[0], contestant="ours, cached", source="cache"))
+    if job.part in ("step", "epoch") and job.device == "cuda" and compiled:
+        ours += [
+            replace(
+                one, contestant=one.contestant.replace("ours", "ours --fast"), switches=("fast",)
             )
-            self.result["failures"] += [
-                failure(one.job, one.failure) for one in played if one.failure is not None
-            ]
-            self.result["results"].append(group_result(group, played, self.result["limits"]))
-            self.say(group_table(self.result["results"][-1]))
-        if "memory" in self.opt.parts:
-            self._memory()
-        self.result["computed"] = computed_trainings(self.result["results"], self.opt.models)
-        self.result["finished"] = True
-        if self.result["computed"]:
-            self.say(computed_table(self.result["computed"], self.opt.models))
-        self.say("\n".join([NOTES, *failure_lines(self.result)]))
+            for one in ours
+        ]
+    return [replace(job, contestant=PLAIN), *ours]
 
-    def _limits(self) -> None:
-        self.progress("limits", "limits", "what the machine could do")
-        try:
-            self.result["limits"] = play_once(self.base)
-        except ContestantDied as died:
-            self.result["failures"].append(failure(self.base, str(died)))
 
-    def _memory(self) -> None:
-        """Peak memory by batch size, up to the first that fails; on a GPU, running out of memory
-        there is no failure."""
-        for jobs in memory_jobs(self.opt.models, self.base, not self.opt.no_compile):
-            for job in jobs:
-                self.progress(
-                    "memory",
-                    f"memory of {job.work}, {job.model}",
-                    f"{job.contestant}, {job.batch_size} images",
-                )
-                answer = None
-                try:
-                    answer = play_once(job)
-                except ContestantDied as died:
-                    if not died.out_of_memory:
-                        self.result["failures"].append(failure(job, str(died)))
-                self.result["memory"].append(memory_result(job, answer))
-                if answer is None:
-                    break
-        self.say("\n\n".join(memory_tables(self.result["memory"])))
+def plan(opt: argparse.Namespace, folder: str) -> Iterator[list[Job]]:
+    """Yield contestants that take turns, part by part.
+
+    Args:
+        opt: see `checked`.
+        folder: see `Job`.
+    """
+    for part in opt.parts:
+        for model in opt.models[: 1 if part == "input" else None]:
+            for batch_size in opt.batch_size:
+                job = Job(part=part, contestant="", folder=folder, model=model, device=opt.device,
+                          size=opt.size, batch_size=batch_size, images=opt.images,
+                          threads=opt.threads)  # fmt: skip
+                yield contestants(job, compiled=not opt.no_compile)
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """Write a result as JSON to `path`, and as tables beside it."""
+    with writing(path):
+        for place, text in (
+            (path, json.dumps(result, indent=2) + "\n"),
+            (path.with_suffix(".md"), markdown(result)),
+        ):
+            with atomic_file(place) as file:
+                file.write(text)
+
+
+def run(opt: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure all parts; print and write what is known after each.
+
+    Args:
+        opt: see `checked`.
+        folder: an empty folder for temporary files.
+
+    Returns:
+        The result as it is written.
+    """
+    machine = describe_machine(opt.device, opt.threads)
+    settings = {
+        key: str(value) if isinstance(value, Path) else value for key, value in vars(opt).items()
+    }
+    link_images(folder, opt.data, opt.images)
+    peaks = matrix_peaks(opt.device, opt.threads)
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "date": datetime.now().isoformat(sep=" ", timespec="minutes"),
+        "command": shlex.join(["python", "-m", "tools.benchmark", *sys.argv[1:]]),
+        "settings": settings,
+        "machine": machine,
+        "warnings": machine_warnings(machine),
+        "limits": {"peak": peaks, "threads": machine["threads"]},
+        "results": [],
+        "failures": [],
+        "finished": False,
+    }
+    print(f"{header(result)}\n", flush=True)
+    for jobs in plan(opt, str(folder)):
+        played = compete(jobs, opt.rounds, work_title(jobs[0]))
+        result["failures"] += failures(played)
+        result["results"].append(group_result(played, peaks))
+        print(f"{group_table(result['results'][-1])}\n", flush=True)
+        if opt.output is not None:
+            write(result, opt.output)
+    result["finished"] = True
+    if opt.output is not None:
+        write(result, opt.output)
+    print("\n".join([NOTES, *failure_lines(result)]))
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; returns 1 if a contestant did not finish, else 0."""
+    """Measure; return 1 if a contestant did not finish, else 0."""
     opt = checked(argv)
-    with TemporaryDirectory(prefix="npr-") as scratch:
-        if len(os.fsencode(scratch)) > LONGEST_FOLDER:
+    with TemporaryDirectory(prefix="npr-") as folder:
+        if len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
             raise UserError(
-                f"TMPDIR {Path(scratch).parent}: too long for the sockets of loading workers; give another"
+                f"TMPDIR {Path(folder).parent}: too long for the workers' sockets; pass another"
             )
-        benchmark = Benchmark(opt, Path(scratch))
-        benchmark.run()
+        result = run(opt, Path(folder))
     if opt.output is not None:
         print(f"written: {opt.output}, {opt.output.with_suffix('.md')}")
-    return 1 if benchmark.result["failures"] else 0
+    return 1 if result["failures"] else 0
 
 
 if __name__ == "__main__":

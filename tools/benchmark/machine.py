@@ -1,46 +1,34 @@
-"""What a benchmark ran on."""
+"""Hardware, versions and matrix peak of the machine that a benchmark runs on."""
 
 import os
 import platform
-import shutil
-import subprocess
+import time
+from contextlib import suppress
 from typing import Any
 
 import torch
 
 from data import cores
+from device import autocast_dtype
 from networks.trainer import versions
 
-BUSY = 0.5
-"""Load average over the last minute above which figures are not to be trusted."""
+BUSY = 0.5  # load average over the last minute above which results are not to be trusted
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile")
+MATRIX_SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 4096, 8192)}
+REPEATS = 5  # of each product, after one that warms up
 
 
-def _cpuinfo() -> dict[str, str]:
-    """/proc/cpuinfo of the first core; empty where there is none."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = file.read().split("\n\n")[0].splitlines()
-    except OSError:
-        return {}
+def cpu_info() -> dict[str, str]:
+    """Return /proc/cpuinfo of the first core; empty where it is missing."""
+    lines: list[str] = []
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        lines = file.read().split("\n\n")[0].splitlines()
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _driver() -> str | None:
-    """Version of NVIDIA's driver; None where nvidia-smi does not say."""
-    if (command := shutil.which("nvidia-smi")) is None:
-        return None
-    said = subprocess.run(
-        [command, "--query-gpu=driver_version", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-    )
-    return said.stdout.strip().split("\n")[0] or None
-
-
 def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
-    """Hardware, versions, and what else decides speed."""
-    cpu = _cpuinfo()
+    """Return hardware, versions, and what else decides speed."""
+    cpu = cpu_info()
     flags = cpu.get("flags", "").split()
     machine: dict[str, Any] = {
         "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
@@ -58,37 +46,53 @@ def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
         machine["gpu"] = {
             "name": gpu.name,
             "memory_gib": round(gpu.total_memory / 2**30, 1),
-            "driver": _driver(),
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
         }
     return machine
 
 
-def doubts(machine: dict[str, Any]) -> list[str]:
-    """Why the figures may not be what the machine can do."""
-    found = []
+def machine_warnings(machine: dict[str, Any]) -> list[str]:
+    """Return reasons why the results may not be what the machine can do."""
+    warnings = []
     if machine["load_average"] > BUSY:
-        found.append(
-            f"the load average was {machine['load_average']} at the start: the figures are not to be trusted"
-        )
+        load = machine["load_average"]
+        warnings.append(f"the load average was {load} at the start; measure on an idle machine")
     if (machine["omp_wait_policy"] or "").lower() == "active":
-        found.append(
-            "OMP_WAIT_POLICY=active: threads of contestants whose turn it is not keep the cores busy"
-        )
-    return found
+        warnings.append("OMP_WAIT_POLICY=active keeps the cores busy between turns; unset it")
+    return warnings
 
 
-def machine_lines(machine: dict[str, Any]) -> list[str]:
-    """The description as lines of text."""
-    lines = [
-        f"CPU: {machine['cpu']}, {machine['cores']} cores usable, {machine['threads']} threads, "
-        f"{' '.join(machine['instructions']) or 'none of the instruction sets that matter'}, {machine['memory_gib']} GiB",
-        f"{machine['system']}; "
-        + ", ".join(f"{name} {value}" for name, value in machine["versions"].items()),
-        f"OMP_WAIT_POLICY: {machine['omp_wait_policy'] or 'not set'}; load average at the start: {machine['load_average']}",
-    ]
-    if gpu := machine.get("gpu"):
-        details = f"driver {gpu['driver'] or 'unknown'}, CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}"
-        lines.append(f"GPU: {gpu['name']}, {gpu['memory_gib']} GiB, {details}")
-    return lines
+def matrix_peaks(device: str, threads: int | None) -> dict[str, float]:
+    """Return the peak of matrix products by number format, in operations per second.
+
+    It covers the formats that contestants use.
+
+    Args:
+        device: 'cpu' or 'cuda'.
+        threads: threads of PyTorch from here on; None for its own choice.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    formats = ["fp32"]
+    if device == "cuda":
+        formats.append("tf32")
+    if autocast_dtype("auto", torch.device(device)) == torch.bfloat16:
+        formats.append("bf16")
+    return {name: matrix_peak(device, name) for name in formats}
+
+
+def matrix_peak(device: str, precision: str) -> float:
+    """Return 2 n^3 / seconds of the fastest product of two n x n matrices in a number format."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    rates = []
+    for side in MATRIX_SIDES[device]:
+        a, b = torch.randn(2, side, side, device=device).to(dtype)
+        for _ in range(1 + REPEATS):
+            start = time.perf_counter()
+            torch.mm(a, b)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            rates.append(2 * side**3 / (time.perf_counter() - start))
+    return max(rates)

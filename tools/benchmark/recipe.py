@@ -1,8 +1,6 @@
-"""What a contestant is told to do, and what the parts of the benchmark do with a recipe, written
-once for all recipes."""
+"""Jobs of the benchmark, and its parts written once for both recipes."""
 
 import dataclasses
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
@@ -19,6 +17,7 @@ SEED = 100
 LEARNING_RATE = 0.0002
 NORMALIZE = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 DEFAULT_MODELS = (SINGLE_SCALE, MULTISCALE)
+TRAINING_PARTS = ("step", "input", "epoch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,60 +25,54 @@ class Job:
     """One contestant of one part.
 
     Args:
-        contestant: what tables call it. work: the `Recipe` method that is timed (or 'limits').
-        recipe: 'plain', 'ours' or 'exported'. switches: what is changed of it (see there).
-        source: where pictures come from: 'files', 'cache' (decoded once), 'memory' (they already
-            lie on the device).
+        part: name of the `Recipe` method that is timed.
+        contestant: name in tables.
+        folder: temporary folder with train/images/{0_real,1_fake}; caches go there, too.
+        recipe: 'plain' or 'ours'.
+        switches: of ours: 'fast' is train.py's flag, 'not compiled' scores without torch.compile.
+        source: of ours: 'files', or 'cache' for a warm --cache.
         model: 'single_scale', 'multiscale_attention' or scales ('0.25,0.5').
-        data: a data root with train/. cache: folder for decoded pictures. size: side of the
-            network's input in pixels.
-        images: per round. threads: of PyTorch; None for its own choice. precision: see --precision,
-            of ours only.
-        environment: variables of its process.
+        device: 'cpu' or 'cuda'.
+        size: side of the network's input in pixels.
+        batch_size: images per batch.
+        images: images per round.
+        threads: threads of PyTorch; None for its own choice.
+        precision: of ours, see --precision.
     """
 
     part: str
     contestant: str
-    work: str
-    model: str = SINGLE_SCALE
+    folder: str
     recipe: str = "plain"
     switches: tuple[str, ...] = ()
     source: str = "files"
+    model: str = SINGLE_SCALE
     device: str = "cpu"
     size: int = 224
     batch_size: int = 32
     images: int = 256
     threads: int | None = None
-    data: str = ""
-    cache: str = ""
     precision: str = "auto"
-    environment: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
-    def batches(self) -> int:
-        """Batches per round where pictures lie in memory."""
-        return max(1, self.images // self.batch_size)
+    def trains(self) -> bool:
+        """Whether the model is in training mode."""
+        return self.part in TRAINING_PARTS
 
     @property
     def resize(self) -> int:
         """Side in pixels before the random crop of training: 256 for the published crop of 224."""
         return round(self.size * 256 / 224)
 
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Job":
-        values = json.loads(text)
-        return cls(**(values | {"switches": tuple(values["switches"])}))
-
 
 def model_flags(model: str) -> dict[str, Any]:
-    """The options of train.py that describe a model: its type's name, or a comma-separated list of
-    scales.
+    """Return the options of train.py that build a job's model.
+
+    Args:
+        model: a model type, or a comma-separated list of scales.
 
     Raises:
-        argparse.ArgumentTypeError: neither.
+        argparse.ArgumentTypeError: it is neither.
     """
     if model in DEFAULT_MODELS:
         return {"model_type": model}
@@ -87,44 +80,48 @@ def model_flags(model: str) -> dict[str, Any]:
 
 
 class Outcome(NamedTuple):
-    """What a round did: images, and the last loss or the mean logit or score, which tells whether
-    work was done at all."""
+    """Images of a round, and its last loss or mean score, which shows that work was done."""
 
     images: int
     check: float
 
 
 class Recipe(ABC):
-    """A way to train and to score a model. `precision` names the number format of its convolutions:
-    fp32, tf32, bf16, fp16."""
+    """A way to train and to score a model.
+
+    Attributes:
+        precision: number format of its convolutions: fp32, tf32, bf16 or fp16.
+    """
 
     precision: str
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.device = torch.device("cuda", 0) if job.device == "cuda" else torch.device("cpu")
+        self.device = torch.device(job.device)
 
     @abstractmethod
-    def logits(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] on the device as in `to_score` -> logits [B, 1], in evaluation mode
-        and without gradients."""
+    def logits(self, batch: Tensor) -> Tensor:
+        """Return logits [B, 1] of a batch like `scoring_batch`, without gradients."""
 
     @abstractmethod
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Forward, backward, optimizer on normalised images [B, 3, H, W], labels [B]; the loss, a
-        detached scalar."""
+        """Run forward, backward and optimizer on a batch and return its loss.
+
+        Args:
+            images: [B, 3, H, W], normalised, on the device.
+            labels: [B], on the device.
+
+        Returns:
+            A detached scalar.
+        """
 
     @abstractmethod
     def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of (images, labels), augmented and normalised, the images on the device."""
+        """Yield one epoch of batches as `train_step` takes them, from files, augmented."""
 
     @abstractmethod
     def evaluation(self) -> Outcome:
-        """From all files to their scores."""
-
-    @abstractmethod
-    def begin(self, training: bool) -> None:
-        """Set the model's mode; called before anything is computed."""
+        """Score all files."""
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -134,43 +131,42 @@ class Recipe(ABC):
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=random).to(self.device)
 
     @cached_property
-    def in_memory(self) -> tuple[Tensor, Tensor]:
+    def training_batch(self) -> tuple[Tensor, Tensor]:
         """`pixels` normalised to float32, and labels [B]."""
         images = NORMALIZE(self.pixels.float().div(255))
         return images, (torch.arange(len(images)) % 2).to(self.device)
 
     @property
-    def to_score(self) -> Tensor:
-        """The batch as `logits` takes it: normalised images, unless the recipe's network takes
-        pixels."""
-        return self.in_memory[0]
+    def scoring_batch(self) -> Tensor:
+        """The batch in memory as `logits` takes it."""
+        return self.training_batch[0]
 
-    def forward(self, batches: int | None = None) -> Outcome:
-        """Logits of the batch in memory, again and again."""
-        self.begin(training=False)
-        count = batches or self.job.batches
-        for _ in range(count):
-            logits = self.logits(self.to_score)
-        return Outcome(count * self.job.batch_size, float(logits.float().mean()))
+    @property
+    def batches(self) -> int:
+        """Batches per round of the parts that compute on a batch in memory."""
+        return max(1, self.job.images // self.job.batch_size)
 
-    def step(self, batches: int | None = None) -> Outcome:
-        """Training steps on the batch in memory."""
-        self.begin(training=True)
-        count = batches or self.job.batches
-        for _ in range(count):
-            loss = self.train_step(*self.in_memory)
-        return Outcome(count * self.job.batch_size, float(loss))
+    def forward(self) -> Outcome:
+        """Score the batch in memory again and again."""
+        for _ in range(self.batches):
+            logits = self.logits(self.scoring_batch)
+        return Outcome(self.batches * self.job.batch_size, float(logits.float().mean()))
+
+    def step(self) -> Outcome:
+        """Train on the batch in memory again and again."""
+        for _ in range(self.batches):
+            loss = self.train_step(*self.training_batch)
+        return Outcome(self.batches * self.job.batch_size, float(loss))
 
     def input(self) -> Outcome:
-        """An epoch of training batches that nothing is computed on."""
+        """Load an epoch of training batches and compute nothing on them."""
         images = 0
         for batch, _ in self.training_batches():
             images += len(batch)
         return Outcome(images, float(batch.mean()))
 
     def epoch(self) -> Outcome:
-        """A training epoch, from files to the last optimizer step."""
-        self.begin(training=True)
+        """Train for one epoch, from files to the last optimizer step."""
         images = 0
         for batch, labels in self.training_batches():
             loss = self.train_step(batch, labels)

@@ -1,219 +1,168 @@
 """Results of a benchmark as plain values for JSON, and as tables."""
 
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from tabulate import tabulate
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from tools.benchmark.limits import against_limits
-from tools.benchmark.machine import machine_lines
-from tools.benchmark.plan import CUDNN, FAST_SYNTHETIC, PLAIN, SYNTHETIC, Group
-from tools.benchmark.recipe import Job
-from tools.benchmark.rounds import Contestant, median_ratio, rates, spread
-from tools.check_dataset.findings import counted
+from networks.factory import create_model
+from options.train_options import TrainOptions
+from tools.benchmark.contest import Contestant
+from tools.benchmark.recipe import TRAINING_PARTS, Job, model_flags
 
-SCHEMA = "npr-benchmark/1"
-EPOCHS, TRAINING_IMAGES = 50, 144_024
-"""Of each training of run_multiscale_experiments.sh: ForenSynths' train/, classes car, cat, chair
-and horse."""
+SCHEMA = "npr-benchmark/2"
+PLAIN = "plain"
 NOTES = (
-    "images/s: median over the rounds, in which contestants take turns (min - max); x plain: median of the ratios within a "
-    "round. % of synthetic: of the rate of the same computation on pixels that already lie on the device. % of peak: of the "
-    "best measured matrix product in the contestant's number format. % of floor: of the rate of "
-    "max(operations / peak, bytes / bandwidth), see tools/benchmark/limits.py; above 100 % something else slowed the measurement "
-    "of the peak. Memory: peak of the process without its loading workers, on a GPU what PyTorch reserved there. "
-    "Pictures are few and lie in the file system's cache, and compiling is not timed."
+    "images/s: median over the rounds, in which contestants take turns (min - max). "
+    "x plain: median of the ratios within a round. "
+    "% of peak: of the best measured matrix product in the contestant's number format. "
+    "Memory: peak of the process without its loading workers, on a GPU of what PyTorch reserved. "
+    "Images are few and lie in the file system's cache, and compiling is not timed."
 )
 
 
-def group_result(
-    group: Group, contestants: Sequence[Contestant], limits: dict[str, Any]
-) -> dict[str, Any]:
-    """A group's result: its contestants that played all rounds, each with every round's seconds."""
-    played = {one.job.contestant: rates(one.answers) for one in contestants if one.answers}
-    references = {
-        name: played[name] for name in (PLAIN, CUDNN, SYNTHETIC, FAST_SYNTHETIC) if name in played
-    }
-    found = []
-    for one in contestants:
-        if one.answers:
-            ratios = {
-                name: median_ratio(played[one.job.contestant], rate)
-                for name, rate in references.items()
-            }
-            found.append(_contestant_result(one, limits) | {"ratio_to": ratios})
-    return {"part": group.part, "work": group.work, "model": group.model, "batch_size": group.batch_size,
-            "title": group.title, "contestants": found}  # fmt: skip
+def operations(network: nn.Module, size: int, training: bool) -> int:
+    """Return additions and multiplications of convolutions and linear layers for one image.
 
-
-def _contestant_result(one: Contestant, limits: dict[str, Any]) -> dict[str, Any]:
-    last, rate = one.answers[-1], spread(rates(one.answers))
-    seconds_per_batch = one.job.batch_size / rate["median"]
-    return {
-        "contestant": one.job.contestant,
-        "recipe": one.job.recipe,
-        "switches": list(one.job.switches),
-        "environment": {
-            name: value for name, value in one.job.environment.items() if name != "TMPDIR"
-        },
-        "source": one.job.source,
-        "batch_size": one.job.batch_size,
-        "precision": last["precision"],
-        "threads": last["threads"],
-        "images": last["images"],
-        "seconds": [answer["seconds"] for answer in one.answers],
-        "images_per_second": rate,
-        **against_limits(one.job, seconds_per_batch, last["precision"], limits),
-        "peak_rss_mib": last["peak_rss_mib"],
-        "peak_gpu_mib": last["peak_gpu_mib"],
-        "check": last["check"],
-    }
-
-
-def failure(job: Job, message: str) -> dict[str, Any]:
-    """A contestant that did not finish."""
-    return {"part": job.part, "work": job.work, "model": job.model, "batch_size": job.batch_size,
-            "contestant": job.contestant, "message": message}  # fmt: skip
-
-
-def group_table(result: dict[str, Any]) -> str:
-    """A group's heading and table; columns that would be empty are left out."""
-    rows = [
-        {
-            "contestant": one["contestant"],
-            "images/s": f"{one['images_per_second']['median']:.1f}",
-            "min - max": f"{one['images_per_second']['min']:.1f} - {one['images_per_second']['max']:.1f}",
-            "x plain": _shown(one["ratio_to"].get(PLAIN), "{:.2f}"),
-            "x plain+cudnn": _shown(one["ratio_to"].get(CUDNN), "{:.2f}"),
-            "% of synthetic": _shown(one["ratio_to"].get(_synthetic(one)), "{:.0%}"),
-            "% of peak": _shown(one.get("peak_share"), "{:.1%}"),
-            "% of floor": _shown(one.get("floor_share"), "{:.1%}"),
-            "format": one["precision"] if result["part"] != "input" else "",
-            "memory MiB": _shown(one["peak_gpu_mib"] or one["peak_rss_mib"], "{:,.0f}"),
-        }
-        for one in result["contestants"]
-    ]
-    if not rows:
-        return f"{result['title']}: no contestant finished"
-    return f"### {result['title']}\n\n{_table(rows)}"
-
-
-def _synthetic(one: dict[str, Any]) -> str:
-    """The contestant that computes the same on pixels that lie on the device; '' for the plain
-    recipe."""
-    if one["recipe"] != "ours":
-        return ""
-    return FAST_SYNTHETIC if "fast" in one["switches"] else SYNTHETIC
-
-
-def _shown(value: float | None, pattern: str) -> str:
-    return "" if value is None else pattern.format(value)
-
-
-def _table(rows: Sequence[dict[str, str]]) -> str:
-    columns = [name for name in rows[0] if any(row.get(name) for row in rows)]
-    cells = [[row.get(name, "") for name in columns] for row in rows]
-    align = ("left", *("right",) * (len(columns) - 1))
-    return tabulate(cells, columns, tablefmt="github", colalign=align, disable_numparse=True)
-
-
-def memory_result(job: Job, answer: dict[str, Any] | None) -> dict[str, Any]:
-    """Peak memory of one fresh process; None where it did not finish."""
-    peak = None if answer is None else answer["peak_gpu_mib"] or answer["peak_rss_mib"]
-    return {"work": job.work, "model": job.model, "batch_size": job.batch_size, "contestant": job.contestant,
-            "peak_mib": peak}  # fmt: skip
-
-
-def memory_tables(found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """One table per kind of work and model: contestants by batch size, in MiB."""
-    for work, model in dict.fromkeys((one["work"], one["model"]) for one in found):
-        chosen = [one for one in found if (one["work"], one["model"]) == (work, model)]
-        rows: dict[str, dict[str, str]] = {}
-        for one in chosen:
-            row = rows.setdefault(one["contestant"], {"peak memory in MiB": one["contestant"]})
-            row[f"batch {one['batch_size']}"] = (
-                "failed" if one["peak_mib"] is None else f"{one['peak_mib']:,.0f}"
-            )
-        names = {name: "" for row in rows.values() for name in row}
-        yield f"### memory of {work}, {model}\n\n{_table([names | row for row in rows.values()])}"
-
-
-def computed_trainings(
-    results: Sequence[dict[str, Any]], models: Sequence[str]
-) -> list[dict[str, Any]]:
-    """What training every model would take, by contestant and batch size, computed from the
-    measured rates of `epoch`.
-
-    Rate: N / sum_m 1 / rate_m, images per second if all N models see equally many. Hours: `EPOCHS`
-    epochs over `TRAINING_IMAGES` images per model, one model after the other, without validation
-    and start.
+    Args:
+        network: [B, 3, size, size] -> [B, 1].
+        size: side of the image in pixels.
+        training: count the backward pass, too.
     """
-    epochs = [result for result in results if result["part"] == "epoch"]
-    by_contestant: dict[tuple[int, str], dict[str, float]] = {}
-    for result in epochs:
-        for one in result["contestants"]:
-            key = (result["batch_size"], one["contestant"])
-            by_contestant.setdefault(key, {})[result["model"]] = one["images_per_second"]["median"]
-    found = []
-    for (batch_size, contestant), rate in by_contestant.items():
-        if set(rate) == set(models):
-            seconds = sum(1 / value for value in rate.values())
-            found.append({"batch_size": batch_size, "contestant": contestant, "images_per_second": len(rate) / seconds,
-                          "hours": EPOCHS * TRAINING_IMAGES * seconds / 3600})  # fmt: skip
-    return found
+    network.train(training)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
+        logits = network(torch.zeros(2, 3, size, size))  # BatchNorm needs two
+        if training:
+            logits.sum().backward()
+    return counter.get_total_flops() // 2
 
 
-def computed_table(found: Sequence[dict[str, Any]], models: Sequence[str]) -> str:
-    """`computed_trainings` as text."""
-    rows = [
-        {"contestant": f"{one['contestant']}, batches of {one['batch_size']}",
-         "images/s over all models": f"{one['images_per_second']:.1f}", "hours, computed": f"{one['hours']:,.1f}"}
-        for one in found
-    ]  # fmt: skip
-    number = counted(len(models), "model")
-    title = f"### Training {number}: {EPOCHS} epochs over {TRAINING_IMAGES:,} images each"
-    about = "Computed from the rates measured above, not measured: one model after the other, without validation. Models"
-    return f"{title}\n\n{about}: {'; '.join(models)}.\n\n{_table(rows)}"
+def work_title(job: Job) -> str:
+    """Return the heading of the job's table; loading does not depend on the model."""
+    model = "" if job.part == "input" else f", {job.model}"
+    return f"{job.part}{model}, batches of {job.batch_size}"
 
 
-def limit_lines(limits: dict[str, Any]) -> list[str]:
-    """What was measured of the machine."""
-    peaks = ", ".join(
-        f"{name} {value / 1e12:.3g} TFLOP/s" for name, value in limits["peak"].items()
-    )
+def median_ratio(ours: Sequence[float], plain: Sequence[float]) -> float:
+    """Return the median over rounds of the ratio within a round.
+
+    Noise that lasts longer than a round does not change it.
+    """
+    return statistics.median(a / b for a, b in zip(ours, plain, strict=True))
+
+
+def group_result(contestants: Sequence[Contestant], peaks: dict[str, float]) -> dict[str, Any]:
+    """Return the result of contestants that took turns; those that failed are missing.
+
+    Args:
+        contestants: of one part, model and batch size.
+        peaks: see `matrix_peaks`.
+    """
+    job = contestants[0].job
+    per_image = 0
+    if job.part != "input":
+        network = create_model(TrainOptions(**model_flags(job.model)))
+        per_image = operations(network, job.size, job.part in TRAINING_PARTS)
+    finished = [contestant for contestant in contestants if contestant.failure is None]
+    rates = {
+        contestant.job.contestant: [one["images"] / one["seconds"] for one in contestant.rounds]
+        for contestant in finished
+    }
+    results = []
+    for contestant in finished:
+        name, last = contestant.job.contestant, contestant.rounds[-1]
+        median = statistics.median(rates[name])
+        result = {
+            **{key: getattr(contestant.job, key) for key in ("contestant", "recipe", "source")},
+            "switches": list(contestant.job.switches),
+            "batch_size": job.batch_size,
+            **last,
+            "seconds": [one["seconds"] for one in contestant.rounds],
+            "images_per_second": {
+                "median": median,
+                "min": min(rates[name]),
+                "max": max(rates[name]),
+            },
+            "ratio_to": {},
+        }
+        if PLAIN in rates:
+            result["ratio_to"][PLAIN] = median_ratio(rates[name], rates[PLAIN])
+        if per_image and last["precision"] in peaks:
+            result["operations"] = per_image * job.batch_size
+            result["peak_share"] = per_image * median / peaks[last["precision"]]
+        results.append(result)
+    return {"part": job.part, "model": job.model, "batch_size": job.batch_size,
+            "title": work_title(job), "contestants": results}  # fmt: skip
+
+
+def failures(contestants: Sequence[Contestant]) -> list[dict[str, Any]]:
+    """Return the contestants that did not finish, and why."""
     return [
-        f"matrix products: {peaks}; copy: {limits['bandwidth'] / 1e9:.3g} GB/s; {limits['threads']} threads"
+        {key: getattr(one.job, key) for key in ("part", "model", "batch_size", "contestant")}
+        | {"message": one.failure}
+        for one in contestants
+        if one.failure is not None
     ]
+
+
+def group_table(group: dict[str, Any]) -> str:
+    """Return a group's heading and table."""
+    rows = []
+    for result in group["contestants"]:
+        rate = result["images_per_second"]
+        memory = result["peak_gpu_mib"] or result["peak_rss_mib"] or 0
+        row = {
+            "contestant": result["contestant"],
+            "images/s": f"{rate['median']:.1f}",
+            "min - max": f"{rate['min']:.1f} - {rate['max']:.1f}",
+            "x plain": f"{result['ratio_to'].get(PLAIN, float('nan')):.2f}",
+        }
+        if "peak_share" in result:
+            row["% of peak"] = f"{result['peak_share']:.1%}"
+        if group["part"] != "input":
+            row["format"] = result["precision"]
+        rows.append(row | {"memory MiB": f"{memory:,.0f}"})
+    if not rows:
+        return f"### {group['title']}\n\nNo contestant finished."
+    align = ("left", *("right",) * (len(rows[0]) - 1))
+    table = tabulate(rows, "keys", tablefmt="github", colalign=align, disable_numparse=True)
+    return f"### {group['title']}\n\n{table}"
 
 
 def header(result: dict[str, Any]) -> str:
-    """The machine, what was measured of it, and doubts."""
-    limits = limit_lines(result["limits"]) if result["limits"] else []
-    doubts = [f"WARNING: {line}" for line in result["warnings"]]
-    return "\n".join(f"- {line}" for line in [*doubts, *machine_lines(result["machine"]), *limits])
-
-
-def tables(result: dict[str, Any]) -> Iterator[str]:
-    """Every table of a result."""
-    yield from map(group_table, result["results"])
-    yield from memory_tables(result["memory"])
-    if result["computed"]:
-        yield computed_table(result["computed"], result["settings"]["models"])
+    """Return warnings, the machine and its matrix peaks as a list."""
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
+    instructions = " ".join(machine["instructions"]) or "no known vector instructions"
+    peaks = (
+        f"{name} {value / 1e12:.3g} TFLOP/s" for name, value in result["limits"]["peak"].items()
+    )
+    lines = [
+        *(f"WARNING: {warning}" for warning in result["warnings"]),
+        f"CPU: {machine['cpu']}, {machine['cores']} cores usable, {machine['threads']} threads, "
+        f"{instructions}, {machine['memory_gib']} GiB",
+        f"{machine['system']}; {versions}",
+        f"OMP_WAIT_POLICY: {machine['omp_wait_policy'] or 'not set'}; "
+        f"load average at the start: {machine['load_average']}",
+        f"matrix products: {', '.join(peaks)}",
+    ]
+    if gpu := machine.get("gpu"):
+        lines.append("GPU: {name}, {memory_gib} GiB, CUDA {cuda}, cuDNN {cudnn}".format(**gpu))
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def failure_lines(result: dict[str, Any]) -> list[str]:
-    """Who did not finish, and why."""
-    about = "FAILED: {contestant} ({part} of {work}, {model}, batches of {batch_size}): {message}"
-    return [about.format(**one) for one in result["failures"]]
+    """Return a line per contestant that did not finish."""
+    text = "FAILED: {contestant} ({part}, {model}, batches of {batch_size}): {message}"
+    return [text.format(**failure) for failure in result["failures"]]
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The whole result as a Markdown page."""
-    command = f"    {result['command']}"
-    parts = [
-        "# Benchmark: the plain recipe and ours",
-        f"{result['date']}\n\n{command}",
-        header(result),
-        NOTES,
-    ]
-    return "\n\n".join([*parts, *tables(result), *failure_lines(result)]) + "\n"
+    """Return the whole result as a Markdown page."""
+    title = f"# Benchmark: the plain recipe and ours\n\n{result['date']}\n\n    {result['command']}"
+    tables = map(group_table, result["results"])
+    return "\n\n".join([title, header(result), NOTES, *tables, *failure_lines(result)]) + "\n"

@@ -1,0 +1,186 @@
+"""Contestants in processes of their own that take turns.
+
+The process of a contestant runs this module. The first line of its standard input is its job as
+JSON. For each further line it plays a round and answers with a line of JSON.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from tools.benchmark.recipe import Job, Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+WARM_UP_BATCHES = 3
+COMMAND = (sys.executable, "-m", "tools.benchmark.contest")
+
+
+class Contestant:
+    """A job in a process of its own, which plays a round when it is asked to.
+
+    The process has a session of its own, so that Ctrl-C reaches only the one who waits for it.
+
+    Attributes:
+        job: the job.
+        rounds: answers to the rounds played, see `measure`.
+        failure: why it ended early; None while it is well.
+    """
+
+    def __init__(self, job: Job, command: Sequence[str] = COMMAND) -> None:
+        self.job, self.failure = job, None
+        self.rounds: list[dict[str, Any]] = []
+        environment = os.environ | {"TMPDIR": job.folder}
+        if job.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(job.threads)
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, text=True, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        self._send(dataclasses.asdict(job))
+
+    def _send(self, message: Any) -> None:
+        with suppress(BrokenPipeError):  # it has ended; `play` says so
+            print(json.dumps(message), file=self._process.stdin, flush=True)
+
+    def play(self) -> None:
+        """Play a round and add its answer to `rounds`, or set `failure`."""
+        assert self._process.stdout is not None
+        self._send("play")
+        if line := self._process.stdout.readline():
+            answer = json.loads(line)
+        else:
+            answer = {"failure": f"its process ended with status {self._process.wait()}"}
+        self.failure = answer.get("failure")
+        self.rounds.append(answer)
+
+    def close(self) -> None:
+        """End the process and its workers."""
+        with suppress(ProcessLookupError, PermissionError):  # they have ended
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(BrokenPipeError):
+            self._process.communicate()
+
+
+def compete(
+    jobs: Sequence[Job], rounds: int, title: str, command: Sequence[str] = COMMAND
+) -> list[Contestant]:
+    """Let contestants play in turn, A B C A B C ..., and end their processes.
+
+    The first round does not count: it compiles, builds caches and starts workers. A contestant that
+    fails leaves, the others go on.
+
+    Args:
+        jobs: one per contestant.
+        rounds: number of rounds that count.
+        title: label of the progress bar, which is shown on terminals only.
+        command: starts the process of a contestant.
+    """
+    with ExitStack() as exit_stack:
+        contestants = []
+        for job in jobs:
+            contestants.append(Contestant(job, command))
+            exit_stack.callback(contestants[-1].close)
+        for _ in tqdm(range(1 + rounds), desc=title, leave=False, unit="round", disable=None):
+            for contestant in contestants:
+                if contestant.failure is None:
+                    contestant.play()
+    for contestant in contestants:
+        del contestant.rounds[0]
+    return contestants
+
+
+def make_recipe(job: Job) -> Recipe:
+    """Return the job's recipe; the process of the plain one does not import ours."""
+    if job.recipe == "plain":
+        from tools.benchmark.plain import Plain
+
+        return Plain(job)
+    from tools.benchmark.ours import Ours
+
+    return Ours(job)
+
+
+def warm_up(recipe: Recipe) -> None:
+    """Compute a few batches, so that a GPU's clock is up and its memory is there again."""
+    for _ in range(WARM_UP_BATCHES):
+        if recipe.job.trains:
+            recipe.train_step(*recipe.training_batch)
+        else:
+            recipe.logits(recipe.scoring_batch)
+    torch.cuda.synchronize()
+
+
+def measure(recipe: Recipe) -> dict[str, Any]:
+    """Play one round.
+
+    Returns:
+        seconds (wall clock, a GPU's work included), images, check, precision, threads, and the
+        peaks of memory so far in MiB: peak_rss_mib without workers, peak_gpu_mib of PyTorch.
+
+    Raises:
+        RuntimeError: the loss or the scores are not finite.
+    """
+    on_gpu = recipe.device.type == "cuda"
+    if on_gpu:
+        warm_up(recipe)
+    start = time.perf_counter()
+    outcome = getattr(recipe, recipe.job.part)()
+    if on_gpu:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    if not math.isfinite(outcome.check):
+        raise RuntimeError(f"the last loss or mean score is {outcome.check}")
+    peak_gpu = torch.cuda.max_memory_reserved() / 2**20 if on_gpu else None
+    if on_gpu:
+        torch.cuda.empty_cache()  # for those whose turn it is
+    return {
+        "seconds": seconds,
+        **outcome._asdict(),
+        "precision": recipe.precision,
+        "threads": torch.get_num_threads(),
+        "peak_rss_mib": peak_rss_mib(),
+        "peak_gpu_mib": peak_gpu,
+    }
+
+
+def peak_rss_mib() -> float | None:
+    """Return the peak memory of this process, without its workers; None without /proc.
+
+    getrusage(2) would count the process that started this one, too.
+    """
+    with suppress(OSError), open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
+    return None
+
+
+def main() -> None:
+    """Play a round for each line of standard input until it ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print goes to standard error
+    job = Job(**json.loads(sys.stdin.readline()))
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    recipe = None
+    for _ in sys.stdin:
+        try:
+            recipe = recipe or make_recipe(job)
+            answer = measure(recipe)
+        except Exception as error:
+            answer = {"failure": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    main()
