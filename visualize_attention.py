@@ -12,6 +12,8 @@ checkpoint lies beside its log; of several generators also attention_{heatmap,di
 attention_statistics.txt. With --pdf every figure is there as PDF, too.
 """
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     for report in reports:
         report.write(sets)
+        # last, so that the pipeline takes these plots as finished
+        command = f"{shlex.join(sys.argv)}\n{opt.dump()}\n"
+        (report.folder / "opt.txt").write_text(command, encoding="utf-8")
         log.info("written: %s", report.folder)
     return 0
 
