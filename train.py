@@ -21,7 +21,7 @@ from device import memory_advice
 from evaluation.testing import format_leaks, run_test
 from networks.checkpoint import load_model
 from networks.run_folder import checkpoint_path, lock, make_run_folder, newest_run_folder
-from options.presets import describe_recipes
+from options.presets import describe_presets
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from reports.result_folder import write_artefacts
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with distributed.silent_unless_first():
         opt = TrainOptions().parse(argv, print_options=False)
         if opt.list_recipes:
-            print(describe_recipes())
+            print(describe_presets())
             return 0
         print(opt.dump(), flush=True)
     with distributed.process_group(opt.gpu_ids), ExitStack() as until_the_end:

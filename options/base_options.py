@@ -109,7 +109,7 @@ class Options:
         for word in argv:
             if word.startswith("--") and word.endswith("=--"):  # of which argparse makes no value
                 parser.error(f"argument {word.removesuffix('=--')}: -- is no value")
-        given, unknown = self._split(parser, [*self._words_before(list(argv)), *argv])
+        given, unknown = self._split(parser, list(argv))
         if unknown:
             parser.error(self._unknown_flag(parser, unknown))
         retired = [f"--{name}" for name in self.retired if given.pop(name, None) is not None]
@@ -118,7 +118,7 @@ class Options:
                 f"warning: {', '.join(retired)}: accepted for old command lines, without effect",
                 file=sys.stderr,
             )
-        opt = dataclasses.replace(self, **given)
+        opt = dataclasses.replace(self, **(self.preset_values(given) | given))
         problem = opt.problem()
         if problem:
             parser.error(problem)
@@ -128,9 +128,9 @@ class Options:
             print(opt.dump())
         return opt
 
-    def _words_before(self, argv: list[str]) -> list[str]:
-        """Words that a command line implies; they come before its own, which win."""
-        return []
+    def preset_values(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return values that the given flags imply; the given ones win over them."""
+        return {}
 
     def _split(
         self, parser: argparse.ArgumentParser, argv: list[str]

@@ -2,11 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
 from options.flags import comma_list, ends_of_range, flag, number, one_of, scale, whole
-from options.presets import PUBLISHED, load_recipe
+from options.presets import PUBLISHED, load_preset
 
 NOT_IN_RECIPES = (
     "recipe",
@@ -25,12 +25,13 @@ NOT_THE_RECIPE = (*NOT_IN_RECIPES, "seed", "test_dataroot", "gpu_ids", "num_thre
 """Flags in which two runs of one recipe may differ (of the dataroot, all but the folder's own
 name)."""
 CONTRADICTIONS = {
-    "no_resize": "loadSize",
-    "loadSize": "no_resize",
-    "no_crop": "cropSize",
-    "cropSize": "no_crop",
+    "no_resize": ("loadSize",),
+    "loadSize": ("no_resize",),
+    "no_crop": ("cropSize", "degrade"),
+    "cropSize": ("no_crop",),
+    "delr_freq": ("lr_schedule",),
 }
-"""Of a recipe's flag and a given one, the given one wins."""
+"""A given flag and the flags of a preset that it drops."""
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
 
@@ -212,29 +213,24 @@ class TrainOptions(BaseOptions):
         "the fastest algorithms, repeatable or not; on GPUs also compiled, with one GPU and no accumulation as CUDA graphs",
     )
 
-    def _words_before(self, argv: list[str]) -> list[str]:
-        """The flags of --recipe, but for those that a given one contradicts."""
+    def preset_values(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Parse the flags of --recipe; those that a given flag contradicts are dropped."""
         parser = self.parser()
-        given = vars(parser.parse_known_args(argv)[0])
         name = given.get("recipe", self.recipe)
+        parser.prog += f": --recipe {name}"
         try:
-            recipe = load_recipe(name)
+            preset = load_preset(name)
         except ValueError as error:
             parser.error(f"argument --recipe {name}: {error}")
-        parser.prog += f": --recipe {name}"
         fields = {field.name for field in dataclasses.fields(self)}
-        for flag_name in recipe.flags:
+        for flag_name in preset.flags:
             if flag_name in NOT_IN_RECIPES:
                 parser.error(f"{flag_name}: not in a recipe; give it on the command line")
             if flag_name not in fields:
                 parser.error(self._unknown_flag(parser, [f"--{flag_name}"]))
-        parser.parse_args(recipe.words())
-        kept = {
-            key: value
-            for key, value in recipe.flags.items()
-            if CONTRADICTIONS.get(key) not in given
-        }
-        return dataclasses.replace(recipe, flags=kept).words()
+        values = vars(parser.parse_args(preset.words()))
+        dropped = {other for flag_name in given for other in CONTRADICTIONS.get(flag_name, ())}
+        return {flag_name: value for flag_name, value in values.items() if flag_name not in dropped}
 
     def problem(self) -> str | None:
         if self.list_recipes:

@@ -1,5 +1,4 @@
-"""Training recipes: named sets of train.py's flags, each a TOML file; flags on the command line win
-over them."""
+"""Presets of train.py's flags (--recipe NAME), each a TOML file in this folder."""
 
 import tomllib
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What --recipe stands for.
+class Preset:
+    """Named values of train.py's flags.
 
     Attributes:
-        about: one sentence. flags: train.py's, by name; True for a switch, which False leaves
-            alone.
+        name: value of --recipe.
+        about: one sentence.
+        flags: values by flag name; True sets a switch, False leaves it alone.
     """
 
     name: str
@@ -28,24 +28,26 @@ class Recipe:
     flags: dict[str, Any]
 
     def words(self) -> list[str]:
-        """The flags as words of a command line."""
-        found = []
+        """Return the flags as words of a command line."""
+        words = []
         for name, value in self.flags.items():
-            if value is not False:
-                found += [f"--{name}"] if value is True else [f"--{name}", shown_value(value)]
-        return found
+            if value is True:
+                words.append(f"--{name}")
+            elif value is not False:
+                words += [f"--{name}", shown_value(value)]
+        return words
 
 
-def load_recipe(text: str) -> Recipe:
-    """A recipe by its name, or from a .toml file of one's own.
+def load_preset(text: str) -> Preset:
+    """Load a preset by its name, or from a custom .toml file.
 
     Raises:
-        ValueError: there is none, or the file is no recipe; the message says what would be right.
+        ValueError: unknown name, or not a preset; the message says what would be right.
     """
     path = Path(text) if text.endswith(".toml") else FOLDER / f"{text}.toml"
     if not path.is_file():
         raise ValueError(
-            f"no such recipe; give one of {', '.join(recipe_names())}, or a .toml file of your own"
+            f"unknown preset; give one of {', '.join(preset_names())}, or a .toml file"
         )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -53,24 +55,20 @@ def load_recipe(text: str) -> Recipe:
         raise ValueError(f"cannot be read as TOML ({error})") from None
     about, flags = values.pop("about", ""), values.pop("flags", None)
     if values or not isinstance(about, str) or not isinstance(flags, dict):
-        raise ValueError(
-            "a recipe has about = 'one sentence' and a table [flags], and nothing else"
-        )
-    return Recipe(path.stem, about, flags)
+        raise ValueError("a preset has about = 'one sentence' and a table [flags], nothing else")
+    return Preset(path.stem, about, flags)
 
 
-def recipe_names() -> list[str]:
-    """The recipes that come with the project, the default first."""
-    return sorted(
-        (path.stem for path in FOLDER.glob("*.toml")), key=lambda name: (name != PUBLISHED, name)
-    )
+def preset_names() -> list[str]:
+    """List the presets that come with the project, the default first."""
+    names = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(names, key=lambda name: name != PUBLISHED)
 
 
-def describe_recipes() -> str:
-    """The table of --list_recipes."""
-    recipes = [load_recipe(name) for name in recipe_names()]
+def describe_presets() -> str:
+    """Format the table of --list_recipes."""
     rows = [
-        [recipe.name, recipe.about, " ".join(recipe.words()) or "none: train.py's defaults"]
-        for recipe in recipes
+        [preset.name, preset.about, " ".join(preset.words()) or "none: train.py's defaults"]
+        for preset in map(load_preset, preset_names())
     ]
     return tabulate(rows, ["recipe", "what it is for", "flags"], maxcolwidths=[None, 50, 60])

@@ -1,4 +1,4 @@
-"""Recipes: the published one is the defaults, each is accepted by train.py, one's own are checked,
+"""Presets: the published one is the defaults, train.py accepts each, custom files are checked,
 and given flags win."""
 
 import dataclasses
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import train
-from options.presets import load_recipe, recipe_names
+from options.presets import load_preset, preset_names
 from options.train_options import TrainOptions
 
 
@@ -25,7 +25,7 @@ def refusal(capsys: pytest.CaptureFixture, root: Path, *words: str) -> str:
 
 
 def test_the_published_recipe_is_the_default_and_changes_nothing(dataroot: Path) -> None:
-    assert recipe_names()[0] == "published"
+    assert preset_names()[0] == "published"
     assert (
         parsed(dataroot)
         == parsed(dataroot, "--recipe", "published")
@@ -33,9 +33,9 @@ def test_the_published_recipe_is_the_default_and_changes_nothing(dataroot: Path)
     )
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", preset_names())
 def test_every_recipe_sets_what_it_says(dataroot: Path, name: str) -> None:
-    recipe, opt = load_recipe(name), parsed(dataroot, "--recipe", name)
+    recipe, opt = load_preset(name), parsed(dataroot, "--recipe", name)
     plain = TrainOptions(dataroot=str(dataroot), recipe=name)
     changed = {
         field.name
@@ -62,8 +62,10 @@ def test_given_flags_win_over_those_of_the_recipe(dataroot: Path, tmp_path: Path
 def test_a_given_flag_replaces_what_it_contradicts(dataroot: Path) -> None:
     opt = parsed(dataroot, "--recipe", "robust", "--loadSize", "256")
     assert (opt.loadSize, opt.no_resize, opt.cropSize) == (256, False, 128)
-    opt = parsed(dataroot, "--recipe", "robust", "--no_crop", "--degrade", "0")
-    assert (opt.no_crop, opt.cropSize) == (True, None)
+    opt = parsed(dataroot, "--recipe", "robust", "--no_crop")
+    assert (opt.no_crop, opt.cropSize, opt.degrade) == (True, None, 0)
+    opt = parsed(dataroot, "--recipe", "robust", "--delr_freq", "5")
+    assert (opt.lr_schedule, opt.delr_freq, opt.niter) == ("step", 5, 20)
 
 
 def test_false_leaves_a_switch_alone(dataroot: Path, tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_false_leaves_a_switch_alone(dataroot: Path, tmp_path: Path) -> None:
         ("[flags]\nhelp = true\n", "unknown argument --help"),
         ("[flags]\nmode = 1\n", "unknown argument --mode"),
         ("[flags]\nniter = 20.0\n", "'20.0' is not a whole number"),
-        ("lr = 1\n", "a recipe has about = "),
+        ("lr = 1\n", "a preset has about = "),
         ("[flags\n", "cannot be read as TOML"),
     ],
 )
@@ -101,7 +103,7 @@ def test_an_unknown_recipe_is_told_which_there_are(
     dataroot: Path, capsys: pytest.CaptureFixture
 ) -> None:
     line = refusal(capsys, dataroot, "--recipe", "best")
-    assert "--recipe best: " in line and "published" in line
+    assert "--recipe best" in line and "give one of published" in line
 
 
 @pytest.mark.parametrize("word", ("--recipe=--", "--recipe"))
@@ -112,4 +114,4 @@ def test_no_value_is_one_line(dataroot: Path, capsys: pytest.CaptureFixture, wor
 def test_the_list_shows_all(capsys: pytest.CaptureFixture) -> None:
     assert train.main(["--list_recipes"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in recipe_names()) and "train.py's defaults" in printed
+    assert all(name in printed for name in preset_names()) and "train.py's defaults" in printed
