@@ -28,6 +28,23 @@ PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 NO_CHECKPOINT = "argument --model_path: missing; give the checkpoint to load, such as checkpoints/RUN/model_epoch_last.pth"
 MODEL_TYPES = ("single_scale", "multiscale_attention")
 
+GROUPS = {
+    "model": "model_path model_type npr_scales feature_dim attention_reduction attention_residual "
+    "backbone init_type init_gain",
+    "data": "dataroot train_split val_split test_dataroot classes class_bal serial_batches loadSize "
+    "cropSize no_resize no_crop rz_interp protocol list_protocols on_bad_image cache equalize "
+    "robustness num_samples null fps max_frames",
+    "augmentation": "no_flip data_aug blur_prob blur_sig jpg_prob jpg_method jpg_qual degrade",
+    "optimisation": "recipe list_recipes niter optim lr beta1 lr_schedule delr_freq "
+    "accumulation_steps sync_bn skip_nonfinite attention_entropy_weight "
+    "attention_diversity_weight epoch_count earlystop_epoch",
+    "run": "name suffix seed checkpoints_dir continue_train epoch new_optim loss_freq "
+    "save_latest_freq save_epoch_freq attention_log_freq attention_patience results_dir bootstrap "
+    "output_dir save_npr_maps num_maps pdf format output explain overwrite",
+    "hardware": "gpu_ids precision batch_size num_threads compile fast",
+}
+"""Titles of --help's argument groups and the flags in each, in the order shown."""
+
 
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, exit status 2."""
@@ -71,15 +88,25 @@ class Options:
 
     @classmethod
     def parser(cls) -> argparse.ArgumentParser:
-        """The argument parser of these options (what --help shows)."""
+        """Build the argument parser of these options, in the groups that --help shows."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        positional = [field for field in fields.values() if field.metadata["cli"]["positional"]]
         parser = OneLineParser(
+            usage=" ".join(["%(prog)s [--flag value ...]", *("PATH ..." for _ in positional)]),
             description=cls.description,
             epilog=cls.examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        for field in dataclasses.fields(cls):
+        for field in positional:
             add_to_parser(parser, field)
+            del fields[field.name]
+        for title, names_of_group in GROUPS.items():
+            group = parser.add_argument_group(title)
+            for name in names_of_group.split():
+                if name in fields:
+                    add_to_parser(group, fields.pop(name))
+        assert not fields, f"flags without a group: {', '.join(fields)}"
         for name in cls.retired:
             parser.add_argument(
                 f"--{name}",

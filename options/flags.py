@@ -44,7 +44,7 @@ def flag(
     return dataclasses.field(default=default, metadata={"cli": cli})
 
 
-def add_to_parser(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+def add_to_parser(parser: argparse._ActionsContainer, field: dataclasses.Field) -> None:
     """Declare one field to argparse. Defaults stay out, so that what was given can be told from
     what was not."""
     cli = field.metadata["cli"]

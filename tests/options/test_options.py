@@ -3,6 +3,7 @@ has a reader."""
 
 import ast
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -261,3 +262,15 @@ def test_wrong_prediction_flags_end_with_one_line(
 ) -> None:
     line = error_line(capsys, PredictOptions, argv.split())
     assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_help_shows_every_flag_in_a_named_group(options: type[Options]) -> None:
+    text = options.parser().format_help()
+    headings = re.findall(r"^([a-z ]+):$", text, re.MULTILINE)
+    assert {"model", "data", "run", "hardware"} <= set(headings)
+    general = text.split("options:\n")[1].split("\n\n")[0]
+    assert re.findall(r"^  (-\S+)", general, re.MULTILINE) == ["-h,"]
+    for field in dataclasses.fields(options):
+        if not field.metadata["cli"]["positional"]:
+            assert len(re.findall(rf"^  --{field.name}\b", text, re.MULTILINE)) == 1, field.name
