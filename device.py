@@ -11,6 +11,50 @@ import torch
 
 from util import UserError, log
 
+OUT_OF_MEMORY_TEXTS = (  # of the RuntimeErrors that PyTorch raises for want of memory
+    "DefaultCPUAllocator",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "unable to find an engine",  # cuDNN, when its workspace does not fit
+    "out of memory",  # torch.AcceleratorError
+)
+
+
+class OutOfGpuMemory(UserError):
+    """A GPU's memory is full; the message names flags that help."""
+
+
+class NotEnoughMemory(UserError, ValueError):
+    """An image, a video or a model needs more of the machine's memory than is free."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory ran out, of the machine or of a GPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        text.lower() in str(error).lower() for text in OUT_OF_MEMORY_TEXTS
+    )
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn out-of-memory errors of inference into one-line errors.
+
+    Raises:
+        OutOfGpuMemory: a GPU's memory is full; the next file would meet the same.
+        NotEnoughMemory: the machine's memory is not enough for this file.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+            raise NotEnoughMemory("not enough memory") from None
+        raise OutOfGpuMemory(
+            "--gpu_ids: out of GPU memory; try --precision auto, another GPU, or -1 for the CPU"
+        ) from error
+
 
 @contextmanager
 def memory_advice(batch_size: int, accumulation_steps: int | None = None) -> Iterator[None]:

@@ -3,7 +3,7 @@ any trace in the pixels."""
 
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -58,20 +58,14 @@ def read_format(path: str) -> FileFormat:
         )
 
 
-def read_with_quality(
-    path: str, before: Callable[[int, int], None] = lambda width, height: None
-) -> tuple[Image.Image, int | None]:
-    """The picture as `data.decode.read_image` gives it, and the quality of its JPEG compression,
-    None for other formats.
-
-    Args:
-        before: called with width and height in pixels before pixels are decoded.
+def read_with_quality(path: str) -> tuple[Image.Image, int | None]:
+    """Return the image as `data.decode.read_image` reads it, and its JPEG quality, None for other
+    formats.
 
     Raises:
         UnreadableImage: see `data.decode.read_image`.
     """
     with open_image(path) as image:
-        before(*image.size)
         tables = image.quantization if isinstance(image, JpegImagePlugin.JpegImageFile) else {}
         return decoded(image), jpeg_quality(tables)
 

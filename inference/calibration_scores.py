@@ -1,5 +1,4 @@
-"""The logits that a calibration is fitted to: those of single pictures, as `inference.detector` has
-them."""
+"""Logits to fit a calibration to: those that `inference.detector` computes for single images."""
 
 from collections.abc import Sequence
 
@@ -14,14 +13,14 @@ from inference.detector import Detector
 
 
 class _AsDetected(nn.Module):
-    """Pixels [B, 3, H, W] uint8 -> logits [B], large pictures in tiles."""
+    """Pixels [B, 3, H, W] uint8 -> logits [B], large images in tiles."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector, self.model, self.scales = detector, detector.model, detector.scales
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return torch.from_numpy(self.detector.said_of_pixels(list(pixels)).logits)
+        return torch.from_numpy(self.detector.pixel_outputs(list(pixels)).logits)
 
 
 def detector_predictions(
@@ -32,12 +31,17 @@ def detector_predictions(
     on_bad_image: str = "skip",
     precision: str = "fp32",
 ) -> Predictions:
-    """What a detector says of the pictures of all sets together, each file once; no attention. With
-    a progress bar.
+    """Predict the images of all sets together, each file once; without attention.
+
+    Shows a progress bar.
 
     Args:
-        batch_size: pictures loaded together. on_bad_image: see `ImageLoader`. precision: the
-            detector's.
+        detector: the detector.
+        sets: the labelled images.
+        batch_size: images loaded together.
+        num_threads: processes that load images.
+        on_bad_image: see `ImageLoader`.
+        precision: the detector's.
 
     Raises:
         UserError: torchrun started several processes.

@@ -1,5 +1,4 @@
-"""A checkpoint with its preprocessing: pictures in, scores out. The one place where a model meets
-single pictures."""
+"""A checkpoint with its preprocessing: images in, scores out."""
 
 import threading
 from collections import defaultdict
@@ -27,23 +26,22 @@ from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import NPRResNet
 from util import UserError, log
 
-BATCH_PIXELS = 32 * 256 * 256
-"""Pixels that go through the network together; larger pictures go alone."""
+BATCH_PIXELS = 32 * 256 * 256  # pixels of one forward pass; larger images go alone
 
-Picture = str | Path | Image.Image | NDArray | Tensor
-"""What a picture may be given as, see `as_image`."""
+ImageLike = str | Path | Image.Image | NDArray | Tensor
+"""The forms of an image that `as_image` takes."""
 
 
 class NotFinite(ValueError):
-    """A model's answer is NaN or infinite, and so no answer."""
+    """The logit of an image is NaN or infinite."""
 
 
-class Said(NamedTuple):
-    """What a model said of N pictures.
+class ModelOutputs(NamedTuple):
+    """Outputs of a model for N images.
 
     Args:
-        logits: [N], NaN or infinite where its sums overflow. attention_weights: [N, S], None for
-            models without attention.
+        logits: [N], NaN or infinite where the model's sums overflow.
+        attention_weights: [N, S], None for models without attention.
     """
 
     logits: NDArray[np.float32]
@@ -51,18 +49,23 @@ class Said(NamedTuple):
 
 
 class Detector:
-    """A model in evaluation mode that takes pictures. Its methods may be called from several
-    threads; they take turns.
+    """A model in evaluation mode that takes images of any size.
+
+    Its methods may be called from several threads; they take turns.
 
     Args:
-        loaded: the model. device: where it computes. protocol: how a picture becomes a tensor
-            (without anything random).
+        loaded: the model.
+        device: where it computes.
+        protocol: how an image becomes a tensor; its augmentation is not used.
         precision: see --precision.
 
     Attributes:
-        model, config, name: of the checkpoint. scales: S NPR scales. calibration: None where the
-            checkpoint has none for this protocol.
-        lock: hold it around anything else that runs or hooks into the model.
+        model: the network.
+        config: its configuration.
+        name: of the checkpoint.
+        scales: [S] NPR scales.
+        calibration: None where the checkpoint holds none for this protocol.
+        lock: hold it around anything else that runs the model or hooks into it.
     """
 
     def __init__(
@@ -71,112 +74,111 @@ class Detector:
         self.loaded, self.device, self.protocol = loaded, device, protocol.for_evaluation()
         self.config, self.name = loaded.config, loaded.name
         self.scales: tuple[float, ...] = getattr(loaded.model, "scales", (NPRResNet.scale,))
-        self.calibration = self._fitting_calibration()
+        self.calibration = self._matching_calibration()
         self.lock = threading.RLock()
         self._dtype = autocast_dtype(precision, device)
         self._grid = grid_of(self.scales)
         self.model = place_model(loaded.model.eval(), device, self._dtype)
 
-    def _fitting_calibration(self) -> Calibration | None:
-        found, here = stored_calibration(self.loaded), self.protocol.label
-        if found is None or found.protocol == here:
-            return found
+    def _matching_calibration(self) -> Calibration | None:
+        calibration, label = stored_calibration(self.loaded), self.protocol.label
+        if calibration is None or calibration.protocol == label:
+            return calibration
         log.warning(
             "%s is calibrated for protocol %s: not used with %s",
             self.loaded.path,
-            found.protocol,
-            here,
+            calibration.protocol,
+            label,
         )
         return None
 
-    def score(self, images: Picture | Sequence[Picture]) -> NDArray[np.float64]:
-        """Scores [N] in [0, 1], sigmoid(logit), high for generated. N = 1 for a single picture.
+    def score(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float64]:
+        """Return scores [N] in [0, 1], sigmoid(logit), high for generated; N = 1 for one image.
 
-        They are those of test.py, but that pictures of more than two million pixels go in tiles
-        here.
+        They are those of test.py up to two million pixels; larger images are scored in tiles.
 
         Args:
-            images: one picture or several, of any sizes (see `as_image`); a tensor [N, 3, H, W] is
-                N pictures.
+            images: one image or several, of any sizes (see `as_image`); a tensor [N, 3, H, W] is N
+                images.
 
         Raises:
-            UnreadableImage, TypeError, ValueError: one of them is none, or too small, or its logit
-                is not finite (`NotFinite`); the message says which.
+            UnreadableImage, TypeError, ValueError: one of them is not an image, is too small, or
+                its logit is not finite (`NotFinite`); the message says which.
         """
-        return expit(self._logits(images))
+        return expit(self._finite_logits(images))
 
-    def probability(self, images: Picture | Sequence[Picture]) -> NDArray[np.float64]:
-        """Calibrated probabilities [N] in [0, 1] of "generated"; otherwise as `score`.
+    def probability(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float64]:
+        """Return calibrated probabilities [N] in [0, 1] of "generated"; otherwise as `score`.
 
         Raises:
-            ValueError: the checkpoint holds no calibration (`python -m tools.calibrate` adds one).
+            ValueError: the checkpoint is not calibrated (`python -m tools.calibrate` does that).
         """
         if self.calibration is None:
             raise ValueError(
                 f"{self.loaded.path} holds no calibration; python -m tools.calibrate adds one"
             )
-        return self.calibration.probabilities(self._logits(images))
+        return self.calibration.probabilities(self._finite_logits(images))
 
-    def _logits(self, images: Picture | Sequence[Picture]) -> NDArray[np.float64]:
-        logits = self.said(images).logits.astype(np.float64)
+    def _finite_logits(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float64]:
+        logits = self.outputs(images).logits.astype(np.float64)
         for index in np.flatnonzero(~np.isfinite(logits)):
             raise NotFinite(f"image {index}: the model's score is not finite")
         return logits
 
-    def said(self, images: Picture | Sequence[Picture]) -> Said:
-        """Logits and attention of pictures given as for `score`."""
-        given: Any = images
-        one = isinstance(given, str | bytes | Path | Image.Image) or not isinstance(given, Iterable)
-        if one or (isinstance(given, np.ndarray | Tensor) and given.ndim < 4):
-            given = [given]
+    def outputs(self, images: ImageLike | Sequence[ImageLike]) -> ModelOutputs:
+        """Return logits and attention of images; arguments and errors as for `score`."""
+        images_or_one: Any = images
+        single = isinstance(images_or_one, str | bytes | Path | Image.Image) or not isinstance(
+            images_or_one, Iterable
+        )
+        if single or (isinstance(images_or_one, np.ndarray | Tensor) and images_or_one.ndim < 4):
+            images_or_one = [images_or_one]
         pixels = []
-        for index, image in enumerate(given):
+        for index, image in enumerate(images_or_one):
             try:
                 pixels.append(self.pixels(as_image(image)))
             except (UnreadableImage, TypeError, ValueError) as error:
                 raise type(error)(f"image {index}: {error}") from None
-        return self.said_of_pixels(pixels)
+        return self.pixel_outputs(pixels)
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """RGB picture -> uint8 [3, H, W] as the protocol wants it.
+        """Return an RGB image as uint8 [3, H, W], resized and cropped by the protocol.
 
         Raises:
             ValueError: too small for the protocol's crop or for the model's smallest scale.
         """
         pixels = self.protocol.pixels(image)
-        if (why := too_small(self.model, pixels)) is not None:
-            raise ValueError(why)
+        if (reason := too_small(self.model, pixels)) is not None:
+            raise ValueError(reason)
         return pixels
 
-    def said_of_pixels(self, pixels: Sequence[Tensor]) -> Said:
-        """What the model says of uint8 tensors [3, H, W] that `pixels` returned, in their order.
+    def pixel_outputs(self, pixels: Sequence[Tensor]) -> ModelOutputs:
+        """Return the outputs for uint8 tensors [3, H, W] that `pixels` returned, in their order.
 
         Tensors of one size go through the network together. A large one goes in tiles
-        (`inference.tiles`): its logit is the mean of theirs, weighted by their pixels, and so is
-        its attention.
+        (`inference.tiles`): its logit and its attention are the means of theirs, weighted by area.
         """
-        parts: dict[tuple[int, int], list[tuple[int, Tensor]]] = defaultdict(list)
-        for index, one in enumerate(pixels):
-            for top, left, height, width in tile_boxes(one.shape[1], one.shape[2], self._grid):
-                parts[height, width].append(
-                    (index, one[:, top : top + height, left : left + width])
-                )
+        tiles: dict[tuple[int, int], list[tuple[int, Tensor]]] = defaultdict(list)
+        for index, image in enumerate(pixels):
+            for top, left, height, width in tile_boxes(image.shape[1], image.shape[2], self._grid):
+                tile = image[:, top : top + height, left : left + width]
+                tiles[height, width].append((index, tile))
+        areas = np.array([image.shape[1] * image.shape[2] for image in pixels])
         logits = np.zeros(len(pixels), np.float64)
         weights = np.zeros((len(pixels), len(self.scales)), np.float64)
-        attends = isinstance(self.model, AttentionMultiScaleNPR)
-        for (height, width), those in parts.items():
-            together = max(1, BATCH_PIXELS // (height * width))
-            for start in range(0, len(those), together):
-                indices, tensors = zip(*those[start : start + together], strict=True)
+        for (height, width), same_size in tiles.items():
+            per_pass = max(1, BATCH_PIXELS // (height * width))
+            for start in range(0, len(same_size), per_pass):
+                indices, tensors = zip(*same_size[start : start + per_pass], strict=True)
                 output, attention = self._run(torch.stack(tensors))
-                share = [
-                    height * width / (pixels[index].shape[1] * pixels[index].shape[2])
-                    for index in indices
-                ]
+                share = height * width / areas[list(indices)]
                 np.add.at(logits, list(indices), output * share)
                 if attention is not None:
-                    np.add.at(weights, list(indices), attention * np.array(share)[:, None])
-        return Said(logits.astype(np.float32), weights.astype(np.float32) if attends else None)
+                    np.add.at(weights, list(indices), attention * share[:, None])
+        attends = isinstance(self.model, AttentionMultiScaleNPR)
+        return ModelOutputs(
+            logits.astype(np.float32), weights.astype(np.float32) if attends else None
+        )
 
     def _run(self, pixels: Tensor) -> tuple[NDArray, NDArray | None]:
         """uint8 [B, 3, H, W] -> logits [B] and attention [B, S], float32."""
@@ -199,17 +201,18 @@ def load_detector(
     precision: str = "fp32",
     flags: ModelFlags | None = None,
 ) -> Detector:
-    """A detector from a checkpoint.
+    """Load a detector from a checkpoint.
 
     Args:
         path: a checkpoint, or a folder that tools.export wrote (see `load_model`).
         device: None picks a GPU where there is one, else the CPU.
-        protocol: geometry by name, one of `EVALUATION_PROTOCOLS` ("native": pictures keep their
+        protocol: name of the geometry, one of `EVALUATION_PROTOCOLS` ("native": images keep their
             size); normalisation is the checkpoint's.
-        precision: see --precision. flags: see `load_model`.
+        precision: see --precision.
+        flags: see `load_model`.
 
     Raises:
-        UserError: the checkpoint cannot be used, or there is no such protocol.
+        UserError: the checkpoint cannot be used, or the protocol is unknown.
     """
     if protocol not in EVALUATION_PROTOCOLS:
         raise UserError(f"--protocol {protocol}: unknown; one of {', '.join(EVALUATION_PROTOCOLS)}")
@@ -222,42 +225,42 @@ def load_detector(
     )
 
 
-def as_image(picture: Picture) -> Image.Image:
-    """A picture as 8-bit RGB: a path, PIL's image, an array [H, W, 3] or [H, W], or a tensor [3, H,
-    W].
+def as_image(image: ImageLike) -> Image.Image:
+    """Return an image as 8-bit RGB.
 
-    Arrays and tensors hold uint8, or floating-point values in [0, 1].
+    Args:
+        image: a path, PIL's image, an array [H, W, 3] or [H, W], or a tensor [3, H, W]. Arrays and
+            tensors hold uint8, or floating-point values in [0, 1].
 
     Raises:
-        UnreadableImage: the file, or PIL's image, gives no picture (docs/files.md). TypeError: it
-            is none of these.
-        ValueError: of another shape or range.
+        UnreadableImage: the file, or PIL's image, cannot be decoded (docs/files.md).
+        TypeError: it is of another type.
+        ValueError: it is of another shape or range.
     """
-    if isinstance(picture, str | Path):
+    if isinstance(image, str | Path):
         try:
-            return read_image(str(picture))
+            return read_image(str(image))
         except UnreadableImage as error:
-            raise UnreadableImage(f"{picture}: {error}") from None
-    if isinstance(picture, Image.Image):
-        return as_read(picture)
-    if isinstance(picture, Tensor):
-        if picture.ndim != 3 or picture.shape[0] != 3:
-            raise ValueError(f"a tensor of shape {tuple(picture.shape)}, expected [3, H, W]")
-        picture = picture.detach().cpu().movedim(0, -1)
+            raise UnreadableImage(f"{image}: {error}") from None
+    if isinstance(image, Image.Image):
+        return as_read(image)
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] != 3:
+            raise ValueError(f"a tensor of shape {tuple(image.shape)}, expected [3, H, W]")
+        image = image.detach().cpu().movedim(0, -1)
         # NumPy has no bfloat16
-        picture = (picture.float() if picture.is_floating_point() else picture).numpy()
-    if not isinstance(picture, np.ndarray):
+        image = (image.float() if image.is_floating_point() else image).numpy()
+    if not isinstance(image, np.ndarray):
         raise TypeError(
-            f"a {type(picture).__name__}, expected a path, PIL's image, an array [H, W, 3] or [H, W], or a tensor [3, H, W]"
+            f"a {type(image).__name__}, expected a path, PIL's image, an array [H, W, 3] or "
+            "[H, W], or a tensor [3, H, W]"
         )
-    if 0 in picture.shape or not (
-        picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
-    ):
-        raise ValueError(f"an array of shape {picture.shape}, expected [H, W, 3] or [H, W]")
-    if np.issubdtype(picture.dtype, np.floating):
-        if not (picture.min() >= 0 and picture.max() <= 1):  # NaN fails, too
+    if not image.size or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ValueError(f"an array of shape {image.shape}, expected [H, W, 3] or [H, W]")
+    if np.issubdtype(image.dtype, np.floating):
+        if not (image.min() >= 0 and image.max() <= 1):  # NaN fails, too
             raise ValueError("floating-point values outside [0, 1]")
-        picture = (picture * 255).round().astype(np.uint8)
-    if picture.dtype != np.uint8:
-        raise TypeError(f"values of type {picture.dtype}, expected uint8 or floating point")
-    return Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
+        image = (image * 255).round().astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise TypeError(f"values of type {image.dtype}, expected uint8 or floating point")
+    return Image.fromarray(np.ascontiguousarray(image)).convert("RGB")

@@ -1,5 +1,5 @@
-"""What a detector saw in one picture: the residual at every scale, how much each scale counts, and
-where the evidence is."""
+"""Why a detector decided so for one image: the residual at every scale, how much each scale counts,
+and where the evidence is."""
 
 import os
 from dataclasses import dataclass
@@ -13,39 +13,36 @@ from PIL import Image
 from scipy.special import expit
 from torch import Tensor
 
+from device import NotEnoughMemory, memory_errors
 from evaluation.names import escaped
 from inference.detector import Detector
-from inference.memory import NotEnoughMemory, memory_errors
 from inference.stream import Outcome
-from inference.tiles import grid_of, tile_boxes
-from inference.video.scoring import VideoJudgement, write_video_report
+from inference.tiles import Box, grid_of, tile_boxes
+from inference.video.scoring import VideoPrediction, write_video_report
 from networks.calibration import GENERATED, REAL
 from networks.cam import classifier
 from networks.evidence import evidence
 from networks.npr import residual_maps
 from util import UserError, log, writable_folder, writing
 
-SHOWN = 512
-"""Pixels of the side, about, of the part of a large picture that is shown: of more, no panel shows
-single pixels."""
+SHOWN = 512  # pixels of the side, about, of the shown part of a large image: single pixels show
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything that `draw` puts on its panel, of the part of the picture that is shown.
+    """Everything that `draw` puts on its panel, for the shown part of the image.
 
     Args:
-        title: what the picture is called, and which part of it this is. image: [3, H, W] in [0, 1],
-            as the model sees it.
-        residuals: {'npr_0.5': [3, H, W], ...}, one for each of the S `scales`, of normalised
-            pixels.
+        title: name of the image and of the shown part.
+        scales: [S].
+        image: [3, H, W] in [0, 1], as the model sees it.
+        residuals: {'npr_0.5': [3, H, W], ...}, one for each scale, of normalised pixels.
         evidence: class-activation maps [S, h, w] in units of the logit, positive towards generated
             (see `networks.cam`).
-        adds: [S], what each scale adds to the logit. exact: whether these are the means of the maps
-            (see `networks.evidence`).
-        attention: [S] weights of the scales, None for a model without.
-        box: first row and column, height and width of the part, in pixels of what the protocol
-            makes of the picture.
+        adds: [S], what each scale adds to the logit.
+        exact: whether these are the means of the maps (see `networks.evidence`).
+        attention: [S] weights of the scales, None for a model without attention.
+        box: the shown part, in pixels of the image after the protocol.
     """
 
     title: str
@@ -56,17 +53,16 @@ class Explanation:
     adds: Tensor
     exact: bool
     attention: NDArray[np.float32] | None
-    box: tuple[int, int, int, int]
+    box: Box
 
 
 def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanation:
-    """Take apart what a detector says of an RGB picture; may be called from several threads, they
-    take turns.
+    """Explain a detector's prediction for an RGB image; may be called from several threads.
 
-    Of a picture of more than 2 * SHOWN**2 pixels one part is shown, at its own size: that whose
-    logit, as a picture of its own, lies furthest on the side on which most of the picture is. The
-    title says so with the part's score, says what the protocol did to the picture, and gives the
-    bias that what the scales add needs to make up the logit of what is shown.
+    Of an image of more than 2 * SHOWN**2 pixels one tile is shown, at its own size: that with the
+    most extreme logit on the side on which most of the image is. The title says so with the tile's
+    score, says what the protocol did to the image, and gives the bias: with what the scales add it
+    makes up the logit of what is shown.
 
     Raises:
         ValueError: too small for the protocol's crop or the model (see `Detector.pixels`).
@@ -74,65 +70,74 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
     pixels = detector.pixels(image)
     height, width = pixels.shape[1:]
     boxes = tile_boxes(height, width, grid_of(detector.scales), SHOWN)
+    tiles = [
+        pixels[:, box.top : box.top + box.height, box.left : box.left + box.width] for box in boxes
+    ]
     with detector.lock:
-        said = detector.said_of_pixels(
-            [pixels[:, t : t + h, left : left + w] for t, left, h, w in boxes]
-        )
+        outputs = detector.pixel_outputs(tiles)
         areas = [box.height * box.width for box in boxes]
-        side, of_side = (1, GENERATED) if np.average(said.logits, weights=areas) > 0 else (-1, REAL)
-        strongest = int((side * said.logits).argmax())
-        top, left, rows, columns = boxes[strongest]
-        part = pixels[:, top : top + rows, left : left + columns]
-        images = detector.protocol.normalise(part[None].to(detector.device))
+        generated = np.average(outputs.logits, weights=areas) > 0
+        shown = int(outputs.logits.argmax() if generated else outputs.logits.argmin())
+        images = detector.protocol.normalise(tiles[shown][None].to(detector.device))
         with torch.no_grad():
             residuals = {
                 key: residual[0].cpu()
                 for key, residual in residual_maps(images, detector.scales).items()
             }
         model: Any = detector.model
-        found = evidence(model, images)
+        of_scales = evidence(model, images)
     notes = [title] if title else []
     if (width, height) != image.size:
         notes.append(
             f"{image.width}x{image.height} made {width}x{height} by protocol {detector.protocol.name}"
         )
+    box, score = boxes[shown], expit(outputs.logits[shown])
     if len(boxes) > 1:
-        rows_and_columns = f"rows {top}-{top + rows - 1}, columns {left}-{left + columns - 1}"
         notes.append(
-            f"shown: {rows_and_columns} of {width}x{height}, the part with most evidence for {of_side},"
-            f" score {expit(said.logits[strongest]):.3f}"
+            f"shown: rows {box.top}-{box.top + box.height - 1},"
+            f" columns {box.left}-{box.left + box.width - 1} of {width}x{height}, the part with most"
+            f" evidence for {GENERATED if generated else REAL}, score {score:.3f}"
         )
-    adds, bias = found.adds[0].cpu(), classifier(model).bias[0].item()
+    adds, bias = of_scales.adds[0].cpu(), classifier(model).bias[0].item()
     notes.append(f"logit {bias + adds.sum().item():+.3f} = bias {bias:+.3f} + what the scales add")
-    if not found.exact:
+    if not of_scales.exact:
         notes.append("Grad-CAM shows where evidence is, not how much it adds")
+    weights = outputs.attention_weights
     return Explanation(
         title="; ".join(notes),
         scales=detector.scales,
-        image=part.float() / 255,
+        image=tiles[shown].float() / 255,
         residuals=residuals,
-        evidence=found.maps[0].cpu(),
+        evidence=of_scales.maps[0].cpu(),
         adds=adds,
-        exact=found.exact,
-        attention=None if said.attention_weights is None else said.attention_weights[strongest],
-        box=(top, left, rows, columns),
+        exact=of_scales.exact,
+        attention=None if weights is None else weights[shown],
+        box=box,
     )
 
 
 def draw(explanation: Explanation, path: str | Path) -> Path:
-    """Draw it as one panel (see `reports.plots.maps.plot_npr_maps`) to `path`, which is made or
-    replaced, and return that.
+    """Draw the panel to `path` and return that (see `reports.plots.maps.plot_npr_maps`).
 
     Raises:
-        ImportError: matplotlib is missing; the message says what to install. OSError: it cannot be
-            written.
+        ImportError: matplotlib is missing; the message says what to install.
+        OSError: it cannot be written.
     """
-    from reports.plots.maps import plot_npr_maps  # here, so that judging needs no plotting library
+    from reports.plots.maps import plot_npr_maps  # here, so that predicting needs no matplotlib
 
-    one = explanation
-    where: dict[str, Any] = {"cams": one.evidence, "adds": one.adds, "exact": one.exact}
+    maps: dict[str, Any] = {
+        "cams": explanation.evidence,
+        "adds": explanation.adds,
+        "exact": explanation.exact,
+    }
     return plot_npr_maps(
-        one.image, one.residuals, one.attention, one.scales, path, one.title, **where
+        explanation.image,
+        explanation.residuals,
+        explanation.attention,
+        explanation.scales,
+        path,
+        explanation.title,
+        **maps,
     )
 
 
@@ -140,50 +145,50 @@ def make_folder(folder: Path, overwrite: bool) -> None:
     """Make the folder of --explain.
 
     Raises:
-        UserError: it cannot be written or, without `overwrite`, holds something, such as the panels
-            of an earlier run.
+        UserError: it cannot be written or, without `overwrite`, holds something.
     """
     writable_folder(folder, "--explain")
     with writing(folder):
         # systems leave hidden files
-        held = [name for name in os.listdir(folder) if not name.startswith(".")]
-    if held and not overwrite:
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    if names and not overwrite:
         raise UserError(
-            f"--explain {folder}: exists and holds {min(held)}; give another, or --overwrite to write beside it"
+            f"--explain {folder}: exists and holds {min(names)}; give another, or --overwrite to"
+            " write beside it"
         )
 
 
-def write_explanation(detector: Detector, outcome: Outcome, folder: Path, place: int) -> str | None:
-    """Draw the panel of a judged picture, or write the report of a judged video, into `folder`;
-    returns the path.
+def write_explanation(detector: Detector, outcome: Outcome, folder: Path, index: int) -> str | None:
+    """Draw the panel of an image, or write the report of a video, into `folder`; return its path.
 
-    It is called after the file and its place among all, so that no two meet. None where there was
-    no answer, and, saying so, where memory did not suffice.
+    It is named after the file and its index among all files. Returns None for a skipped file and,
+    with a warning, where memory is not enough.
 
     Raises:
-        UserError: matplotlib is missing. CannotWrite: the folder cannot be written. OutOfGpuMemory:
-            see `inference.memory`.
+        UserError: matplotlib is missing.
+        CannotWrite: the folder cannot be written.
+        OutOfGpuMemory: see `device.memory_errors`.
     """
-    one = outcome.judgement
-    if one is None:
+    prediction = outcome.prediction
+    if prediction is None:
         return None
-    readable = "".join(
+    stem = "".join(
         character if character.isprintable() else "_" for character in Path(outcome.path).stem
     )
-    stem = readable.encode()[:150].decode(errors="ignore")  # a name may have 255 bytes
-    target = folder / f"{place:06d}_{stem}"
+    stem = stem.encode()[:150].decode(errors="ignore")  # a name may have 255 bytes
+    target = folder / f"{index:06d}_{stem}"
     try:
-        with writing(folder):
-            if isinstance(one, VideoJudgement):
-                write_video_report(one, target)
+        with writing(folder), memory_errors():
+            if isinstance(prediction, VideoPrediction):
+                write_video_report(prediction, target)
                 return str(target)
-            assert outcome.picture is not None
-            sure = (
-                f"probability {one.probability:.3f}" if one.calibrated else f"score {one.score:.3f}"
-            )
-            title = f"{escaped(outcome.path)}: {one.verdict}, {sure}"
-            with memory_errors():
-                return str(draw(explain(detector, outcome.picture.image, title), f"{target}.png"))
+            assert outcome.image is not None
+            number = f"score {prediction.score:.3f}"
+            if prediction.calibrated:
+                number = f"probability {prediction.probability:.3f}"
+            title = f"{escaped(outcome.path)}: {prediction.verdict}, {number}"
+            explanation = explain(detector, outcome.image.image, title)
+            return str(draw(explanation, f"{target}.png"))
     except NotEnoughMemory as error:
         log.warning("%s: no panel of it, %s", outcome.path, error)
         return None

@@ -1,66 +1,55 @@
-"""Which files are meant: files, folders, patterns and lists of paths as one stream of paths, in a
-fixed order.
+"""The files that a command line names: files, folders, patterns and lists, in a fixed order."""
 
-Nothing is collected but the names of one folder at a time, so that millions of paths take no
-memory.
-"""
-
-import fnmatch
 import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from data.decode import UnreadableImage, open_image
 from data.image_sets import SUFFIXES
-from inference.video.files import EXTENSIONS
+from inference.video.frames import EXTENSIONS
 from util import UserError
 
-PICTURES = (*SUFFIXES, ".gif")
-"""Endings by which files in a folder are taken for pictures."""
-LONGEST = 1 << 16
-"""Bytes of the longest path in a list; systems take less."""
-KINDS = 100
-"""Endings that are counted each for itself."""
+IMAGE_ENDINGS = (*SUFFIXES, ".gif")  # of the files that are taken for images in a folder
+MAX_PATH_BYTES = 1 << 16  # of a path in a list; no system takes more
 
 
 class Input(NamedTuple):
-    """A file to look at; or, with a `problem`, something that was meant and is none.
+    """A file to predict.
 
-    found: by its ending, in a folder; otherwise it is meant whatever its ending.
+    Args:
+        path: of the file.
+        problem: why it cannot be one, "" otherwise.
     """
 
     path: str
     problem: str = ""
-    found: bool = False
-
-    @property
-    def is_video(self) -> bool:
-        """By its ending."""
-        return self.path.lower().endswith(EXTENSIONS)
 
 
 class Inputs:
-    """The files that words of a command line stand for, in the words' order; iterate over it once.
+    """The files that the words of a command line stand for, in the words' order; iterate once.
 
-    A folder stands for the pictures and videos below it, by their names' endings and sorted by
-    name; links are followed, unless they lead to a folder that they lie in, and hidden files and
-    folders left out. A word that is no file and holds `*`, `?` or `[` is a pattern as in `glob`
-    (`**` for folders at any depth); `-` stands for a list of paths. Any other word is a file,
-    whatever its ending.
+    A folder stands for the images and videos in it and below it, by the endings of their names and
+    sorted. Links are followed, unless they lead to a folder that they lie in; hidden files and
+    folders are skipped. A word that is not a file and holds `*`, `?` or `[` is a pattern as in
+    `glob`. `-` stands for a list of paths. Any other word is a file, whatever its ending.
+
+    Memory does not grow with the number of files: the names of one folder, or the matches of one
+    pattern, are held at a time.
 
     Args:
-        words: see above. read: gives the next bytes of the list, b"" at its end. separator: what
-            ends a path in it.
+        words: see above.
+        read: returns the next bytes of the list, b"" at its end.
+        separator: ends a path in the list.
 
     Attributes:
-        passed_over: how many files in folders were taken for neither pictures nor videos, so far,
-            by ending, such as {".txt": 3}; "" counts those without one, and what goes beyond
-            `KINDS`. Hidden files do not count.
+        passed_over: number of files in folders that are neither images nor videos, so far, by
+            ending, such as {".txt": 3}.
 
     Raises:
-        UserError: while iterating: the list cannot be read, or holds a path longer than `LONGEST`.
+        UserError: while iterating: the list cannot be read, or is not a list of paths.
     """
 
     def __init__(
@@ -76,85 +65,50 @@ class Inputs:
         for word in self._words:
             if word == "-":
                 for path in _listed(self._read, self._separator):
-                    yield from self._named(path)
+                    yield from self._file_or_folder(path)
             elif word != glob.escape(word) and not os.path.lexists(word):
                 yield from self._matching(word)
             else:
-                yield from self._named(word)
+                yield from self._file_or_folder(word)
 
-    def _named(self, path: str) -> Iterator[Input]:
+    def _file_or_folder(self, path: str) -> Iterator[Input]:
         if os.path.isdir(path):
             yield from self._below(path)
-        elif "\0" in path:
-            yield Input(path, "holds a NUL byte; is the list NUL-separated (--null)?")
         else:
             yield Input(path)
 
     def _matching(self, pattern: str) -> Iterator[Input]:
-        found = False
-        at_any_depth = any(part == "**" for part in pattern.split("/"))
-        for path in matches(pattern):
-            if at_any_depth and os.path.isdir(path):
-                continue  # its files match, too, or are not meant
-            found = True
-            yield from self._named(path)
-        if not found:
+        paths = sorted(glob.glob(pattern, recursive=True))
+        if "**" in pattern:  # it matches the files in a matching folder, too
+            paths = [path for path in paths if not os.path.isdir(path)]
+        if not paths:
             yield Input(pattern, "no file matches the pattern")
+        for path in paths:
+            yield from self._file_or_folder(path)
 
-    def _below(self, folder: str) -> Iterator[Input]:
-        """Pictures and videos below a folder, depth first; a stack instead of recursion, because
-        folders may lie deep."""
-        stack: list[tuple[tuple[int, int] | None, Iterator[str]]] = [
-            (None, iter([os.path.join(folder, "")]))
-        ]
-        while stack:
-            path = next(stack[-1][1], None)
-            if path is None:
-                stack.pop()
-            elif not path.endswith("/"):
-                yield Input(path, found=True)
-            else:
-                try:
-                    status = os.stat(path)
-                    identity = status.st_dev, status.st_ino
-                    if any(identity == above for above, _ in stack):
-                        yield Input(path[:-1], "not followed, a link to a folder that it lies in")
-                    else:
-                        stack.append((identity, iter(self._entries(path))))
-                except OSError as error:
-                    yield Input(
-                        path[:-1] or path, f"a folder that cannot be listed: {error.strerror}"
-                    )
-
-    def _entries(self, folder: str) -> list[str]:
-        """Paths of what counts in a folder, sorted; those of folders end with a slash."""
-        found = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    found.append(entry.path + "/")
-                elif entry.name.lower().endswith((*PICTURES, *EXTENSIONS)):
-                    found.append(entry.path)
+    def _below(self, root: str) -> Iterator[Input]:
+        errors: list[OSError] = []
+        for folder, subfolders, names in os.walk(root, onerror=errors.append, followlinks=True):
+            for name in sorted(name for name in names if not name.startswith(".")):
+                if name.lower().endswith((*IMAGE_ENDINGS, *EXTENSIONS)):
+                    yield Input(os.path.join(folder, name))
                 else:
-                    self.passed_over[self._kind(entry.name)] += 1
-        return sorted(found)
-
-    def _kind(self, name: str) -> str:
-        ending = os.path.splitext(name)[1].lower()
-        is_one = ending in self.passed_over or (
-            ending[1:].isalnum() and len(self.passed_over) < KINDS
-        )
-        return ending if is_one else ""
+                    self.passed_over[os.path.splitext(name)[1].lower()] += 1
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            for name in subfolders[:]:
+                link = Path(folder, name)
+                if link.is_symlink() and Path(folder).resolve().is_relative_to(link.resolve()):
+                    subfolders.remove(name)
+                    yield Input(str(link), "not followed, a link to a folder that it lies in")
+        for error in errors:
+            yield Input(error.filename, f"a folder that cannot be listed: {error.strerror}")
 
 
 def is_media(path: str) -> bool:
-    """Whether a file, or that behind a link, is there and has a picture's or a video's ending, or
-    begins like a picture."""
+    """Return whether a file exists and is an image or a video, by its ending or its content."""
     if not os.path.isfile(path):
         return False
-    if os.path.realpath(path).lower().endswith((*PICTURES, *EXTENSIONS)):
+    if os.path.realpath(path).lower().endswith((*IMAGE_ENDINGS, *EXTENSIONS)):
         return True
     try:
         with open_image(path):
@@ -163,69 +117,29 @@ def is_media(path: str) -> bool:
         return False
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def matches(pattern: str) -> Iterator[str]:
-    """The paths that a pattern stands for, those of `glob.iglob(pattern, recursive=True)`, sorted
-    within each folder.
-
-    `**` does not follow links.
-    """
-    yield from _matches(
-        "/" if pattern.startswith("/") else "", [part for part in pattern.split("/") if part]
-    )
-
-
-def _matches(root: str, parts: list[str]) -> Iterator[str]:
-    if not parts:
-        yield root
-        return
-    part, rest = parts[0], parts[1:]
-    if part == "**":
-        for folder, below, _ in os.walk(root or os.curdir):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            yield from _matches(folder if root else folder[2:], rest or ["*"])
-    elif part == glob.escape(part):
-        if os.path.lexists(path := os.path.join(root, part)):
-            yield from _matches(path, rest)
-    else:
-        try:
-            names = sorted(os.listdir(root or os.curdir))
-        except OSError:
-            return
-        for name in fnmatch.filter(names, part):
-            if part.startswith(".") or not name.startswith("."):
-                yield from _matches(os.path.join(root, name), rest)
-
-
 def _listed(read: Callable[[], bytes], separator: bytes) -> Iterator[str]:
-    """The paths of a list, empty ones left out; those on lines without the carriage return of other
-    systems."""
+    """Yield the paths of a list as soon as each is complete; empty ones are skipped."""
     rest = b""
-    while block := _next_block(read):
-        *whole, rest = (rest + block).split(separator)
-        yield from _paths(whole, separator)
-        if len(rest) > LONGEST:
+    while block := _read_block(read):
+        *paths, rest = (rest + block).split(separator)
+        if len(rest) > MAX_PATH_BYTES or (separator == b"\n" and b"\0" in block):
             raise UserError(
-                f"PATH -: the list holds a path of more than {LONGEST} bytes; give one path per line, or --null"
+                "PATH -: not a list of one path per line; with NUL bytes between them add --null"
             )
-    yield from _paths([rest], separator)
+        yield from _decoded(paths, separator)
+    yield from _decoded([rest], separator)
 
 
-def _next_block(read: Callable[[], bytes]) -> bytes:
-    try:
-        return read()
-    except OSError as error:  # closed, or a folder
-        raise UserError(f"PATH -: standard input cannot be read ({error.strerror})") from None
-
-
-def _paths(found: list[bytes], separator: bytes) -> Iterator[str]:
-    for path in found:
+def _decoded(paths: list[bytes], separator: bytes) -> Iterator[str]:
+    for path in paths:
+        # some systems end their lines with a carriage return, too
         path = path.removesuffix(b"\r") if separator == b"\n" else path
         if path:
             yield os.fsdecode(path)
+
+
+def _read_block(read: Callable[[], bytes]) -> bytes:
+    try:
+        return read()
+    except OSError as error:  # standard input is closed, or a folder
+        raise UserError(f"PATH -: standard input cannot be read ({error.strerror})") from None

@@ -1,11 +1,10 @@
-"""Files judged as a stream: threads read ahead, pictures are scored together, answers come in the
-order of the files."""
+"""Files predicted as a stream: threads read ahead, predictions come in the order of the files."""
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,255 +12,181 @@ from torch import Tensor
 
 from data.decode import NotAnImage
 from data.formats import read_with_quality
+from device import OutOfGpuMemory, memory_errors
 from inference.detector import BATCH_PIXELS, Detector
 from inference.inputs import Input
-from inference.memory import OutOfGpuMemory, memory_errors
-from inference.prediction import Judgement, Picture, judge
-from inference.video.files import UnreadableVideo
-from inference.video.scoring import VideoJudgement
+from inference.prediction import NamedImage, Prediction, predict_images
+from inference.video.frames import EXTENSIONS
+from inference.video.scoring import VideoPrediction
 from util import UserError
 
-AHEAD = 128
-"""Files that may be read, and not yet judged, at any time."""
-ROOM = 512 * 2**20
-"""Bytes that their pixels may take together."""
-BYTES_PER_PIXEL = 8
-"""While it is decoded, see docs/files.md; afterwards a picture takes 7, as Pillow's RGB and as a
-tensor."""
-TOGETHER = 4 * BATCH_PIXELS
-"""Pixels after which no more pictures are waited for before they are judged."""
+GROUP_PIXELS = 4 * BATCH_PIXELS  # pixels after which a group of images takes no more
+WINDOW_PER_THREAD = 2  # files read ahead: one that a thread decodes, one that is ready
 
 
 class Outcome(NamedTuple):
-    """What became of a file: its judgement, or why there is none.
+    """The result for one file.
 
-    picture: what was judged, to be explained; None for a video or without a judgement.
+    Args:
+        path: of the file.
+        prediction: None where the file was skipped.
+        problem: why it was skipped.
+        image: the image that was predicted; None for a video or a skipped file.
     """
 
     path: str
-    judgement: Judgement | VideoJudgement | None
+    prediction: Prediction | VideoPrediction | None
     problem: str = ""
-    picture: Picture | None = None
+    image: NamedImage | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Loaded:
-    """A file as a thread hands it over: a picture and its pixels, a problem, or a video that is
-    still to be opened.
+    """A file as a thread hands it over: an image, a problem, or else a video still to be opened.
 
-    no_picture: why a file that is tried as a video is no picture; "" where its ending is a video's.
+    Args:
+        path: of the file.
+        image: decoded.
+        pixels: of the image, [3, H, W].
+        problem: why the file is skipped.
+        not_an_image: why a file that may be a video is not an image.
     """
 
     path: str
-    picture: Picture | None = None
+    image: NamedImage | None = None
     pixels: Tensor | None = None
     problem: str = ""
-    no_picture: str = ""
-    size: int = 0
+    not_an_image: str = ""
 
     @property
-    def is_video(self) -> bool:
-        return self.picture is None and not self.problem
+    def size(self) -> int:
+        """Number of pixels."""
+        return 0 if self.pixels is None else self.pixels[0].numel()
 
 
-class _NoMore(Exception):
-    """After the last file."""
-
-
-class _Room:
-    """Bytes for pictures under way; the one that everything waits for gets in, however large it is."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._taken, self._awaited, self._closed = size, 0, 0, False
-        self._changed = threading.Condition()
-
-    def take(self, place: int, size: int) -> None:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or place <= self._awaited or self._taken + size <= self._size
-            )
-            if self._closed:
-                raise RuntimeError("nobody waits for this any more")
-            self._taken += size
-
-    def give_back(self, size: int) -> None:
-        with self._changed:
-            self._taken -= size
-            self._changed.notify_all()
-
-    def await_place(self, place: int) -> None:
-        with self._changed:
-            self._awaited = place
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-
-class _Ahead:
-    """Files that threads read ahead, at most `AHEAD` of them and, but for one, `ROOM` bytes."""
-
-    def __init__(self, detector: Detector, inputs: Iterable[Input], threads: int) -> None:
-        self._detector, self._inputs = detector, inputs
-        self._pool = ThreadPoolExecutor(threads, "read")
-        self._free, self._room = threading.Semaphore(AHEAD), _Room(ROOM)
-        self._queue: queue.SimpleQueue[Future[_Loaded] | BaseException] = queue.SimpleQueue()
-        self._stopped = False
-        # not one of the pool, which Python waits for at its end: this one may wait for a list that
-        # never ends
-        threading.Thread(target=self._feed, name="find", daemon=True).start()
-
-    def _feed(self) -> None:
-        """Put every file into the pool and the queue, then `_NoMore`, or what went wrong."""
-        try:
-            for place, one in enumerate(self._inputs):
-                self._free.acquire()
-                if self._stopped:
-                    return
-                self._queue.put(self._pool.submit(self._load, place, one))
-            self._queue.put(_NoMore())
-        except BaseException as error:
-            self._queue.put(error)
-
-    def _load(self, place: int, one: Input) -> _Loaded:
-        if one.problem or (one.found and one.is_video):
-            return _Loaded(one.path, problem=one.problem)
-        taken = 0
-
-        def make_room(width: int, height: int) -> None:
-            nonlocal taken
-            self._room.take(place, width * height * BYTES_PER_PIXEL)
-            taken = width * height * BYTES_PER_PIXEL
-
-        try:
-            with memory_errors():
-                image, quality = read_with_quality(one.path, make_room)
-                return _Loaded(
-                    one.path,
-                    Picture(one.path, image, quality),
-                    self._detector.pixels(image),
-                    size=taken,
-                )
-        except NotAnImage as error:
-            if one.found:
-                return _Loaded(one.path, problem=str(error))
-            return _Loaded(one.path, no_picture="" if one.is_video else str(error))
-        except ValueError as error:  # UnreadableImage and NotEnoughMemory are some
-            self._room.give_back(taken)
-            return _Loaded(one.path, problem=str(error))
-
-    def groups(self) -> Iterator[deque[_Loaded]]:
-        """Files in their order, as many as are ready, up to `TOGETHER` pixels or a video; only the
-        first is waited for.
-
-        So nobody waits for the next path of a list that comes slowly, and where the model is what
-        takes time, groups are large.
-        """
-        place = 0
-        following: Future[_Loaded] | BaseException | None = self._queue.get()
-        while isinstance(following, Future):
-            self._room.await_place(place)
-            group: deque[_Loaded] = deque()
-            while isinstance(following, Future) and (not group or following.done()):
-                group.append(following.result())
-                pixels = sum(one.size for one in group) // BYTES_PER_PIXEL
-                full = group[-1].is_video or pixels >= TOGETHER
-                following = None if full or self._queue.empty() else self._queue.get()
-            place += len(group)
-            yield group
-            following = following or self._queue.get()
-        if following is not None and not isinstance(following, _NoMore):
-            raise following
-
-    def let_go(self, one: _Loaded) -> None:
-        """Make room for the next after one that has been dealt with."""
-        self._room.give_back(one.size)
-        self._free.release()
-
-    def close(self) -> None:
-        self._stopped = True
-        self._room.close()
-        self._free.release()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def judged(
+def predict_files(
     detector: Detector,
     inputs: Iterable[Input],
     threads: int,
-    judge_video: Callable[[str], VideoJudgement],
+    predict_video: Callable[[str], VideoPrediction],
 ) -> Generator[Outcome, None, None]:
-    """Judge files, in their order; memory does not grow with their number.
+    """Predict files, in their order; memory does not grow with their number.
 
-    Pictures of one size that are ready at a time go through the network together. A file that was
-    not found by its ending is tried as a picture, then as a video. Close the iterator to stop
-    before its end.
+    A file that does not begin like an image is tried as a video. Close the iterator to stop before
+    its end.
 
     Args:
-        threads: that decode pictures, at least 1. judge_video: how a video is judged; ValueError or
-            UserError says why it is not.
+        detector: the detector.
+        inputs: the files; asking for the next one may block.
+        threads: number of threads that decode images, at least 1.
+        predict_video: predicts a video; its ValueError or UserError says why it is skipped.
 
     Raises:
-        OutOfGpuMemory: see `inference.memory`. Whatever iterating over `inputs` raises.
+        OutOfGpuMemory: see `device.memory_errors`.
+        Exception: whatever iterating over `inputs` raises.
     """
-    ahead = _Ahead(detector, inputs, threads)
-    try:
-        for group in ahead.groups():
-            answers = iter(_judge(detector, group))
-            while group:
-                one = group.popleft()
-                if one.is_video:
-                    yield _of_video(one, judge_video)
+
+    with closing(_ready_groups(detector, inputs, threads)) as groups:
+        for group in groups:
+            outcomes = iter(_predict_images(detector, [file for file in group if file.image]))
+            for file in group:
+                if file.problem:
+                    yield Outcome(file.path, None, file.problem)
+                elif file.image is None:
+                    yield _predict_video(file, predict_video)
                 else:
-                    answer = one.problem or next(answers)
-                    if isinstance(answer, str):
-                        yield Outcome(one.path, None, answer)
-                    else:
-                        yield Outcome(one.path, answer, picture=one.picture)
-                ahead.let_go(one)
+                    yield next(outcomes)
+
+
+def _ready_groups(
+    detector: Detector, inputs: Iterable[Input], threads: int
+) -> Generator[list[_Loaded], None, None]:
+    """Yield the loaded files in order, each grouped with those after it that are ready, too.
+
+    Only the first of a group is waited for. So a prediction never waits for the next path of a slow
+    list, and groups are large where the model is what takes time.
+    """
+    window: queue.Queue[Future[_Loaded | None]] = queue.Queue(WINDOW_PER_THREAD * threads)
+    pool = ThreadPoolExecutor(threads, "load")
+    closed = threading.Event()
+
+    def feed() -> None:
+        end: Future[_Loaded | None] = Future()
+        try:
+            for file in inputs:
+                window.put(pool.submit(_load, detector, file))
+                if closed.is_set():
+                    return
+            end.set_result(None)
+        except BaseException as error:
+            end.set_exception(error)
+        window.put(end)
+
+    # not in the pool, whose threads Python waits for when it ends: a list may never end
+    threading.Thread(target=feed, name="feed", daemon=True).start()
+    group: list[_Loaded] = []
+    try:
+        while True:
+            future = window.get()
+            if group and not (future.done() and future.exception() is None):
+                yield group
+                group = []
+            file = future.result()
+            if file is None:
+                break
+            group.append(file)
+            if window.empty() or sum(file.size for file in group) >= GROUP_PIXELS:
+                yield group
+                group = []
+        if group:
+            yield group
     finally:
-        ahead.close()
+        closed.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        with suppress(queue.Empty):  # makes room, so that `feed` does not wait for ever
+            while True:
+                window.get_nowait()
 
 
-def _judge(detector: Detector, group: Iterable[_Loaded]) -> list[Judgement | str]:
-    """Judgements of a group's pictures, or why there is none."""
-    ready = [
-        (one.picture, one.pixels)
-        for one in group
-        if one.picture is not None and one.pixels is not None
-    ]
-    if not ready:
-        return []
-    pictures, pixels = zip(*ready, strict=True)
+def _load(detector: Detector, file: Input) -> _Loaded:
+    if file.problem:
+        return _Loaded(file.path, problem=file.problem)
     try:
         with memory_errors():
-            return list(judge(detector, pictures, pixels))
-    except ValueError:  # the fault of one of them, or of all together
-        return [_judge_alone(detector, *one) for one in ready]
+            image = NamedImage(file.path, *read_with_quality(file.path))
+            return _Loaded(file.path, image, detector.pixels(image.image))
+    except NotAnImage as error:
+        return _Loaded(file.path, not_an_image=str(error))
+    except ValueError as error:  # UnreadableImage, NotEnoughMemory, or too small
+        return _Loaded(file.path, problem=str(error))
 
 
-def _judge_alone(detector: Detector, picture: Picture, pixels: Tensor) -> Judgement | str:
+def _predict_images(detector: Detector, files: list[_Loaded]) -> list[Outcome]:
+    """Predict images together or, where one of them or all together are at fault, one by one."""
+    images = [file.image for file in files if file.image is not None]
+    pixels = [file.pixels for file in files if file.pixels is not None]
     try:
         with memory_errors():
-            return judge(detector, [picture], [pixels])[0]
+            predictions = predict_images(detector, images, pixels)
     except ValueError as error:
-        return str(error).removeprefix(f"{picture.name}: ")
+        if len(files) > 1:
+            return [outcome for file in files for outcome in _predict_images(detector, [file])]
+        path = files[0].path
+        return [Outcome(path, None, str(error).removeprefix(f"{path}: "))]
+    return [
+        Outcome(image.name, prediction, image=image)
+        for image, prediction in zip(images, predictions, strict=True)
+    ]
 
 
-def _of_video(one: _Loaded, judge_video: Callable[[str], VideoJudgement]) -> Outcome:
+def _predict_video(file: _Loaded, predict_video: Callable[[str], VideoPrediction]) -> Outcome:
     try:
         with memory_errors():
-            return Outcome(one.path, judge_video(one.path))
+            return Outcome(file.path, predict_video(file.path))
     except OutOfGpuMemory:  # the next file would meet it, too
         raise
-    except (UnreadableVideo, UserError) as error:  # the second: no PyAV
-        problem = str(error).removeprefix(f"{one.path}: ")
-        return Outcome(
-            one.path,
-            None,
-            f"{one.no_picture}; as a video: {problem}" if one.no_picture else problem,
-        )
-    except ValueError as error:
-        return Outcome(one.path, None, str(error))
+    except (ValueError, UserError) as error:  # a UserError says that PyAV is missing
+        problem = str(error).removeprefix(f"{file.path}: ")
+    if not file.path.lower().endswith(EXTENSIONS):
+        problem = f"{file.not_an_image}; as a video: {problem}"
+    return Outcome(file.path, None, problem)

@@ -1,19 +1,18 @@
-"""Pictures too large for one pass, in parts that a network sees as it would see them in the whole."""
+"""Large images in tiles, cut so that the network sees each tile as it would in the whole image."""
 
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
-TILE = 1024
-"""Pixels of a tile's side, about."""
-WHOLE = 2 * TILE**2
-"""Pixels up to which a picture is not cut: a pass needs up to about 1 KiB of memory for each."""
-COARSEST = 64
+TILE = 1024  # pixels of a tile's side, about
+WHOLE = 2 * TILE**2  # pixels up to which an image is not cut; a pass needs up to 1 KiB for each
+MAX_GRID = 64
 
 
 class Box(NamedTuple):
-    """First row and column, height and width of a part, in pixels."""
+    """First row and column, height and width of a tile, in pixels."""
 
     top: int
     left: int
@@ -22,33 +21,37 @@ class Box(NamedTuple):
 
 
 def grid_of(scales: Sequence[float], stride: int = 8) -> int:
-    """Pixels after which the grids of all scales and the network's stride begin anew, at most
-    `COARSEST`.
+    """Return the pixels after which the grids of all scales and the network's stride repeat.
 
-    Down-sampling by p / q picks the same pixels in every block of q. Scales with other denominators
-    are left out.
+    Down-sampling by p / q picks the same pixels in every block of q. Scales that would take the
+    grid beyond `MAX_GRID` are ignored.
     """
     grid = stride
     for scale in scales:
         common = math.lcm(grid, Fraction(scale).limit_denominator(1000).denominator)
-        grid = common if common <= COARSEST else grid
+        grid = common if common <= MAX_GRID else grid
     return grid
 
 
 def tile_boxes(height: int, width: int, grid: int, tile: int | None = None) -> list[Box]:
-    """Parts that cover a picture once; one part if it has no more than `WHOLE` pixels (with `tile`,
-    2 * tile**2).
+    """Return tiles that cover an image once; one tile if it has at most `WHOLE` pixels.
 
-    Sides are between about half of `tile`, left out `TILE`, and that + `grid`, and first rows and
-    columns are multiples of `grid`, so that a part's residual is the whole's.
+    First rows and columns are multiples of `grid`, so that a tile's residual is the whole image's.
+
+    Args:
+        height: pixels.
+        width: pixels.
+        grid: see `grid_of`.
+        tile: sides are between about half of it and tile + grid; None stands for `TILE`. With it,
+            images of at most 2 * tile**2 pixels are not cut.
     """
     if height * width <= (2 * tile**2 if tile else WHOLE):
         return [Box(0, 0, height, width)]
     rows, columns = _cuts(height, grid, tile or TILE), _cuts(width, grid, tile or TILE)
     return [
         Box(top, left, bottom - top, right - left)
-        for top, bottom in zip(rows, rows[1:], strict=False)
-        for left, right in zip(columns, columns[1:], strict=False)
+        for top, bottom in pairwise(rows)
+        for left, right in pairwise(columns)
     ]
 
 

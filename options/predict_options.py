@@ -14,83 +14,95 @@ FORMATS = ("table", "jsonl", "csv")
 class PredictOptions(RunOptions):
     """Options of a prediction; `PredictOptions().parse()` reads the command line."""
 
-    description: ClassVar[str] = (
-        "Ask a trained detector whether pictures and videos are real or generated."
-    )
+    description: ClassVar[str] = "Predict whether images and videos are real or generated."
     examples: ClassVar[str] = """examples:
-  a picture, a folder with all below it, and a pattern:
+  an image, a folder with all below it, and a pattern:
     python predict.py --model_path M.pth photo.jpg ./photos "./more/**/*_final.png"
-  whatever another program finds, as JSON lines:
-    find . -name "*.webp" -print0 | python predict.py --model_path M.pth --null --format jsonl - > answers.jsonl
-  a spreadsheet, and for each picture a panel that shows what the detector saw:
-    python predict.py --model_path M.pth ./photos --format csv --output answers.csv --explain ./panels
+  a list of paths from another program, as JSON lines:
+    find . -name "*.webp" -print0 | python predict.py --model_path M.pth --null --format jsonl -
+  a spreadsheet, and a panel for each image that shows what the detector saw:
+    python predict.py --model_path M.pth ./photos --format csv --output p.csv --explain ./panels
   a video, four frames of each second:
     python predict.py --model_path M.pth --fps 4 --max_frames 1000 clip.mp4
 
 exit status:
   0 every file was scored           1 some were scored, others skipped, each named with the reason
-  2 nothing was scored: wrong command line, checkpoint or output, no file, or none that could be
-  130, 143 stopped by Ctrl-C or SIGTERM; what was judged until then has been written
+  2 nothing was scored: wrong command line, checkpoint or output, no file, or all files skipped
+  130, 143 stopped by Ctrl-C or SIGTERM; the predictions until then have been written
 """
 
     paths: tuple[str, ...] = flag(
         (),
-        "files, folders (with all below them), quoted patterns such as 'a/**/*.png', or - for a list of paths on standard input",
+        "files, folders (with all below them), quoted patterns such as 'a/**/*.png', or - for a"
+        " list of paths on standard input",
         nargs="*",
         metavar="PATH",
         positional=True,
     )
     model_path: str | None = flag(
         None,
-        "checkpoint (or a folder that tools.export wrote), or a quoted glob pattern that stands for one",
+        "checkpoint (or a folder that tools.export wrote), or a quoted glob pattern that matches"
+        " one",
         metavar="CHECKPOINT",
     )
     protocol: str = flag(
         "native",
-        "preprocessing protocol (test.py --list_protocols); native = pictures keep their size",
+        "preprocessing protocol (test.py --list_protocols); native = images keep their size",
     )
-    format: str = flag("table", "table for people; jsonl = a JSON object a line, csv = comma-separated, for programs",
-                       choices=FORMATS)  # fmt: skip
+    format: str = flag(
+        "table",
+        "table for people; jsonl = a JSON object a line, csv = comma-separated, for programs",
+        choices=FORMATS,
+    )
     output: str | None = flag(
         None,
-        "new file for the answers, which gets its name when all is in it; left out: standard output",
+        "new file for the predictions, called FILE.partial until it is complete (default: standard"
+        " output)",
     )
     explain: str | None = flag(
         None,
-        "empty folder that gets a panel for each picture (residuals, attention, evidence), and a report for each video",
+        "empty folder that gets a panel for each image (residuals, attention, evidence), and a"
+        " report for each video",
     )
     overwrite: bool = flag(
         False,
-        "replace the file of --output; write into --explain although it holds something, over what is called alike",
+        "replace the file of --output; write into --explain although it holds files, over those of"
+        " the same name",
     )
     null: bool = flag(
         False,
-        "with -: paths in the list end with a NUL byte instead of a line break, as find -print0 writes them",
+        "with -: paths in the list end with a NUL byte instead of a line break, as find -print0"
+        " writes them",
     )
-    num_threads: int = flag(8, "threads that decode pictures", parse=whole(1))
-    fps: float = flag(
-        1.0, "frames of each second of a video that are looked at", parse=number(above=0)
-    )
+    num_threads: int = flag(8, "threads that decode images; fewer need less memory", parse=whole(1))
+    fps: float = flag(1.0, "frames to predict of each second of a video", parse=number(above=0))
     max_frames: int = flag(
-        300, "frames of a video that are looked at at most, spread evenly over it", parse=whole(1)
+        300, "most frames to predict of a video, spread evenly over it", parse=whole(1)
     )
 
     def problem(self) -> str | None:
+        """Return why the flags do not go together, None if they do."""
         if not self.model_path and not self.name:
             return NO_CHECKPOINT
         if not self.paths:
-            return "argument PATH: missing; give files, folders, quoted patterns, or - for a list on standard input"
+            return (
+                "argument PATH: missing; give files, folders, quoted patterns, or - for a list on"
+                " standard input"
+            )
         if self.paths.count("-") > 1:
             return "argument PATH -: given twice; there is one standard input"
         if self.null and "-" not in self.paths:
-            return "argument --null: without effect; it tells how the list of PATH - is separated"
+            return "argument --null: without effect; it says how the list of PATH - is separated"
         if self.overwrite and self.output is None and self.explain is None:
             return "argument --overwrite: without effect; it is for --output and --explain"
         for path in self.paths:
             if path.endswith((".pth", ".pt", ".safetensors")):
-                return f"argument PATH {path}: a checkpoint; give one by --model_path, with a glob pattern in quotes"
+                return (
+                    f"argument PATH {path}: a checkpoint; give one by --model_path, with a glob"
+                    " pattern in quotes"
+                )
         if self.output is not None and os.path.realpath(self.output) in map(
             os.path.realpath, self.paths
         ):
-            return f"argument --output {self.output}: is also to be scored; give another file"
+            return f"argument --output {self.output}: is also an input; give another file"
         return None

@@ -1,67 +1,72 @@
-"""What a detector says of a video: of frames taken by time, and of all of them together."""
+"""The prediction for a video, from frames taken by time, and its report."""
 
 import csv
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from torch import Tensor
 
 from evaluation.names import escaped
 from inference.detector import BATCH_PIXELS, Detector
-from inference.prediction import Judgement, Picture, answer, judge
-from inference.video.files import Frame, UnreadableVideo, Video
+from inference.prediction import NamedImage, Prediction, decide, predict_images, top_scale
+from inference.video.container import LOSSLESS, UnreadableVideo
+from inference.video.frames import Frame, Video
 from networks.calibration import GENERATED, REAL, UNSURE, Calibration
 from networks.npr import scale_keys
-from util import writing
+from util import atomic_file, writing
 
 FRAMES_FILE, SUMMARY_FILE, PLOT_FILE = "frames.csv", "summary.json", "scores.png"
 SCHEMA = "npr-video/1"
-FEW_FRAMES = 5
-"""Below that many frames the median is hardly better than one of them."""
+FEW_FRAMES = 5  # below that the median is hardly better than one of them
+SUBSAMPLED = ("420", "422", "411", "410", "440", "nv12", "p010")  # in names of pixel formats
 
 
 @dataclass(frozen=True)
-class JudgedFrame:
-    """A frame's answer, at `time` seconds after the first frame; pts: its stored time stamp, None
-    where it has none."""
+class FramePrediction:
+    """The prediction for a frame, with its time in seconds and its stored time stamp (or None)."""
 
     time: float
     pts: int | None
-    judgement: Judgement
+    prediction: Prediction
 
 
 @dataclass(frozen=True)
-class VideoJudgement:
-    """What a detector says of a video.
+class VideoPrediction:
+    """The prediction for a video.
 
-    The video's answer is that to the median of its frames' logits: whatever up to half of the
-    frames say (titles, fades, motion blur), it stays within what the others say, and there is
-    nothing to tune. The mean stands beside it: the two part where a video is generated only in
-    part.
+    It follows from the median of the frames' logits: whatever up to half of the frames show
+    (titles, fades, motion blur), it stays within the others' range. The mean is given beside it:
+    the two differ where only a part of the video is generated.
 
     Args:
-        path: as given. frames: in the order of their times, at least one.
-        logit, score, probability, verdict: as those of a `Judgement`, of the median of the frames'
-            logits.
-        mean_logit, mean_score, mean_probability: of the mean of the frames' logits, beside it.
-        calibration: with which probability and verdict were made; it was fitted on single pictures.
-            None: uncalibrated.
-        shares: {verdict: share of the frames, in [0, 1]}, all three verdicts.
-        scales: [S] of the model; attention: [S] mean weights over the frames, None for a model
-            without.
-        interval: seconds between the times at which frames were looked for; 0: every frame.
-        duration: seconds, None if unknown. frame_rate: as the header says, None if it does not.
-        codec, width, height: as stored. warnings: what may make the answer less reliable.
-        problem: what was wrong with the file, such as where it breaks off; None if nothing was.
+        path: as given.
+        frames: in the order of their times, at least one.
+        logit: the median of the frames' logits; score, probability and verdict follow from it as
+            in a `Prediction`.
+        mean_logit: the mean of the frames' logits; mean_score and mean_probability follow from it.
+        calibration: which gave probability and verdict; it was fitted on single images. None:
+            uncalibrated.
+        shares: {verdict: share of the frames in [0, 1]}, all three verdicts.
+        scales: [S] of the model.
+        attention: [S] mean weights over the frames, None for a model without attention.
+        top_scale: scale with the largest mean weight.
+        interval: seconds between the times at which frames were taken; 0: every frame.
+        duration: seconds, None if unknown.
+        frame_rate: by the header, None if missing.
+        codec: FFmpeg's name.
+        width: pixels as stored.
+        height: likewise.
+        warnings: what makes the prediction less reliable.
+        problem: what is wrong with the file, None if nothing is.
     """
 
     path: str
-    frames: tuple[JudgedFrame, ...]
+    frames: tuple[FramePrediction, ...]
     logit: float
     score: float
     probability: float
@@ -73,6 +78,7 @@ class VideoJudgement:
     shares: dict[str, float]
     scales: tuple[float, ...]
     attention: tuple[float, ...] | None
+    top_scale: float | None
     interval: float
     duration: float | None
     frame_rate: float | None
@@ -86,140 +92,119 @@ class VideoJudgement:
     def calibrated(self) -> bool:
         return self.calibration is not None
 
-    @property
-    def top_scale(self) -> float | None:
-        """The scale with the largest mean weight."""
-        return None if self.attention is None else self.scales[int(np.argmax(self.attention))]
 
-
-def judge_video(
-    detector: Detector,
-    path: str | Path,
-    fps: float | None = 1.0,
-    max_frames: int = 300,
-    progress: bool = False,
-) -> VideoJudgement:
-    """Judge frames of a video; memory does not grow with its length.
+def predict_video(
+    detector: Detector, path: str | Path, fps: float | None = 1.0, max_frames: int = 300
+) -> VideoPrediction:
+    """Predict frames of a video; memory does not grow with its length.
 
     Args:
-        fps: frames to look at for each second of the video, above 0; None for all. max_frames: at
-            most that many; where there are more they are spread evenly over the video (see
-            `inference.video.files.Video.frames`).
-        progress: show a bar on a terminal's standard error.
+        detector: the detector.
+        path: the video.
+        fps: frames to take from each second of the video, above 0; None for all.
+        max_frames: most frames to take, spread evenly over the video (see `Video.frames`).
 
     Raises:
-        UnreadableVideo: no frame could be had; the message says why, without the path.
+        UnreadableVideo: no frame can be decoded; the message says why, without the path.
         ValueError: the frames are too small for the protocol or the model; or fps or max_frames is
             not above 0.
         UserError: PyAV is not installed.
     """
     video = Video(path)
-    frames = tuple(_judged(detector, str(path), _with_bar(video, fps, max_frames, progress)))
+    frames = tuple(_predict_frames(detector, str(path), video.frames(fps, max_frames)))
     if not frames:
         raise UnreadableVideo(
-            f"no frame could be decoded ({video.problem() or 'there is none in it'})"
+            f"no frame could be decoded ({video.problem() or 'the file holds none'})"
         )
-    logits = np.array([frame.judgement.logit for frame in frames])
-    middle, mean = (answer(detector, float(logit)) for logit in (np.median(logits), logits.mean()))
-    verdicts = Counter(frame.judgement.verdict for frame in frames)
-    attention = [
-        frame.judgement.attention for frame in frames if frame.judgement.attention is not None
-    ]
-    interval = float(video.interval(fps, max_frames))
-    return VideoJudgement(
+    logits = np.array([frame.prediction.logit for frame in frames])
+    median, mean = float(np.median(logits)), float(logits.mean())
+    score, probability, verdict = decide(detector, median)
+    mean_score, mean_probability, _ = decide(detector, mean)
+    verdicts = Counter(frame.prediction.verdict for frame in frames)
+    weights = [one.prediction.attention for one in frames if one.prediction.attention is not None]
+    attention = tuple(map(float, np.mean(weights, axis=0))) if weights else None
+    interval, info = float(video.interval(fps, max_frames)), video.info
+    return VideoPrediction(
         path=str(path),
         frames=frames,
-        logit=middle.logit,
-        score=middle.score,
-        probability=middle.probability,
-        verdict=middle.verdict,
-        mean_logit=mean.logit,
-        mean_score=mean.score,
-        mean_probability=mean.probability,
+        logit=median,
+        score=score,
+        probability=probability,
+        verdict=verdict,
+        mean_logit=mean,
+        mean_score=mean_score,
+        mean_probability=mean_probability,
         calibration=detector.calibration,
         shares={verdict: verdicts[verdict] / len(frames) for verdict in (REAL, UNSURE, GENERATED)},
         scales=detector.scales,
-        attention=tuple(map(float, np.mean(attention, axis=0))) if attention else None,
+        attention=attention,
+        top_scale=top_scale(detector, attention),
         interval=interval,
-        duration=video.info.duration,
-        frame_rate=video.info.frame_rate,
-        codec=video.info.codec,
-        width=video.info.width,
-        height=video.info.height,
-        warnings=tuple(_reservations(video, frames, fps, interval)),
+        duration=info.duration,
+        frame_rate=info.frame_rate,
+        codec=info.codec,
+        width=info.width,
+        height=info.height,
+        warnings=tuple(_warnings(video, frames, fps, interval)),
         problem=video.problem(),
     )
 
 
-def _with_bar(video: Video, fps: float | None, max_frames: int, progress: bool) -> Iterator[Frame]:
-    interval, duration = video.interval(fps, max_frames), video.info.duration
-    expected = video.info.frames
-    if interval and duration is not None:
-        expected = min(expected, int(np.ceil(duration / float(interval))))
-    bar = tqdm(
-        video.frames(fps, max_frames),
-        total=min(expected, max_frames) or None,
-        desc=escaped(video.path.name),
-        unit="frame",
-        leave=False,
-        disable=None if progress else True,  # None: on a terminal only
-    )
-    yield from bar
-
-
-def _judged(detector: Detector, path: str, frames: Iterator[Frame]) -> Iterator[JudgedFrame]:
-    """Judge frames in groups that fill a pass through the network, and are let go before the next."""
-    group: list[tuple[Frame, Any]] = []
-    size = 0
+def _predict_frames(
+    detector: Detector, path: str, frames: Iterator[Frame]
+) -> Iterator[FramePrediction]:
+    """Predict frames in groups that fill one pass through the network."""
+    group: list[tuple[Frame, Tensor]] = []
     for frame in frames:
-        pixels = detector.pixels(frame.image)
-        group.append((frame, pixels))
-        size += pixels.shape[1] * pixels.shape[2]
-        if size >= BATCH_PIXELS:
-            yield from _judge_group(detector, path, group)
-            group, size = [], 0
+        group.append((frame, detector.pixels(frame.image)))
+        if sum(pixels[0].numel() for _, pixels in group) >= BATCH_PIXELS:
+            yield from _predict_group(detector, path, group)
+            group.clear()
     if group:
-        yield from _judge_group(detector, path, group)
+        yield from _predict_group(detector, path, group)
 
 
-def _judge_group(
-    detector: Detector, path: str, group: list[tuple[Frame, Any]]
-) -> Iterator[JudgedFrame]:
-    pictures = [Picture(f"{path} at {frame.time:.3f} s", frame.image) for frame, _ in group]
-    answers = judge(detector, pictures, [pixels for _, pixels in group])
-    for (frame, _), one in zip(group, answers, strict=True):
-        yield JudgedFrame(frame.time, frame.pts, one)
+def _predict_group(
+    detector: Detector, path: str, group: list[tuple[Frame, Tensor]]
+) -> Iterator[FramePrediction]:
+    images = [NamedImage(f"{path} at {frame.time:.3f} s", frame.image) for frame, _ in group]
+    predictions = predict_images(detector, images, [pixels for _, pixels in group])
+    for (frame, _), prediction in zip(group, predictions, strict=True):
+        yield FramePrediction(frame.time, frame.pts, prediction)
 
 
-def _reservations(
-    video: Video, frames: tuple[JudgedFrame, ...], fps: float | None, interval: float
+def _warnings(
+    video: Video, frames: tuple[FramePrediction, ...], fps: float | None, interval: float
 ) -> Iterator[str]:
-    """What may make the answer less reliable, in words."""
+    """Yield what makes the prediction less reliable, one message each."""
     info = video.info
-    first, *others = (frame.judgement.warnings for frame in frames)
-    # not of a black frame alone
+    first, *others = (frame.prediction.warnings for frame in frames)
+    # only what holds for every frame: a single black one is grey, too
     yield from (warning for warning in first if all(warning in other for other in others))
-    if not info.lossless:
-        yield f"video compression ({info.codec}, {info.bits_per_pixel:.2g} bits per pixel); detectors learn from single pictures"
-    if any(
-        mark in info.pixel_format for mark in ("420", "422", "411", "410", "440", "nv12", "p010")
-    ):
+    if info.codec not in LOSSLESS:
+        yield (
+            f"video compression ({info.codec}, {info.bits_per_pixel:.2g} bits per pixel);"
+            " detectors learn from single images"
+        )
+    if any(name in info.pixel_format for name in SUBSAMPLED):
         yield f"colour interpolated from a lower resolution ({info.pixel_format})"
     if video.interlaced:
         yield "interlaced: neighbouring rows show two moments"
     if info.variable_rate:
         yield "the frame rate varies: frames were taken by their time stamps"
     if len(frames) < FEW_FRAMES:
-        yield f"only {len(frames)} {'frame' if len(frames) == 1 else 'frames'}"
+        yield f"only {len(frames)} frame{'s' * (len(frames) != 1)}"
     asked = 0.0 if fps is None else 1 / fps
     if interval > asked:
         instead = f"every {asked:.3g} s" if asked else "each one"
-        yield f"a frame was taken every {interval:.3g} s instead of {instead}: the video has more than were to be looked at"
+        yield (
+            f"a frame was taken every {interval:.3g} s instead of {instead}: the video has more"
+            " frames than the limit"
+        )
 
 
-def write_video_report(judgement: VideoJudgement, folder: str | Path) -> tuple[Path, ...]:
-    """Write frames.csv, summary.json and scores.png into `folder`, which is made; returns their
-    paths.
+def write_video_report(prediction: VideoPrediction, folder: str | Path) -> tuple[Path, ...]:
+    """Write frames.csv, summary.json and scores.png into `folder`; return their paths.
 
     frames.csv has a line for each frame: time_s, pts, logit, score, probability, verdict,
     attention_<scale> of each scale.
@@ -232,64 +217,49 @@ def write_video_report(judgement: VideoJudgement, folder: str | Path) -> tuple[P
     folder = Path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _write_frames(folder / FRAMES_FILE, judgement)
-        text = json.dumps(_summary(judgement), indent=2, allow_nan=False) + "\n"
-        (folder / SUMMARY_FILE).write_text(text, encoding="utf-8")
-        calibration = judgement.calibration
+        _write_frames(folder / FRAMES_FILE, prediction)
+        with atomic_file(folder / SUMMARY_FILE) as file:
+            file.write(json.dumps(_summary(prediction), indent=2, allow_nan=False) + "\n")
+        calibration, attention = prediction.calibration, None
+        if prediction.attention is not None:
+            attention = [frame.prediction.attention for frame in prediction.frames]
         plot_video(
-            [frame.time for frame in judgement.frames],
-            [frame.judgement.probability for frame in judgement.frames],
-            judgement.probability,
-            judgement.mean_probability,
+            [frame.time for frame in prediction.frames],
+            [frame.prediction.probability for frame in prediction.frames],
+            prediction.probability,
+            prediction.mean_probability,
             folder / PLOT_FILE,
             band=None if calibration is None else (calibration.lower, calibration.upper),
-            attention=None
-            if judgement.attention is None
-            else [frame.judgement.attention for frame in judgement.frames],
-            scales=judgement.scales,
-            title=f"{Path(judgement.path).name}: {judgement.verdict}",
-            duration=judgement.duration,
+            attention=attention,
+            scales=prediction.scales,
+            title=f"{Path(prediction.path).name}: {prediction.verdict}",
+            duration=prediction.duration,
         )
     return folder / FRAMES_FILE, folder / SUMMARY_FILE, folder / PLOT_FILE
 
 
-def _write_frames(path: Path, judgement: VideoJudgement) -> None:
-    keys = scale_keys(judgement.scales) if judgement.attention is not None else ()
-    with open(path, "w", newline="", encoding="utf-8") as file:
+def _write_frames(path: Path, prediction: VideoPrediction) -> None:
+    keys = () if prediction.attention is None else scale_keys(prediction.scales)
+    names = ("time_s", "pts", "logit", "score", "probability", "verdict")
+    with atomic_file(path, newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(
-            [
-                "time_s",
-                "pts",
-                "logit",
-                "score",
-                "probability",
-                "verdict",
-                *(f"attention_{key}" for key in keys),
-            ]
-        )
-        for frame in judgement.frames:
-            one = frame.judgement
-            numbers = map(repr, (one.logit, one.score, one.probability))
-            weights = map(repr, one.attention or ())
-            pts = "" if frame.pts is None else frame.pts
-            writer.writerow([repr(frame.time), pts, *numbers, one.verdict, *weights])
+        writer.writerow([*names, *(f"attention_{key}" for key in keys)])
+        for frame in prediction.frames:
+            scored = frame.prediction
+            numbers = (scored.logit, scored.score, scored.probability)
+            weights = scored.attention or ()
+            writer.writerow([frame.time, frame.pts, *numbers, scored.verdict, *weights])
 
 
-def _summary(judgement: VideoJudgement) -> dict[str, Any]:
-    """All of a judgement but its frames, as JSON has it."""
-    fields = {
-        key: value for key, value in vars(judgement).items() if key not in ("frames", "calibration")
+def _summary(prediction: VideoPrediction) -> dict[str, Any]:
+    """Return all of a prediction but its frames, as JSON holds it."""
+    values = {field.name: getattr(prediction, field.name) for field in fields(prediction)}
+    calibration = prediction.calibration
+    return {
+        "schema": SCHEMA,
+        **values,
+        "path": escaped(prediction.path),
+        "frames": len(prediction.frames),
+        "calibrated": prediction.calibrated,
+        "calibration": None if calibration is None else calibration.to_dict(),
     }
-    calibration = None if judgement.calibration is None else judgement.calibration.to_dict()
-    return (
-        {"schema": SCHEMA}
-        | fields
-        | {
-            "path": escaped(judgement.path),
-            "frames": len(judgement.frames),
-            "top_scale": judgement.top_scale,
-            "calibrated": judgement.calibrated,
-            "calibration": calibration,
-        }
-    )

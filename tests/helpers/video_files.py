@@ -73,7 +73,7 @@ def plain(path: Path) -> list[tuple[int | None, np.ndarray]]:
     """(pts, RGB) of all frames by PyAV's own loop, with the conversion of the project."""
     import av
 
-    from inference.video.files import rgb
+    from inference.video.frames import rgb
 
     with av.open(str(path)) as container:
         return [(frame.pts, np.asarray(rgb(frame))) for frame in container.decode(video=0)]

@@ -21,7 +21,7 @@ from data.decode import UnreadableImage
 from inference import load_detector
 from inference.detector import NotFinite, as_image
 from inference.explain import explain
-from inference.prediction import Picture, judge
+from inference.prediction import NamedImage, predict_images
 from inference.tiles import Box, grid_of, tile_boxes
 from networks import ModelConfig, build_model
 from networks.calibration import Calibration
@@ -81,9 +81,9 @@ def test_order_stays_whatever_the_sizes_are(checkpoint: Path) -> None:
     detector = load_detector(checkpoint, "cpu")
     many = [picture(24 + 8 * (i % 3), 32, i) for i in range(9)]
     assert np.allclose(
-        detector.said(many).logits, [plain_logit(checkpoint, one) for one in many], atol=1e-5
+        detector.outputs(many).logits, [plain_logit(checkpoint, one) for one in many], atol=1e-5
     )
-    weights = detector.said(many).attention_weights
+    weights = detector.outputs(many).attention_weights
     assert weights is not None and np.allclose(weights.sum(1), 1, atol=1e-6)
 
 
@@ -307,7 +307,7 @@ def test_an_answer_that_is_not_finite_is_none(checkpoint: Path) -> None:
     with pytest.raises(NotFinite, match="image 0: .*not finite"):
         detector.score([picture(), picture(seed=1)])
     with pytest.raises(NotFinite, match="b.png: .*not finite"):
-        judge(detector, [Picture("b.png", Image.fromarray(picture()))])
+        predict_images(detector, [NamedImage("b.png", Image.fromarray(picture()))])
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([8, 24, 40]))
@@ -352,7 +352,7 @@ def test_large_pictures_are_scored_in_tiles(
 ) -> None:
     detector = load_detector(checkpoint, "cpu")
     large = picture(160, 192)
-    whole = detector.said(large)
+    whole = detector.outputs(large)
     monkeypatch.setattr(tiles, "TILE", 64)
     monkeypatch.setattr(tiles, "WHOLE", 64 * 64)
     seen: list[tuple[int, ...]] = []
@@ -363,7 +363,7 @@ def test_large_pictures_are_scored_in_tiles(
         return run(pixels)
 
     monkeypatch.setattr(detector, "_run", noting)
-    said = detector.said([large, picture()])
+    said = detector.outputs([large, picture()])
     boxes = tile_boxes(160, 192, 8)
     assert len(boxes) == 9 and max(max(size) for size in seen) <= 72
     logits = [plain_logit(checkpoint, large[t : t + h, left : left + w]) for t, left, h, w in boxes]

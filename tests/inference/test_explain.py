@@ -54,7 +54,7 @@ def sum_in_title(found: Explanation) -> tuple[float, float]:
 def test_the_evidence_adds_up_to_the_logit(detector: Detector) -> None:
     image = picture()
     found = explain(detector, image, "a picture")
-    logit = detector.said(image).logits[0]
+    logit = detector.outputs(image).logits[0]
     last = "fc1" if len(detector.scales) == 1 else "classifier"
     bias = detector.model.get_parameter(f"{last}.bias").item()
     assert found.evidence.mean(dim=(1, 2)).sum().item() + bias == pytest.approx(logit, abs=1e-4)
@@ -74,7 +74,7 @@ def test_of_a_large_picture_the_most_telling_part_is_shown(
     top, left, height, width = found.box
     assert found.image.shape == (3, height, width) and height * width < 96 * 128
     parts = [
-        detector.said(image.crop((x, y, x + 32, y + 32))).logits[0]
+        detector.outputs(image.crop((x, y, x + 32, y + 32))).logits[0]
         for y in range(0, 96, 32)
         for x in range(0, 128, 32)
     ]
@@ -118,7 +118,7 @@ def test_grad_cam_is_not_said_to_add_up(tmp_path: Path, monkeypatch: pytest.Monk
     assert not found.exact and not torch.allclose(
         found.adds, found.evidence.mean(dim=(1, 2)), atol=1e-4
     )
-    assert sum_in_title(found)[0] == pytest.approx(detector.said(image).logits[0], abs=6e-4)
+    assert sum_in_title(found)[0] == pytest.approx(detector.outputs(image).logits[0], abs=6e-4)
     assert found.title.endswith("; Grad-CAM shows where evidence is, not how much it adds")
     shown: dict[str, Any] = {}
     monkeypatch.setattr(

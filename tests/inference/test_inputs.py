@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.inputs import LONGEST, PICTURES, Input, Inputs, matches
-from inference.video.files import EXTENSIONS
+from inference.inputs import IMAGE_ENDINGS, Input, Inputs
+from inference.video.frames import EXTENSIONS
 from tests.conftest import REPOSITORY
 from util import UserError
 
@@ -54,41 +54,18 @@ def test_a_folder_gives_what_is_below_it_sorted(tree: Path) -> None:
     inputs = Inputs([str(tree)])
     found = list(inputs)
     assert [os.path.relpath(one.path, tree) for one in found] == [
-        *("a.png", "a/deep/v.mp4", "a/y.gif", "a/z.JPG", "b.png", "c[1].png")
+        *("a.png", "b.png", "c[1].png", "a/y.gif", "a/z.JPG", "a/deep/v.mp4")
     ]
-    assert [one.path for one in found] == sorted(one.path for one in found)
     assert inputs.passed_over == {".txt": 1}  # nothing hidden
-    assert [one.is_video for one in found] == [False, True, False, False, False, False]
     assert not any(one.problem for one in found)
 
 
-def test_what_is_passed_over_is_counted_by_its_ending(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    touch(
-        *(
-            tree / name
-            for name in (
-                "1.HEIC",
-                "2.heic",
-                "README",
-                "Mr. Smith's",
-                "dot.",
-                "x.\n",
-                "a/3.jxl",
-                "4.avif",
-            )
-        )
-    )
+def test_what_is_passed_over_is_counted_by_its_ending(tree: Path) -> None:
+    for name in ("1.HEIC", "2.heic", "README", "a/3.jxl", "4.avif"):
+        touch(tree / name)
     inputs = Inputs([str(tree)])
     list(inputs)
-    assert inputs.passed_over == {".txt": 1, ".heic": 2, ".jxl": 1, ".avif": 1, "": 4}
-    monkeypatch.setattr("inference.inputs.KINDS", 10)
-    touch(*(tree / f"file.{number}" for number in range(500)))
-    inputs = Inputs([str(tree)])
-    list(inputs)
-    # flat, whatever files are called
-    assert inputs.passed_over.total() == 509 and len(inputs.passed_over) <= 11
+    assert inputs.passed_over == {".txt": 1, ".heic": 2, ".jxl": 1, ".avif": 1, "": 1}
 
 
 def test_the_guide_names_every_ending() -> None:
@@ -97,7 +74,7 @@ def test_the_guide_names_every_ending() -> None:
         for line in (REPOSITORY / "docs/predict.md").read_text().splitlines()
         if "| a folder |" in line
     )
-    assert set(re.findall(r"\.\w+", line)) == {*PICTURES, *EXTENSIONS}
+    assert set(re.findall(r"\.\w+", line)) == {*IMAGE_ENDINGS, *EXTENSIONS}
 
 
 def test_words_are_taken_in_their_order_and_named_files_whatever_they_are(tree: Path) -> None:
@@ -152,19 +129,6 @@ def test_a_folder_that_vanishes_is_a_problem(tree: Path, monkeypatch: pytest.Mon
     )
 
 
-def test_deep_folders_do_not_end_in_a_recursion(tmp_path: Path) -> None:
-    deep = tmp_path
-    for _ in range(1200):
-        deep = deep / "d"
-        deep.mkdir()
-    (deep / "x.png").touch()
-    assert paths(tmp_path) == [str(deep / "x.png")]
-    (deep / "x.png").unlink()
-    while deep != tmp_path:  # pytest's own tidying would end in one
-        deep.rmdir()
-        deep = deep.parent
-
-
 @pytest.mark.parametrize(
     "pattern",
     (
@@ -190,10 +154,14 @@ def test_patterns_match_what_glob_matches(
     monkeypatch.chdir(tree)
     pattern = f"{tree}/{pattern}" if absolute else pattern
 
-    def files(found: object) -> list[str]:
-        return sorted(path for path in found if os.path.isfile(path))  # type: ignore[attr-defined]
-
-    assert files(matches(pattern)) == files(glob.iglob(pattern, recursive=True))
+    matches = glob.glob(pattern, recursive=True)
+    files = {path for path in matches if os.path.isfile(path)}
+    below = {path for path in matches if os.path.isdir(path) and "**" not in pattern}
+    expected = files.union(*(paths(folder) for folder in below))
+    if not expected:
+        assert [one.problem for one in Inputs([pattern])] == ["no file matches the pattern"]
+    else:
+        assert sorted(paths(pattern)) == sorted(expected)
 
 
 def test_patterns_give_files_once_and_folders_all_below(
@@ -202,19 +170,17 @@ def test_patterns_give_files_once_and_folders_all_below(
     monkeypatch.chdir(tree)
     assert paths("**/*") == [
         "a.png",
+        "a/deep/v.mp4",
+        "a/y.gif",
+        "a/z.JPG",
         "b.png",
         "c[1].png",
         "notes.txt",
-        "a/y.gif",
-        "a/z.JPG",
-        "a/deep/v.mp4",
     ]
-    assert paths("a*") == ["a/deep/v.mp4", "a/y.gif", "a/z.JPG", "a.png"]
+    assert paths("a*") == ["a/y.gif", "a/z.JPG", "a/deep/v.mp4", "a.png"]
     assert paths("c[1].png") == ["c[1].png"]  # a file of that name
     (one,) = Inputs(["*.webp"])
     assert one == Input("*.webp", "no file matches the pattern")
-    # two files, and one in a folder
-    assert [one.found for one in Inputs(["?.png", "a/deep"])] == [False, False, True]
 
 
 NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name)
@@ -234,12 +200,12 @@ def test_lists_on_lines(tree: Path) -> None:
     # no patterns in lists
     expected = ["first.png", "x.png", *paths(tree / "a"), "*.png", "-", "last \xe9.png"]
     assert found == expected
-    (one,) = Inputs(["-"], reader(b"a.png\0b.png"))
-    assert "--null" in one.problem
+    with pytest.raises(UserError, match="PATH -: .*--null"):
+        list(Inputs(["-"], reader(b"a.png\0b.png")))
 
 
 def test_a_list_that_is_none() -> None:
-    with pytest.raises(UserError, match=f"more than {LONGEST} bytes"):
+    with pytest.raises(UserError, match="PATH -: not a list"):
         list(Inputs(["-"], lambda: b"x" * 4096))
 
     def closed() -> bytes:
@@ -250,7 +216,7 @@ def test_a_list_that_is_none() -> None:
 
 
 def test_a_long_list_takes_no_memory() -> None:
-    blocks = 500
+    blocks = 1000
 
     def read() -> bytes:
         nonlocal blocks
@@ -263,4 +229,4 @@ def test_a_long_list_takes_no_memory() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert count == 50_000 and peak < 2**20
+    assert count == 100_000 and peak < 2**20

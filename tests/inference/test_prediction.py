@@ -11,7 +11,7 @@ from data.decode import read_image
 from data.protocols import EVALUATION_PROTOCOLS
 from inference import load_detector
 from inference.detector import Detector
-from inference.prediction import Picture, few_colours, judge, reservations
+from inference.prediction import NamedImage, few_colours, image_warnings, predict_images
 from networks import ModelConfig
 from networks.calibration import Calibration
 from networks.checkpoint_file import save_checkpoint
@@ -22,23 +22,23 @@ CONFIG = ModelConfig("multiscale_attention", (0.25, 0.5), 16, 4)
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("judgement") / "model.pth", CONFIG, seed=4)
+    return save_model(tmp_path_factory.mktemp("prediction") / "model.pth", CONFIG, seed=4)
 
 
-def picture(height: int, width: int, quality: int | None = None) -> Picture:
+def picture(height: int, width: int, quality: int | None = None) -> NamedImage:
     pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Picture(f"{height}x{width}", Image.fromarray(pixels), quality)
+    return NamedImage(f"{height}x{width}", Image.fromarray(pixels), quality)
 
 
 def test_judgements_are_those_of_the_detector(checkpoint: Path, tmp_path: Path) -> None:
     pictures = [picture(40, 48), picture(130, 140)]
     plain, said = (
         load_detector(checkpoint, "cpu"),
-        load_detector(checkpoint, "cpu").said([p.image for p in pictures]),
+        load_detector(checkpoint, "cpu").outputs([p.image for p in pictures]),
     )
     assert said.attention_weights is not None
     for one, logit, weights in zip(
-        judge(plain, pictures), said.logits, said.attention_weights, strict=True
+        predict_images(plain, pictures), said.logits, said.attention_weights, strict=True
     ):
         assert one.logit == pytest.approx(logit, abs=1e-5) and one.score == pytest.approx(
             1 / (1 + np.exp(-logit))
@@ -49,7 +49,7 @@ def test_judgements_are_those_of_the_detector(checkpoint: Path, tmp_path: Path) 
     band = Calibration(2.0, 0.5, 0.0, 1.0, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
     save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": band.to_dict()})
     for one, logit in zip(
-        judge(load_detector(tmp_path / "c.pth", "cpu"), pictures), said.logits, strict=True
+        predict_images(load_detector(tmp_path / "c.pth", "cpu"), pictures), said.logits, strict=True
     ):
         assert one.calibrated and one.verdict == "unsure"
         assert one.probability == pytest.approx(1 / (1 + np.exp(-logit / 2)), abs=1e-5)
@@ -70,9 +70,11 @@ def test_judgements_are_those_of_the_detector(checkpoint: Path, tmp_path: Path) 
         ("genimage-tile", picture(200, 300), ["repeated until it covers 224x224"]),
     ),
 )
-def test_reservations(checkpoint: Path, protocol: str, given: Picture, expected: list[str]) -> None:
+def test_reservations(
+    checkpoint: Path, protocol: str, given: NamedImage, expected: list[str]
+) -> None:
     loaded = load_detector(checkpoint, "cpu").loaded
-    found = reservations(
+    found = image_warnings(
         Detector(loaded, torch.device("cpu"), EVALUATION_PROTOCOLS[protocol]), given
     )
     assert len(found) == len(expected)
@@ -107,5 +109,5 @@ def test_grey_pictures_and_palettes_are_told(
     image = read_image(str(tmp_path / "picture"))
     assert few_colours(image) == expected
     small = ["small: 16x16 pixels"] if image.size == (16, 16) else []
-    said = reservations(load_detector(checkpoint, "cpu"), Picture("picture", image))
+    said = image_warnings(load_detector(checkpoint, "cpu"), NamedImage("picture", image))
     assert said == [*small, *([expected] if expected else [])]

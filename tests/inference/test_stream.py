@@ -1,4 +1,4 @@
-"""Files as a stream of answers: the order, what is skipped, how far is read ahead, and how it
+"""Files as a stream of predictions: the order, skipped files, how far is read ahead, and how it
 stops."""
 
 import itertools
@@ -21,12 +21,12 @@ from torch import Tensor
 import inference.stream as streaming
 from data.decode import UnreadableImage, read_image
 from inference import load_detector
-from inference.detector import Detector, Said
+from inference.detector import Detector, ModelOutputs
 from inference.explain import write_explanation
 from inference.inputs import Input
-from inference.prediction import Judgement
-from inference.stream import Outcome, judged
-from inference.video.scoring import VideoJudgement, judge_video
+from inference.prediction import Prediction
+from inference.stream import Outcome, predict_files
+from inference.video.scoring import VideoPrediction, predict_video
 from networks import ModelConfig
 from tests.conftest import save_model
 from tests.helpers.video_files import encode
@@ -63,68 +63,78 @@ def no_video(path: str) -> None:
 def run(
     detector: Detector, inputs: Iterator[Input], threads: int = 3, video: Callable = no_video
 ) -> list[Outcome]:
-    with closing(judged(detector, inputs, threads, video)) as outcomes:
+    with closing(predict_files(detector, inputs, threads, video)) as outcomes:
         return list(outcomes)
 
 
 @pytest.mark.parametrize("threads", (1, 7))
-def test_answers_are_those_of_a_plain_loop_in_its_order(
-    detector: Detector, mixed: list[Path], threads: int, monkeypatch: pytest.MonkeyPatch
+def test_predictions_are_those_of_a_plain_loop_in_its_order(
+    detector: Detector, mixed: list[Path], threads: int
 ) -> None:
-    monkeypatch.setattr(streaming, "AHEAD", 5)
     outcomes = run(detector, (Input(str(path)) for path in mixed), threads)
     assert [outcome.path for outcome in outcomes] == list(map(str, mixed))
     for outcome in outcomes:
         try:
-            expected = detector.said(read_image(outcome.path)).logits[0]
+            expected = detector.outputs(read_image(outcome.path)).logits[0]
         except (UnreadableImage, ValueError) as error:
-            assert outcome.judgement is None and outcome.problem == str(error).removeprefix(
+            assert outcome.prediction is None and outcome.problem == str(error).removeprefix(
                 "image 0: "
             )
         else:
-            assert outcome.judgement is not None and outcome.judgement.logit == pytest.approx(
+            assert outcome.prediction is not None and outcome.prediction.logit == pytest.approx(
                 expected, abs=1e-4
             )
-            assert outcome.picture is not None and outcome.picture.name == outcome.path
-    assert sum(outcome.judgement is None for outcome in outcomes) == 10 + 2 + 1
+            assert outcome.image is not None and outcome.image.name == outcome.path
+    assert sum(outcome.prediction is None for outcome in outcomes) == 10 + 2 + 1
 
 
-def test_pictures_that_are_ready_are_judged_together(
+def test_images_that_are_ready_are_predicted_together(
     detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    judge = streaming.judge
+    predict_images = streaming.predict_images
 
-    def noting(detector: Detector, pictures: list, pixels: list) -> list:
-        sizes.append(len(pictures))
+    def noting(detector: Detector, images: list, pixels: list) -> list:
+        sizes.append(len(images))
         time.sleep(0.2)  # time for the threads to read what follows
-        return judge(detector, pictures, pixels)
+        return predict_images(detector, images, pixels)
 
-    monkeypatch.setattr(streaming, "judge", noting)
+    monkeypatch.setattr(streaming, "predict_images", noting)
     run(detector, (Input(str(path)) for path in mixed))
-    assert sum(sizes) == 28 and max(sizes) > 5
+    assert sum(sizes) == 28 and max(sizes) > 4
 
 
-def test_pixels_under_way_are_bounded(
+def test_groups_have_a_bounded_number_of_pixels(
     detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At most the room, or one picture more: the one that is waited for."""
-    largest = 64 * 48 * streaming.BYTES_PER_PIXEL
-    monkeypatch.setattr(streaming, "ROOM", largest)
-    taken = []
-    take = streaming._Room.take
+    monkeypatch.setattr(streaming, "GROUP_PIXELS", 2 * 64 * 48)
+    groups = []
+    pixel_outputs = detector.pixel_outputs
 
-    def noting(room: streaming._Room, place: int, size: int) -> None:
-        take(room, place, size)
-        taken.append(room._taken)
+    def slowly(pixels: list[Tensor]) -> ModelOutputs:
+        groups.append([image[0].numel() for image in pixels])
+        time.sleep(0.05)  # time for the threads to read what follows
+        return pixel_outputs(pixels)
 
-    monkeypatch.setattr(streaming._Room, "take", noting)
-    outcomes = run(detector, (Input(str(path)) for path in mixed), 8)
-    assert len(outcomes) == len(mixed) and max(taken) <= 2 * largest
-    monkeypatch.setattr(streaming, "ROOM", 1)  # not even one fits
-    assert [
-        outcome.path for outcome in run(detector, (Input(str(path)) for path in mixed), 8)
-    ] == list(map(str, mixed))
+    monkeypatch.setattr(detector, "pixel_outputs", slowly)
+    run(detector, (Input(str(path)) for path in mixed), 8)
+    assert max(map(len, groups)) > 1 and all(sum(sizes[:-1]) < 2 * 64 * 48 for sizes in groups)
+
+
+def test_an_image_of_100_megapixels_is_skipped_by_its_header(
+    detector: Detector, mixed: list[Path], tmp_path: Path
+) -> None:
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "huge.png")
+    tracemalloc.start()
+    try:
+        first, huge, last = run(
+            detector, iter(map(Input, map(str, (mixed[0], tmp_path / "huge.png", mixed[1]))))
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert first.prediction is not None and last.prediction is not None
+    assert "10000x10000 pixels are more than the limit of" in huge.problem and peak < 10_000_000
 
 
 def test_nothing_is_waited_for_but_the_next_answer(detector: Detector, mixed: list[Path]) -> None:
@@ -136,24 +146,23 @@ def test_nothing_is_waited_for_but_the_next_answer(detector: Detector, mixed: li
         assert asked.wait(120)
         yield Input(str(mixed[1]))
 
-    with closing(judged(detector, slowly(), 2, no_video)) as outcomes:
+    with closing(predict_files(detector, slowly(), 2, no_video)) as outcomes:
         assert next(outcomes).path == str(mixed[0])
         asked.set()
         assert [outcome.path for outcome in outcomes] == [str(mixed[1])]
 
 
 def test_it_reads_no_further_than_it_may_and_stops_when_closed(
-    detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch
+    detector: Detector, mixed: list[Path]
 ) -> None:
-    monkeypatch.setattr(streaming, "AHEAD", 4)
     given = itertools.count()
     endless = (Input(str(mixed[next(given) % 2])) for _ in itertools.repeat(None))
     before = threading.active_count()
-    with closing(judged(detector, endless, 2, no_video)) as outcomes:
+    with closing(predict_files(detector, endless, 2, no_video)) as outcomes:
         for _ in range(3):
             next(outcomes)
         time.sleep(0.2)
-        assert next(given) <= 3 + 4 + 1  # the one that waits to be let in
+        assert next(given) < 40
     deadline = time.monotonic() + 120
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -167,7 +176,7 @@ def test_many_paths_take_no_memory(detector: Detector) -> None:
         tracemalloc.start()
         try:
             with closing(
-                judged(detector, (Input("/nowhere.png") for _ in range(count)), 2, no_video)
+                predict_files(detector, (Input("/nowhere.png") for _ in range(count)), 2, no_video)
             ) as outcomes:
                 assert (
                     sum(outcome.problem == "No such file or directory" for outcome in outcomes)
@@ -181,23 +190,29 @@ def test_many_paths_take_no_memory(detector: Detector) -> None:
     assert peak(many) < peak(few) + 200_000  # 20 bytes for each would be more
 
 
-def test_videos_come_in_their_turn(detector: Detector, mixed: list[Path]) -> None:
-    words = [str(mixed[0]), "a.mp4", str(mixed[1]), "b.MKV", "c.mov"]
+def not_an_image(path: Path) -> str:
+    path.write_text("neither image nor video")
+    return str(path)
 
-    def judge(path: str) -> str:
-        if path == "b.MKV":
+
+def test_videos_come_in_their_turn(detector: Detector, mixed: list[Path], tmp_path: Path) -> None:
+    a, b, c = (not_an_image(tmp_path / name) for name in ("a.mp4", "b.MKV", "c.mov"))
+    paths = [str(mixed[0]), a, str(mixed[1]), b, c]
+
+    def predict_video(path: str) -> str:
+        if path == b:
             raise UserError("no")
-        if path == "c.mov":
+        if path == c:
             raise ValueError("too small")
-        return f"judged {path}"
+        return f"prediction for {path}"
 
-    outcomes = run(detector, (Input(word, found=True) for word in words), 2, judge)
-    assert [outcome.path for outcome in outcomes] == words
-    assert outcomes[1].judgement == "judged a.mp4"
+    outcomes = run(detector, (Input(path) for path in paths), 2, predict_video)
+    assert [outcome.path for outcome in outcomes] == paths
+    assert outcomes[1].prediction == f"prediction for {a}"
     assert [outcome.problem for outcome in outcomes] == ["", "", "", "no", "too small"]
 
 
-def test_named_files_are_tried_as_videos_whatever_their_names(
+def test_files_are_images_or_videos_by_their_content(
     detector: Detector, mixed: list[Path], tmp_path: Path
 ) -> None:
     pytest.importorskip("av")
@@ -214,26 +229,20 @@ def test_named_files_are_tried_as_videos_whatever_their_names(
     (tmp_path / "notes.mp4").write_text("no video")
     (tmp_path / "notes.ts").write_text("let x: number")
     (tmp_path / "cut.png").write_bytes(mixed[0].read_bytes()[:60])
-    encode(tmp_path / "found.png", format="matroska", count=2)
-    inputs = [
-        *(Input(str(path), found=path.name == "found.png") for path in sorted(tmp_path.iterdir()))
-    ]
+    encode(tmp_path / "video.png", format="matroska", count=2)
+    inputs = [*(Input(str(path)) for path in sorted(tmp_path.iterdir()))]
     found = {
         Path(one.path).name: one
-        for one in run(detector, iter(inputs), 2, partial(judge_video, detector))
+        for one in run(detector, iter(inputs), 2, partial(predict_video, detector))
     }
-    for name in ("clip.ts", "clip.3gp", "clip", "clip.mxf"):
-        assert isinstance(found[name].judgement, VideoJudgement), found[name].problem
+    for name in ("clip.ts", "clip.3gp", "clip", "clip.mxf", "video.png"):
+        assert isinstance(found[name].prediction, VideoPrediction), found[name].problem
     for name in ("picture.ts", "picture.mp4"):
-        assert isinstance(found[name].judgement, Judgement)
-    assert found["notes.mp4"].problem.startswith("damaged, or in no format")
-    assert re.match(
-        "no picture in one of the formats.*; as a video: damaged, or in no format",
-        found["notes.ts"].problem,
-    )
-    # a damaged picture is no video; nor is what a folder was searched for
-    for name in ("cut.png", "found.png"):
-        assert found[name].problem and "video" not in found[name].problem
+        assert isinstance(found[name].prediction, Prediction)
+    assert found["notes.mp4"].problem.startswith("damaged, or in a format")
+    assert re.search("PNG.*; as a video: damaged, or in a format", found["notes.ts"].problem)
+    # a damaged image is not tried as a video
+    assert found["cut.png"].problem and "video" not in found["cut.png"].problem
 
 
 def test_without_pyav_both_reasons_are_given(
@@ -242,7 +251,7 @@ def test_without_pyav_both_reasons_are_given(
     monkeypatch.setitem(sys.modules, "av", None)
     path = tmp_path / "notes.ts"
     path.write_text("let x: number")
-    (one,) = run(detector, iter([Input(str(path))]), 1, partial(judge_video, detector))
+    (one,) = run(detector, iter([Input(str(path))]), 1, partial(predict_video, detector))
     assert re.match("no (picture|image) .*video.*PyAV.* pip install", one.problem)
 
 
@@ -254,15 +263,15 @@ def test_too_little_memory_of_a_gpu_ends_the_run(
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    picture, video = Input(str(mixed[0])), Input("a.mp4", found=True)
-    (judged,) = run(detector, iter([picture]))
+    image, video = Input(str(mixed[0])), Input(not_an_image(tmp_path / "a.mp4"))
+    (outcome,) = run(detector, iter([image]))
     with pytest.raises(UserError, match="--gpu_ids: out of GPU memory"):
-        run(detector, iter([video, picture]), 2, full)
-    monkeypatch.setattr(detector, "said_of_pixels", full)
+        run(detector, iter([video, image]), 2, full)
+    monkeypatch.setattr(detector, "pixel_outputs", full)
     with pytest.raises(UserError, match="--gpu_ids: out of GPU memory"):
-        run(detector, iter([picture]))
+        run(detector, iter([image]))
     with pytest.raises(UserError, match="--gpu_ids: out of GPU memory"):
-        write_explanation(detector, judged, tmp_path, 0)
+        write_explanation(detector, outcome, tmp_path, 0)
 
 
 def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
@@ -272,24 +281,24 @@ def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """PyTorch's own error, where pictures of 64x48 are judged, alone or with others; Python's,
+    """PyTorch's own error, where images of 64x48 are predicted, alone or with others; Python's,
     where one is decoded."""
-    as_before, decode = detector.said_of_pixels, streaming.read_with_quality
+    as_before, decode = detector.pixel_outputs, streaming.read_with_quality
 
-    def small(pixels: list[Tensor]) -> Said:
+    def small(pixels: list[Tensor]) -> ModelOutputs:
         if any(one.shape[1:] == (64, 48) for one in pixels):
             torch.empty(10**16, dtype=torch.uint8)
         return as_before(pixels)
 
-    def decoding(path: str, before: Callable) -> object:
+    def decoding(path: str) -> object:
         if path == str(mixed[0]):
             raise MemoryError
-        return decode(path, before)
+        return decode(path)
 
     expected = {
         outcome.path: outcome for outcome in run(detector, (Input(str(path)) for path in mixed))
     }
-    monkeypatch.setattr(detector, "said_of_pixels", small)
+    monkeypatch.setattr(detector, "pixel_outputs", small)
     monkeypatch.setattr(streaming, "read_with_quality", decoding)
     outcomes = run(detector, (Input(str(path)) for path in mixed))
     assert [outcome.path for outcome in outcomes] == list(expected)
@@ -298,16 +307,19 @@ def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
         str(path) for i, path in enumerate(mixed[:40]) if (i % 4 == 2 and i != 10) or i == 0
     ]
     for outcome in outcomes:
-        before = expected[outcome.path].judgement
+        before = expected[outcome.path].prediction
         if outcome.path not in lacking and before is not None:
-            assert outcome.judgement is not None and outcome.judgement.logit == pytest.approx(
+            assert outcome.prediction is not None and outcome.prediction.logit == pytest.approx(
                 before.logit, abs=1e-4
             )
 
     (video,) = run(
-        detector, iter([Input("a.mp4", found=True)]), 2, lambda path: torch.empty(10**16)
+        detector,
+        iter([Input(not_an_image(tmp_path / "a.mp4"))]),
+        2,
+        lambda path: torch.empty(10**16),
     )
-    assert (video.judgement, video.problem) == (None, "not enough memory")
+    assert (video.prediction, video.problem) == (None, "not enough memory")
     assert write_explanation(detector, expected[str(mixed[2])], tmp_path, 0) is None
     assert caplog.messages == [f"{mixed[2]}: no panel of it, not enough memory"]
 
@@ -315,21 +327,21 @@ def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
 def test_an_answer_that_is_not_finite_is_the_problem_of_its_file(
     detector: Detector, mixed: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_before = detector.said_of_pixels
+    as_before = detector.pixel_outputs
 
-    def overflowing(pixels: list[Tensor]) -> Said:
+    def overflowing(pixels: list[Tensor]) -> ModelOutputs:
         said = as_before(pixels)
         return said._replace(
             logits=np.where([one.shape[1:] == (24, 40) for one in pixels], np.nan, said.logits)
         )
 
-    monkeypatch.setattr(detector, "said_of_pixels", overflowing)
+    monkeypatch.setattr(detector, "pixel_outputs", overflowing)
     outcomes = run(detector, (Input(str(path)) for path in mixed))
     problems = [str(path) for i, path in enumerate(mixed[:40]) if i % 4 == 1 and i != 5]
     assert [
         one.path for one in outcomes if one.problem == "the model's score is not finite"
     ] == problems
-    assert sum(one.judgement is not None for one in outcomes) == 28 - len(problems)
+    assert sum(one.prediction is not None for one in outcomes) == 28 - len(problems)
 
 
 def test_what_goes_wrong_in_finding_files_ends_the_stream(
@@ -339,7 +351,7 @@ def test_what_goes_wrong_in_finding_files_ends_the_stream(
         yield Input(str(mixed[0]))
         raise UserError("the list")
 
-    with closing(judged(detector, broken(), 2, no_video)) as outcomes:
-        assert next(outcomes).judgement is not None
+    with closing(predict_files(detector, broken(), 2, no_video)) as outcomes:
+        assert next(outcomes).prediction is not None
         with pytest.raises(UserError, match="the list"):
             next(outcomes)

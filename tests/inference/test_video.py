@@ -23,9 +23,9 @@ from PIL import Image
 
 from inference import load_detector
 from inference.detector import Detector
-from inference.video.files import UnreadableVideo, Video, rgb
-from inference.video.index import Clock, NearestFrames
-from inference.video.scoring import judge_video, write_video_report
+from inference.video.container import UnreadableVideo
+from inference.video.frames import Video, nearest, rgb
+from inference.video.scoring import predict_video, write_video_report
 from networks import ModelConfig, build_model
 from networks.calibration import Calibration
 from networks.checkpoint_file import save_checkpoint
@@ -74,26 +74,27 @@ def test_nearest_frames_are_those_of_a_search_through_all(
     end = times[-1] + Fraction(gaps[-1], 2)
     wanted = [k * interval for k in range(int(end / interval) + 1)]
     expected = sorted({min(times, key=lambda time: (abs(time - want), time)) for want in wanted})
-    nearest = NearestFrames(interval)
-    found = [nearest.offer(time, f"frame {time}") for time in times] + [nearest.last()]
-    assert [one for one in found if one is not None] == [
-        (time, f"frame {time}") for time in expected
-    ]
+    timed = [(Fraction(time), f"frame {time}") for time in times]
+    assert list(nearest(timed, interval)) == [(time, f"frame {time}") for time in expected]
 
 
-def test_time_stamps_that_are_missing_or_go_back_get_the_usual_step() -> None:
-    clock = Clock(100, 40)
-    assert [clock.ticks(pts) for pts in (100, 140, None, 220, 100, 140, 400)] == [
-        0,
-        40,
-        80,
-        120,
-        160,
-        200,
-        300,
-    ]
-    assert clock.guessed == 3
-    assert [Clock(None, 5).ticks(pts) for pts in (7, None)] == [0, 0]
+def test_time_stamps_that_are_missing_or_go_back_get_the_usual_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = (None, 100, 140, None, 220, 100, 140, 400)
+    video = Video(encode(tmp_path / "a.mkv", count=1))  # 25 frames a second, ticks of 1 ms
+    monkeypatch.setattr(
+        video, "_undamaged", lambda *_: (av_frame(picture(0), pts) for pts in stamps)
+    )
+    times = [round(1000 * frame.time) for frame in video.frames(None)]
+    assert times == [0, 40, 80, 120, 160, 200, 240, 340]
+    assert "4 frames without a usable time stamp" in str(video.problem())
+
+
+def av_frame(pixels: np.ndarray, pts: int | None) -> Any:
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    frame.pts = pts
+    return frame
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_making_and_reading_videos_leaves_the_priority_of_the_process(
 @pytest.mark.parametrize(
     ("name", "codec", "pix_fmt", "options"), CODECS, ids=[case[0] for case in CODECS]
 )
-def test_jumps_give_what_decoding_everything_gives(
+def test_frames_are_the_nearest_of_all_that_ffmpeg_decodes(
     tmp_path: Path, name: str, codec: str, pix_fmt: str, options: dict[str, str]
 ) -> None:
     try:
@@ -181,28 +182,16 @@ def test_jumps_give_what_decoding_everything_gives(
     path = encode(tmp_path / name, codec, pix_fmt, count=60, options=options)
     every = plain(path)
     start = min(pts for pts, _ in every if pts is not None)
-    tick = Video(path)._tick
+    with av.open(str(path)) as container:
+        tick = container.streams.video[0].time_base
     for fps in (0.7, 3):
         wanted = [Fraction(k) / Fraction(fps) for k in range(60) if k / fps < 2.38]
         nearest = {
             min(every, key=lambda one: abs((one[0] - start) * tick - want))[0] for want in wanted
         }  # type: ignore[operator]
         expected = [(pts, pixels(array)) for pts, array in every if pts in nearest]
-        for seek in (True, False):
-            frames = list(Video(path).frames(fps, seek=seek))
-            assert [(frame.pts, pixels(frame.image)) for frame in frames] == expected
-
-
-def test_jumps_spare_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = encode(tmp_path / "a.mp4", "libx264", "yuv420p", count=250)
-    decoded = []
-    ticks = Clock.ticks
-    monkeypatch.setattr(Clock, "ticks", lambda clock, pts: decoded.append(pts) or ticks(clock, pts))
-    assert len(list(Video(path).frames(0.3))) == 3
-    assert len(decoded) < 60
-    decoded.clear()
-    assert len(list(Video(path).frames(0.3, seek=False))) == 3
-    assert len(decoded) == 250
+        frames = list(Video(path).frames(fps))
+        assert [(frame.pts, pixels(frame.image)) for frame in frames] == expected
 
 
 def test_at_most_max_frames_spread_over_the_whole_video(tmp_path: Path) -> None:
@@ -263,7 +252,8 @@ def test_a_header_that_lies_changes_nothing(tmp_path: Path) -> None:
     video = Video(path)
     assert video.info.duration == 4.0 and video.info.stored_duration == 1000.0
     assert [frame.time for frame in video.frames(25, max_frames=4)] == [0, 1, 2, 3]
-    assert video.problem() == "its pictures end after 4.00 s, its header promises 1000.00 s"
+    problem = str(video.problem())
+    assert "end after 4.00 s" in problem and "promises 1000.00 s" in problem
 
 
 def test_raw_stream_without_time_stamps_is_timed_by_its_rate(tmp_path: Path) -> None:
@@ -337,19 +327,19 @@ def write_no_frame(path: Path) -> None:
 
 
 NO_VIDEOS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "audio": (write_audio, "no video stream in it, only audio"),
+    "audio": (write_audio, "no video stream"),
     "no frame": (write_no_frame, "no video stream in it"),
     "empty": (Path.touch, "empty file"),
     "text": (
         lambda path: path.write_text("hello\n" * 1000),
-        "damaged, or in no format that is read: MP4",
+        "damaged, or in a format that is not read.*MP4",
     ),
     "picture": (
         lambda path: Image.fromarray(picture(0)).save(path, "PNG"),
-        "in no format that is read",
+        "in a format that is not read",
     ),
-    "folder": (Path.mkdir, "no regular file"),
-    "pipe": (os.mkfifo, "no regular file"),
+    "folder": (Path.mkdir, "regular file"),
+    "pipe": (os.mkfifo, "regular file"),
     "missing": (lambda path: None, "No such file"),
     "link to nowhere": (lambda path: path.symlink_to("nowhere"), "No such file"),
 }
@@ -378,7 +368,7 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path, name: str, text: str) ->
         assert len(list(container.decode(video=0))) == 5
     (tmp_path / "a.mp4").write_text(text)
     for path in (tmp_path / name, tmp_path / "a.mp4"):
-        with pytest.raises(UnreadableVideo, match="in no format that is read"):
+        with pytest.raises(UnreadableVideo, match="in a format that is not read"):
             Video(path)
 
 
@@ -414,7 +404,7 @@ def test_colour_at_half_resolution_is_interpolated_not_repeated() -> None:
     assert (np.diff(repeated)[::2] == 0).all()  # FFmpeg's default
 
 
-def test_frames_that_cannot_be_converted_are_counted(
+def test_frames_that_cannot_be_converted_are_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode(tmp_path / "a.mkv", count=3)
@@ -425,9 +415,9 @@ def test_frames_that_cannot_be_converted_are_counted(
             raise ValueError("no such format")
         return rgb(frame)
 
-    monkeypatch.setattr("inference.video.files.rgb", failing)
+    monkeypatch.setattr("inference.video.frames.rgb", failing)
     assert [frame.pts for frame in video.frames(None)] == [0, 80]
-    assert video.problem() == "1 frames could not be converted to RGB and were left out"
+    assert "damaged" in str(video.problem())
 
 
 def test_without_pyav_the_message_says_what_to_install(
@@ -461,9 +451,9 @@ def make_detector(
 def test_a_video_is_judged_by_the_median_of_its_frames(tmp_path: Path) -> None:
     detector = make_detector(tmp_path)
     path = encode(tmp_path / "a.mkv", count=50)
-    found = judge_video(detector, path, fps=5)
-    said = detector.said([picture(index) for index in range(0, 50, 5)])  # the codec is lossless
-    logits = np.array([frame.judgement.logit for frame in found.frames])
+    found = predict_video(detector, path, fps=5)
+    said = detector.outputs([picture(index) for index in range(0, 50, 5)])  # the codec is lossless
+    logits = np.array([frame.prediction.logit for frame in found.frames])
     assert np.allclose(logits, said.logits, atol=1e-6) and len(set(logits)) == 10
     ordered = sorted(logits)
     assert found.logit == pytest.approx(
@@ -497,15 +487,15 @@ def test_a_video_is_judged_by_the_median_of_its_frames(tmp_path: Path) -> None:
 
 
 def test_the_answer_goes_through_the_calibration(tmp_path: Path) -> None:
-    found = judge_video(
+    found = predict_video(
         make_detector(tmp_path, calibration=CALIBRATION), encode(tmp_path / "a.mkv"), fps=None
     )
     assert (
         found.probability == pytest.approx(1 / (1 + np.exp(-found.logit / 2))) and found.calibrated
     )
     for frame in found.frames:
-        assert frame.judgement.probability == pytest.approx(
-            1 / (1 + np.exp(-frame.judgement.logit / 2))
+        assert frame.prediction.probability == pytest.approx(
+            1 / (1 + np.exp(-frame.prediction.logit / 2))
         )
     assert found.verdict == "unsure" == CALIBRATION.verdict(found.probability)
     assert sum(found.shares.values()) == 1
@@ -516,13 +506,13 @@ def test_one_strange_frame_moves_the_mean_and_not_the_median(
 ) -> None:
     detector = make_detector(tmp_path)
     logits = iter([-2.0, -1.0, 90.0, -3.0, -2.5])
-    said = detector.said_of_pixels
+    said = detector.pixel_outputs
 
     def strange(pixels: Any) -> Any:
         return said(pixels)._replace(logits=np.array([next(logits) for _ in pixels], np.float32))
 
-    monkeypatch.setattr(detector, "said_of_pixels", strange)
-    found = judge_video(detector, encode(tmp_path / "a.mkv", count=5), fps=None)
+    monkeypatch.setattr(detector, "pixel_outputs", strange)
+    found = predict_video(detector, encode(tmp_path / "a.mkv", count=5), fps=None)
     assert (found.logit, found.verdict, found.shares["generated"]) == (-2.0, "real", 0.2)
     assert found.mean_logit == pytest.approx(81.5 / 5)
 
@@ -533,11 +523,11 @@ def test_frames_are_judged_in_groups_of_bounded_size(
     detector = make_detector(tmp_path)
     monkeypatch.setattr("inference.video.scoring.BATCH_PIXELS", 4 * WIDTH * HEIGHT)
     groups = []
-    said = detector.said_of_pixels
+    said = detector.pixel_outputs
     monkeypatch.setattr(
-        detector, "said_of_pixels", lambda pixels: groups.append(len(pixels)) or said(pixels)
+        detector, "pixel_outputs", lambda pixels: groups.append(len(pixels)) or said(pixels)
     )
-    judge_video(detector, encode(tmp_path / "a.mkv", count=10), fps=None)
+    predict_video(detector, encode(tmp_path / "a.mkv", count=10), fps=None)
     assert groups == [4, 4, 2]
 
 
@@ -546,7 +536,7 @@ def test_what_may_make_the_answer_less_reliable_is_said(tmp_path: Path) -> None:
     path = encode(
         tmp_path / "a.mp4", "libx264", "yuv420p", count=50, options={"x264-params": "tff=1"}
     )
-    warnings = " | ".join(judge_video(detector, path, fps=25, max_frames=3).warnings)
+    warnings = " | ".join(predict_video(detector, path, fps=25, max_frames=3).warnings)
     for word in (
         "small",
         "video compression (h264, ",
@@ -556,7 +546,7 @@ def test_what_may_make_the_answer_less_reliable_is_said(tmp_path: Path) -> None:
         "every 0.667 s instead",
     ):
         assert word in warnings
-    varying = judge_video(
+    varying = predict_video(
         detector, encode(tmp_path / "b.mkv", pts=[0, 10, 500, 510, 2000]), fps=None
     ).warnings
     assert any("frame rate varies" in warning for warning in varying)
@@ -574,8 +564,8 @@ def test_what_is_so_of_every_frame_is_said_and_not_of_a_black_one(
         )
 
     monkeypatch.setattr("tests.helpers.video_files.picture", drawn)
-    found = judge_video(make_detector(tmp_path), encode(tmp_path / "a.mkv", count=3), fps=None)
-    said = ["grey: no colour in it" in frame.judgement.warnings for frame in found.frames]
+    found = predict_video(make_detector(tmp_path), encode(tmp_path / "a.mkv", count=3), fps=None)
+    said = ["grey: no colour in it" in frame.prediction.warnings for frame in found.frames]
     assert said == [index in grey for index in range(3)]
     assert (
         "grey: no colour in it" in found.warnings
@@ -589,15 +579,15 @@ def test_no_frame_and_frames_too_small(tmp_path: Path) -> None:
         first = next(container.demux(video=0)).pos
     (tmp_path / "b.flv").write_bytes(content[: first + 30])
     with pytest.raises(UnreadableVideo, match="no frame could be decoded|damaged"):
-        judge_video(detector, tmp_path / "b.flv")
+        predict_video(detector, tmp_path / "b.flv")
     with pytest.raises(ValueError, match="64x2 pixels .*scale 0.25"):
-        judge_video(detector, encode(tmp_path / "a.mkv", size=(64, 2), count=2))
+        predict_video(detector, encode(tmp_path / "a.mkv", size=(64, 2), count=2))
 
 
 @pytest.mark.parametrize(("config", "calibration"), [(MULTI, CALIBRATION), (SINGLE, None)])
 def test_report(tmp_path: Path, config: ModelConfig, calibration: Calibration | None) -> None:
     path = encode(tmp_path / "=a$b.mkv", count=20)
-    found = judge_video(make_detector(tmp_path, config, calibration), path, fps=5)
+    found = predict_video(make_detector(tmp_path, config, calibration), path, fps=5)
     table, summary, plot = write_video_report(found, tmp_path / "new" / "folder")
     with open(table, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -613,7 +603,7 @@ def test_report(tmp_path: Path, config: ModelConfig, calibration: Calibration | 
     ]
     assert [float(row["time_s"]) for row in rows] == [frame.time for frame in found.frames]
     assert [float(row["logit"]) for row in rows] == [
-        frame.judgement.logit for frame in found.frames
+        frame.prediction.logit for frame in found.frames
     ]
     assert [row["pts"] for row in rows] == ["0", "200", "400", "600"]
     assert all(row["verdict"] in ("real", "unsure", "generated") for row in rows)
@@ -637,7 +627,7 @@ def test_report(tmp_path: Path, config: ModelConfig, calibration: Calibration | 
 
 
 def test_report_where_nothing_can_be_written(tmp_path: Path) -> None:
-    found = judge_video(make_detector(tmp_path), encode(tmp_path / "a.mkv", count=2))
+    found = predict_video(make_detector(tmp_path), encode(tmp_path / "a.mkv", count=2))
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         write_video_report(found, tmp_path / "file" / "folder")

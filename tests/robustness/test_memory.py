@@ -19,12 +19,13 @@ print("peak KiB", *re.findall(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").rea
 """
 
 
-def peak_memory(script: str, *argv: object) -> int:
-    """Peak memory in MiB of a run of train or test in a process of its own, without its workers."""
+def peak_memory(script: str, *argv: object, status: int = 0, stdin: str = "") -> int:
+    """Peak memory in MiB of a run of a script in a process of its own, without its workers."""
     words = [script, *map(str, argv), "--gpu_ids", "-1", "--num_threads", "2"]
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, *words],
+        [sys.executable, "-c", PEAK.replace("== 0", f"== {status}"), *words],
         cwd=REPOSITORY,
+        input=stdin,
         capture_output=True,
         text=True,
         check=True,
@@ -76,3 +77,21 @@ def test_memory_of_training_does_not_grow_with_the_number_of_images(
     some, many = peak("a", 2_000), peak("b", 20_000)
     print(f"peak memory: {some} MiB with 2,000 images, {many} MiB with 20,000")
     assert many - some < 100
+
+
+@pytest.mark.slow
+def test_memory_of_predicting_does_not_grow_with_the_number_of_paths(
+    trained: Path, dataroot: Path, tmp_path: Path
+) -> None:
+    image = next(dataroot.rglob("*.png"))
+
+    def peak(count: int) -> int:
+        paths = f"{image}\n" + "/nowhere/image.png\n" * count
+        return peak_memory("predict", "--model_path", trained / "model_epoch_last.pth", "-", "--format", "jsonl",
+                           "--output", tmp_path / f"{count}.jsonl", stdin=paths, status=1)  # fmt: skip
+
+    some, many = peak(10_000), peak(100_000)
+    with open(tmp_path / "100000.jsonl") as file:
+        assert sum(1 for _ in file) == 100_001
+    print(f"peak memory: {some} MiB with 10,000 paths, {many} MiB with 100,000")
+    assert many - some < 20

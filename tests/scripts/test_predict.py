@@ -67,13 +67,13 @@ def test_json_lines_of_a_folder(
         rows["b.jpg"]["warnings"] == ["heavily compressed: JPEG quality about 50"]
         and rows["a.png"]["warnings"] == []
     )
-    assert "no picture" in rows["bad.png"]["error"] and rows["bad.png"]["score"] is None
+    assert "PNG" in rows["bad.png"]["error"] and rows["bad.png"]["score"] is None
     err = said.err.splitlines()
-    assert "not calibrated (python -m tools.calibrate" in err[0]
-    assert sum(line.startswith(f"skipped {folder}/bad.png: no picture") for line in err) == 1
+    assert "not calibrated" in err[0] and "python -m tools.calibrate" in err[0]
+    assert sum(line.startswith(f"skipped {folder}/bad.png: ") for line in err) == 1
     assert (
         err[-1].startswith("3 scored: ")
-        and "1 skipped; 1 of other kinds passed over (.txt 1); " in err[-1]
+        and "1 skipped; 1 of other kinds passed over (.txt 1)" in err[-1]
     )
 
 
@@ -162,7 +162,7 @@ def test_videos_among_pictures(
         (["--model_path", "no.pth", "a.png"], "--model_path no.pth: no such file"),
         (
             ["--model_path", "{tmp}/*.pth", "a.png"],
-            r"--model_path .*\*.pth: stands for 2 checkpoints; give one",
+            r"--model_path .*\*.pth: matches 2 checkpoints; give one",
         ),
         (
             ["--model_path", "{tmp}/1.pth", "a.png", "--protocol", "x"],
@@ -170,13 +170,16 @@ def test_videos_among_pictures(
         ),
         (
             ["--model_path", "{tmp}/1.pth", "{tmp}/empty"],
-            "PATH .*empty: no picture or video there; 1 of other .*txt 1",
+            "PATH .*empty: no image or video there; 1 of other .*txt 1",
         ),
         (
             ["--model_path", "{tmp}/1.pth", "a.png", "--explain", "{tmp}/1.pth"],
             "--explain .*: cannot write there",
         ),
-        (["--model_path", "{tmp}/1.pth", "a.png", "--output", "{tmp}"], "--output .*: a folder"),
+        (
+            ["--model_path", "{tmp}/1.pth", "a.png", "--output", "{tmp}"],
+            "--output .*: cannot be written",
+        ),
         (["--name", "x", "--checkpoints_dir", "{tmp}", "a.png"], "--name x: no run folder"),
     ),
 )
@@ -264,7 +267,7 @@ def test_a_list_on_standard_input_with_any_bytes(checkpoint: Path, folder: Path)
     ("number", "status"),
     ((signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)),
 )
-def test_a_stop_leaves_what_was_judged(
+def test_a_stop_leaves_the_predictions_until_then(
     checkpoint: Path, folder: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     """The list never ends: the first answer is there at once, the signal ends the run."""

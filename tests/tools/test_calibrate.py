@@ -496,7 +496,7 @@ def test_figures_are_those_of_the_pictures(checkpoint: Path, val: Path) -> None:
     )
     files = sorted(val.glob("*/*/*.png"))
     labels = np.array([int(path.parent.name == "1_fake") for path in files])
-    logits = np.array([plain.said(path).logits[0] for path in files], dtype=float)
+    logits = np.array([plain.outputs(path).logits[0] for path in files], dtype=float)
     found = detector.calibration
     assert found is not None and document["calibration"] == found.to_dict()
     assert found.temperature == pytest.approx(fit_temperature(labels, logits), rel=1e-3)
@@ -671,11 +671,11 @@ def test_large_pictures_are_scored_in_tiles_as_anywhere_else(
     root = make_set(tmp_path / "large", 2, size=96)
     detector = load_detector(checkpoint, "cpu")
     files = sorted(root.glob("*/*.png"))
-    whole = detector.said(files).logits
+    whole = detector.outputs(files).logits
     monkeypatch.setattr(tiles, "WHOLE", 2000)
     monkeypatch.setattr(tiles, "TILE", 40)
     said = detector_predictions(detector, find_test_sets(str(root))[1], 3)
-    assert said.logits == pytest.approx(detector.said(files).logits, abs=1e-6)
+    assert said.logits == pytest.approx(detector.outputs(files).logits, abs=1e-6)
     assert np.abs(said.logits - whole).max() > 1e-4
     assert not detector.model.training
 

@@ -223,7 +223,7 @@ def test_graph_and_model_agree(checkpoint: Path, exported: Path) -> None:
                 session.run(None, {"images": pixels})
             continue
         logit, score, attention, probability = session.run(None, {"images": pixels})
-        said = detector.said(torch.from_numpy(pixels))
+        said = detector.outputs(torch.from_numpy(pixels))
         assert np.abs(logit - said.logits).max() <= 1e-4
         assert (
             said.attention_weights is not None
@@ -277,7 +277,7 @@ def test_folder_gives_the_checkpoints_logits_bit_for_bit(checkpoint: Path, expor
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (side, 90, 3), dtype=np.uint8) for side in (20, 64, 131)]
     before, after = load_detector(checkpoint, "cpu"), load_detector(exported, "cpu")
-    assert np.array_equal(before.said(pictures).logits, after.said(pictures).logits)
+    assert np.array_equal(before.outputs(pictures).logits, after.outputs(pictures).logits)
     assert np.array_equal(before.probability(pictures), after.probability(pictures))
     assert (after.name, after.scales, after.protocol) == (
         "my_detector",
@@ -680,7 +680,7 @@ def test_other_networks(config: ModelConfig, tmp_path: Path) -> None:
     rng, seen = np.random.default_rng(4), []
     for batch, height, width in ((1, 150, 97), (3, 224, 224), (2, 131, 260)):
         pixels = rng.integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
-        logits = detector.said(torch.from_numpy(pixels)).logits
+        logits = detector.outputs(torch.from_numpy(pixels)).logits
         assert np.abs(session.run(["logit"], {"images": pixels})[0] - logits).max() <= 1e-4
         seen += logits.tolist()
     assert np.std(seen) > 1e-3
@@ -709,5 +709,5 @@ def test_a_network_of_one_size(tmp_path: Path) -> None:
     session = graph_session(tmp_path / "out")
     assert session.get_inputs()[0].shape == ["batch", 3, 224, 224]
     pixels = np.random.default_rng(4).integers(0, 256, (3, 3, 224, 224), dtype=np.uint8)
-    expected = load_detector(tmp_path / "m.pth", "cpu").said(torch.from_numpy(pixels)).logits
+    expected = load_detector(tmp_path / "m.pth", "cpu").outputs(torch.from_numpy(pixels)).logits
     assert np.abs(session.run(["logit"], {"images": pixels})[0] - expected).max() <= 1e-4

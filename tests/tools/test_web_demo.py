@@ -58,7 +58,7 @@ def test_a_picture_gets_score_bars_and_panel(detector: Detector, tmp_path: Path)
     path = draw(tmp_path / "one.png")
     html = answer(detector, path, LIMITS)
     text = text_of(html)
-    said = detector.said(path)
+    said = detector.outputs(path)
     score = float(torch.sigmoid(torch.tensor(said.logits[0])))
     assert ("Generated" if score > 0.5 else "Real") in text
     assert f"Score {score:.2f} from 0 (real) to 1 (generated)" in text and "uncalibrated" in text
@@ -139,11 +139,11 @@ def test_what_cannot_be_judged_says_why(detector: Detector, tmp_path: Path, kind
 
 
 def test_a_video_is_known_by_its_content(detector: Detector, tmp_path: Path) -> None:
-    from inference.video.scoring import judge_video
+    from inference.video.scoring import predict_video
 
     path = film(tmp_path / "film.png")
     html = answer(detector, path, LIMITS)
-    found = judge_video(detector, path, max_frames=LIMITS.frames)
+    found = predict_video(detector, path, max_frames=LIMITS.frames)
     assert len(found.frames) == 3  # one a second, for three seconds
     assert f"Score {found.score:.2f}" in text_of(html) and "median of 3 frames" in text_of(html)
     assert shares_text(found.shares) in text_of(html)
@@ -179,11 +179,11 @@ def too_much(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["GPU", "NumPy", "CPU"])
-@pytest.mark.parametrize("step", ["judge", "explain", "judge_video"])
+@pytest.mark.parametrize("step", ["predict_images", "explain", "predict_video"])
 def test_want_of_memory_is_an_answer(
     kind: str, step: str, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = film(tmp_path / "large.mp4") if step == "judge_video" else draw(tmp_path / "large.png")
+    path = film(tmp_path / "large.mp4") if step == "predict_video" else draw(tmp_path / "large.png")
     monkeypatch.setattr(answers, step, lambda *_, **__: too_much(kind))
     with pytest.raises(NoAnswer, match=f"^{path.name} .*not enough memory"):
         answer(detector, path, LIMITS)

@@ -15,12 +15,13 @@ from PIL import Image
 
 from data.decode import NotAnImage, UnreadableImage
 from data.formats import read_with_quality
+from device import NotEnoughMemory, OutOfGpuMemory, memory_errors
 from inference.detector import Detector
 from inference.explain import draw, explain
-from inference.memory import NotEnoughMemory, OutOfGpuMemory, memory_errors
-from inference.prediction import Judgement, Picture, judge
-from inference.video.files import UnreadableVideo, Video, VideoInfo
-from inference.video.scoring import VideoJudgement, judge_video, write_video_report
+from inference.prediction import NamedImage, Prediction, predict_images
+from inference.video.container import UnreadableVideo, VideoInfo
+from inference.video.frames import Video
+from inference.video.scoring import VideoPrediction, predict_video, write_video_report
 from networks.calibration import GENERATED, REAL, UNSURE
 from networks.npr import scale_keys
 from reports.html import Picture as Drawing
@@ -62,7 +63,7 @@ def answer(detector: Detector, path: Path, limits: Limits) -> str:
     try:
         with memory_errors():
             try:
-                picture = Picture(path.name, *read_with_quality(str(path)))
+                picture = NamedImage(path.name, *read_with_quality(str(path)))
             except NotAnImage as error:
                 return of_video(detector, require_video(path, str(error), limits), path, limits)
             except UnreadableImage as error:
@@ -74,10 +75,10 @@ def answer(detector: Detector, path: Path, limits: Limits) -> str:
         ) from None
 
 
-def of_picture(detector: Detector, picture: Picture) -> str:
+def of_picture(detector: Detector, picture: NamedImage) -> str:
     """Raises NoAnswer where it is too small."""
     try:
-        (found,) = judge(detector, [picture])
+        (found,) = predict_images(detector, [picture])
         explanation = explain(detector, picture.image)
     except ValueError as error:
         raise NoAnswer(f"{picture.name} cannot be judged: {error}.") from None
@@ -118,7 +119,7 @@ def of_video(detector: Detector, info: VideoInfo, path: Path, limits: Limits) ->
     """Raises NoAnswer where no frame can be judged."""
     frames = max(1, min(limits.frames, VIDEO_PIXELS // max(1, info.width * info.height)))
     try:
-        found = judge_video(detector, path, max_frames=frames)
+        found = predict_video(detector, path, max_frames=frames)
     except ValueError as error:
         raise NoAnswer(f"{path.name} cannot be judged: {error}.") from None
     with TemporaryDirectory() as folder:
@@ -146,7 +147,7 @@ def counted(frames: int) -> str:
     return f"{frames} frame{'s' * (frames != 1)}"
 
 
-def said(detector: Detector, found: Judgement | VideoJudgement) -> dict[str, Any]:
+def said(detector: Detector, found: Prediction | VideoPrediction) -> dict[str, Any]:
     """What is said of pictures and videos alike, in the template's terms."""
     fitted = detector.calibration
     problem = getattr(found, "problem", None)
@@ -169,7 +170,7 @@ def percent(share: float) -> str:
     return "less than 1 %" if share < 0.01 else f"{share:.0%}".replace("%", " %")
 
 
-def panel_text(found: Judgement, scales: Sequence[float]) -> str:
+def panel_text(found: Prediction, scales: Sequence[float]) -> str:
     """What a person who does not see the panel should know of it."""
     names = ", ".join(f"{scale:g}" for scale in scales)
     return f"Residual maps of {found.name} at scale {names}, and where the evidence lies; the verdict is {found.verdict}."

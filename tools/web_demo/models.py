@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from device import memory_errors
 from inference.detector import Detector
-from inference.memory import memory_errors
 from networks.checkpoint import model_name
 from util import UserError
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio import processing_utils
 
-from inference.memory import NotEnoughMemory, OutOfGpuMemory
+from device import NotEnoughMemory, OutOfGpuMemory
 from tools.web_demo.answers import Limits, NoAnswer, about, answer, problem, rendered
 from tools.web_demo.examples import Example
 from tools.web_demo.models import Models
