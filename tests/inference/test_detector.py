@@ -1,4 +1,4 @@
-"""The detector as a library: pictures in any form, one answer."""
+"""The detector as a library: images in any form, one answer."""
 
 import logging
 import threading
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import inference.tiles as tiles
 from data.decode import UnreadableImage
+from device import NotEnoughMemory, OutOfGpuMemory, memory_errors
 from inference import load_detector
 from inference.detector import NotFinite, as_image
 from inference.explain import explain
@@ -55,7 +56,7 @@ def plain_logit(checkpoint: Path, pixels: np.ndarray) -> float:
         return float(model(x[None]))
 
 
-def test_every_form_of_a_picture_scores_alike(checkpoint: Path, tmp_path: Path) -> None:
+def test_every_form_of_an_image_scores_alike(checkpoint: Path, tmp_path: Path) -> None:
     detector = load_detector(checkpoint, "cpu")
     pixels = picture()
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -101,7 +102,7 @@ def test_order_stays_whatever_the_sizes_are(checkpoint: Path) -> None:
         (np.zeros((2, 9, 3), np.uint8), ValueError, "9x2 pixels leave none at scale 0.25"),
     ),
 )
-def test_what_is_no_picture(
+def test_what_is_not_an_image(
     checkpoint: Path, wrong: object, error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
@@ -283,7 +284,7 @@ def test_threads_take_turns(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found == expected and most == 1
 
 
-def test_a_picture_in_memory_is_taken_as_its_file_is(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_image_in_memory_is_taken_as_its_file_is(checkpoint: Path, tmp_path: Path) -> None:
     detector = load_detector(checkpoint, "cpu")
     deep = Image.fromarray((picture()[..., 0].astype(np.uint16) << 8) + 7)
     deep.save(tmp_path / "deep.png")
@@ -347,7 +348,7 @@ def test_a_tile_has_the_residual_of_the_whole(monkeypatch: pytest.MonkeyPatch) -
             )
 
 
-def test_large_pictures_are_scored_in_tiles(
+def test_large_images_are_scored_in_tiles(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = load_detector(checkpoint, "cpu")
@@ -363,11 +364,31 @@ def test_large_pictures_are_scored_in_tiles(
         return run(pixels)
 
     monkeypatch.setattr(detector, "_run", noting)
-    said = detector.outputs([large, picture()])
+    outputs = detector.outputs([large, picture()])
     boxes = tile_boxes(160, 192, 8)
     assert len(boxes) == 9 and max(max(size) for size in seen) <= 72
     logits = [plain_logit(checkpoint, large[t : t + h, left : left + w]) for t, left, h, w in boxes]
     areas = [box.height * box.width for box in boxes]
-    assert said.logits[0] == pytest.approx(np.average(logits, weights=areas), abs=1e-5)
-    assert abs(said.logits[0] - whole.logits[0]) < 0.1  # borders are padded, so not the same
-    assert said.logits[1] == pytest.approx(plain_logit(checkpoint, picture()), abs=1e-5)
+    assert outputs.logits[0] == pytest.approx(np.average(logits, weights=areas), abs=1e-5)
+    assert abs(outputs.logits[0] - whole.logits[0]) < 0.1  # borders are padded, so not the same
+    assert outputs.logits[1] == pytest.approx(plain_logit(checkpoint, picture()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    (
+        (MemoryError(), NotEnoughMemory),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), NotEnoughMemory),
+        (torch.OutOfMemoryError("CUDA out of memory"), OutOfGpuMemory),
+        (torch.AcceleratorError("CUDA error: out of memory"), OutOfGpuMemory),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), OutOfGpuMemory),
+        (RuntimeError("GET was unable to find an engine to execute this"), OutOfGpuMemory),
+        (RuntimeError("shape mismatch"), RuntimeError),
+    ),
+)
+def test_every_form_of_too_little_memory_is_recognised(
+    error: Exception, expected: type[Exception]
+) -> None:
+    with pytest.raises(expected) as raised, memory_errors():
+        raise error
+    assert type(raised.value) is expected

@@ -1,4 +1,4 @@
-"""The panel of one picture: numbers that add up to its logit, parts of large pictures, any model,
+"""The panel of one picture: numbers that add up to its logit, parts of large images, any model,
 any size."""
 
 import re

@@ -195,7 +195,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ("a.PNG", "a.mp4", "without ending", "link.csv"))
-def test_pictures_and_videos_are_not_replaced(tmp_path: Path, name: str) -> None:
+def test_images_and_videos_are_not_replaced(tmp_path: Path, name: str) -> None:
     path, photo = tmp_path / name, tmp_path / "photo.jpeg"
     Image.new("RGB", (8, 8)).save(path if name == "without ending" else photo, format="PNG")
     if name == "link.csv":

@@ -1,4 +1,4 @@
-"""What is said of one picture, and what may make it less reliable."""
+"""The prediction for one image, and its warnings."""
 
 from pathlib import Path
 
@@ -30,15 +30,15 @@ def picture(height: int, width: int, quality: int | None = None) -> NamedImage:
     return NamedImage(f"{height}x{width}", Image.fromarray(pixels), quality)
 
 
-def test_judgements_are_those_of_the_detector(checkpoint: Path, tmp_path: Path) -> None:
-    pictures = [picture(40, 48), picture(130, 140)]
-    plain, said = (
+def test_predictions_are_those_of_the_detector(checkpoint: Path, tmp_path: Path) -> None:
+    images = [picture(40, 48), picture(130, 140)]
+    plain, outputs = (
         load_detector(checkpoint, "cpu"),
-        load_detector(checkpoint, "cpu").outputs([p.image for p in pictures]),
+        load_detector(checkpoint, "cpu").outputs([p.image for p in images]),
     )
-    assert said.attention_weights is not None
+    assert outputs.attention_weights is not None
     for one, logit, weights in zip(
-        predict_images(plain, pictures), said.logits, said.attention_weights, strict=True
+        predict_images(plain, images), outputs.logits, outputs.attention_weights, strict=True
     ):
         assert one.logit == pytest.approx(logit, abs=1e-5) and one.score == pytest.approx(
             1 / (1 + np.exp(-logit))
@@ -49,7 +49,9 @@ def test_judgements_are_those_of_the_detector(checkpoint: Path, tmp_path: Path) 
     band = Calibration(2.0, 0.5, 0.0, 1.0, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
     save_checkpoint(tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": band.to_dict()})
     for one, logit in zip(
-        predict_images(load_detector(tmp_path / "c.pth", "cpu"), pictures), said.logits, strict=True
+        predict_images(load_detector(tmp_path / "c.pth", "cpu"), images),
+        outputs.logits,
+        strict=True,
     ):
         assert one.calibrated and one.verdict == "unsure"
         assert one.probability == pytest.approx(1 / (1 + np.exp(-logit / 2)), abs=1e-5)
@@ -102,12 +104,12 @@ GREY = "grey: no colour in it"
         (NOISE.resize((16, 16)).convert("L"), "PNG", GREY),
     ),
 )
-def test_grey_pictures_and_palettes_are_told(
+def test_grey_images_and_palettes_are_told(
     checkpoint: Path, tmp_path: Path, made: Image.Image, kind: str, expected: str | None
 ) -> None:
     made.save(tmp_path / "picture", kind)
     image = read_image(str(tmp_path / "picture"))
     assert few_colours(image) == expected
     small = ["small: 16x16 pixels"] if image.size == (16, 16) else []
-    said = image_warnings(load_detector(checkpoint, "cpu"), NamedImage("picture", image))
-    assert said == [*small, *([expected] if expected else [])]
+    warnings = image_warnings(load_detector(checkpoint, "cpu"), NamedImage("picture", image))
+    assert warnings == [*small, *([expected] if expected else [])]

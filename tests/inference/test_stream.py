@@ -44,7 +44,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Detector:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Pictures of several sizes, one too small, and files that are none."""
+    """Images of several sizes, one too small, and files that are none."""
     folder, rng = tmp_path_factory.mktemp("mixed"), np.random.default_rng(0)
     for i in range(40):
         size = [(32, 32), (24, 40), (64, 48), (3, 3)][i % 4]
@@ -330,9 +330,9 @@ def test_an_answer_that_is_not_finite_is_the_problem_of_its_file(
     as_before = detector.pixel_outputs
 
     def overflowing(pixels: list[Tensor]) -> ModelOutputs:
-        said = as_before(pixels)
-        return said._replace(
-            logits=np.where([one.shape[1:] == (24, 40) for one in pixels], np.nan, said.logits)
+        outputs = as_before(pixels)
+        return outputs._replace(
+            logits=np.where([one.shape[1:] == (24, 40) for one in pixels], np.nan, outputs.logits)
         )
 
     monkeypatch.setattr(detector, "pixel_outputs", overflowing)

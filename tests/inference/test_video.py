@@ -39,7 +39,7 @@ texts, draw = plot_checks.texts, plot_checks.draw  # fixtures
 av = pytest.importorskip("av")
 
 QUIET = {"x265-params": "log-level=none"}
-CODECS = [  # name, codec, pixel format, options; all in groups of 12 pictures
+CODECS = [  # name, codec, pixel format, options; all in groups of 12 images
     ("ffv1.mkv", "ffv1", "bgr0", {}),
     ("h264.mp4", "libx264", "yuv420p", {}),
     ("open_groups.mkv", "libx264", "yuv420p", {"x264-params": "open-gop=1:bframes=3"}),
@@ -214,7 +214,7 @@ def test_at_most_max_frames_spread_over_the_whole_video(tmp_path: Path) -> None:
             times_of(path, **wrong)
 
 
-def test_one_picture_is_held_at_a_time(tmp_path: Path) -> None:
+def test_one_image_is_held_at_a_time(tmp_path: Path) -> None:
     alive: list[weakref.ref] = []
     for frame in Video(encode(tmp_path / "a.mkv", count=30)).frames(None):
         alive.append(weakref.ref(frame.image))
@@ -346,7 +346,7 @@ NO_VIDEOS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", NO_VIDEOS)
-def test_what_is_no_video(tmp_path: Path, kind: str) -> None:
+def test_what_is_not_a_video(tmp_path: Path, kind: str) -> None:
     write, says = NO_VIDEOS[kind]
     write(tmp_path / "a.mp4")
     with pytest.raises(UnreadableVideo, match=says) as raised:
@@ -381,7 +381,7 @@ def test_more_pixels_than_pillows_limit(tmp_path: Path, monkeypatch: pytest.Monk
         Video(path)
 
 
-def test_turned_and_interlaced_pictures_come_as_stored(tmp_path: Path) -> None:
+def test_turned_and_interlaced_images_come_as_stored(tmp_path: Path) -> None:
     turned = Video(encode(tmp_path / "a.mp4", "libx264", "yuv420p", count=2, rotate=90))
     assert next(turned.frames()).image.size == (WIDTH, HEIGHT) and not turned.interlaced
     rows = Video(
@@ -448,13 +448,15 @@ def make_detector(
     return load_detector(folder / "model.pth", "cpu")
 
 
-def test_a_video_is_judged_by_the_median_of_its_frames(tmp_path: Path) -> None:
+def test_a_video_is_predicted_by_the_median_of_its_frames(tmp_path: Path) -> None:
     detector = make_detector(tmp_path)
     path = encode(tmp_path / "a.mkv", count=50)
     found = predict_video(detector, path, fps=5)
-    said = detector.outputs([picture(index) for index in range(0, 50, 5)])  # the codec is lossless
+    outputs = detector.outputs(
+        [picture(index) for index in range(0, 50, 5)]
+    )  # the codec is lossless
     logits = np.array([frame.prediction.logit for frame in found.frames])
-    assert np.allclose(logits, said.logits, atol=1e-6) and len(set(logits)) == 10
+    assert np.allclose(logits, outputs.logits, atol=1e-6) and len(set(logits)) == 10
     ordered = sorted(logits)
     assert found.logit == pytest.approx(
         (ordered[4] + ordered[5]) / 2
@@ -465,8 +467,8 @@ def test_a_video_is_judged_by_the_median_of_its_frames(tmp_path: Path) -> None:
         == found.mean_score
         == pytest.approx(1 / (1 + np.exp(-found.mean_logit)))
     )
-    assert said.attention_weights is not None and found.attention is not None
-    assert np.allclose(found.attention, said.attention_weights.mean(axis=0), atol=1e-6)
+    assert outputs.attention_weights is not None and found.attention is not None
+    assert np.allclose(found.attention, outputs.attention_weights.mean(axis=0), atol=1e-6)
     assert found.top_scale == (0.25, 0.5, 0.75)[int(np.argmax(found.attention))]
     generated = sum(logit > 0 for logit in logits) / 10
     assert found.shares == {"real": 1 - generated, "unsure": 0, "generated": generated}
@@ -506,10 +508,10 @@ def test_one_strange_frame_moves_the_mean_and_not_the_median(
 ) -> None:
     detector = make_detector(tmp_path)
     logits = iter([-2.0, -1.0, 90.0, -3.0, -2.5])
-    said = detector.pixel_outputs
+    outputs = detector.pixel_outputs
 
     def strange(pixels: Any) -> Any:
-        return said(pixels)._replace(logits=np.array([next(logits) for _ in pixels], np.float32))
+        return outputs(pixels)._replace(logits=np.array([next(logits) for _ in pixels], np.float32))
 
     monkeypatch.setattr(detector, "pixel_outputs", strange)
     found = predict_video(detector, encode(tmp_path / "a.mkv", count=5), fps=None)
@@ -517,15 +519,15 @@ def test_one_strange_frame_moves_the_mean_and_not_the_median(
     assert found.mean_logit == pytest.approx(81.5 / 5)
 
 
-def test_frames_are_judged_in_groups_of_bounded_size(
+def test_frames_are_predicted_in_groups_of_bounded_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = make_detector(tmp_path)
     monkeypatch.setattr("inference.video.scoring.BATCH_PIXELS", 4 * WIDTH * HEIGHT)
     groups = []
-    said = detector.pixel_outputs
+    outputs = detector.pixel_outputs
     monkeypatch.setattr(
-        detector, "pixel_outputs", lambda pixels: groups.append(len(pixels)) or said(pixels)
+        detector, "pixel_outputs", lambda pixels: groups.append(len(pixels)) or outputs(pixels)
     )
     predict_video(detector, encode(tmp_path / "a.mkv", count=10), fps=None)
     assert groups == [4, 4, 2]
@@ -565,8 +567,8 @@ def test_what_is_so_of_every_frame_is_said_and_not_of_a_black_one(
 
     monkeypatch.setattr("tests.helpers.video_files.picture", drawn)
     found = predict_video(make_detector(tmp_path), encode(tmp_path / "a.mkv", count=3), fps=None)
-    said = ["grey: no colour in it" in frame.prediction.warnings for frame in found.frames]
-    assert said == [index in grey for index in range(3)]
+    grey_frames = ["grey: no colour in it" in frame.prediction.warnings for frame in found.frames]
+    assert grey_frames == [index in grey for index in range(3)]
     assert (
         "grey: no colour in it" in found.warnings
     ) == told and "small: 64x48 pixels" in found.warnings

@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three good pictures, one of them JPEG, one damaged, and a text."""
+    """Three good images, one of them JPEG, one damaged, and a text."""
     root, rng = tmp_path / "photos", np.random.default_rng(0)
     (root / "deep").mkdir(parents=True)
     for name in ("a.png", "deep/b.jpg", "c.png"):
@@ -56,8 +56,8 @@ def test_json_lines_of_a_folder(
     checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert run(checkpoint, folder, "--format", "jsonl") == 1
-    said = capsys.readouterr()
-    rows = {Path(row["path"]).name: row for row in map(json.loads, said.out.splitlines())}
+    captured = capsys.readouterr()
+    rows = {Path(row["path"]).name: row for row in map(json.loads, captured.out.splitlines())}
     assert list(rows) == ["a.png", "bad.png", "c.png", "b.jpg"]
     detector = load_detector(checkpoint, "cpu")
     for name in ("a.png", "c.png", "b.jpg"):
@@ -68,7 +68,7 @@ def test_json_lines_of_a_folder(
         and rows["a.png"]["warnings"] == []
     )
     assert "PNG" in rows["bad.png"]["error"] and rows["bad.png"]["score"] is None
-    err = said.err.splitlines()
+    err = captured.err.splitlines()
     assert "not calibrated" in err[0] and "python -m tools.calibrate" in err[0]
     assert sum(line.startswith(f"skipped {folder}/bad.png: ") for line in err) == 1
     assert (
@@ -82,11 +82,11 @@ def test_the_table_of_a_calibrated_checkpoint(
 ) -> None:
     calibrated = save_model(tmp_path / "c.pth", MULTI, seed=2, calibration=CALIBRATION.to_dict())
     assert run(calibrated, folder / "a.png", f"{folder}/**/*.jpg") == 0
-    said = capsys.readouterr()
-    head, *lines = said.out.splitlines()
+    captured = capsys.readouterr()
+    head, *lines = captured.out.splitlines()
     assert head.split()[:2] == ["verdict", "probability"]
     assert [line.split()[0] for line in lines] == ["unsure", "unsure"]
-    assert "calibrate" not in said.err and "2 scored: 2 unsure; 0 skipped" in said.err
+    assert "calibrate" not in captured.err and "2 scored: 2 unsure; 0 skipped" in captured.err
 
 
 def test_a_csv_file_with_explanations(
@@ -132,7 +132,7 @@ def test_another_runs_results_are_not_overwritten_unasked(
     assert (panels / "000000_a.png").read_bytes() != b"old"
 
 
-def test_videos_among_pictures(
+def test_videos_among_images(
     checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     pytest.importorskip("av")
