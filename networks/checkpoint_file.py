@@ -1,7 +1,5 @@
-"""Checkpoint files: written whole or not at all, with a digest that reading checks, and read
-without running code from them."""
+"""Checkpoint files: written whole or not at all, checked by a digest, read without running code."""
 
-import contextlib
 import hashlib
 import itertools
 import os
@@ -15,47 +13,41 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from util import UserError
+from util import UserError, atomic_file
 
+# stored under 'format' of checkpoints that hold a digest
 FORMAT = "npr-checkpoint/2"
-"""Stored under 'format'; from version 2 on a file holds a digest."""
 ZIP_MAGIC = b"PK\x03\x04"
-MOST_VALUES, DEEPEST = 2_000_000, 100
-"""Plain values in a checkpoint, and how deep they may be nested; that of a thousand processes has
-700,000, a few deep."""
+MAX_VALUES = 2_000_000  # plain values; a checkpoint of a thousand processes has 700,000
+MAX_DEPTH = 100  # of nested values; ours are a few levels deep
 
 
 class DamagedCheckpoint(UserError):
-    """A file whose content is not what was written, or not a checkpoint at all."""
+    """File whose content is not what was written, or not a checkpoint at all."""
 
 
 def save_checkpoint(path: Path, values: dict[str, Any], keep_previous: bool = False) -> None:
-    """Write a checkpoint beside its place and move it there: at any moment a crash, or a loss of
-    power, leaves a whole file.
+    """Write a checkpoint so that a crash at any moment leaves a whole file.
+
+    With `keep_previous` that file is at `path` or at `previous_of(path)`.
 
     Args:
+        path: where the file goes.
         values: tensors and plain Python values, nested in dictionaries, lists and tuples.
-        keep_previous: keep the file that was there, see `previous_of`.
+        keep_previous: rename the file that was there to `previous_of(path)`.
 
     Raises:
         OSError: it cannot be written; what was there is untouched.
     """
     values = _on_cpu(values) | {"format": FORMAT}
     values.pop("digest", None)  # of a checkpoint that was read and changed
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            _save(values | {"digest": digest(values)}, file)
+    with atomic_file(path, "wb") as file:
+        _save(values | {"digest": digest(values)}, file)
+        if keep_previous and path.exists():
+            # the new file must be on the disk before the old one leaves its place
             file.flush()
             os.fsync(file.fileno())
-        if keep_previous and path.exists():
-            _link(path, previous_of(path))
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+            os.replace(path, previous_of(path))
 
 
 def _save(values: dict[str, Any], file: IO[bytes]) -> None:
@@ -68,42 +60,21 @@ def _save(values: dict[str, Any], file: IO[bytes]) -> None:
 
 
 def previous_of(path: Path) -> Path:
-    """Where the checkpoint before the newest is kept."""
+    """Return where the checkpoint before the newest is kept."""
     return path.with_name(f"previous_{path.name}")
 
 
 def restore_previous(path: Path) -> Path | None:
-    """Put the checkpoint before the newest in the place of a damaged one, whose new place is
-    returned (None if there is none)."""
-    damaged = path.with_name(f"damaged_{path.name}")
-    if path.exists():
+    """Put the checkpoint before the newest in the place of a damaged one.
+
+    Returns:
+        Where the damaged one is now; None if it was missing.
+    """
+    damaged = path.with_name(f"damaged_{path.name}") if path.exists() else None
+    if damaged is not None:
         os.replace(path, damaged)
-    _link(previous_of(path), path)
-    return damaged if damaged.exists() else None
-
-
-def _link(path: Path, other: Path) -> None:
-    """Give a file a second name, in place of what had it; a file system without such links gets a
-    copy."""
-    temporary = other.with_name(f".{other.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        temporary.write_bytes(path.read_bytes())
-    os.replace(temporary, other)
-    # renaming one name of a file to another of its names does nothing
-    temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let a rename reach the disk, where the system can."""
-    with contextlib.suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
+    os.replace(previous_of(path), path)
+    return damaged
 
 
 def _on_cpu(value: Any) -> Any:
@@ -117,30 +88,38 @@ def _on_cpu(value: Any) -> Any:
 
 
 def digest(values: dict[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of all keys and plain values and of each tensor's shape, type and
-    bytes, in their order."""
-    found = hashlib.sha256()
+    """Return the SHA-256, in hexadecimal, of a checkpoint's content in its order.
+
+    It covers all keys and plain values, and the shape, type and bytes of each tensor.
+
+    Raises:
+        ValueError: see `_parts`.
+    """
+    checksum = hashlib.sha256()
     for part in _parts(values):
         if isinstance(part, Tensor):
-            found.update(f"tensor {tuple(part.shape)} {part.dtype};".encode())
-            found.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            checksum.update(f"tensor {tuple(part.shape)} {part.dtype};".encode())
+            checksum.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         else:
-            found.update(f"{part!r};".encode())
-    return found.hexdigest()
+            checksum.update(f"{part!r};".encode())
+    return checksum.hexdigest()
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """What nested values are made of, depth first: tensors, plain values, and the kind and size of
-    what holds them.
+    """Yield what nested values consist of, depth first.
+
+    These are tensors, plain values, and the kind and size of each container.
 
     Raises:
-        ValueError: they are nested too deeply, perhaps without end.
+        ValueError: containers hold each other, or hold tensors other than plain ones.
     """
     waiting: list[Iterator[Any]] = [iter((value,))]
+    count = 0
     while waiting:
-        if len(waiting) > DEEPEST:
-            raise ValueError("values that hold each other, or are nested too deeply")
         for value in waiting[-1]:
+            count += 1
+            if count > MAX_VALUES or len(waiting) > MAX_DEPTH:
+                raise ValueError("values that hold each other, or too many or too deep ones")
             if isinstance(value, dict):
                 yield "dict", len(value)
                 waiting.append(itertools.chain.from_iterable(value.items()))
@@ -149,21 +128,29 @@ def _parts(value: Any) -> Iterator[Any]:
                 yield "list", len(value)
                 waiting.append(iter(value))
                 break
+            if isinstance(value, Tensor) and not _is_plain(value):
+                raise ValueError(f"a tensor {tuple(value.shape)} that is not a plain one")
             yield value
         else:
             waiting.pop()
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether a tensor lies in memory of its own size (a repeated one could ask for more)."""
+    dense = tensor.device.type == "cpu" and tensor.layout == torch.strided
+    return dense and tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
 def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
-    """The content of a checkpoint file, tensors on the CPU. Code pickled into it is refused, and so
-    is what would swell.
+    """Read a checkpoint file, tensors on the CPU, without running code from it.
 
     Args:
+        path: the file.
         flag: named in errors.
 
     Raises:
-        DamagedCheckpoint: no checkpoint, damaged (also if its digest does not fit), or with pickled
-            objects other than tensors and plain Python values.
+        DamagedCheckpoint: not a checkpoint, damaged (also if its digest does not fit), or with
+            pickled objects other than tensors and plain Python values.
         UserError: missing.
     """
     if not path.is_file():
@@ -173,8 +160,8 @@ def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
         values = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(values, dict):
             raise ValueError(f"holds a {type(values).__name__}")
-        _refuse_swelling(values, path.stat().st_size)
-        if values.get("format") == FORMAT and values.pop("digest", None) != digest(values):
+        stored = values.pop("digest", None)
+        if digest(values) != stored and values.get("format") == FORMAT:
             raise ValueError(
                 "its digest differs: damaged, or changed by others, who leave out 'format' and 'digest'"
             )
@@ -190,8 +177,7 @@ def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of a message; of PyTorch's refusals the line that says what was refused,
-    without the advice to load it."""
+    """Return the line of a message that says what was refused, without advice to load it anyway."""
     advice, refused, text = str(error).partition("WeightsUnpickler error:")
     if not refused:
         text = (
@@ -203,8 +189,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse_compressed(path: Path) -> None:
-    """Raises ValueError for an archive that unpacks to more than its own size: torch.save never
-    compresses."""
+    """Refuse an archive that unpacks to more than its own size: torch.save never compresses.
+
+    Raises:
+        ValueError: it is compressed.
+    """
     with open(path, "rb") as file:
         if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
             return
@@ -217,21 +206,3 @@ def _refuse_compressed(path: Path) -> None:
         raise ValueError(
             f"a compressed archive, of {unpacked:,} bytes when unpacked; checkpoints are not compressed"
         )
-
-
-def _refuse_swelling(values: dict[str, Any], size: int) -> None:
-    """Raises ValueError where values claim to be more than a file of this many bytes can hold.
-
-    A tensor may repeat its memory (stride 0), and lists may hold each other, so that a few bytes
-    describe terabytes.
-    """
-    for number, part in enumerate(_parts(values)):
-        if number > min(size, MOST_VALUES):
-            raise ValueError("values that hold each other, or too many of them")
-        if isinstance(part, Tensor):
-            if part.device.type != "cpu" or part.layout != torch.strided or part.is_quantized:
-                raise ValueError(
-                    f"holds a tensor that is not a plain one ({part.layout}, {part.device})"
-                )
-            if part.nbytes > part.untyped_storage().nbytes():
-                raise ValueError(f"a tensor {tuple(part.shape)} larger than its data")

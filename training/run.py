@@ -26,7 +26,7 @@ from data.protocols import training_protocol
 from data.transforms import Protocol
 from device import seed_everything
 from evaluation.metrics import Metrics
-from networks.checkpoint_file import save_checkpoint
+from networks.checkpoint_file import previous_of, save_checkpoint
 from networks.finite import NonFiniteError
 from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
@@ -169,8 +169,10 @@ class Run:
         self.val_log.close()
 
     def last_good(self) -> str:
-        """What there is to go on from, in words."""
+        """Return a sentence that names the newest whole checkpoint."""
         path = checkpoint_path(self.folder, "last")
+        if not path.is_file():  # it was being replaced
+            path = previous_of(path)
         if not path.is_file():
             return "Nothing had been saved yet"
         return f"The last good checkpoint is {path}, of step {self.saved_at}"

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from networks import checkpoint as loading
-from networks import checkpoint_file as module
 from networks.checkpoint import load_model
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.multiscale_npr import attention_multiscale_npr18
@@ -194,7 +193,7 @@ def test_a_failed_write_leaves_the_old_file(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full_disk)
+    monkeypatch.setattr("util.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(path, {"epoch": 2})
     assert read_checkpoint(path)["epoch"] == 1

@@ -3,8 +3,8 @@
     python -m tests.robustness.kill_checks --kills 100
 
 A training is a child process that ends by SIGKILL, SIGTERM or SIGINT at a random moment, or by
-SIGKILL at a random one of the places where files are written: before or after a rename, a link or
-an fsync, or halfway through a write. It is continued until it has finished; then weights,
+SIGKILL at a random one of the places where files are written: before or after a rename or an
+fsync, or halfway through a write. It is continued until it has finished; then weights,
 optimizer, random states and all that TensorBoard shows must be those of the training left alone,
 bit for bit. Children are forked from a process that has imported everything and computed nothing,
 so that they start at once.
@@ -72,7 +72,7 @@ class WritePoints:
 
     def __init__(self, target: int | None) -> None:
         self.target, self.count = target, 0
-        for name in ("replace", "fsync", "link"):
+        for name in ("replace", "fsync"):
             setattr(os, name, self._around(getattr(os, name)))
         save = torch.save
         torch.save = lambda values, file: save(values, _Halfway(file, self))  # type: ignore[assignment]

@@ -133,8 +133,9 @@ def test_the_checkpoint_before_a_damaged_one_is_taken(
     folder = only(tmp_path, "run_*")
     last = folder / "model_epoch_last.pth"
     content = last.read_bytes()
-    last.unlink()  # the file has another name, which stays as it is
-    if damage != "missing":
+    if damage == "missing":
+        last.unlink()
+    else:
         middle = len(content) // 2
         changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         last.write_bytes(content[:middle] if damage == "cut" else changed)
