@@ -17,8 +17,8 @@ from networks.npr import scale_keys
 from reports.html import Picture
 from reports.plots.attention import plot_attention_training
 from reports.plots.weights import plot_attention_distribution
-from training.event_log import read_scalars
-from training.monitor import FIXED, VALIDATION
+from training.event_log import VAL, read_metrics
+from training.monitor import VALIDATION
 from util import log
 
 
@@ -75,39 +75,31 @@ def draw_distribution(
 def draw_training(
     scales: Sequence[float], folder: Path, run_folder: Path, formats: Sequence[str] = ()
 ) -> list[Picture]:
-    """attention_training.png: attention on the validation images after every epoch; none where the
-    run's folder has no such log.
+    """Draw attention_training.png: attention on the validation images after every epoch.
 
-    Runs logged by earlier versions have it for a fixed batch of them only, by step. Epochs whose
-    figures are not finite are left out.
+    Epochs whose attention is undefined are left out.
+
+    Returns:
+        The plot; empty where the run's folder has no such metrics.
     """
     try:
-        logged = {tag: dict(values) for tag, values in read_scalars(run_folder / "val").items()}
+        lines = [line for line in read_metrics(run_folder) if line["split"] == VAL]
     except OSError as error:
         log.warning("no picture of attention during training: %s", error)
         return []
     keys = scale_keys(tuple(scales))
-    for images, time, what in (
-        (VALIDATION, "epoch", "the validation images"),
-        (FIXED, "step", "a fixed batch"),
-    ):
-        tags = [f"{images}/{name}_{key}" for name in ("mean", "std") for key in keys]
-        columns = [logged.get(tag, {}) for tag in (f"{images}/entropy", *tags)]
-        times = (
-            logged.get("epoch", {})
-            if time == "epoch"
-            else {step: float(step) for step in columns[0]}
-        )
-        history: dict[float, Any] = {}
-        for step in sorted(set.intersection(set(times), *map(set, columns))):
-            entropy, *moments = (column[step] for column in columns)
-            if np.isfinite([entropy, *moments]).all():
-                history[times[step]] = moments[: len(keys)], moments[len(keys) :], entropy
-        if history:
-            picture = folder / "attention_training.png"
-            path = plot_attention_training(history, scales, picture, time, formats=formats)
-            return [Picture(path, f"attention on {what} during training")]
-    return []
+    names = [f"{VALIDATION}/{name}_{key}" for name in ("mean", "std") for key in keys]
+    history: dict[float, Any] = {}
+    for line in lines:
+        values = [line.get(name) for name in (f"{VALIDATION}/entropy", *names)]
+        if all(isinstance(value, float) for value in values):
+            entropy, *moments = values
+            history[line["epoch"]] = moments[: len(keys)], moments[len(keys) :], entropy
+    if not history:
+        return []
+    path = folder / "attention_training.png"
+    path = plot_attention_training(history, scales, path, "epoch", formats=formats)
+    return [Picture(path, "attention on the validation images during training")]
 
 
 def draw_findings(

@@ -1,128 +1,165 @@
-"""TensorBoard event files in which every step stands once, whatever happened to the processes that
-wrote them."""
+"""Record of a run: metrics.jsonl, and the same numbers as TensorBoard events.
 
+metrics.jsonl has one JSON object per line: split ('train' or 'val'), step, epoch, and the metrics by
+name; null for an undefined metric.
+"""
+
+import json
+import math
 import os
-import socket
-import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import NDArray
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import RecordWriter, masked_crc32c
-from tensorboardX.summary import histogram, scalar, text
+from tensorboardX import SummaryWriter
 
-from util import writing
+from util import atomic_file, log, writing
 
-FIRST = -1
-"""As `keep_to`: nothing of what an earlier process wrote is kept."""
+METRICS_FILE = "metrics.jsonl"
+TRAIN, VAL = "train", "val"
 
 
 class EventLog:
-    """A folder of event files that this process adds one to, in place: what was written before
-    `flush` is on the disk after it.
+    """Writes the record of a run, after taking back what was written after its checkpoint.
 
-    TensorBoard's own writers, and tensorboardX's, write from a thread that may lag behind and dies
-    of a full disk unnoticed.
+    metrics.jsonl is complete up to the last `flush`. TensorBoard hides the steps that were taken
+    back; its files are written by tensorboardX's threads, so a killed process may leave a few steps
+    out of them.
 
     Args:
-        folder: made when needed. keep_to: last step to keep of what earlier processes wrote here;
-            None keeps all.
+        folder: of the run.
+        kept: last step to keep of each split's earlier lines; None to start a new record.
         write: False for a log that writes nothing.
 
     Raises:
-        CannotWrite: a full disk, a read-only folder; this is so for all methods.
+        CannotWrite: full disk or read-only folder. So do all methods.
     """
 
-    def __init__(self, folder: Path, keep_to: int | None = None, write: bool = True) -> None:
+    def __init__(
+        self, folder: Path, kept: Mapping[str, int] | None = None, write: bool = True
+    ) -> None:
         self.folder = folder
-        self._writer: RecordWriter | None = None
+        self._writers: dict[str, SummaryWriter] = {}
+        self._file = None
         if not write:
             return
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            if keep_to is not None:
-                cut_events(folder, keep_to)
-            now = time.time_ns()
-            name = f"events.out.tfevents.{now // 10**9}.{now % 10**9:09d}.{socket.gethostname()}.{os.getpid()}"
-            self._writer = RecordWriter(str(folder / name))
-        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+            _cut(folder / METRICS_FILE, kept or {})
+            self._file = open(folder / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115  # stays open
+            for split in (TRAIN, VAL):
+                self._writers[split] = SummaryWriter(
+                    str(folder / split),
+                    purge_step=0 if kept is None else kept[split] + 1,
+                    max_queue=0,  # unlimited: a full queue would wait for a thread that may be dead
+                    filename_suffix=f".{time.time_ns()}",  # a file of its own, also within a second
+                )
 
-    def _write(self, event: Event) -> None:
-        if self._writer is not None:
-            with writing(self.folder):
-                self._writer.write(event.SerializeToString())
+    def add(self, split: str, step: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
+        """Write one line of metrics.
 
-    def _add(self, summary: Summary, step: int) -> None:
-        self._write(Event(wall_time=time.time(), step=step, summary=summary))
+        Args:
+            split: `TRAIN` or `VAL`.
+            step: of training.
+            epoch: from 1, the one that is trained or has just been trained.
+            metrics: values by name; None and non-finite ones are undefined.
+        """
+        if self._file is None:
+            return
+        finite = {name: _finite(value) for name, value in metrics.items()}
+        line = json.dumps({"split": split, "step": step, "epoch": epoch} | finite)
+        with writing(self.folder):
+            self._file.write(line + "\n")
+            self._file.flush()
+        if writer := self._writer(split):
+            for name, value in ({"epoch": epoch} | finite).items():
+                if value is not None:
+                    writer.add_scalar(name, value, step)
 
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        self._add(scalar(tag, value), step)
+    def add_histogram(self, split: str, step: int, name: str, values: NDArray) -> None:
+        """Show TensorBoard how values [N] are distributed, N >= 1."""
+        if writer := self._writer(split):
+            writer.add_histogram(name, values, step, bins=30)
 
-    def add_histogram(self, tag: str, values: NDArray, step: int) -> None:
-        """How values [N] are spread, N >= 1."""
-        self._add(histogram(tag, values, bins=30), step)
+    def add_text(self, split: str, step: int, name: str, text: str) -> None:
+        """Show a text in Markdown in TensorBoard."""
+        if writer := self._writer(split):
+            writer.add_text(name, text, step)
 
-    def add_text(self, tag: str, value: str, step: int) -> None:
-        """Text in Markdown."""
-        self._add(text(tag, value), step)
+    def _writer(self, split: str) -> SummaryWriter | None:
+        """Return a split's writer; None without one or, after a warning, if its thread has died."""
+        writer = self._writers.get(split)
+        if writer is not None and not writer.file_writer.event_writer._worker.is_alive():
+            self._drop(split, "its files cannot be written")
+            return None
+        return writer
+
+    def _drop(self, split: str, why: object) -> None:
+        log.warning("TensorBoard (%s): %s, continuing without it", self.folder / split, why)
+        del self._writers[split]
 
     def flush(self) -> None:
-        """Let everything reach the disk."""
-        if self._writer is not None:
+        """Put everything written so far on the disk."""
+        if self._file is not None:
             with writing(self.folder):
-                self._writer.flush()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        for split in list(self._writers):
+            try:
+                self._writers[split].flush()
+            except OSError as error:
+                self._drop(split, error)
 
     def close(self) -> None:
         """Flush and close; nothing can be added afterwards."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            with writing(self.folder):
-                writer.flush()
-                writer.close()
+        try:
+            self.flush()
+        finally:
+            if self._file is not None:
+                with suppress(OSError):  # `flush` has said it
+                    self._file.close()
+                self._file = None
+            for writer in self._writers.values():
+                with suppress(OSError):
+                    writer.close()
+            self._writers = {}
 
 
-def cut_events(folder: Path, last_step: int) -> None:
-    """Take events behind `last_step`, and what a dying process left of a record, out of all event
-    files of a folder."""
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        content = path.read_bytes()
-        kept = b"".join(record for record, event in records(content) if event.step <= last_step)
-        if kept != content:
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_bytes(kept)
-            os.replace(temporary, path)
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
-def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The scalars in a folder of event files, {tag: (step, value) in the order of the files}; empty
-    without such files."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        for _, event in records(path.read_bytes()):
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    found.setdefault(value.tag, []).append((event.step, value.simple_value))
-    return found
+def _cut(path: Path, kept: Mapping[str, int]) -> None:
+    """Remove the lines after a split's last step to keep, and half a line of a killed process."""
+    if path.exists():
+        lines = [
+            line
+            for line in read_metrics(path.parent)
+            if line["step"] <= kept.get(line["split"], -1)
+        ]
+        with atomic_file(path) as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
-def records(content: bytes) -> Iterator[tuple[bytes, Event]]:
-    """The records of an event file, as bytes and as events, up to the first damaged one.
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl, up to the first that is not whole.
 
-    A record is its length (8 bytes), the length's checksum (4), the event, and its checksum (4),
-    little-endian.
+    Raises:
+        OSError: it cannot be read; a missing file is empty.
     """
-    position = 0
-    while len(header := content[position : position + 12]) == 12:
-        (length,) = struct.unpack("<Q", header[:8])
-        end = position + 12 + length + 4
-        data = content[position + 12 : end - 4]
-        checks = header[8:] + content[end - 4 : end]
-        if end > len(content) or checks != struct.pack(
-            "<II", masked_crc32c(header[:8]), masked_crc32c(data)
-        ):
-            return
-        yield content[position:end], Event.FromString(data)
-        position = end
+    lines: list[dict[str, Any]] = []
+    path = folder / METRICS_FILE
+    if not path.exists():
+        return lines
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+            whole = {"split", "step", "epoch"} <= line.keys()
+        except (ValueError, AttributeError):
+            whole = False
+        if not whole:
+            break
+        lines.append(line)
+    return lines

@@ -1,8 +1,7 @@
-"""What is looked at during training: validation figures, and attention on a fixed batch."""
+"""Validation metrics and attention statistics during training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,113 +11,119 @@ import distributed
 from data import create_dataloader, evaluation_loader
 from data.image_sets import ImageSet, sample_evenly
 from data.protocols import training_protocol
-from evaluation.attention.weights import AttentionSummary, summarize
+from evaluation.attention.weights import summarize
 from evaluation.metrics import Metrics, best_threshold, binary_metrics
 from evaluation.scoring import predict
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys, scale_label
+from options.train_options import TrainOptions
 from training.attention_watch import AttentionWatch
-from training.event_log import EventLog
+from training.event_log import VAL, EventLog
 from util import log
 
 ATTENTION_IMAGES = 64
+# metrics of the attention on the fixed images, every few epochs, and on the whole val split
 FIXED, VALIDATION = "attention", "attention_validation"
-"""Tags of the attention on the fixed images, every few epochs, and on the whole val split, after
-every epoch."""
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Figures of one validation pass and the threshold that it suggests (None with one class)."""
+    """Metrics of one validation pass and the threshold that it suggests (None with one class)."""
 
     metrics: Metrics
     threshold: float | None
 
 
 class Monitor:
-    """Validates on the val split, and follows the attention there and on up to 64 fixed images of
-    it, half of them generated.
+    """Validates on the val split, and follows the attention on it and on a fixed part of it.
 
-    Of several processes, each scores its part, and all get the same figures: its methods are
-    collective (see `distributed`).
+    The fixed part has up to 64 images, half of them fake. Of several processes, each scores its
+    part, and all get the same metrics: the methods are collective (see `distributed`).
 
     Args:
-        opt: TrainOptions. writer: where figures go.
+        opt: TrainOptions.
+        event_log: gets the metrics.
 
     Attributes:
         watch: warns of attention that does nothing.
     """
 
-    def __init__(self, opt: Any, writer: EventLog) -> None:
-        self.opt, self.writer, self.watch = opt, writer, AttentionWatch(opt.attention_patience)
+    def __init__(self, opt: TrainOptions, event_log: EventLog) -> None:
+        self.opt, self.event_log = opt, event_log
+        self.watch = AttentionWatch(opt.attention_patience)
         self.loader = create_dataloader(opt, split=opt.val_split)
-        found = self.loader.dataset
-        if len(set(found.labels)) < 2:
+        dataset = self.loader.dataset
+        if len(set(dataset.labels)) < 2:
             log.warning(
                 "%s/ has one class: AP is undefined there, so no best checkpoint can be chosen",
                 opt.val_split,
             )
-        fixed = sample_evenly(
-            ImageSet("", "", tuple(found.paths), tuple(found.labels)), ATTENTION_IMAGES, opt.seed
-        )
+        val_set = ImageSet("", "", tuple(dataset.paths), tuple(dataset.labels))
         self.fixed_batch = evaluation_loader(
-            fixed,
+            sample_evenly(val_set, ATTENTION_IMAGES, opt.seed),
             training_protocol(opt),
             min(opt.batch_size, ATTENTION_IMAGES),
             on_bad_image=opt.on_bad_image,
         )
 
     def validate(self, model: nn.Module, step: int, epoch: int) -> ValidationResult:
-        """Figures on the whole val split, written to TensorBoard at this step; the first process'
-        in all of them.
+        """Score the whole val split and log the metrics.
 
         Args:
-            epoch: finished epochs, written beside them, so that they can be drawn over epochs.
+            model: the network.
+            step: of training.
+            epoch: finished epochs.
+
+        Returns:
+            The metrics of rank 0, in all processes.
         """
-        said = predict(model, self.loader, self.opt.precision, progress="validation")
-        threshold = best_threshold(said.labels, said.scores)
-        metrics = binary_metrics(said.labels, said.scores, threshold)
-        for tag, value in (
-            ("epoch", epoch),
-            ("accuracy", metrics.acc),
-            ("ap", metrics.ap),
-            ("auc", metrics.auc),
-        ):
-            if value is not None:
-                self.writer.add_scalar(tag, value, step)
-        if (
-            said.attention_weights is not None
-            and len(said.labels)
-            and isinstance(model, AttentionMultiScaleNPR)
-        ):
-            self._write_attention(VALIDATION, said.attention_weights, model.scales, step)
-            warning = self.watch.after_epoch(said.attention_weights, model.scales)
+        outputs = predict(model, self.loader, self.opt.precision, progress="validation")
+        threshold = best_threshold(outputs.labels, outputs.scores)
+        metrics = binary_metrics(outputs.labels, outputs.scores, threshold)
+        logged = {"accuracy": metrics.acc, "ap": metrics.ap, "auc": metrics.auc}
+        weights = outputs.attention_weights
+        if weights is not None and len(weights) and isinstance(model, AttentionMultiScaleNPR):
+            logged |= self._attention_metrics(VALIDATION, weights, model.scales, step)
+            warning = self.watch.after_epoch(weights, model.scales)
             if warning:
                 log.warning("%s", warning)
+        freq = self.opt.attention_log_freq
+        if freq and (epoch - 1) % freq == 0:
+            logged |= self._fixed_attention(model, step)
+        self.event_log.add(VAL, step, epoch, logged)
         return distributed.from_first(ValidationResult(metrics, threshold))
 
-    def log_attention(self, model: nn.Module, step: int) -> None:
-        """Mean, standard deviation, histogram and entropy of the attention on the fixed batch, to
-        TensorBoard and the log."""
+    def _fixed_attention(self, model: nn.Module, step: int) -> dict[str, float]:
+        """Return the statistics of the attention on the fixed batch, and show them in the log."""
         if not isinstance(model, AttentionMultiScaleNPR):
-            return
+            return {}
         weights = predict(model, self.fixed_batch, self.opt.precision).attention_weights
         assert weights is not None
-        summary = self._write_attention(FIXED, weights, model.scales, step)
+        metrics = self._attention_metrics(FIXED, weights, model.scales, step)
         keys = scale_keys(model.scales)
-        rows = zip(keys, summary.mean, summary.std, strict=True)
-        shown = ", ".join(f"{scale_label(key)} {mean:.3f} ± {std:.3f}" for key, mean, std in rows)
+        shown = ", ".join(
+            f"{scale_label(key)} {metrics[f'{FIXED}/mean_{key}']:.3f} ± {metrics[f'{FIXED}/std_{key}']:.3f}"
+            for key in keys
+        )
         log.info("attention on %d validation images: %s; entropy %.3f of %.3f nats",
-                 summary.count, shown, summary.entropy, np.log(len(keys)))  # fmt: skip
+                 len(weights), shown, metrics[f"{FIXED}/entropy"], np.log(len(keys)))  # fmt: skip
+        return metrics
 
-    def _write_attention(
-        self, of: str, weights: NDArray, scales: Sequence[float], step: int
-    ) -> AttentionSummary:
+    def _attention_metrics(
+        self, images: str, weights: NDArray, scales: Sequence[float], step: int
+    ) -> dict[str, float]:
+        """Return the statistics of attention weights [N, S] by name, and log their histograms.
+
+        Args:
+            images: `FIXED` or `VALIDATION`.
+            weights: attention of each image to each scale.
+            scales: of the model, S numbers.
+            step: of training.
+        """
         summary = summarize(weights)
+        metrics = {f"{images}/entropy": summary.entropy}
         columns = zip(scale_keys(tuple(scales)), summary.mean, summary.std, weights.T, strict=True)
         for key, mean, std, values in columns:
-            self.writer.add_scalar(f"{of}/mean_{key}", mean, step)
-            self.writer.add_scalar(f"{of}/std_{key}", std, step)
-            self.writer.add_histogram(f"{of}/{key}", values, step)
-        self.writer.add_scalar(f"{of}/entropy", summary.entropy, step)
-        return summary
+            metrics |= {f"{images}/mean_{key}": float(mean), f"{images}/std_{key}": float(std)}
+            self.event_log.add_histogram(VAL, step, f"{images}/{key}", values)
+        return metrics

@@ -32,7 +32,7 @@ from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
 from options.flags import shown_value
 from options.train_options import NOT_THE_RECIPE, TrainOptions
-from training.event_log import FIRST, EventLog
+from training.event_log import TRAIN, VAL, EventLog
 from training.label_check import label_warning
 from training.monitor import Monitor
 from training.resume import check_order, check_resumable, checkpoint_to_continue
@@ -70,7 +70,7 @@ class Run:
             check_order(values, self.order)
         self.saved_at = self.trainer.step
         self._open_logs(values)
-        self.monitor = Monitor(opt, self.val_log)
+        self.monitor = Monitor(opt, self.event_log)
         if values is not None and "attention_watch" in values:  # earlier checkpoints have none
             self.monitor.watch.restore(values["attention_watch"])
         self._seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of the epoch
@@ -95,29 +95,22 @@ class Run:
         A checkpoint other than the last becomes the last first: the logs of what came after it are
         about to go.
         """
-        opt, first = self.opt, distributed.rank() == 0
+        opt, trainer, first = self.opt, self.trainer, distributed.rank() == 0
         if values is None:
-            kept = kept_of_validation = FIRST
             if opt.continue_train:
                 log.info(
                     "--continue_train: no checkpoint in %s yet, starting over there", self.folder
                 )
-        else:
-            path, last = (
-                checkpoint_path(self.folder, opt.epoch),
-                checkpoint_path(self.folder, "last"),
-            )
-            log.info(
-                "continuing %s after epoch %d, step %d", path, self.trainer.epoch, self.trainer.step
-            )
-            kept, kept_of_validation = self.trainer.step, self.trainer.validated_step
-            if first and path != last:
-                with writing(self.folder):
-                    save_checkpoint(last, values, keep_previous=True)
-        self.train_log = EventLog(self.folder / "train", kept, first)
-        self.val_log = EventLog(self.folder / "val", kept_of_validation, first)
-        if values is None:
-            self.train_log.add_text("options", f"```\n{opt.dump()}\n```", self.trainer.step)
+            self.event_log = EventLog(self.folder, write=first)
+            self.event_log.add_text(TRAIN, trainer.step, "options", f"```\n{opt.dump()}\n```")
+            return
+        path, last = (checkpoint_path(self.folder, epoch) for epoch in (opt.epoch, "last"))
+        log.info("continuing %s after epoch %d, step %d", path, trainer.epoch, trainer.step)
+        if first and path != last:
+            with writing(self.folder):
+                save_checkpoint(last, values, keep_previous=True)
+        kept = {TRAIN: trainer.step, VAL: trainer.validated_step}
+        self.event_log = EventLog(self.folder, kept, first)
 
     def save(self, epoch: str | int) -> None:
         """Write model_epoch_{epoch}.pth, after all that was logged before it."""
@@ -125,8 +118,7 @@ class Run:
         values |= {"protocol": self.protocol.to_dict(), "sampler_state": self.order}
         values |= {"attention_watch": self.monitor.watch.state()}
         if distributed.rank() == 0:
-            self.train_log.flush()
-            self.val_log.flush()
+            self.event_log.flush()
             with writing(self.folder):
                 save_checkpoint(
                     checkpoint_path(self.folder, epoch), values, keep_previous=epoch == "last"
@@ -165,8 +157,7 @@ class Run:
 
     def close(self) -> None:
         """Close the logs."""
-        self.train_log.close()
-        self.val_log.close()
+        self.event_log.close()
 
     def last_good(self) -> str:
         """Return a sentence that names the newest whole checkpoint."""
@@ -192,8 +183,6 @@ class Run:
         trainer, opt = self.trainer, self.opt
         with stop.at_once():
             found = self.monitor.validate(trainer.model, trainer.step, trainer.epoch)
-            if opt.attention_log_freq and (trainer.epoch - 1) % opt.attention_log_freq == 0:
-                self.monitor.log_attention(trainer.model, trainer.step)
         m = found.metrics
         self.validated = {"val_threshold": found.threshold, "val_metrics": m.to_dict()}
         trainer.validated_step = trainer.step
@@ -226,11 +215,11 @@ class Run:
                 self._save_or_stop(stop)
         trainer.finish_window()
         trainer.epoch, trainer.batch = epoch + 1, 0
-        if trainer.step % opt.loss_freq:  # else it stands there already
-            self.train_log.add_scalar("loss", trainer.mean_loss(), trainer.step)
-        self.train_log.add_scalar("lr", trainer.lr, trainer.step)
-        for part, norm in trainer.gradient_norms.items():
-            self.train_log.add_scalar(f"gradient/{part}", norm, trainer.step)
+        metrics = {"lr": trainer.lr}
+        if trainer.step % opt.loss_freq:  # else the step's line has it
+            metrics["loss"] = trainer.mean_loss()
+        metrics |= {f"gradient/{part}": norm for part, norm in trainer.gradient_norms.items()}
+        self.event_log.add(TRAIN, trainer.step, trainer.epoch, metrics)
         trainer.gradient_norms = {}
 
     def _train_batch(self, batch: Batch) -> None:
@@ -247,7 +236,7 @@ class Run:
             self._seen.append((trainer.logits, batch.labels.clone()))
             if trainer.step % self.opt.loss_freq == 0:
                 loss = trainer.mean_loss()
-                self.train_log.add_scalar("loss", loss, trainer.step)
+                self.event_log.add(TRAIN, trainer.step, trainer.epoch + 1, {"loss": loss})
                 log.info("step %d: training loss %.4f, lr %.3g", trainer.step, loss, trainer.lr)
 
     def _save_or_stop(self, stop: StopRequest) -> None:

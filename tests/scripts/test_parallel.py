@@ -236,7 +236,8 @@ def test_torchrun_train(data: Path, tmp_path: Path) -> None:
     (run,) = (tmp_path / "checkpoints").iterdir()
     names = {path.name for path in run.iterdir()}
     checkpoints = {"model_epoch_last.pth", "previous_model_epoch_last.pth", "model_epoch_best.pth"}
-    assert names == {"opt.txt", "log.log", "train", "val", "results", ".lock"} | checkpoints
+    logs = {"opt.txt", "log.log", "metrics.jsonl", "train", "val", ".lock"}
+    assert names == {"results"} | logs | checkpoints
     log = (run / "log.log").read_text()
     for line in (
         "run folder",

@@ -26,7 +26,6 @@ from networks.trainer import Trainer
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY, TINY, Ran, make_dataroot, make_set
-from training.event_log import EventLog, records
 from util import UserError
 
 # tests of test.py's pictures are in test_runs and test_visualize
@@ -54,24 +53,30 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Scalars in TensorBoard event files, read record by record: length (8 bytes), check (4), data,
-    check (4)."""
+    """Return the scalars in TensorBoard event files: (step, value) by tag."""
     found: dict[str, list[tuple[int, float]]] = {}
+    for event in events_in(folder):
+        for value in event.summary.value:
+            if value.HasField("simple_value"):
+                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return found
+
+
+def events_in(folder: Path) -> list[Event]:
+    """Read event files record by record: length (8 bytes), check (4), data, check (4)."""
+    found = []
     for path in sorted(folder.glob("events*")):
         data, position = path.read_bytes(), 0
         while position < len(data):
             length = int.from_bytes(data[position : position + 8], "little")
-            event = Event.FromString(data[position + 12 : position + 12 + length])
+            found.append(Event.FromString(data[position + 12 : position + 12 + length]))
             position += length + 16
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    found.setdefault(value.tag, []).append((event.step, value.simple_value))
     return found
 
 
 def test_run_folder(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names == {"opt.txt", "log.log", "train", "val", ".lock"} | {
+    assert names == {"opt.txt", "log.log", "metrics.jsonl", "train", "val", ".lock"} | {
         f"{name}.pth"
         for name in ("model_epoch_last", "previous_model_epoch_last", "model_epoch_best")
     }
@@ -97,8 +102,7 @@ def test_run_folder(trained: Path) -> None:
     assert [step for step, _ in val["attention_validation/entropy"]] == [
         step for step, _ in val["epoch"]
     ]
-    (events,) = (trained / "val").glob("events*")
-    values = [value for _, event in records(events.read_bytes()) for value in event.summary.value]
+    values = [value for event in events_in(trained / "val") for value in event.summary.value]
     histograms = [value.histo for value in values if value.tag == "attention_validation/0.5"]
     # all validation images, after each epoch
     assert [sum(histogram.bucket) for histogram in histograms] == [16, 16]
@@ -452,29 +456,6 @@ def test_visualize_one_generator(trained: Path, dataroot: Path, tmp_path: Path) 
         ("0.25", "0.5", "0.75"), weights.mean(0), weights.std(0), strict=True
     ):
         assert f"Scale {scale}x: {mean:.4f} ± {std:.4f}" in text
-
-
-def test_attention_in_training_of_runs_logged_by_earlier_versions(
-    trained: Path, dataroot: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    (run / "val").mkdir(parents=True)
-    shutil.copy(trained / "model_epoch_last.pth", run)
-    log = EventLog(run / "val")
-    for step in (3, 6):
-        log.add_scalar("attention/entropy", 1.0, step)
-        for scale in ("0.25", "0.5", "0.75"):
-            log.add_scalar(f"attention/mean_{scale}", 1 / 3, step)
-            log.add_scalar(f"attention/std_{scale}", 0.1, step)
-    log.close()
-    visualize(
-        run / "model_epoch_last.pth",
-        dataroot / "test" / "gan",
-        tmp_path / "out",
-        "--num_samples",
-        "4",
-    )
-    assert (tmp_path / "out" / "attention_training.png").is_file()
 
 
 def test_visualize_preprocesses_as_test_does(trained: Path, dataroot: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from reports import attention_figures, attention_report
 from reports.attention_figures import draw_training, images_once, title_of
 from reports.attention_report import AttentionReport
 from tests.conftest import make_set, save_model
-from training.event_log import EventLog
+from training.event_log import VAL, EventLog
 
 SCALES = (0.25, 0.5, 0.75)
 
@@ -184,13 +184,15 @@ def test_maps_state_what_the_scales_add(
 
 def logged(folder: Path, entropies: list[float]) -> Path:
     """A run's folder with the attention of one epoch for each entropy."""
-    events = EventLog(folder / "val")
+    folder.mkdir()
+    events = EventLog(folder)
     for epoch, entropy in enumerate(entropies, start=1):
-        events.add_scalar("epoch", epoch, 10 * epoch)
-        events.add_scalar("attention_validation/entropy", entropy, 10 * epoch)
-        for key in ("0.25", "0.5", "0.75"):
-            events.add_scalar(f"attention_validation/mean_{key}", 1 / 3, 10 * epoch)
-            events.add_scalar(f"attention_validation/std_{key}", 0.1, 10 * epoch)
+        moments = {
+            f"attention_validation/{name}_{key}": value
+            for key in ("0.25", "0.5", "0.75")
+            for name, value in (("mean", 1 / 3), ("std", 0.1))
+        }
+        events.add(VAL, 10 * epoch, epoch, {"attention_validation/entropy": entropy} | moments)
     events.close()
     return folder
 
@@ -218,7 +220,7 @@ def test_a_log_that_cannot_be_read_is_said(
     def refuse(folder: Path) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(attention_figures, "read_scalars", refuse)
+    monkeypatch.setattr(attention_figures, "read_metrics", refuse)
     assert draw_training(SCALES, tmp_path, tmp_path) == []
     assert "attention during training" in caplog.text
 

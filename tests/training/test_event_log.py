@@ -1,91 +1,97 @@
-"""Event files: TensorBoard's own form, every step once, and nothing of a dying process in them."""
+"""The record of a run: lines that are taken back, and what TensorBoard shows of them."""
 
-import struct
+import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import SessionLog
+from tensorboardX.record_writer import RecordWriter
 
-from tests.scripts.test_scripts import scalars
-from training.event_log import FIRST, EventLog, cut_events, records
+from tests.scripts.test_scripts import events_in, scalars
+from training.event_log import TRAIN, VAL, EventLog, read_metrics
 from util import CannotWrite
 
 
-def write(folder: Path, steps: range, keep_to: int | None = None) -> None:
-    log = EventLog(folder, keep_to)
+def write(folder: Path, steps: range, kept: int | None = None) -> None:
+    log = EventLog(folder, None if kept is None else {TRAIN: kept, VAL: kept - 1})
     for step in steps:
-        log.add_scalar("loss", step / 10, step)
+        log.add(TRAIN, step, 1, {"loss": step / 10})
+        log.add(VAL, step, 1, {"ap": step / 5})
     log.close()
 
 
-def test_files_are_those_of_another_writer(tmp_path: Path) -> None:
-    """The same events as tensorboardX's own writer writes, but for the time."""
-    write(tmp_path / "ours", range(3))
-    theirs = SummaryWriter(str(tmp_path / "theirs"))
-    for step in range(3):
-        theirs.add_scalar("loss", step / 10, step)
-    theirs.close()
-    found = []
-    for name in ("ours", "theirs"):
-        (path,) = (tmp_path / name).glob("events.out.tfevents.*")
-        events = [event for _, event in records(path.read_bytes())]
-        for event in events:
-            event.wall_time = 0
-        found.append([event.SerializeToString() for event in events])
-    assert found[0] == found[1] and len(found[0]) == 4
+def steps(folder: Path) -> dict[str, list[int]]:
+    """Steps in metrics.jsonl, by split."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        split: [line["step"] for line in lines if line["split"] == split] for split in (TRAIN, VAL)
+    }
+
+
+def shown(folder: Path) -> list[int]:
+    """Steps that TensorBoard shows: a restart hides what came before from its step on."""
+    visible: list[int] = []
+    for event in events_in(folder):
+        if event.session_log.status == SessionLog.START:
+            visible = [step for step in visible if step < event.step]
+        if event.summary.value and event.summary.value[0].tag != "epoch":
+            visible.append(event.step)
+    return visible
+
+
+def test_lines_and_events_hold_the_same(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.add(TRAIN, 2, 1, {"loss": np.float32(0.5)})
+    log.add(VAL, 4, 1, {"ap": None, "auc": float("nan"), "accuracy": 0.25})
+    log.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == (
+        '{"split": "train", "step": 2, "epoch": 1, "loss": 0.5}\n'
+        '{"split": "val", "step": 4, "epoch": 1, "ap": null, "auc": null, "accuracy": 0.25}\n'
+    )
+    assert scalars(tmp_path / "train") == {"epoch": [(2, 1)], "loss": [(2, 0.5)]}
+    assert scalars(tmp_path / "val") == {"epoch": [(4, 1)], "accuracy": [(4, 0.25)]}
 
 
 def test_a_histogram_counts_all_values(tmp_path: Path) -> None:
     log = EventLog(tmp_path)
-    log.add_histogram("attention", np.array([0.1, 0.1, 0.9]), 5)
-    log.add_histogram("attention", np.full(4, 0.5), 6)
+    log.add_histogram(VAL, 5, "attention", np.array([0.1, 0.1, 0.9]))
     log.close()
-    (path,) = tmp_path.glob("events*")
-    histograms = [
-        event.summary.value[0].histo
-        for _, event in records(path.read_bytes())
-        if event.summary.value
+    (histogram,) = [
+        event.summary.value[0].histo for event in events_in(tmp_path / "val") if event.summary.value
     ]
-    assert [sum(h.bucket) for h in histograms] == [3, 4]
-    assert (histograms[0].min, histograms[0].max, histograms[0].sum) == (
-        0.1,
-        0.9,
-        pytest.approx(1.1),
-    )
+    assert sum(histogram.bucket) == 3
+    assert (histogram.min, histogram.max, histogram.sum) == (0.1, 0.9, pytest.approx(1.1))
 
 
-def test_steps_behind_the_checkpoint_are_taken_back(tmp_path: Path) -> None:
+def test_steps_after_the_checkpoint_are_taken_back(tmp_path: Path) -> None:
+    """Of each split after its own step: an epoch may be trained and not yet validated."""
     write(tmp_path, range(10))
-    write(tmp_path, range(6, 12), keep_to=5)
-    write(tmp_path, range(9, 13), keep_to=8)
-    assert scalars(tmp_path)["loss"] == [(step, pytest.approx(step / 10)) for step in range(13)]
-    write(tmp_path, range(2), keep_to=FIRST)
-    assert [step for step, _ in scalars(tmp_path)["loss"]] == [0, 1]
+    write(tmp_path, range(6, 9), kept=5)
+    expected = [0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 1, 2, 3, 4, 6, 7, 8]
+    assert tuple(steps(tmp_path).values()) == expected
+    assert (shown(tmp_path / "train"), shown(tmp_path / "val")) == expected
+    write(tmp_path, range(2))
+    assert steps(tmp_path)[TRAIN] == shown(tmp_path / "train") == [0, 1]
 
 
-@pytest.mark.parametrize("lost", (1, 5, 17, 30))
-def test_half_a_record_is_taken_out(tmp_path: Path, lost: int) -> None:
+@pytest.mark.parametrize("lost", (1, 5, 30))
+def test_half_a_line_is_removed(tmp_path: Path, lost: int) -> None:
     write(tmp_path, range(4))
-    (path,) = tmp_path.glob("events*")
-    path.write_bytes(path.read_bytes()[:-lost])
-    cut_events(tmp_path, 100)
-    assert [step for step, _ in scalars(tmp_path)["loss"]] == [0, 1, 2]
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-1][:-lost])
+    assert [line["step"] for line in read_metrics(tmp_path)] == [0, 0, 1, 1, 2, 2, 3]
+    write(tmp_path, range(0), kept=100)
+    assert steps(tmp_path) == {TRAIN: [0, 1, 2, 3], VAL: [0, 1, 2]}
 
 
-def test_a_damaged_record_ends_the_file(tmp_path: Path) -> None:
-    write(tmp_path, range(4))
-    (path,) = tmp_path.glob("events*")
-    content = bytearray(path.read_bytes())
-    whole = [record for record, _ in records(bytes(content))]
-    content[sum(map(len, whole[:3])) + 20] ^= 1
-    path.write_bytes(content)
-    # the first says the version
-    assert [event.step for _, event in records(bytes(content))] == [0, 0, 1]
-
-
-def test_a_length_without_end_is_no_record() -> None:
-    assert not list(records(struct.pack("<QI", 2**63, 0)))
+@pytest.mark.parametrize("text", ("3", "[]", '{"step": 1}', "\xff"))
+def test_other_content_is_not_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(text + "\n", encoding="latin-1")
+    assert read_metrics(tmp_path) == []
+    assert read_metrics(tmp_path / "missing") == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -94,9 +100,39 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         EventLog(tmp_path / "file")
 
 
+def test_a_full_disk_is_noticed_at_the_line(tmp_path: Path) -> None:
+    os.symlink("/dev/full", tmp_path / "metrics.jsonl")
+    log = EventLog(tmp_path, write=False)
+    log._file = open("/dev/full", "a")  # noqa: SIM115
+    with pytest.raises(CannotWrite, match="No space left"):
+        log.add(TRAIN, 1, 1, {"loss": 1.0})
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_event_files_that_cannot_be_written_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = EventLog(tmp_path)
+    writers = list(log._writers.values())
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    log.add(TRAIN, 1, 1, {"loss": 1.0})
+    writers[0].file_writer.event_writer._worker.join(timeout=30)
+    for step in range(2, 30):
+        log.add(TRAIN, step, 1, {"loss": 1.0})
+    log.close()
+    assert "continuing without it" in caplog.text
+    assert steps(tmp_path)[TRAIN] == list(range(1, 30))
+
+
 def test_a_log_that_writes_nothing(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "none", write=False)
-    log.add_scalar("a", 1.0, 1)
+    log.add(TRAIN, 1, 1, {"loss": 1.0})
+    log.add_histogram(TRAIN, 1, "a", np.ones(3))
+    log.add_text(TRAIN, 1, "a", "b")
     log.flush()
     log.close()
     assert not (tmp_path / "none").exists()
