@@ -1,7 +1,6 @@
 """From a list of files to batches of tensors; files that cannot be read are left out and reported,
 never scored."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,7 +19,7 @@ from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation
 from data.samplers import EpochSampler, ProcessBatches, SampleKey
 from data.transforms import Protocol
-from data.workers import WORKER_ADVICE, WatchedLoader, heed_only_the_parent
+from data.workers import WORKER_ADVICE, WatchedLoader, init_worker
 from util import UserError, log, printable
 
 
@@ -67,28 +66,11 @@ class ImageDataset(Dataset[list[Sample]]):
         self.paths, self.labels = list(paths), list(labels)
         self.protocol, self.seed, self.variants = protocol, seed, list(variants)
         self.cache = cache
-        # int64 [workers, 1 + files of a batch], shared with them: pid, and indices of the files to
-        # be loaded yet, else -1
-        self.under_way: Tensor | None = None
         if cache is not None and self.variants != [NOTHING]:
             raise ValueError("a cache holds pictures as they are: no variants of them")
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    def __getitems__(self, keys: list[SampleKey]) -> list[list[Sample]]:
-        """The files of a batch, one after the other; a worker writes down those that it has yet to
-        load."""
-        worker = get_worker_info()
-        if worker is None or self.under_way is None:
-            return [self[key] for key in keys]
-        mine = self.under_way[worker.id]
-        mine[: 1 + len(keys)] = torch.tensor([os.getpid(), *(key.index for key in keys)])
-        loaded = []
-        for place, key in enumerate(keys, start=1):
-            loaded.append(self[key])
-            mine[place] = -1
-        return loaded
 
     def __getitem__(self, key: SampleKey) -> list[Sample]:
         if self.cache is not None:
@@ -183,8 +165,6 @@ class ImageLoader:
         # per variant: path -> reason
         self.left_out_of: list[dict[str, str]] = [{} for _ in dataset.variants]
         files = max(distributed.world_size(), batch_size // len(dataset.variants))
-        if num_workers:
-            dataset.under_way = torch.full((num_workers, 1 + files), -1).share_memory_()
         self._loader: DataLoader[list[Sample]] = DataLoader(
             dataset,
             batch_sampler=ProcessBatches(
@@ -194,11 +174,11 @@ class ImageLoader:
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
-            worker_init_fn=heed_only_the_parent,
+            worker_init_fn=init_worker,
             # its own, so that making an iterator draws nothing from the global one
             generator=torch.Generator(),
         )
-        self.watched = WatchedLoader(self._loader, dataset.paths, dataset.under_way)
+        self.watched = WatchedLoader(self._loader)
 
     @property
     def left_out(self) -> dict[str, str]:

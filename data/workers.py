@@ -1,113 +1,90 @@
-"""Processes that load images: which signals they heed, and what is said when one dies."""
+"""Worker processes that load images: the signals they ignore, and how they end."""
 
+import atexit
 import multiprocessing
-import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from util import UserError, printable
+from util import UserError
 
+# causes of the signals that end a worker
 DEATHS: dict[int, str] = {
     signal.SIGKILL: "was killed (usually because memory ran out)",
     signal.SIGBUS: "ended with a bus error (usually because shared memory, /dev/shm, is full)",
     signal.SIGSEGV: "crashed (usually in the decoder of a damaged file)",
 }
-"""What the signals that end a worker mean."""
 WORKER_ADVICE = (
     "a lower --num_threads (0: no such processes) or --batch_size, or a larger /dev/shm, may help"
 )
 
 
-def heed_only_the_parent(worker: int) -> None:
-    """Let a worker ignore Ctrl-C, and SIGTERM unless its parent sends it: what a signal to all
-    processes does, the parent decides.
+def init_worker(worker: int) -> None:
+    """Ignore SIGINT and SIGTERM in a worker: the parent decides what such a signal does.
 
-    A worker ends when its parent closes the loader, ends the worker, or is gone.
+    A worker ends when its parent closes the loader or is gone, which PyTorch looks for.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    for crash in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE):
-        # instead of PyTorch's, which prints; the parent says it
-        signal.signal(crash, signal.SIG_DFL)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_told, daemon=True).start()
-    else:  # macOS cannot say who sends a signal: there SIGTERM ends a worker, whoever sends it
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # the parent reports a crash; PyTorch's handlers would print one more line
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE):
+        signal.signal(number, signal.SIG_DFL)
 
 
-def _end_when_told() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+@atexit.register
+def _kill_workers() -> None:
+    """Kill the workers before Python ends: it would wait for them to heed a SIGTERM."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 class WatchedLoader:
-    """What a DataLoader gives; a worker that died ends it with a UserError of one line instead of
-    PyTorch's traceback.
+    """Iterates over a DataLoader; a worker that died is a UserError of one line.
 
     Args:
-        loader: with `heed_only_the_parent` in its workers. paths: of its files.
-        under_way: int64 [workers, 1 + files of a batch], written by the workers: pid, and numbers of files to be loaded yet, else
-            -1. None without workers.
+        loader: with `init_worker` in its workers.
     """
 
-    def __init__(
-        self, loader: DataLoader[Any], paths: Sequence[str], under_way: Tensor | None
-    ) -> None:
-        self.loader, self.paths, self.under_way = loader, paths, under_way
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
         self.workers: list[BaseProcess] = []
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            yield from self._started()
+            yield from self._start()
         except Exception as error:
-            # connections close before a process ends
+            # a worker's connections close before it ends
             ending = wait([worker.sentinel for worker in self.workers], timeout=1)
             for worker in self.workers:
-                if worker.sentinel in ending:
-                    worker.join(timeout=1)
-            dead = [worker for worker in self.workers if worker.exitcode is not None]
-            if not dead:
+                worker.join(timeout=1 if worker.sentinel in ending else 0)
+            statuses = [worker.exitcode for worker in self.workers if worker.exitcode is not None]
+            if not statuses:
                 raise
-            raise UserError(self._about(dead[0])) from error
+            how = DEATHS.get(-statuses[0], f"ended with status {statuses[0]}")
+            raise UserError(
+                f"--num_threads: a process that loads images {how}; {WORKER_ADVICE}"
+            ) from error
 
-    def _started(self) -> Iterator[Any]:
-        """The loader's iterator, without the handler that PyTorch leaves behind, which would raise
-        wherever this process is.
+    def _start(self) -> Iterator[Any]:
+        """Return the loader's iterator, its workers started.
 
-        Signals wait until the workers have been started, which inherit that: one that comes then
-        would end a worker.
+        PyTorch's handler of SIGCHLD is removed again: it would raise wherever this process is. A
+        dead worker is noticed when its batch does not come.
         """
         handler, before = signal.getsignal(signal.SIGCHLD), set(multiprocessing.active_children())
+        # workers inherit the blocked signals, which could end them before `init_worker`
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             iterator = iter(self.loader)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threading.current_thread() is threading.main_thread() and handler is not None:
-            # a dead worker is missed when its batch does not come
             signal.signal(signal.SIGCHLD, handler)
         self.workers += set(multiprocessing.active_children()) - before
         return iterator
-
-    def _about(self, worker: BaseProcess) -> str:
-        """Why a worker may have died, what it was loading, and what may help."""
-        rows = [] if self.under_way is None else self.under_way.tolist()
-        files = [self.paths[i] for pid, *row in rows if pid == worker.pid for i in row if i >= 0]
-        named = ", ".join(printable(path) for path in files[:3])
-        loading = (
-            f"{len(files)} files of its batch yet to load, first {named}"
-            if files
-            else "no file being loaded"
-        )
-        how = DEATHS.get(-(worker.exitcode or 0), f"ended with status {worker.exitcode}")
-        return f"--num_threads: a process that loads images {how}, with {loading}; {WORKER_ADVICE}"

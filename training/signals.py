@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish that a training grants when its state is whole."""
+"""Graceful shutdown: on SIGINT or SIGTERM finish the step, save a checkpoint, exit."""
 
 import os
 import signal
@@ -12,19 +12,20 @@ from typing import Any, Self
 from util import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-REPEATS = 2.0
+GRACE_SECONDS = 2.0  # torchrun repeats, within milliseconds, what its processes have got already
 
 
 class StopRequest:
-    """Within its block the first signal is noted in `number`; a later one, or one within `at_once`,
-    raises `Stopped`.
+    """Notes the first signal within its block; a second one ends the process at once.
 
-    One within `REPEATS` seconds of the first is taken for the same: torchrun passes on what its
-    processes got already. Signals that are ignored stay so. Only the main thread can handle
-    signals: in another, this does nothing.
+    A signal within `GRACE_SECONDS` of the first counts as the same. Signals that are ignored stay
+    so. Outside the main thread, where no signal can be handled, this does nothing.
 
     Args:
         announce: say on standard error that a signal has been noted.
+
+    Attributes:
+        number: of the first signal; None before one came.
     """
 
     def __init__(self, announce: bool = True) -> None:
@@ -35,10 +36,11 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            heeded = [
-                number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
-            ]
-            self._handlers = {number: signal.signal(number, self._note) for number in heeded}
+            self._handlers = {
+                number: signal.signal(number, self._note)
+                for number in SIGNALS
+                if signal.getsignal(number) is not signal.SIG_IGN
+            }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,33 +48,35 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        again = self.number is not None and time.monotonic() > self._noted_at + REPEATS
+        again = self.number is not None and time.monotonic() > self._noted_at + GRACE_SECONDS
         if self.number is None:
             self.number, self._noted_at = number, time.monotonic()
             if self._announce and not self._at_once:
-                text = f"\n{signal.Signals(number).name}: saving after this step; again, after {REPEATS:g} s, to end at once\n"
+                name = signal.Signals(number).name
+                text = f"\n{name}: saving after this step; again, after {GRACE_SECONDS:g} s, to end at once\n"
                 os.write(2, text.encode())
         if self._at_once or again:
             raise Stopped(number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A block that a signal ends where it is, and that does not begin after one.
+        """Let a signal end this block where it is, and one that came before keep it from beginning.
 
-        Python drops what is raised while it runs a destructor: then the block ends with its next
-        error, or at its end.
+        Raises:
+            Stopped: by a signal. Python drops what is raised while it runs a destructor; then the
+                block ends with its next error, or at its end.
         """
         self._at_once = True
         try:
-            self._require_none()
+            self._raise_noted()
             yield
         except Exception:
-            self._require_none()
+            self._raise_noted()
             raise
         finally:
             self._at_once = False
-        self._require_none()
+        self._raise_noted()
 
-    def _require_none(self) -> None:
+    def _raise_noted(self) -> None:
         if self.number is not None:
             raise Stopped(self.number)

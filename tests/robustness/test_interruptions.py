@@ -245,7 +245,7 @@ def test_the_first_signal_is_noted_and_a_later_one_ends(
         assert stop.number == signal.SIGTERM
         os.kill(os.getpid(), signal.SIGTERM)  # as torchrun passes it on: the same
         assert capfd.readouterr().err.count("saving after this step") == 1
-        monkeypatch.setattr(training.signals, "REPEATS", 0)
+        monkeypatch.setattr(training.signals, "GRACE_SECONDS", 0)
         with pytest.raises(Stopped) as end:
             os.kill(os.getpid(), signal.SIGINT)
         assert end.value.code == 130
