@@ -1,9 +1,8 @@
-"""NaN and infinity in losses and gradients: seen before they reach the weights, or, on a GPU, one
-optimizer step later."""
+"""Guard against NaN and infinity in losses and gradients."""
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +10,15 @@ from torch import Tensor, nn
 import distributed
 from util import UserError, log
 
+READ_EVERY = 50  # optimizer steps between two looks at a GPU's answer
+
 
 class NonFiniteError(UserError):
-    """Training met NaN or infinity and may not leave it out.
+    """Training met NaN or infinity and may not skip it.
 
     Attributes:
-        steps: numbers of the batches that may have caused it. what: what was not finite.
+        steps: numbers of the batches that may have caused it.
+        what: what was not finite.
     """
 
     def __init__(self, steps: Sequence[int], what: str) -> None:
@@ -25,100 +27,69 @@ class NonFiniteError(UserError):
         self.steps, self.what = list(steps), what
 
 
-class _Seen(NamedTuple):
-    """What is to be known of one optimizer step: how many processes had a non-finite loss, per
-    batch, and gradient, last."""
+class _Step(NamedTuple):
+    """What a device noted of one optimizer step, not yet read from it."""
 
-    steps: list[int]
+    batches: list[int]
     losses: list[Tensor]
-    counts: Tensor  # [batches + 1]
-    copied: Any  # event of a GPU after which the counts lie in memory; None elsewhere
+    bad: Tensor  # bool [batches + 1]: which losses are not finite in any process; gradients last
 
 
 class FiniteGuard:
-    """Decides whether an optimizer step may be taken. All processes decide alike.
+    """Decides whether an optimizer step may be taken; all processes decide alike.
 
-    On a GPU, asking would stop everything until it has computed the answer. So there, unless steps
-    may be left out, a step is judged when the next one asks or at `settle`: the weights may then be
-    spoilt, but no checkpoint is.
+    A GPU only notes what it finds, because to ask for it would stop everything until it is known.
+    `settle` asks, every `READ_EVERY` steps and before a checkpoint: the weights may be spoilt by
+    then, but no checkpoint is. On a CPU, and where steps may be skipped, each step is checked
+    before it is taken.
 
     Args:
-        allowed: optimizer steps that may be left out before `NonFiniteError` (--skip_nonfinite).
+        allowed: optimizer steps that may be skipped before `NonFiniteError` (--skip_nonfinite).
         check_gradients: False under gradient scaling, which meets infinite gradients on purpose and
-            leaves them out itself.
-        at_once: judge a step before it is taken.
+            skips them itself.
+        at_once: check each step before it is taken.
     """
 
     def __init__(self, allowed: int, check_gradients: bool, at_once: bool) -> None:
-        self.allowed, self.check_gradients, self.at_once = (
-            allowed,
-            check_gradients,
-            at_once or allowed > 0,
-        )
+        self.allowed, self.check_gradients = allowed, check_gradients
+        self.at_once = at_once or allowed > 0
         self.skipped = 0
-        self._waiting: _Seen | None = None
+        self._unread: list[_Step] = []
 
     def passes(
-        self, steps: list[int], losses: list[Tensor], parameters: Iterable[nn.Parameter]
+        self, batches: list[int], losses: list[Tensor], parameters: Iterable[nn.Parameter]
     ) -> bool:
-        """True if the optimizer may step with these parameters' gradients; False to leave the step
-        out. Collective.
+        """Return whether the optimizer may step with these parameters' gradients. Collective.
 
         Args:
-            steps: numbers of the batches behind the gradients. losses: one scalar per batch.
+            batches: numbers of the batches behind the gradients.
+            losses: one scalar per batch.
+            parameters: of the model.
 
         Raises:
-            NonFiniteError: they, or those before, are not finite, and no more steps may be left
-                out.
+            NonFiniteError: not finite here or in an earlier step, and no more steps may be skipped.
         """
-        seen = self._look(steps, losses, parameters)
-        self.settle()
-        if self.at_once:
-            return self._judge(seen)
-        self._waiting = seen
-        return True
-
-    def settle(self) -> None:
-        """Judge the step that waits for it."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            self._judge(waiting)
-
-    def _look(
-        self, steps: list[int], losses: list[Tensor], parameters: Iterable[nn.Parameter]
-    ) -> _Seen:
         gradients = (
             [p.grad for p in parameters if p.grad is not None] if self.check_gradients else []
         )
         norm = nn.utils.get_total_norm(gradients) if gradients else losses[0].new_zeros(())
-        bad = [~torch.isfinite(value) for value in (*losses, norm)]
-        counts = distributed.summed(torch.stack(bad).float())
-        if counts.device.type != "cuda":
-            return _Seen(steps, losses, counts, None)
-        return _Seen(
-            steps,
-            losses,
-            counts.to("cpu", non_blocking=True),
-            torch.cuda.current_stream(counts.device).record_event(),
-        )
+        bad = ~torch.isfinite(torch.stack([*losses, norm]))
+        self._unread.append(_Step(batches, losses, distributed.summed(bad.float()) > 0))
+        if self.at_once or len(self._unread) == READ_EVERY:
+            return self.settle()
+        return True
 
-    def _judge(self, seen: _Seen) -> bool:
-        if seen.copied is not None:
-            seen.copied.synchronize()
-        *of_losses, of_gradients = seen.counts.tolist()
-        if not any(of_losses) and not of_gradients:
+    def settle(self) -> bool:
+        """Look whether all steps since the last look were finite; see `passes`.
+
+        Returns:
+            False if one was not, and is to be skipped.
+        """
+        unread, self._unread = self._unread, []
+        bad_steps = torch.stack([step.bad.any() for step in unread]).tolist() if unread else []
+        if True not in bad_steps:
             return True
-        bad = [
-            number for number, count in zip(seen.steps, of_losses, strict=True) if count
-        ] or seen.steps
-        values = [float(loss) for loss in seen.losses]
-        shown = next(
-            (f"the loss is {value:g}" for value in values if not math.isfinite(value)), None
-        )
-        what = shown or (
-            "a loss is not finite" if any(of_losses) else "the gradients are not finite"
-        )
-        error = NonFiniteError(bad, what)
+        error = _error_of(unread[bad_steps.index(True)])
         if self.skipped >= self.allowed:
             raise error
         self.skipped += 1
@@ -131,8 +102,17 @@ class FiniteGuard:
         return False
 
 
+def _error_of(step: _Step) -> NonFiniteError:
+    *bad_losses, bad_gradients = step.bad.tolist()
+    values = [float(loss) for loss in step.losses]
+    here = [value for value in values if not math.isfinite(value)]
+    what = "a loss is not finite" if True in bad_losses else "the gradients are not finite"
+    batches = [number for number, bad in zip(step.batches, bad_losses, strict=True) if bad]
+    return NonFiniteError(batches or step.batches, f"the loss is {here[0]:g}" if here else what)
+
+
 def require_finite(state: dict[str, Tensor], step: int) -> None:
-    """Raises NonFiniteError if a model's state is spoilt, which must not be saved."""
+    """Raise NonFiniteError if a model's state is spoilt, which must not be saved."""
     bad = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise NonFiniteError([step], f"{bad[0]} is not finite")

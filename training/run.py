@@ -27,7 +27,7 @@ from data.transforms import Protocol
 from device import seed_everything
 from evaluation.metrics import Metrics
 from networks.checkpoint_file import previous_of, save_checkpoint
-from networks.finite import NonFiniteError
+from networks.finite import READ_EVERY, NonFiniteError
 from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
 from options.flags import shown_value
@@ -74,8 +74,10 @@ class Run:
         if values is not None and "attention_watch" in values:  # earlier checkpoints have none
             self.monitor.watch.restore(values["attention_watch"])
         self._seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of the epoch
-        # files of the last steps
-        self._recent: deque[tuple[int, list[str]]] = deque(maxlen=2 * opt.accumulation_steps + 1)
+        # files of the batches that the guard may still name
+        self._recent: deque[tuple[int, list[str]]] = deque(
+            maxlen=(READ_EVERY + 1) * opt.accumulation_steps
+        )
         self._warned = ""
 
     def _warn_of_other_options(self, before: dict[str, Any]) -> None:

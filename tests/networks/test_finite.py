@@ -9,7 +9,7 @@ import torch
 
 import train
 from networks.checkpoint_file import read_checkpoint
-from networks.finite import FiniteGuard, NonFiniteError
+from networks.finite import READ_EVERY, FiniteGuard, NonFiniteError
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
 from tests.networks.test_trainer import MULTI, batch
@@ -42,6 +42,20 @@ def test_what_is_not_finite_is_named(
         assert guard.passes([7, 8], tensors, [good, bad]) is not at_once
         guard.settle()
     assert error.value.steps == steps
+
+
+def test_steps_taken_unseen_are_read_every_so_many() -> None:
+    """As on a GPU: the first bad one of those is named, not the last."""
+    guard = FiniteGuard(0, check_gradients=True, at_once=False)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.ones(1)
+    last = 2 * READ_EVERY
+    with pytest.raises(NonFiniteError, match=f"step {READ_EVERY + 7}: the loss is nan") as error:
+        for step in range(1, last + 1):
+            loss = NAN if step in (READ_EVERY + 7, READ_EVERY + 9) else 1.0
+            assert guard.passes([step], [torch.tensor(loss)], [parameter])
+            assert step < last
+    assert error.value.steps == [READ_EVERY + 7]
 
 
 def spoilt(trainer: Trainer) -> None:
