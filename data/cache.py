@@ -1,15 +1,12 @@
-"""Pictures decoded once: uint8 pixels of a list of files under a protocol's first half, in one
-memory-mapped file.
+"""Cache of decoded images: uint8 pixels after a protocol's first half, in a memory-mapped file.
 
-A cache lies in its own folder below the one that the user names, called after a digest of the files
-(path, size, time of change, permission) and of what was done to them: changed files or another
-resize make another cache. Files in it:
+A cache is a folder below the one that the user names. Its name is a digest of the files (path, size,
+time of change, permission) and of the protocol's first half, so changed files or another resize make
+another cache. Files in it:
 
-    about.json  what it holds     lock        held by the process that builds
-    pixels.bin  one picture after the other, [3, H, W] each
-    index.bin   int64 rows (offset into pixels.bin, H, W) in the order of the files; H = 0: cannot be read, see problems.jsonl
-
-Both .bin files only grow, pixels first, so that an interrupted building goes on where it stopped.
+    pixels.bin      one image after the other, [3, H, W] each
+    index.npy       rows (offset into pixels.bin, H, W) in the order of the files; 0: unreadable
+    problems.json   reason by number of the file, for unreadable files
 """
 
 import fcntl
@@ -19,9 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import torch
@@ -31,16 +26,15 @@ from tqdm import tqdm
 import distributed
 from data.decode import UnreadableImage, open_image, read_image
 from data.transforms import Protocol
-from util import UserError, log
+from util import UserError, atomic_folder, log
 
-FORMAT = 2
-ROW = np.dtype([("offset", "<i8"), ("height", "<i8"), ("width", "<i8")])
-SAMPLE = 200
-"""Files whose headers are read to estimate the size of a cache of pictures of their own sizes."""
+FORMAT = 3  # of the files in the folder; part of the digest
+SAMPLE_FILES = 200  # whose headers are read to estimate the size of images of their own sizes
+CHUNK = 64  # images that are decoded before they are written
 
 
 class PixelCache:
-    """Pictures of a list of files, by their number in it; safe to hand to worker processes.
+    """Images of a list of files, by their number in it; worker processes map the same file.
 
     Args:
         folder: a finished cache, as `open_cache` returns it.
@@ -48,162 +42,98 @@ class PixelCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._open()
+        self._index = np.load(folder / "index.npy")
+        file = folder / "pixels.bin"
+        empty = file.stat().st_size == 0  # cannot be mapped
+        self._pixels = np.zeros(0, np.uint8) if empty else np.memmap(file, np.uint8, mode="c")
+        self._problems = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
 
-    def _open(self) -> None:
-        self._index = np.fromfile(self.folder / "index.bin", dtype=ROW)
-        file = self.folder / "pixels.bin"
-        self._pixels = (
-            np.memmap(file, dtype=np.uint8, mode="c")
-            if file.stat().st_size
-            else np.zeros(0, np.uint8)
-        )
-        lines = (self.folder / "problems.jsonl").read_text(encoding="utf-8").splitlines()
-        self._problems: dict[int, str] = dict(json.loads(line) for line in lines)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # a worker maps the file itself instead of getting a copy of the pixels
-        return {"folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.folder = state["folder"]
-        self._open()
-
-    def __len__(self) -> int:
-        return len(self._index)
+    def __reduce__(self) -> tuple[type["PixelCache"], tuple[Path]]:
+        # a pickle names the folder instead of holding the pixels
+        return PixelCache, (self.folder,)
 
     def problem(self, number: int) -> str | None:
-        """Why a file has no pixels; None if it has."""
-        return self._problems.get(number)
+        """Return why a file has no pixels; None if it has."""
+        return self._problems.get(str(number))
 
     def pixels(self, number: int) -> Tensor:
-        """uint8 [3, H, W], a view into the file; writing to it changes this process' copy only."""
-        offset, height, width = (int(value) for value in self._index[number])
-        return torch.from_numpy(
-            self._pixels[offset : offset + 3 * height * width].reshape(3, height, width)
-        )
+        """Return uint8 [3, H, W], a view into the file; writing to it changes this process only."""
+        offset, height, width = self._index[number].tolist()
+        view = self._pixels[offset : offset + 3 * height * width]
+        return torch.from_numpy(view.reshape(3, height, width))
 
 
 def open_cache(
     root: str | Path, paths: Sequence[str], protocol: Protocol, threads: int = 1
 ) -> PixelCache | None:
-    """The cache of these files under this protocol's first half (`Protocol.begin`), built first
-    where it is not finished.
+    """Open the cache of these files under this protocol's first half, after building a missing one.
 
-    Several processes may ask at once: one builds, the others wait.
+    Of several processes that ask at once, one builds and the others wait.
 
     Args:
-        root: folder of caches, made when needed. threads: decoders while building.
+        root: folder of caches, made when needed.
+        paths: the files.
+        protocol: its first half, `Protocol.begin`, is applied before caching.
+        threads: decoders while building.
 
     Returns:
-        None, saying so, where the first half is random.
+        None, after a warning, where the first half is random.
 
     Raises:
-        UserError: the folder cannot be written or the disk is too small; the message names the
-            sizes.
+        UserError: the folder cannot be written or the disk is too small.
     """
     if not protocol.begins_alike:
         log.warning(
             "--cache: not used, --rz_interp draws another interpolation for every picture and epoch"
         )
         return None
-    about = _about(paths, protocol)
-    folder = Path(root) / about["digest"][:20]
+    folder = Path(root) / _digest(paths, protocol)[:20]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "lock", "w") as lock:
-            _wait_for(lock, folder)
-            if not (folder / "about.json").exists():
-                _build(folder, paths, protocol, threads)
-                (folder / "about.json.tmp").write_text(
-                    json.dumps(about, indent=2) + "\n", encoding="utf-8"
-                )
-                os.replace(folder / "about.json.tmp", folder / "about.json")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                _check_disk(folder.parent, paths, protocol)
+                with atomic_folder(folder) as new:
+                    _build(new, paths, protocol, threads)
     except OSError as error:
         raise UserError(f"--cache {root}: cannot be written ({error.strerror})") from None
     return PixelCache(folder)
 
 
-def _about(paths: Sequence[str], protocol: Protocol) -> dict[str, Any]:
-    """What makes a cache the right one, and its digest."""
-    first_half = {
-        "resize": protocol.resize,
-        "interpolation": protocol.interpolation[0] if protocol.resize else None,
-    }
-    digest = hashlib.sha256(json.dumps([FORMAT, first_half]).encode())
+def _digest(paths: Sequence[str], protocol: Protocol) -> str:
+    """Return what tells caches apart: state of the files, and first half of the protocol."""
+    interpolation = protocol.interpolation[0] if protocol.resize else None
+    digest = hashlib.sha256(json.dumps([FORMAT, protocol.resize, interpolation]).encode())
     for path in paths:
         try:
-            found = os.stat(path)
-            state = f"{found.st_size} {found.st_mtime_ns} {os.access(path, os.R_OK)}"
+            stat = os.stat(path)
+            state = f"{stat.st_size} {stat.st_mtime_ns} {os.access(path, os.R_OK)}"
         except OSError:
             state = "missing"
         digest.update(os.fsencode(os.path.abspath(path)) + b"\0" + state.encode() + b"\0")
-    return {"format": FORMAT, **first_half, "files": len(paths), "digest": digest.hexdigest()}
-
-
-def _wait_for(lock: IO[str], folder: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.info("another process builds %s: waiting for it", folder)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    return digest.hexdigest()
 
 
 def _build(folder: Path, paths: Sequence[str], protocol: Protocol, threads: int) -> None:
-    """Decode what is missing, in order, and append it."""
-    done = _resumable(folder)
-    _check_disk(folder, paths[done:], protocol)
-    with (
-        open(folder / "pixels.bin", "ab") as pixels,
-        open(folder / "index.bin", "ab") as index,
-        open(folder / "problems.jsonl", "a", encoding="utf-8") as problems,
-        tqdm(
-            total=len(paths),
-            initial=done,
-            desc="cache",
-            unit="image",
-            disable=distributed.no_bar(),
-            leave=False,
-        ) as bar,
-    ):
-        for number, found in enumerate(_in_order(paths[done:], protocol, threads), start=done):
-            row = np.zeros((), dtype=ROW)
-            row["offset"] = pixels.tell()
-            if isinstance(found, str):
-                problems.write(json.dumps([number, found]) + "\n")
-                problems.flush()
+    """Decode all files, in order, into a new folder."""
+    index, problems = np.zeros((len(paths), 3), dtype=np.int64), {}
+    hidden = distributed.no_bar()
+    bar = tqdm(total=len(paths), desc="cache", unit="image", disable=hidden, leave=False)
+    with bar, open(folder / "pixels.bin", "wb") as pixels:
+        for number, image in enumerate(_decode(paths, protocol, threads)):
+            if isinstance(image, str):
+                problems[number] = image
             else:
-                row["height"], row["width"] = found.shape[1:]
-                pixels.write(found.numpy().tobytes())
-            index.write(row.tobytes())
-            if number % 256 == 255:  # pixels first: a row must never point to what is not there
-                pixels.flush()
-                index.flush()
+                index[number] = (pixels.tell(), *image.shape[1:])
+                pixels.write(image.numpy().tobytes())
             bar.update()
-        for file in (pixels, index, problems):
-            file.flush()
-            os.fsync(file.fileno())
+    np.save(folder / "index.npy", index)
+    (folder / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
 
 
-def _resumable(folder: Path) -> int:
-    """How many pictures of an interrupted building are whole; what lies behind them is cut off."""
-    for name in ("pixels.bin", "index.bin", "problems.jsonl"):
-        (folder / name).touch()
-    index = np.fromfile(folder / "index.bin", dtype=ROW)
-    ends = index["offset"] + 3 * index["height"] * index["width"]
-    whole = int((ends <= (folder / "pixels.bin").stat().st_size).cumprod().sum())
-    os.truncate(folder / "index.bin", whole * ROW.itemsize)
-    os.truncate(folder / "pixels.bin", int(ends[whole - 1]) if whole else 0)
-    lines = (folder / "problems.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)[0] < whole]
-    (folder / "problems.jsonl").write_text("".join(kept), encoding="utf-8")
-    if whole:
-        log.info("going on with the cache in %s after %d pictures", folder, whole)
-    return whole
-
-
-def _in_order(paths: Sequence[str], protocol: Protocol, threads: int) -> Iterator[Tensor | str]:
-    """Pixels of each file, or why there are none, a few ahead of what is taken."""
+def _decode(paths: Sequence[str], protocol: Protocol, threads: int) -> Iterator[Tensor | str]:
+    """Yield the pixels of each file, or why there are none."""
 
     def decode(path: str) -> Tensor | str:
         try:
@@ -212,48 +142,29 @@ def _in_order(paths: Sequence[str], protocol: Protocol, threads: int) -> Iterato
             return str(error)
 
     # Pillow decodes without holding the interpreter's lock
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        rest = iter(paths)
-        ahead = [pool.submit(decode, path) for path in islice(rest, 4 * max(1, threads))]
-        while ahead:
-            yield ahead.pop(0).result()
-            ahead += [pool.submit(decode, path) for path in islice(rest, 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(paths), CHUNK):
+            yield from pool.map(decode, paths[start : start + CHUNK])
 
 
-def _check_disk(folder: Path, paths: Sequence[str], protocol: Protocol) -> None:
-    """Say how large the cache will be; UserError if the disk has no room for it."""
-    needed = estimated_bytes(paths, protocol)
-    free = shutil.disk_usage(folder).free
-    log.info(
-        "decoding %d pictures into %s: about %s, %s free",
-        len(paths),
-        folder,
-        _size(needed),
-        _size(free),
-    )
+def _check_disk(root: Path, paths: Sequence[str], protocol: Protocol) -> None:
+    """Log the size of the cache to be built; UserError if the disk is too small for it."""
+    needed, free = estimated_bytes(paths, protocol), shutil.disk_usage(root).free
+    sizes = f"about {needed / 2**20:,.2f} MiB, and the disk has {free / 2**20:,.2f} MiB free"
     if needed > 0.98 * free:
-        raise UserError(
-            f"--cache {folder.parent}: needs about {_size(needed)}, and the disk has {_size(free)} free"
-        )
+        raise UserError(f"--cache {root}: needs {sizes}")
+    log.info("decoding %d images into %s: %s", len(paths), root, sizes)
 
 
 def estimated_bytes(paths: Sequence[str], protocol: Protocol) -> int:
-    """Bytes of these pictures: exact with a resize, else from the headers of up to 200 of them."""
+    """Return the bytes of these images: exact with a resize, else from some of their headers."""
     if protocol.resize is not None:
         return 3 * protocol.resize**2 * len(paths)
     sizes = []
-    for path in paths[:: max(1, len(paths) // SAMPLE)]:
+    for path in paths[:: max(1, len(paths) // SAMPLE_FILES)]:
         try:
             with open_image(path) as image:
                 sizes.append(3 * image.width * image.height)
         except UnreadableImage:
             continue
     return int(np.mean(sizes) * len(paths)) if sizes else 0
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
