@@ -1,4 +1,4 @@
-"""Seeds, device and precision of a run; advice when a GPU runs out of memory."""
+"""Seeds, device and precision of a run; advice when memory runs out."""
 
 import os
 import random
@@ -58,30 +58,41 @@ def memory_errors() -> Iterator[None]:
 
 @contextmanager
 def memory_advice(batch_size: int, accumulation_steps: int | None = None) -> Iterator[None]:
-    """Turn a GPU's out-of-memory error into a UserError that gives the numbers and says which flags
-    help.
+    """Turn an out-of-memory error into a UserError with the numbers and the flags that help.
 
     Args:
+        batch_size: images per forward pass.
         accumulation_steps: batches per optimizer step in training; None when no gradients are
             computed.
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        free, total = torch.cuda.mem_get_info()
-        peak = torch.cuda.max_memory_allocated()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        where = "out of memory"
+        if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
+            free, total = torch.cuda.mem_get_info()
+            peak = torch.cuda.max_memory_allocated()
+            where = (
+                f"out of GPU memory, {peak / 2**30:.1f} GiB used of {total / 2**30:.1f} GiB"
+                f" ({free / 2**30:.1f} GiB free)"
+            )
         flags = f"--batch_size {batch_size // 2}" if batch_size > 1 else "a smaller --cropSize"
         if accumulation_steps is not None and batch_size > 1:
             flags += f" --accumulation_steps {2 * accumulation_steps} (the optimizer sees as many images)"
         raise UserError(
-            f"--batch_size {batch_size}: out of GPU memory, {peak / 2**30:.1f} GiB used of {total / 2**30:.1f} GiB"
-            f" ({free / 2**30:.1f} GiB free); try {flags}, or --precision auto"
+            f"--batch_size {batch_size}: {where}; try {flags}, or --precision auto"
         ) from error
 
 
 def seed_everything(seed: int, deterministic: bool = True) -> None:
-    """Seed Python, NumPy and PyTorch; with `deterministic`, choose repeatable algorithms (cuDNN
-    stays on)."""
+    """Seed Python, NumPy and PyTorch.
+
+    Args:
+        seed: for all of them.
+        deterministic: choose repeatable algorithms; cuDNN stays on.
+    """
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # every CUDA device too
@@ -93,13 +104,13 @@ def seed_everything(seed: int, deterministic: bool = True) -> None:
 
 
 def rng_state() -> dict[str, Any]:
-    """State of the generators that training draws from, as tensors and plain Python values."""
+    """Return the state of the generators that training draws from, as tensors and plain values."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what `rng_state` returned; CUDA states only where as many devices are present."""
+    """Restore what `rng_state` returned; CUDA states only where as many devices are present."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     torch.set_rng_state(state["torch"])
@@ -108,8 +119,10 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
-    """The first listed GPU; the CPU when the list is empty (--gpu_ids -1) or, saying so, when there
-    is no such GPU."""
+    """Return the first listed GPU.
+
+    It is the CPU when the list is empty (--gpu_ids -1) or, with a warning, without CUDA.
+    """
     if not gpu_ids:
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -129,10 +142,10 @@ def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type of --precision, None for plain fp32; 'auto' is bf16 where the hardware
-    computes it natively.
+    """Return the autocast type of --precision; None for plain fp32.
 
-    'fp32' also turns TensorFloat-32 off, so that fp32 means fp32 on every GPU.
+    'auto' is bf16 where the hardware computes it natively. 'fp32' also turns TensorFloat-32 off, so
+    that fp32 means fp32 on every GPU.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     if precision == "auto":

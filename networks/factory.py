@@ -124,10 +124,14 @@ def initialize_weights(model: nn.Module, init_type: str, gain: float) -> None:
             init.zeros_(module.bias)
 
 
-def create_model(opt: ModelFlags) -> nn.Module:
-    """The model that the command line asks for, freshly initialised (see `initialize_weights` for
-    --init_type)."""
-    model = build_model(model_config(opt))
+def create_model(opt: ModelFlags, config: ModelConfig | None = None) -> nn.Module:
+    """Build the model that the command line asks for, freshly initialised.
+
+    Args:
+        opt: --init_type and --init_gain redraw the weights, see `initialize_weights`.
+        config: architecture; left out, `model_config(opt)`.
+    """
+    model = build_model(config or model_config(opt))
     init_type, init_gain = getattr(opt, "init_type", None), getattr(opt, "init_gain", None)
     if init_type is not None or init_gain is not None:
         initialize_weights(model, init_type or "normal", init_gain or 0.02)

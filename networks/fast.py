@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from device import is_out_of_memory
 from util import log
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -59,13 +60,13 @@ class CompiledOrPlain(nn.Module):
             # what the pass before returned may be overwritten
             torch.compiler.cudagraph_mark_step_begin()
             return self._compiled(images, **kwargs)
-        except torch.OutOfMemoryError:
-            raise
         except (
             torch._dynamo.exc.TorchDynamoException,
             torch._inductor.exc.InductorError,
             RuntimeError,
         ) as error:
+            if is_out_of_memory(error):
+                raise
             first = (str(error).splitlines() or [""])[0]
             log.warning(
                 "--compile: going on without compiling (%s: %s)", type(error).__name__, first

@@ -55,7 +55,7 @@ class Trainer:
         self.device = distributed.device(opt.gpu_ids)
         self.config: ModelConfig = model_config(opt)
         self.dtype = autocast_dtype(opt.precision, self.device)
-        self.model = place_model(create_model(opt), self.device, self.dtype)
+        self.model = place_model(create_model(opt, self.config), self.device, self.dtype)
         if opt.sync_bn:
             self.model = ddp.with_sync_batch_norm(self.model, self.device)
         self.optimizer = self._create_optimizer()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from device import autocast_dtype, memory_advice
+from device import autocast_dtype, is_out_of_memory, memory_advice
 from tests.conftest import REPOSITORY
 from util import UserError, atomic_file, atomic_folder, run_script
 
@@ -105,6 +105,43 @@ def test_out_of_gpu_memory_ends_with_numbers_and_advice(
     with pytest.raises(UserError, match=numbers) as raised, memory_advice(32, accumulation):
         raise torch.OutOfMemoryError("CUDA out of memory")
     assert advice in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory", 2),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_every_form_of_running_out_of_memory_is_known(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("out of memory"),
+        RuntimeError("shape mismatch"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700),
+    ],
+)
+def test_other_errors_pass_the_memory_advice(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised, memory_advice(32):
+        raise error
+    assert raised.value is error and not is_out_of_memory(error)
+
+
+def test_a_cpu_without_memory_gets_advice_without_gpu_numbers() -> None:
+    with (
+        pytest.raises(UserError, match="--batch_size 4: out of memory; try --batch_size 2"),
+        memory_advice(4),
+    ):
+        torch.empty(2**60)
 
 
 @pytest.mark.gpu
