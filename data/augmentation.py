@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from data.filters import gaussian_blur, pil_jpeg
+from data.degradations import gaussian_blur, pil_jpeg
 
 SHRINK = (0.7, 1.0)
 """Factors of both sides, before: a shrunk photograph has lost the traces of its first compression.

@@ -14,7 +14,7 @@ WAITING_BYTES = 2**28
 
 class Batch(NamedTuple):
     """Images of one size: pixels [B, 3, H, W] uint8, to be normalised by
-    `data.datasets.ImageLoader.images`; labels [B] (0 real, 1 fake); indices [B] into the data set;
+    `data.loader.ImageLoader.images`; labels [B] (0 real, 1 fake); indices [B] into the data set;
     variants [B] into its variants."""
 
     pixels: Tensor

@@ -1,10 +1,15 @@
-"""From a list of files to batches of tensors; files that cannot be read are left out and reported,
-never scored."""
+"""Files to samples, in worker processes; unreadable files are reported, never scored."""
 
+import atexit
+import multiprocessing
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,15 +17,23 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-import distributed
-from data.batches import Batch, ahead, regrouped
+from data.batches import Batch
 from data.cache import PixelCache
 from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation
-from data.samplers import EpochSampler, ProcessBatches, SampleKey
+from data.samplers import SampleKey
 from data.transforms import Protocol
-from data.workers import WORKER_ADVICE, WatchedLoader, init_worker
-from util import UserError, log, printable
+from util import UserError
+
+# causes of the signals that end a worker
+DEATHS: dict[int, str] = {
+    signal.SIGKILL: "was killed (usually because memory ran out)",
+    signal.SIGBUS: "ended with a bus error (usually because shared memory, /dev/shm, is full)",
+    signal.SIGSEGV: "crashed (usually in the decoder of a damaged file)",
+}
+WORKER_ADVICE = (
+    "a lower --num_threads (0: no such processes) or --batch_size, or a larger /dev/shm, may help"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +48,7 @@ class Sample:
 
 
 class LoadedBatch(NamedTuple):
-    """What one step of a loader brings: batches grouped by image size, and what was left out; or
-    that memory had no room for it."""
+    """One step of a loader: batches by image size, and what is skipped; or memory had no room."""
 
     groups: list[Batch]
     left_out: list[tuple[int, int, str]]  # (index, variant, reason)
@@ -44,12 +56,17 @@ class LoadedBatch(NamedTuple):
 
 
 class ImageDataset(Dataset[list[Sample]]):
-    """Files with labels under a protocol; asked for a `SampleKey`, so that augmentation depends on
-    (seed, epoch, index) only.
+    """Files with labels under a protocol, by `SampleKey`.
+
+    Augmentation depends on (seed, epoch, index) only.
 
     Args:
-        variants: what is done to each picture before the protocol; every file is decoded once and
-            comes once per variant.
+        paths: the files.
+        labels: 0 real, 1 fake.
+        protocol: turns an image into pixels.
+        seed: of the augmentation.
+        variants: degradations before the protocol; every file is decoded once and comes once per
+            variant.
         cache: the files' pixels after the protocol's first half, to be taken instead of the files;
             not with `variants`.
     """
@@ -67,44 +84,43 @@ class ImageDataset(Dataset[list[Sample]]):
         self.protocol, self.seed, self.variants = protocol, seed, list(variants)
         self.cache = cache
         if cache is not None and self.variants != [NOTHING]:
-            raise ValueError("a cache holds pictures as they are: no variants of them")
+            raise ValueError("a cache holds images as they are: no variants of them")
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, key: SampleKey) -> list[Sample]:
-        if self.cache is not None:
-            return [self._from_cache(key, self.cache)]
+        """Return the file's sample in each variant."""
+        label = self.labels[key.index]
         try:
-            image = read_image(self.paths[key.index])
+            source = self._load(key.index)
         except UnreadableImage as error:
             return [
-                self._sample(key, variant, None, str(error))
-                for variant in range(len(self.variants))
+                Sample(key.index, v, label, None, str(error)) for v in range(len(self.variants))
             ]
-        return [self._of_variant(key, variant, image) for variant in range(len(self.variants))]
+        samples = []
+        for number, variant in enumerate(self.variants):
+            try:
+                pixels, problem = self._pixels(key, source, variant), ""
+            # smaller than the crop; more pixels than an encoder takes
+            except (ValueError, OSError) as error:
+                pixels, problem = None, str(error)
+            samples.append(Sample(key.index, number, label, pixels, problem))
+        return samples
 
-    def _from_cache(self, key: SampleKey, cache: PixelCache) -> Sample:
-        if (why := cache.problem(key.index)) is not None:
-            return self._sample(key, 0, None, why)
+    def _load(self, index: int) -> Image.Image | Tensor:
+        """Return the decoded file, or its pixels in the cache."""
+        if self.cache is None:
+            return read_image(self.paths[index])
+        if problem := self.cache.problem(index):
+            raise UnreadableImage(problem)
+        return self.cache.pixels(index)
+
+    def _pixels(self, key: SampleKey, source: Image.Image | Tensor, variant: Degradation) -> Tensor:
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
-        try:
-            return self._sample(key, 0, self.protocol.finish(cache.pixels(key.index), rng), "")
-        except ValueError as error:  # smaller than the crop
-            return self._sample(key, 0, None, str(error))
-
-    def _of_variant(self, key: SampleKey, variant: int, image: Image.Image) -> Sample:
-        rng = np.random.default_rng((self.seed, key.epoch, key.index))
-        try:
-            return self._sample(
-                key, variant, self.protocol.pixels(self.variants[variant](image, rng), rng), ""
-            )
-        # smaller than the crop; more pixels than an encoder takes
-        except (ValueError, OSError) as error:
-            return self._sample(key, variant, None, str(error))
-
-    def _sample(self, key: SampleKey, variant: int, pixels: Tensor | None, problem: str) -> Sample:
-        return Sample(key.index, variant, self.labels[key.index], pixels, problem)
+        if isinstance(source, Tensor):
+            return self.protocol.finish(source, rng)
+        return self.protocol.pixels(variant(source, rng), rng)
 
 
 def collate(files: list[list[Sample]]) -> LoadedBatch:
@@ -130,113 +146,71 @@ def collate(files: list[list[Sample]]) -> LoadedBatch:
                 tensor.share_memory_()
         except RuntimeError:
             return LoadedBatch([], [], no_room=True)
-    return LoadedBatch(
-        groups, [(s.index, s.variant, s.problem) for s in samples if s.pixels is None]
-    )
+    left_out = [(s.index, s.variant, s.problem) for s in samples if s.pixels is None]
+    return LoadedBatch(groups, left_out)
 
 
-class ImageLoader:
-    """Iterates over (images [B, 3, H, W], labels [B]) pairs; `batches()` adds the indices,
-    `left_out` the files without a score.
+def init_worker(worker: int) -> None:
+    """Ignore SIGINT and SIGTERM in a worker: the parent decides what such a signal does.
 
-    Pictures of different native sizes come as separate batches, so that B is at most the batch size
-    (or the number of variants of one file, where that is more). Of several processes, each gets its
-    part of each batch, at least one file of full ones.
+    A worker ends when its parent closes the loader or is gone, which PyTorch looks for.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # the parent reports a crash; PyTorch's handlers would print one more line
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@atexit.register
+def _kill_workers() -> None:
+    """Kill the workers before Python ends: it would wait for them to heed a SIGTERM."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
+class WatchedLoader:
+    """Iterates over a DataLoader; a worker that died is a UserError of one line.
 
     Args:
-        dataset: the files. sampler: their order. batch_size: images per batch, over all processes
-            together.
-        num_workers: processes that decode; does not change what comes out. pin_memory: for copies
-            to a GPU.
-        on_bad_image: what `leave_out` does: 'skip' the file, or 'fail'.
+        loader: with `init_worker` in its workers.
     """
 
-    def __init__(
-        self,
-        dataset: ImageDataset,
-        sampler: EpochSampler,
-        batch_size: int,
-        num_workers: int = 0,
-        pin_memory: bool = False,
-        on_bad_image: str = "skip",
-    ) -> None:
-        self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
-        self.on_bad_image = on_bad_image
-        # per variant: path -> reason
-        self.left_out_of: list[dict[str, str]] = [{} for _ in dataset.variants]
-        files = max(distributed.world_size(), batch_size // len(dataset.variants))
-        self._loader: DataLoader[list[Sample]] = DataLoader(
-            dataset,
-            batch_sampler=ProcessBatches(
-                sampler, files, distributed.rank(), distributed.world_size()
-            ),
-            num_workers=num_workers,
-            collate_fn=collate,
-            pin_memory=pin_memory,
-            persistent_workers=num_workers > 0,
-            worker_init_fn=init_worker,
-            # its own, so that making an iterator draws nothing from the global one
-            generator=torch.Generator(),
-        )
-        self.watched = WatchedLoader(self._loader)
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+        self.workers: list[BaseProcess] = []
 
-    @property
-    def left_out(self) -> dict[str, str]:
-        """Files without a score in the first variant: path -> reason."""
-        return self.left_out_of[0]
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._start()
+        except Exception as error:
+            # a worker's connections close before it ends
+            ending = wait([worker.sentinel for worker in self.workers], timeout=1)
+            for worker in self.workers:
+                worker.join(timeout=1 if worker.sentinel in ending else 0)
+            statuses = [worker.exitcode for worker in self.workers if worker.exitcode is not None]
+            if not statuses:
+                raise
+            how = DEATHS.get(-statuses[0], f"ended with status {statuses[0]}")
+            raise UserError(
+                f"--num_threads: a process that loads images {how}; {WORKER_ADVICE}"
+            ) from error
 
-    def __len__(self) -> int:
-        """Steps per epoch."""
-        return len(self._loader)
+    def _start(self) -> Iterator[Any]:
+        """Return the loader's iterator, its workers started.
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.batches():
-            yield self.images(batch), batch.labels
-
-    def images(self, batch: Batch, device: torch.device | str = "cpu") -> Tensor:
-        """The batch's pixels as the network sees them, [B, 3, H, W] normalised float32, moved to
-        the device as bytes."""
-        return self.dataset.protocol.normalise(batch.pixels.to(device, non_blocking=True))
-
-    def batches(self) -> Iterator[Batch]:
-        """The batches with their indices into `dataset.paths`."""
-        for step in self.steps():
-            yield from step
-
-    def full_batches(self, device: torch.device | str = "cpu") -> Iterator[Batch]:
-        """The same pictures in another order: those of one size, from different steps, fill a
-        batch; pixels on the device."""
-        share = max(1, distributed.share_of(self.batch_size))
-        for step in ahead(
-            ([batch] for batch in regrouped(self.batches(), share)), torch.device(device)
-        ):
-            yield from step
-
-    def steps(self, device: torch.device | str = "cpu") -> Iterator[list[Batch]]:
-        """What each group of files became: usually one batch; several when sizes differ; none when
-        all are bad.
-
-        Pixels lie on the device, copied while the step before is worked on.
+        PyTorch's handler of SIGCHLD is removed again: it would raise wherever this process is. A
+        dead worker is noticed when its batch does not come.
         """
-        return ahead(self._steps(), torch.device(device))
-
-    def _steps(self) -> Iterator[list[Batch]]:
-        for loaded in self.watched:
-            if loaded.no_room:
-                raise UserError(f"--num_threads: shared memory (/dev/shm) is full; {WORKER_ADVICE}")
-            for index, variant, why in loaded.left_out:
-                self.leave_out(self.dataset.paths[index], why, variant)
-            yield [Batch(*group) for group in loaded.groups]
-
-    def leave_out(self, path: str, why: str, variant: int = 0) -> None:
-        """Note, once, that a file has no score in a variant, and why.
-
-        Raises:
-            UserError: --on_bad_image fail.
-        """
-        if self.on_bad_image == "fail":
-            raise UserError(f"--on_bad_image fail: {printable(path)} ({why})")
-        seen = any(path in left_out for left_out in self.left_out_of)
-        self.left_out_of[variant].setdefault(path, why)
-        if not seen:
-            log.warning("left out %s (%s)", printable(path), why)
+        handler, before = signal.getsignal(signal.SIGCHLD), set(multiprocessing.active_children())
+        # workers inherit the blocked signals, which could end them before `init_worker`
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            iterator = iter(self.loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
+        self.workers += set(multiprocessing.active_children()) - before
+        return iterator

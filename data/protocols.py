@@ -9,7 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from data.benchmarks import DATA, SUITES
-from data.filters import available_jpeg_methods
+from data.degradations import available_jpeg_methods
 from data.transforms import Augmentation, Protocol
 from util import UserError, log
 

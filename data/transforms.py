@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from data.augmentation import matched
-from data.filters import JPEG_ROUND_TRIP, gaussian_blur
+from data.degradations import JPEG_ROUND_TRIP, gaussian_blur
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import distributed
 from data import create_dataloader
-from data.datasets import ImageLoader
+from data.loader import ImageLoader
 from device import autocast_dtype
 from evaluation.metrics import binary_metrics
 from networks.factory import too_small

@@ -20,8 +20,7 @@ from inference.stream import Outcome
 from inference.tiles import Box, grid_of, tile_boxes
 from inference.video.scoring import VideoPrediction, write_video_report
 from networks.calibration import GENERATED, REAL
-from networks.cam import classifier
-from networks.evidence import evidence
+from networks.cam import classifier, evidence
 from networks.npr import residual_maps
 from util import UserError, log, writable_folder, writing
 
@@ -40,7 +39,7 @@ class Explanation:
         evidence: class-activation maps [S, h, w] in units of the logit, positive towards generated
             (see `networks.cam`).
         adds: [S], what each scale adds to the logit.
-        exact: whether these are the means of the maps (see `networks.evidence`).
+        exact: whether these are the means of the maps (see `networks.cam`).
         attention: [S] weights of the scales, None for a model without attention.
         box: the shown part, in pixels of the image after the protocol.
     """

@@ -9,13 +9,13 @@ stretches it to 0..1, so that neither signs nor scales could be compared, and ne
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from networks.backbones import LightBranch
 from networks.multiscale_npr import AttentionMultiScaleNPR
-from networks.resnet import NPRResNet
+from networks.resnet import LightBranch, NPRResNet
 
 Network = AttentionMultiScaleNPR | NPRResNet
 
@@ -164,3 +164,36 @@ def _outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of B images, in units of the logit, positive towards generated.
+
+    Args:
+        adds: [B, S], what each scale adds: logit = bias of the classifier + sum over the scales.
+        maps: [B, S, h, w], see `class_activation_maps`.
+        exact: whether the means of the maps are `adds`. Otherwise they are Grad-CAM, which shows
+            where but not how much, and may even have the other sign.
+    """
+
+    adds: Tensor
+    maps: Tensor
+    exact: bool
+
+
+@torch.no_grad()
+def evidence(model: Network, images: Tensor) -> Evidence:
+    """What a model with one logit, in evaluation mode, finds in images [B, 3, H, W], normalised as
+    it takes them.
+
+    A scale adds its branch's logit times its attention (plus 1/S with a residual fusion), see
+    `AttentionMultiScaleNPR.forward`.
+    """
+    maps = class_activation_maps(model, images)
+    if has_exact_maps(model):
+        return Evidence(maps.mean(dim=(2, 3)), maps, True)
+    assert isinstance(model, AttentionMultiScaleNPR)
+    _, attention, branch_logits = model(images, return_branches=True)
+    share = attention + 1 / len(model.scales) if model.attention_fusion.residual else attention
+    return Evidence(share * branch_logits, maps, False)

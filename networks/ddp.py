@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import distributed
 from device import rng_state, set_rng_state
-from networks.backbones import LIGHT
 from networks.factory import ModelConfig
+from networks.resnet import LIGHT
 from util import UserError, log
 
 

@@ -6,10 +6,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.nn import init
 
-from networks.backbones import LIGHT
 from networks.multiscale_npr import DEFAULT_SCALES, AttentionMultiScaleNPR
 from networks.npr import reduced_size
-from networks.resnet import NPRResNet, resnet50
+from networks.resnet import LIGHT, NPRResNet, resnet50
 
 SINGLE_SCALE = "single_scale"
 MULTISCALE = "multiscale_attention"

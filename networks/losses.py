@@ -1,8 +1,12 @@
-"""The training loss: classification, and what one may ask of the attention besides."""
+"""Training loss and learning rate."""
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+
+MIN_LR = 1e-6
 
 
 def attention_entropy(attention_weights: Tensor) -> Tensor:
@@ -41,3 +45,22 @@ def detection_loss(
     per_image = attention_entropy(attention_weights).mean()
     of_mean = attention_entropy(attention_weights.mean(dim=0))
     return loss - entropy_weight * per_image + diversity_weight * (per_image - of_mean)
+
+
+def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
+    """Learning rate of the epoch with this index (from 0): x0.9 after each epoch whose index is a
+    positive multiple of delr_freq.
+
+    It never falls below 1e-6 (nor below `initial`, where that is smaller).
+    """
+    decays = max(epoch - 1, 0) // delr_freq
+    return max(initial * 0.9**decays, min(MIN_LR, initial))
+
+
+def cosine_learning_rate(initial: float, epochs: int, epoch: int) -> float:
+    """Learning rate of the epoch with this index (from 0) of `epochs`: half a cosine from `initial`
+    to 0, which no epoch reaches.
+
+    Source: Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983, equation 5, without restarts.
+    """
+    return initial * (1 + math.cos(math.pi * epoch / epochs)) / 2

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from networks.backbones import LIGHT, BackboneFactory, branch_factory
 from networks.npr import RESIDUAL_GAIN, NPRExtractor, residual_maps
+from networks.resnet import LIGHT, BackboneFactory, branch_factory
 
 DEFAULT_SCALES = (0.25, 0.5, 0.75)
 

@@ -19,10 +19,9 @@ from networks import ddp
 from networks.factory import ModelConfig, create_model, model_config
 from networks.fast import CompiledOrPlain, place_model
 from networks.finite import FiniteGuard, NonFiniteError, require_finite
-from networks.losses import detection_loss
+from networks.losses import cosine_learning_rate, detection_loss, learning_rate
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
-from networks.schedules import cosine_learning_rate, learning_rate
 from util import UserError
 
 MIN_LOSS_SCALE = 2.0**-14

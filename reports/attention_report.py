@@ -20,8 +20,8 @@ from evaluation.attention.sets import Attended
 from evaluation.attention.weights import statistics_text, write_attention_csv
 from evaluation.names import escaped, relative_name
 from evaluation.scoring import Predictions, predict
+from networks.cam import evidence
 from networks.checkpoint import LoadedModel
-from networks.evidence import evidence
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from options.visualize_options import VisualizeOptions

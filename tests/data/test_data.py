@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision import transforms as T
 
 from data import create_dataloader, evaluation_loader
-from data.filters import pil_jpeg
+from data.degradations import pil_jpeg
 from data.image_sets import ImageSet, unique_names
 from data.layouts import find_sets, find_test_sets, load_set
 from data.protocols import EVALUATION_PROTOCOLS, evaluation_protocol, training_protocol

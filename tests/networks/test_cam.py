@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.backbones import BackboneFactory, LightBranch
-from networks.cam import Network, class_activation_maps, grad_cam, has_exact_maps
-from networks.evidence import evidence
+from networks.cam import Network, class_activation_maps, evidence, grad_cam, has_exact_maps
 from networks.multiscale_npr import AttentionMultiScaleNPR
-from networks.resnet import NPRResNet, resnet50
+from networks.resnet import BackboneFactory, LightBranch, NPRResNet, resnet50
 
 
 def away_from_the_start(model: Network) -> Network:

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from networks.losses import attention_entropy, detection_loss
-from networks.schedules import cosine_learning_rate, learning_rate
+from networks.losses import attention_entropy, cosine_learning_rate, detection_loss, learning_rate
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
 

@@ -99,7 +99,7 @@ def test_random_augmentation_needs_a_generator() -> None:
 def test_jpeg_without_opencv_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("data.filters.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("data.degradations.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("data.protocols.log.propagate", True)
     augment = training_augmentation(TrainOptions(jpg_method=("cv2",), jpg_prob=0.5))
     assert augment.jpeg_methods == ("pil",)

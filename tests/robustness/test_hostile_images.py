@@ -33,10 +33,10 @@ import test as test_script
 import train
 import visualize_attention
 from data import evaluation_loader
-from data.datasets import ImageLoader
 from data.decode import UnreadableImage, read_image
 from data.formats import read_format
 from data.layouts import find_sets, load_set
+from data.loader import ImageLoader
 from data.transforms import Protocol
 from evaluation.names import unescaped
 from tests.conftest import REPOSITORY, TINY, Ran, make_dataroot, make_set
@@ -453,7 +453,7 @@ def bombs() -> Iterator[tuple[str, bytes, str]]:
 
 MEASURE = """
 import resource, sys
-from data.datasets import ImageLoader
+from data.loader import ImageLoader
 from data.decode import UnreadableImage, read_image
 from data.formats import read_format
 from util import keep_freed_memory
@@ -893,7 +893,7 @@ def slow_loader(
         return read_image(path)
 
     monkeypatch.setattr("data.datasets.read_image", read)
-    monkeypatch.setattr("data.cores", lambda: 2)
+    monkeypatch.setattr("data.loader.cores", lambda: 2)
     return evaluation_loader(load_set(make_set(folder, 20)), Protocol("native"), 4, 2)
 
 
@@ -981,7 +981,7 @@ from data import evaluation_loader
 from data.layouts import load_set
 from data.transforms import Protocol
 import data
-data.cores = lambda: 2
+data.loader.cores = lambda: 2
 batches = evaluation_loader(load_set(Path({str(tmp_path)!r})), Protocol("native"), 4, 2).batches()
 next(batches)
 raise SystemExit(7)

@@ -353,7 +353,7 @@ def test_a_long_epoch_with_workers_keeps_few_files_open(tmp_path: Path) -> None:
     )
     code = f"""
 import resource, train, data
-data.cores = lambda: 2
+data.loader.cores = lambda: 2
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 train.main({[*argv, "--num_threads", "2"]!r})
 """

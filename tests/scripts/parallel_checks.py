@@ -17,7 +17,8 @@ import torch
 import distributed
 import test as test_script
 import train
-from data.datasets import Batch, ImageLoader
+from data.batches import Batch
+from data.loader import ImageLoader
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
 from tests.conftest import TINY

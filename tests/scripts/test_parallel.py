@@ -312,7 +312,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.cores", lambda: 8)
+    monkeypatch.setattr("data.loader.cores", lambda: 8)
     assert worker_count(16) == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     assert [worker_count(asked) for asked in (16, 1, 0)] == [2, 1, 0]

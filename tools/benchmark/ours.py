@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from data import create_dataloader, evaluation_loader
-from data.datasets import ImageLoader
 from data.layouts import load_set
+from data.loader import ImageLoader
 from data.transforms import Protocol
 from device import autocast_dtype, seed_everything
 from evaluation.scoring import predict_variants

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from data.protocols import EVALUATION_PROTOCOLS, trained_protocol
-from networks.backbones import LIGHT
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel, stored_calibration
 from networks.factory import MULTISCALE
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import RESIDUAL_GAIN, reduced_size
-from networks.resnet import NPRResNet
+from networks.resnet import LIGHT, NPRResNet
 from tools.export.npr_indices import IndexedNPR
 from util import UserError
 
