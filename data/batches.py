@@ -8,6 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+import distributed
+from data.transforms import Protocol
+from util import UserError
+
 WAITING_BYTES = 2**28
 """Pixels that may wait for others of their size (256 MiB)."""
 
@@ -23,10 +27,22 @@ class Batch(NamedTuple):
     variants: Tensor
 
 
-def empty_batch(side: int) -> Batch:
-    """A batch without images, which would have `side` x `side` pixels."""
+def empty_part(protocol: Protocol) -> list[Batch]:
+    """Return what stands for a part of a batch without images; nothing in a single process.
+
+    Raises:
+        UserError: images keep their own sizes, so that some processes would take more steps than
+            others.
+    """
+    if distributed.world_size() == 1:
+        return []
+    side = protocol.crop or protocol.resize
+    if side is None:
+        raise UserError(
+            "--no_crop, --no_resize: several processes need images of one size; leave one of them out"
+        )
     none = torch.zeros(0, dtype=torch.int64)
-    return Batch(torch.zeros(0, 3, side, side, dtype=torch.uint8), none, none, none)
+    return [Batch(torch.zeros(0, 3, side, side, dtype=torch.uint8), none, none, none)]
 
 
 def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:

@@ -160,8 +160,10 @@ def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
         values = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(values, dict):
             raise ValueError(f"holds a {type(values).__name__}")
-        stored = values.pop("digest", None)
-        if digest(values) != stored and values.get("format") == FORMAT:
+        stored, form = values.pop("digest", None), str(values.get("format"))
+        if form.startswith("npr-checkpoint/") and form != FORMAT:
+            raise ValueError(f"of format {form} instead of {FORMAT}")
+        if digest(values) != stored and form == FORMAT:
             raise ValueError(
                 "its digest differs: damaged, or changed by others, who leave out 'format' and 'digest'"
             )
@@ -206,3 +208,35 @@ def _refuse_compressed(path: Path) -> None:
         raise ValueError(
             f"a compressed archive, of {unpacked:,} bytes when unpacked; checkpoints are not compressed"
         )
+
+
+def state_dict_of(values: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """Return the weights in a checkpoint of any form, without wrappers' prefixes of names.
+
+    Args:
+        values: content of a checkpoint of this project, of the published NPR code (weights alone,
+            or under 'model') or of the earlier multi-scale code.
+        path: named in errors.
+
+    Raises:
+        UserError: without weights.
+    """
+    for key in ("model_state_dict", "model", "state_dict"):
+        if isinstance(values.get(key), dict):
+            values = values[key]
+            break
+    weights = {
+        _plain_name(name): value
+        for name, value in values.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
+    if not weights:
+        raise UserError(f"--model_path {path}: holds no weights")
+    return weights
+
+
+def _plain_name(name: str) -> str:
+    for prefix in ("module.", "_orig_mod."):
+        while name.startswith(prefix):
+            name = name.removeprefix(prefix)
+    return name

@@ -1,6 +1,7 @@
 """The one place where a description of a model becomes a model."""
 
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import init
 from networks.multiscale_npr import DEFAULT_SCALES, AttentionMultiScaleNPR
 from networks.npr import reduced_size
 from networks.resnet import LIGHT, NPRResNet, resnet50
+from util import UserError, log
 
 SINGLE_SCALE = "single_scale"
 MULTISCALE = "multiscale_attention"
@@ -80,6 +82,33 @@ def model_config(opt: ModelFlags) -> ModelConfig:
         attention_residual=bool(opt.attention_residual),
         backbone=opt.backbone or LIGHT,
     )
+
+
+def refuse_contradictions(config: ModelConfig, flags: ModelFlags, path: Path) -> None:
+    """Refuse flags that contradict a checkpoint's architecture.
+
+    Raises:
+        UserError: names the flag, its value and what is in the file.
+    """
+    if (
+        config.model_type == SINGLE_SCALE
+        and flags.model_type != MULTISCALE
+        and flags.npr_scales is not None
+    ):
+        log.warning("--npr_scales: ignored, %s is a single_scale model", path)
+    compared = (
+        ("model_type",)
+        if config.model_type == SINGLE_SCALE
+        else tuple(f.name for f in fields(config))
+    )
+    for name in compared:
+        flag = "npr_scales" if name == "scales" else name
+        given, stored = getattr(flags, flag), getattr(config, name)
+        if given is not None and given != stored:
+            shown = [",".join(map(str, v)) if isinstance(v, tuple) else v for v in (given, stored)]
+            raise UserError(
+                f"--{flag} {shown[0]}: contradicts {path}, which has {shown[1]}; leave the flag out"
+            )
 
 
 def build_model(config: ModelConfig) -> nn.Module:

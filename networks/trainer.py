@@ -308,15 +308,11 @@ class Trainer:
             raise UserError(
                 f"--continue_train: the state of the optimizer or of the random numbers is damaged ({first})"
             ) from None
-        for key in ("epoch", "step", "batch", "best_ap", "epochs_since_best"):
+        for key in ("epoch", "step", "batch", "validated_step", "best_ap", "epochs_since_best"):
             setattr(self, key, state[key])
-        # earlier checkpoints do not say
-        self.validated_step = state.get("validated_step", self.step)
-        self.guard.skipped = state.get("skipped_steps", 0)
-        self.loss, self._share = (
-            torch.tensor(state["loss"], device=self.device),
-            1 / distributed.world_size(),
-        )
+        self.guard.skipped = state["skipped_steps"]
+        self.loss = torch.tensor(state["loss"], device=self.device)
+        self._share = 1 / distributed.world_size()
 
 
 def versions() -> dict[str, str]:

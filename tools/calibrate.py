@@ -35,8 +35,8 @@ from evaluation.scoring import Predictions
 from inference.calibration_scores import detector_predictions
 from inference.detector import Detector, load_detector
 from networks.calibration import Calibration
-from networks.checkpoint import LoadedModel, state_dict_of
-from networks.checkpoint_file import read_checkpoint, save_checkpoint
+from networks.checkpoint import LoadedModel
+from networks.checkpoint_file import read_checkpoint, save_checkpoint, state_dict_of
 from options.base_options import CheckpointOptions, OneLineParser
 from options.flags import add_to_parser, number
 from reports.calibration_report import Assessment, assess, doubts, report

@@ -1,20 +1,57 @@
-"""Signs that labels are swapped: real and generated told apart, but the wrong way round."""
+"""Warnings of swapped labels: real and fake told apart, but the wrong way round."""
 
 import math
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
+import distributed
 from evaluation.metrics import Metrics
+from util import log
+
+
+class LabelCheck:
+    """Collects an epoch's training outputs and warns, once of each kind, of swapped labels."""
+
+    def __init__(self) -> None:
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+        self._last_kind = ""
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Note the logits [B, 1] and labels [B] of a training batch."""
+        # a copy: a worker's tensor keeps a file open
+        self._outputs.append((logits, labels.clone()))
+
+    def after_epoch(self, validation: Metrics) -> None:
+        """Warn if the labels seem to be swapped, and forget the epoch. Collective."""
+        columns = [
+            torch.cat(column).flatten().float().cpu() for column in zip(*self._outputs, strict=True)
+        ]
+        self._outputs = []
+        parts = [part for part in distributed.gather(columns) if part]
+        if not parts:
+            return
+        logits, labels = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+        finite = np.isfinite(logits)  # the others are of skipped steps
+        warning = label_warning(labels[finite], logits[finite], validation)
+        if warning is None:
+            return
+        kind = warning.split()[0]
+        if kind != self._last_kind:
+            log.warning("%s", warning)
+            self._last_kind = kind
 
 
 def label_warning(labels: NDArray, scores: NDArray, validation: Metrics) -> str | None:
-    """What an epoch's AUC on the training images says about the labels; None if nothing is wrong.
+    """Return a warning if an epoch's AUC on the training images says that labels are swapped.
 
     Args:
-        labels: [N] of the epoch's images, 0 real, 1 generated. scores: [N], what the model in
-            training said of them.
-        validation: figures after the epoch.
+        labels: [N] of the epoch's images, 0 real, 1 fake.
+        scores: [N], outputs of the model in training.
+        validation: metrics after the epoch.
     """
     n_fake = int((labels == 1).sum())
     n_real = len(labels) - n_fake
@@ -39,6 +76,6 @@ def label_warning(labels: NDArray, scores: NDArray, validation: Metrics) -> str 
 
 
 def below_chance(auc: float, n_real: int, n_fake: int) -> bool:
-    """True if an AUC is below 1/2 by more than three of chance's standard errors (Mann and Whitney,
+    """Return whether an AUC is below 1/2 by three of chance's standard errors (Mann and Whitney,
     1947)."""
     return auc < 0.5 - 3 * math.sqrt((n_real + n_fake + 1) / (12 * n_real * n_fake))

@@ -1,12 +1,14 @@
-"""What a checkpoint must hold for a training to go on from it; it may be of another run, of other
-flags, or made up."""
+"""Checks of a checkpoint before a training resumes from it."""
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from data.datasets import ImageDataset
 from networks.checkpoint_file import (
     DamagedCheckpoint,
     previous_of,
@@ -15,46 +17,55 @@ from networks.checkpoint_file import (
 )
 from networks.factory import ModelConfig
 from networks.run_folder import checkpoint_path
+from options.flags import shown_value
+from options.train_options import NOT_THE_RECIPE, TrainOptions
 from util import UserError, log, writing
 
-COUNTS = ("epoch", "step", "batch", "epochs_since_best")
-NEEDED = ("model_state_dict", "optimizer_state_dict", "model_config", "rng_state", "scaler_state",
-          "options", "loss", "best_ap", *COUNTS)  # fmt: skip
+NUMBER, MAYBE = (float, int), (float, int, type(None))
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "model_state_dict": dict, "optimizer_state_dict": dict, "model_config": dict, "rng_state": dict,
+    "scaler_state": dict, "options": dict, "sampler_state": dict, "attention_watch": dict,
+    "loss": NUMBER, "best_ap": MAYBE, "epoch": int, "step": int, "batch": int,
+    "epochs_since_best": int, "validated_step": int, "skipped_steps": int,
+}  # fmt: skip
 
 
 class NotResumable(UserError):
-    """A checkpoint from which this training cannot go on."""
+    """A checkpoint from which this training cannot resume."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"--continue_train: {what}")
 
 
 def checkpoint_to_continue(folder: Path, epoch: str) -> dict[str, Any] | None:
-    """The content of a run's checkpoint, or of the one before where that is damaged, which is put
-    aside; None where there is none.
+    """Read the checkpoint to resume from; where it is damaged, the one before it.
+
+    The damaged one is renamed.
 
     Args:
+        folder: of the run.
         epoch: see --epoch.
+
+    Returns:
+        Its content; None in a folder without checkpoints.
 
     Raises:
         UserError: there are others only, or all that would do are damaged.
     """
     path = checkpoint_path(folder, epoch)
-    others = sorted(
-        found.stem.removeprefix("model_epoch_")
-        for found in folder.glob("model_epoch_*.pth")
-        if found != path
-    )
     previous = previous_of(path)
+    others = sorted(
+        other.stem.removeprefix("model_epoch_")
+        for other in folder.glob("model_epoch_*.pth")
+        if other != path
+    )
     if not path.is_file() and not previous.is_file():
         if others:
             raise UserError(f"--epoch {epoch}: not in {folder}, which has {', '.join(others)}")
         return None
     try:
-        if path.is_file():
-            return read_checkpoint(path, "--continue_train")
-        problem = f"--continue_train {path}: no such file"
-    except DamagedCheckpoint as error:
+        return read_checkpoint(path, "--continue_train")
+    except UserError as error:  # missing or damaged
         problem = str(error)
     hint = f"; there is also --epoch {' or '.join(others)}" if others else ""
     if not previous.is_file():
@@ -74,28 +85,25 @@ def checkpoint_to_continue(folder: Path, epoch: str) -> dict[str, Any] | None:
 
 
 def check_resumable(state: dict[str, Any], model: nn.Module, config: ModelConfig) -> None:
-    """Raises NotResumable unless a checkpoint holds all that going on needs, for this model."""
-    missing = [key for key in NEEDED if key not in state]
+    """Check that a checkpoint holds all that this model's training needs to resume.
+
+    Raises:
+        NotResumable: it does not.
+    """
+    missing = [key for key in KEYS if key not in state]
     if missing:
         raise NotResumable(
-            f"the checkpoint has no {', '.join(missing)}; it was not written by train.py"
+            f"the checkpoint has no {', '.join(missing)}; it was not written by this train.py"
         )
-    for key in ("model_state_dict", "optimizer_state_dict", "rng_state", "scaler_state", "options"):
-        if not isinstance(state[key], dict):
-            raise NotResumable(f"the checkpoint's {key} is a {type(state[key]).__name__}")
-    for key in (*COUNTS, "validated_step", "skipped_steps"):
-        if type(state.get(key, 0)) is not int or state.get(key, 0) < 0:
-            raise NotResumable(f"the checkpoint's {key} is no number of {key.split('_')[-1]}s")
-    for key, empty in (("loss", False), ("best_ap", True)):
-        if not isinstance(state[key], float) and not (empty and state[key] is None):
-            raise NotResumable(f"the checkpoint's {key} is a {type(state[key]).__name__}")
-    watch = state.get("attention_watch", {"kind": "", "epochs": 0})
-    if (
-        not isinstance(watch, dict)
-        or not isinstance(watch.get("kind"), str)
-        or type(watch.get("epochs")) is not int
-    ):
-        raise NotResumable("the checkpoint's attention_watch is no kind and number of epochs")
+    for key, kind in KEYS.items():
+        value = state[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise NotResumable(f"the checkpoint's {key} is a {type(value).__name__}")
+        if kind is int and state[key] < 0:
+            raise NotResumable(f"the checkpoint's {key} is negative")
+    watch = state["attention_watch"]
+    if not isinstance(watch.get("kind"), str) or type(watch.get("epochs")) is not int:
+        raise NotResumable("the checkpoint's attention_watch is not a kind and a number of epochs")
     _check_model(state, model, config)
 
 
@@ -108,27 +116,49 @@ def _check_model(state: dict[str, Any], model: nn.Module, config: ModelConfig) -
         raise NotResumable(f"the checkpoint is a {stored}, but the flags ask for a {config}")
     weights = state["model_state_dict"]
     for name, value in model.state_dict().items():
-        found = weights.get(name)
-        if not isinstance(found, Tensor) or found.shape != value.shape:
+        weight = weights.get(name)
+        if not isinstance(weight, Tensor) or weight.shape != value.shape:
             raise NotResumable(f"the checkpoint's {name} does not fit the model")
-        if not bool(torch.isfinite(found).all()):
+        if not bool(torch.isfinite(weight).all()):
             raise NotResumable(f"the checkpoint's {name} is not finite")
     if len(weights) != len(model.state_dict()):
         raise NotResumable("the checkpoint has weights that the model has not")
 
 
+def warn_of_changed_options(before: dict[str, Any], opt: TrainOptions) -> None:
+    """Warn of flags, also of a preset, that had other values before."""
+    changed = [
+        f"--{name} was {shown_value(before[name])}, is {shown_value(value)}"
+        for name, value in opt.to_dict().items()
+        if name not in (*NOT_THE_RECIPE, "niter") and name in before and before[name] != value
+    ]
+    if changed:
+        log.warning("--continue_train with other flags: %s", "; ".join(changed))
+
+
+def order_of_images(opt: TrainOptions, dataset: ImageDataset) -> dict[str, Any]:
+    """Return what decides which image comes when in an epoch."""
+    digest = hashlib.sha256()
+    for path, label in zip(dataset.paths, dataset.labels, strict=True):
+        digest.update(os.fsencode(os.path.relpath(path, opt.dataroot)) + b"\0%d" % label)
+    flags = {
+        name: getattr(opt, name) for name in ("seed", "batch_size", "serial_batches", "class_bal")
+    }
+    return flags | {"images": digest.hexdigest()}
+
+
 def check_order(state: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises NotResumable where a checkpoint stopped within an epoch of other images, or of another
-    order of them.
+    """Check that a checkpoint within an epoch has the same images in the same order.
 
     Args:
-        now: seed, batch_size, and what else decides the order of the images; earlier checkpoints do
-            not hold all of it.
+        state: the checkpoint.
+        now: seed, batch_size, and what else decides the order of the images.
+
+    Raises:
+        NotResumable: it has not.
     """
-    stored = state.get("sampler_state")
-    if not isinstance(stored, dict):
-        raise NotResumable("the checkpoint does not say in which order images came (sampler_state)")
-    changed = [key for key in now if key in stored and stored[key] != now[key]]
+    stored = state["sampler_state"]
+    changed = [key for key in now if stored.get(key) != now[key]]
     if state["batch"] and changed:
         raise NotResumable(
             f"the checkpoint stopped within epoch {state['epoch'] + 1}, with other {', '.join(changed)}; take up those, or leave"

@@ -1,41 +1,38 @@
 """One training run: epochs, validation, checkpoints and logs in a folder of its own.
 
-A run that ends at any moment, however it ends, goes on from its last checkpoint as if nothing had
-happened: the same weights and the same logs, bit for bit on one machine's CPU. So everything that
-decides what comes next is in the checkpoint, whatever is logged before it is on the disk before it
-is, and what was logged after it is taken back.
+A run that ends at any moment resumes from its last checkpoint as if nothing had happened: with the
+same weights and the same metrics, bit for bit on one machine's CPU. So everything that decides what
+comes next is in the checkpoint, whatever is logged before it is on the disk before it, and what was
+logged after it is taken back.
 """
 
-import hashlib
-import os
 import signal
 from collections import deque
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 import distributed
 from data import create_dataloader
-from data.batches import Batch, empty_batch
-from data.datasets import ImageDataset
+from data.batches import Batch, empty_part
 from data.protocols import training_protocol
-from data.transforms import Protocol
 from device import seed_everything
-from evaluation.metrics import Metrics
 from networks.checkpoint_file import previous_of, save_checkpoint
 from networks.finite import READ_EVERY, NonFiniteError
 from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
-from options.flags import shown_value
-from options.train_options import NOT_THE_RECIPE, TrainOptions
+from options.train_options import TrainOptions
 from training.event_log import TRAIN, VAL, EventLog
-from training.label_check import label_warning
+from training.label_check import LabelCheck
 from training.monitor import Monitor
-from training.resume import check_order, check_resumable, checkpoint_to_continue
+from training.resume import (
+    check_order,
+    check_resumable,
+    checkpoint_to_continue,
+    order_of_images,
+    warn_of_changed_options,
+)
 from training.signals import StopRequest
 from util import CannotWrite, Stopped, UserError, log, printable, writing
 
@@ -44,7 +41,7 @@ class Run:
     """One training run: its folder, its trainer, and the checkpoints it writes.
 
     Of several processes, each has one and calls the same methods, which are collective (see
-    `distributed`); the first writes.
+    `distributed`); rank 0 writes.
     """
 
     def __init__(self, opt: TrainOptions, folder: Path) -> None:
@@ -54,48 +51,34 @@ class Run:
         seed_everything(opt.seed, deterministic=not opt.fast)
         self.trainer = Trainer(opt)
         self.validated: dict[str, Any] = {"val_threshold": None, "val_metrics": None}
-        values = (
-            distributed.by_first(lambda: checkpoint_to_continue(folder, opt.epoch))
-            if opt.continue_train
-            else None
-        )
+        values = None
+        if opt.continue_train:
+            values = distributed.by_first(lambda: checkpoint_to_continue(folder, opt.epoch))
         if values is not None:
             check_resumable(values, self.trainer.model, self.trainer.config)
             self.trainer.load_state_dict(values)
             self.validated = {key: values.get(key) for key in self.validated}
-            self._warn_of_other_options(values["options"])
+            warn_of_changed_options(values["options"], opt)
         self.loader = create_dataloader(opt)
         self.order = order_of_images(opt, self.loader.dataset)
         if values is not None and opt.epoch_count - 1 <= self.trainer.epoch:
             check_order(values, self.order)
         self.saved_at = self.trainer.step
-        self._open_logs(values)
+        self._open_log(values)
         self.monitor = Monitor(opt, self.event_log)
-        if values is not None and "attention_watch" in values:  # earlier checkpoints have none
+        if values is not None:
             self.monitor.watch.restore(values["attention_watch"])
-        self._seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of the epoch
-        # files of the batches that the guard may still name
+        self.label_check = LabelCheck()
+        # step and files of the batches that the guard against NaN may still name
         self._recent: deque[tuple[int, list[str]]] = deque(
             maxlen=(READ_EVERY + 1) * opt.accumulation_steps
         )
-        self._warned = ""
 
-    def _warn_of_other_options(self, before: dict[str, Any]) -> None:
-        """Say which flags, or those of a recipe, the run did not have before: it goes on in another
-        way."""
-        changed = [
-            f"--{name} was {shown_value(before[name])}, is {shown_value(value)}"
-            for name, value in self.opt.to_dict().items()
-            if name not in (*NOT_THE_RECIPE, "niter") and name in before and before[name] != value
-        ]
-        if changed:
-            log.warning("--continue_train with other flags: %s", "; ".join(changed))
+    def _open_log(self, values: dict[str, Any] | None) -> None:
+        """Resume the log at the checkpoint's step, or start a new one.
 
-    def _open_logs(self, values: dict[str, Any] | None) -> None:
-        """Go on with the logs as they were at the checkpoint, or begin them.
-
-        A checkpoint other than the last becomes the last first: the logs of what came after it are
-        about to go.
+        A checkpoint other than 'last' first becomes 'last', because the metrics of what came after
+        it are about to go.
         """
         opt, trainer, first = self.opt, self.trainer, distributed.rank() == 0
         if values is None:
@@ -121,19 +104,17 @@ class Run:
         values |= {"attention_watch": self.monitor.watch.state()}
         if distributed.rank() == 0:
             self.event_log.flush()
+            path = checkpoint_path(self.folder, epoch)
             with writing(self.folder):
-                save_checkpoint(
-                    checkpoint_path(self.folder, epoch), values, keep_previous=epoch == "last"
-                )
+                save_checkpoint(path, values, keep_previous=epoch == "last")
         if epoch == "last":
             self.saved_at = self.trainer.step
 
     def train(self) -> None:
-        """All epochs that are left; validation, checkpoints and attention after each.
+        """Train all epochs that are left; validate and save after each.
 
         Raises:
-            Stopped: by SIGTERM or Ctrl-C, at a moment from which it goes on exactly; a checkpoint
-                says how far it came.
+            Stopped: by SIGTERM or Ctrl-C, after saving.
             UserError: the folder cannot be written, or the loss or gradients are not finite.
         """
         trainer = self.trainer
@@ -150,7 +131,7 @@ class Run:
                     # before anything else can fail; it also leaves all processes with one model
                     self.save("last")
                     self._finish_epoch(stop)
-                self._require_no_stop(stop)
+                self._end_if_asked(stop)
             except NonFiniteError as error:
                 raise self._diverged(error) from error
             except CannotWrite as error:
@@ -158,7 +139,7 @@ class Run:
         self._report_left_out()
 
     def close(self) -> None:
-        """Close the logs."""
+        """Close the log."""
         self.event_log.close()
 
     def last_good(self) -> str:
@@ -171,33 +152,13 @@ class Run:
         return f"The last good checkpoint is {path}, of step {self.saved_at}"
 
     def _done(self) -> str:
-        """Why no epoch is left to train; empty if one is."""
+        """Return why training is finished; empty if an epoch is left."""
         trainer, opt = self.trainer, self.opt
         if trainer.epoch >= opt.niter:
             return f"{trainer.epoch} epochs are finished, --niter is {opt.niter}"
         if opt.earlystop_epoch and trainer.epochs_since_best >= opt.earlystop_epoch:
             return f"{trainer.epochs_since_best} epochs without a better validation AP"
         return ""
-
-    def _finish_epoch(self, stop: StopRequest) -> None:
-        """What follows the saving of a trained epoch: validation, log, and the checkpoints that
-        depend on it."""
-        trainer, opt = self.trainer, self.opt
-        with stop.at_once():
-            found = self.monitor.validate(trainer.model, trainer.step, trainer.epoch)
-        m = found.metrics
-        self.validated = {"val_threshold": found.threshold, "val_metrics": m.to_dict()}
-        trainer.validated_step = trainer.step
-        log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s", trainer.epoch, opt.niter,
-                 trainer.mean_loss(), trainer.lr, _percent(m.acc), _percent(m.ap))  # fmt: skip
-        self._check_labels(m)
-        if trainer.record_validation(m.ap):
-            self.save("best")
-        if trainer.epoch % opt.save_epoch_freq == 0:
-            self.save(trainer.epoch)
-        self.save("last")
-        if trainer.epoch < opt.niter and (why := self._done()):
-            log.info("stopping: %s", why)
 
     def _train_epoch(self, epoch: int, stop: StopRequest) -> None:
         trainer, loader, opt = self.trainer, self.loader, self.opt
@@ -226,110 +187,74 @@ class Run:
 
     def _train_batch(self, batch: Batch) -> None:
         trainer = self.trainer
-        self._recent.append(
-            (
-                trainer.step + 1,
-                [self.loader.dataset.paths[index] for index in batch.indices.tolist()],
-            )
-        )
+        paths = [self.loader.dataset.paths[index] for index in batch.indices.tolist()]
+        self._recent.append((trainer.step + 1, paths))
         trainer.set_input((self.loader.images(batch, trainer.device), batch.labels))
-        if trainer.optimize_parameters():
-            # a worker's tensor keeps a file open
-            self._seen.append((trainer.logits, batch.labels.clone()))
-            if trainer.step % self.opt.loss_freq == 0:
-                loss = trainer.mean_loss()
-                self.event_log.add(TRAIN, trainer.step, trainer.epoch + 1, {"loss": loss})
-                log.info("step %d: training loss %.4f, lr %.3g", trainer.step, loss, trainer.lr)
+        if not trainer.optimize_parameters():
+            return
+        self.label_check.add(trainer.logits, batch.labels)
+        if trainer.step % self.opt.loss_freq == 0:
+            loss = trainer.mean_loss()
+            self.event_log.add(TRAIN, trainer.step, trainer.epoch + 1, {"loss": loss})
+            log.info("step %d: training loss %.4f, lr %.3g", trainer.step, loss, trainer.lr)
+
+    def _finish_epoch(self, stop: StopRequest) -> None:
+        """Validate a trained epoch, log it, and save the checkpoints that depend on it."""
+        trainer, opt = self.trainer, self.opt
+        with stop.at_once():
+            result = self.monitor.validate(trainer.model, trainer.step, trainer.epoch)
+        m = result.metrics
+        self.validated = {"val_threshold": result.threshold, "val_metrics": m.to_dict()}
+        trainer.validated_step = trainer.step
+        log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s", trainer.epoch, opt.niter,
+                 trainer.mean_loss(), trainer.lr, _percent(m.acc), _percent(m.ap))  # fmt: skip
+        self.label_check.after_epoch(m)
+        if trainer.record_validation(m.ap):
+            self.save("best")
+        if trainer.epoch % opt.save_epoch_freq == 0:
+            self.save(trainer.epoch)
+        self.save("last")
+        if trainer.epoch < opt.niter and (why := self._done()):
+            log.info("stopping: %s", why)
 
     def _save_or_stop(self, stop: StopRequest) -> None:
-        """Save where --save_latest_freq says so, or where a signal in any of the processes ends the
-        training."""
+        """Save as --save_latest_freq says, or before a signal to any of the processes ends them."""
         trainer, freq = self.trainer, self.opt.save_latest_freq
         stopping = distributed.total(stop.number or 0) > 0
         if stopping or trainer.step // freq > self.saved_at // freq:
             self.save("last")
         if stopping:  # not a signal that came since: it waits for the next save
-            self._require_no_stop(stop)
+            self._end_if_asked(stop)
 
-    def _require_no_stop(self, stop: StopRequest) -> None:
-        """Raises Stopped, in all processes, where a signal came to any of them. What there is has
-        been saved."""
-        if distributed.total(stop.number or 0):
-            number = max(distributed.gather(stop.number or 0))
+    def _end_if_asked(self, stop: StopRequest) -> None:
+        """Raise Stopped, in all processes, where a signal came to any; everything is saved."""
+        number = max(distributed.gather(stop.number or 0))
+        if number:
             log.info("%s: saved step %d", signal.Signals(number).name, self.saved_at)
             raise Stopped(number)
 
     def _diverged(self, error: NonFiniteError) -> UserError:
-        """The error with the files of its batches, and what to do."""
-        files = [
+        """Return the error with the files of its batches, and what to do."""
+        paths = [
             printable(path) for step, paths in self._recent if step in error.steps for path in paths
         ]
-        log.error(
-            "%s; files of the batch:\n  %s", error, "\n  ".join(files) or "(of another process)"
-        )
-        first = (
-            f"{files[0]} and {len(files) - 1} more files (listed above)"
-            if files
-            else "no file of this process"
-        )
+        listed = "\n  ".join(paths) or "(of another process)"
+        log.error("%s; files of the batch:\n  %s", error, listed)
+        named = "no file of this process"
+        if paths:
+            named = f"{paths[0]} and {len(paths) - 1} more files (listed above)"
         return UserError(
-            f"{error}, in a batch of {first}; training stops. {self.last_good()}; try a lower --lr, --precision fp32, or"
+            f"{error}, in a batch of {named}; training stops. {self.last_good()}; try a lower --lr, --precision fp32, or"
             " --skip_nonfinite N to leave out such steps"
         )
 
-    def _check_labels(self, validation: Metrics) -> None:
-        """Warn, once of each kind, where real and fake seem to be confused."""
-        columns = [
-            torch.cat(column).flatten().float().cpu() for column in zip(*self._seen, strict=True)
-        ]
-        self._seen = []
-        parts = [part for part in distributed.gather(columns) if part]
-        if not parts:
-            return
-        logits, labels = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-        finite = np.isfinite(logits)  # steps that were left out
-        warning = label_warning(labels[finite], logits[finite], validation)
-        if warning and warning[:10] != self._warned:
-            log.warning("%s", warning)
-            self._warned = warning[:10]
-
     def _report_left_out(self) -> None:
-        left_out: dict[str, str] = {}
-        for found in distributed.gather(self.loader.left_out | self.monitor.loader.left_out):
-            left_out |= found
-        for path, why in left_out.items():
+        skipped: dict[str, str] = {}
+        for part in distributed.gather(self.loader.left_out | self.monitor.loader.left_out):
+            skipped |= part
+        for path, why in skipped.items():
             log.warning("was left out: %s (%s)", printable(path), why)
-        log.info("left out %d files", len(left_out))
-
-
-def order_of_images(opt: TrainOptions, dataset: ImageDataset) -> dict[str, Any]:
-    """What decides which image comes when in an epoch: a checkpoint within one must go on with the
-    same."""
-    found = hashlib.sha256()
-    for path, label in zip(dataset.paths, dataset.labels, strict=True):
-        found.update(os.fsencode(os.path.relpath(path, opt.dataroot)) + b"\0%d" % label)
-    flags = {
-        name: getattr(opt, name) for name in ("seed", "batch_size", "serial_batches", "class_bal")
-    }
-    return flags | {"images": found.hexdigest()}
-
-
-def empty_part(protocol: Protocol) -> list[Batch]:
-    """What stands for a part of a batch without images among several processes; a process that is
-    alone leaves it out.
-
-    Raises:
-        UserError: images keep their own sizes, so that some processes would take more steps than
-            others.
-    """
-    if distributed.world_size() == 1:
-        return []
-    side = protocol.crop or protocol.resize
-    if side is None:
-        raise UserError(
-            "--no_crop, --no_resize: several processes need images of one size; leave one of them out"
-        )
-    return [empty_batch(side)]
+        log.info("left out %d files", len(skipped))
 
 
 def _percent(value: float | None) -> str:

@@ -235,7 +235,7 @@ def test_made_up_calibration_is_refused(
     save_checkpoint(
         tmp_path / "c.pth", torch.load(checkpoint) | {"calibration": CALIBRATION.to_dict() | change}
     )
-    with pytest.raises(UserError, match="its calibration is none"):
+    with pytest.raises(UserError, match="its calibration is not valid"):
         load_detector(tmp_path / "c.pth", "cpu")
 
 

@@ -263,7 +263,7 @@ def damaged_pickle(rng: random.Random, data: bytes, target: Path) -> bytes:
                     "else",
                 )
             )
-            added = text_pickle("format") + text_pickle("npr-checkpoint/1") + b"s"
+            added = text_pickle("format") + text_pickle("of others") + b"s"
             content = content[:-1] + added + text_pickle(key) + nested_pickle(rng) + b"s."
         case 1:
             content = rng.choice(

@@ -57,7 +57,7 @@ def test_a_protocol_that_is_none_is_the_users_error(
     name: str, wrong: object, tmp_path: Path
 ) -> None:
     save_checkpoint(tmp_path / "a.pth", values(protocol=values()["protocol"] | {name: wrong}))
-    with pytest.raises(UserError, match="its protocol is none"):
+    with pytest.raises(UserError, match="its protocol is not valid"):
         trained_protocol(load_model(tmp_path / "a.pth"))
 
 

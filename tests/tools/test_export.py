@@ -428,7 +428,7 @@ HOSTILE = {
     "protocol is a list": (lambda f: changed_config(f, protocol=[1]), "its protocol is a list"),
     "protocol is made up": (
         lambda f: changed_config(f, protocol={"name": 1}),
-        "its protocol is none",
+        "its protocol is not valid",
     ),
     "calibration is text": (
         lambda f: changed_config(f, calibration="x"),
