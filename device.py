@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
+import torchvision
 
 from util import UserError, log
 
@@ -155,3 +157,12 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
             native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         precision = "bf16" if native else "fp32"
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def versions() -> dict[str, str]:
+    """Return what the last digits of numbers depend on: libraries, instructions and threads."""
+    modules = {"torch": torch, "torchvision": torchvision, "numpy": np, "pillow": PIL}
+    return {name: str(module.__version__) for name, module in modules.items()} | {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+    }

@@ -17,7 +17,7 @@ from data import evaluation_loader
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
 from data.image_sets import FAKE, REAL, ImageSet
 from data.protocols import evaluation_protocol, trained_protocol
-from device import autocast_dtype
+from device import autocast_dtype, versions
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped, relative_name
 from evaluation.result_files import SCHEMA, TestRun, bootstrap_settings
@@ -28,7 +28,6 @@ from networks.factory import MULTISCALE
 from networks.fast import InferenceModel, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
-from networks.trainer import versions
 from options.test_options import TestOptions
 from util import UserError, log
 

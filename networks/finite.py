@@ -1,7 +1,7 @@
 """Guard against NaN and infinity in losses and gradients."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,23 +56,20 @@ class FiniteGuard:
         self.skipped = 0
         self._unread: list[_Step] = []
 
-    def passes(
-        self, batches: list[int], losses: list[Tensor], parameters: Iterable[nn.Parameter]
-    ) -> bool:
-        """Return whether the optimizer may step with these parameters' gradients. Collective.
+    def passes(self, batches: list[int], losses: list[Tensor], gradients: Sequence[Tensor]) -> bool:
+        """Return whether the optimizer may step with these gradients. Collective.
 
         Args:
             batches: numbers of the batches behind the gradients.
             losses: one scalar per batch.
-            parameters: of the model.
+            gradients: of the model's parameters.
 
         Raises:
             NonFiniteError: not finite here or in an earlier step, and no more steps may be skipped.
         """
-        gradients = (
-            [p.grad for p in parameters if p.grad is not None] if self.check_gradients else []
-        )
-        norm = nn.utils.get_total_norm(gradients) if gradients else losses[0].new_zeros(())
+        norm = losses[0].new_zeros(())
+        if self.check_gradients:
+            norm = nn.utils.get_total_norm(gradients)
         bad = ~torch.isfinite(torch.stack([*losses, norm]))
         self._unread.append(_Step(batches, losses, distributed.summed(bad.float()) > 0))
         if self.at_once or len(self._unread) == READ_EVERY:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from networks.npr import RESIDUAL_GAIN, NPRExtractor, residual_maps
+from networks.npr import RESIDUAL_GAIN, NPRExtractor, residual_maps, scale_keys
 from networks.resnet import LIGHT, BackboneFactory, branch_factory
 
 DEFAULT_SCALES = (0.25, 0.5, 0.75)
@@ -135,6 +135,16 @@ class AttentionMultiScaleNPR(nn.Module):
                 each = linear(torch.stack(features, dim=1).float(), self.classifier.weight.float())
             return logits, attention_weights, each.squeeze(2)
         return (logits, attention_weights) if return_attention else logits
+
+    def gradient_norms(self) -> dict[str, Tensor]:
+        """Return the Euclidean norm of the gradients of each branch and of the attention."""
+        keys = [f"branch_{key}" for key in scale_keys(self.scales)]
+        parts = dict(zip(keys, self.feature_branches, strict=True))
+        parts["attention"] = self.attention_fusion
+        return {
+            name: nn.utils.get_total_norm([p.grad for p in part.parameters() if p.grad is not None])
+            for name, part in parts.items()
+        }
 
     @torch.no_grad()
     def get_scale_contributions(self, images: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:

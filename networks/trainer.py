@@ -1,58 +1,57 @@
-"""Training of one model: `set_input`, `optimize_parameters`, and a state that resumes exactly where
-it stopped."""
+"""Training of one model: `set_input`, `optimize_parameters`, and a state that resumes exactly."""
 
 import copy
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy
-import PIL
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Adam, Optimizer
 
 import distributed
-from device import autocast_dtype
+from device import autocast_dtype, versions
 from networks import ddp
-from networks.factory import ModelConfig, create_model, model_config
+from networks.factory import create_model, model_config
 from networks.fast import CompiledOrPlain, place_model
 from networks.finite import FiniteGuard, NonFiniteError, require_finite
 from networks.losses import cosine_learning_rate, detection_loss, learning_rate
 from networks.multiscale_npr import AttentionMultiScaleNPR
-from networks.npr import scale_keys
 from util import UserError
 
-MIN_LOSS_SCALE = 2.0**-14
-"""GradScaler starts at 2**16 and halves its scale after every step with infinite gradients."""
+MIN_LOSS_SCALE = 2.0**-14  # GradScaler starts at 2**16 and halves after infinite gradients
 
 
 class Trainer:
-    """A model, its optimizer and its loss on one device; of several processes, each has its own,
-    with the same weights.
+    """A model, its optimizer and its loss on one device.
 
-    Each process is given its part of each batch. An optimizer step is that of one process with
-    whole batches, to rounding: the mean gradient over all images of the accumulation window,
-    however they are spread (BatchNorm normalises by the part unless --sync_bn is set, and the
-    diversity term takes its mean over the part).
+    Of several processes, each has its own trainer with the same weights, and gets its part of each
+    batch. An optimizer step is that of one process with whole batches, to rounding: the mean
+    gradient over all images of the accumulation window, however they are spread (BatchNorm
+    normalises by the part unless --sync_bn is set, and the diversity term takes its mean over the
+    part).
 
     Attributes:
-        model: the network (never wrapped or compiled, so that its names are the published ones).
-        optimizer: over all its parameters. config: its architecture. device: where it computes.
-        watch_gradients: whether the next optimizer step notes gradient_norms, {part of a
-            multi-scale model: Euclidean norm}.
-        step: batches seen. epoch: finished epochs. batch: batches seen of the next one.
-            validated_step: `step` at the last validation.
-        loss: of this process' part of the last batch, a detached scalar; logits: [B, 1] of it,
-            detached; labels: [B].
+        model: the network, never wrapped or compiled, so that its names are the published ones.
+        optimizer: over all its parameters.
+        config: architecture of the model.
+        device: where it computes.
+        watch_gradients: whether the next optimizer step notes `gradient_norms`.
+        gradient_norms: Euclidean norm by part of a multi-scale model.
+        step: batches seen.
+        epoch: finished epochs.
+        batch: batches seen of the next epoch.
+        validated_step: `step` at the last validation.
+        loss: of this process' part of the last batch, a detached scalar.
+        logits: [B, 1] of that part, detached.
+        labels: [B] of that part.
     """
 
     def __init__(self, opt: Any) -> None:
         """Args: opt: TrainOptions."""
         self.opt = opt
         self.device = distributed.device(opt.gpu_ids)
-        self.config: ModelConfig = model_config(opt)
+        self.config = model_config(opt)
         self.dtype = autocast_dtype(opt.precision, self.device)
         self.model = place_model(create_model(opt, self.config), self.device, self.dtype)
         if opt.sync_bn:
@@ -70,32 +69,33 @@ class Trainer:
         self.loss, self.logits = torch.zeros(()), torch.zeros(0, 1)
         self.watch_gradients = False
         self.gradient_norms: dict[str, float] = {}
-        self._losses: list[Tensor] = []  # of the accumulation window
-        self._statistics: list[Tensor] = []  # before it, where it may have to be left out
-        # of the last batch's images that are in this process' part
-        self._share = 1 / distributed.world_size()
-        self._window_images = self._window_batches = 0
-        self._forward: nn.Module = self.model
-        self._distributed: DistributedDataParallel | None = None
+        # of the accumulation window: images in all processes, loss of each batch, and the model's
+        # statistics before it, in case it is skipped
+        self._window_images = 0
+        self._losses: list[Tensor] = []
+        self._statistics: list[Tensor] = []
+        self._share = 1 / distributed.world_size()  # of the last batch's images in this part
         self._settled = False
+        self._distributed: DistributedDataParallel | None = None
         if distributed.world_size() > 1:
-            self._forward = self._distributed = ddp.wrap(self.model, self.config, self.device)
+            self._distributed = ddp.wrap(self.model, self.config, self.device)
             ddp.seed_others(opt.seed, self.step)
-        on_gpu = self.device.type == "cuda"
-        if opt.compile or (opt.fast and on_gpu):  # on a CPU compiled training is slower
-            # replayed passes write gradients to the same place every time: they must not be
-            # gathered there
-            replayed = (
-                opt.fast and on_gpu and opt.accumulation_steps == 1 and self._distributed is None
-            )
-            self._forward = CompiledOrPlain(self._forward, cuda_graphs=replayed)
+        self._forward = self._compiled(self._distributed or self.model)
 
     def _create_optimizer(self) -> Optimizer:
-        if self.opt.optim == "adam":
-            return Adam(
-                self.model.parameters(), lr=self.opt.lr, betas=(self.opt.beta1, 0.999), fused=True
-            )
-        return SGD(self.model.parameters(), lr=self.opt.lr, fused=True)
+        parameters, opt = self.model.parameters(), self.opt
+        if opt.optim == "adam":
+            return Adam(parameters, lr=opt.lr, betas=(opt.beta1, 0.999), fused=True)
+        return SGD(parameters, lr=opt.lr, fused=True)
+
+    def _compiled(self, network: nn.Module) -> nn.Module:
+        opt, on_gpu = self.opt, self.device.type == "cuda"
+        if not opt.compile and not (opt.fast and on_gpu):  # on a CPU compiled training is slower
+            return network
+        # replayed passes write gradients to the same place every time: they must not be gathered
+        # there
+        alone = opt.accumulation_steps == 1 and self._distributed is None
+        return CompiledOrPlain(network, cuda_graphs=opt.fast and on_gpu and alone)
 
     @property
     def lr(self) -> float:
@@ -114,15 +114,14 @@ class Trainer:
             group["lr"] = rate
 
     def set_input(self, data: tuple[Tensor, Tensor] | list[Tensor]) -> None:
-        """Take a batch: images [B, 3, H, W] normalised, labels [B] (0 real, 1 generated); further
-        items are ignored."""
+        """Take a batch: images [B, 3, H, W] normalised, labels [B] (0 real, 1 fake); further items
+        are ignored."""
         images, labels = data[0], data[1]
         self.images = images.to(self.device, non_blocking=True)
         self.labels = labels.to(self.device, non_blocking=True).float()
 
     def get_loss(self) -> Tensor:
-        """Forward pass on what `set_input` was given last; the loss as a scalar with its graph (see
-        `detection_loss`)."""
+        """Run the forward pass on the last `set_input`; return the loss, a scalar with its graph."""
         attention_weights = None
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             if isinstance(self.model, AttentionMultiScaleNPR):
@@ -139,19 +138,23 @@ class Trainer:
         )
 
     def _loss_of_part(self) -> Tensor:
-        """`get_loss`, or for a part without images a zero with a graph, whose gradients go into the
-        others' mean."""
+        """Return `get_loss`, or for a part without images a zero with a graph.
+
+        The gradients of the zero go into the others' mean.
+        """
         if len(self.labels) or self._distributed is None:
             return self.get_loss()
         self.logits = self.logits[:0]
         return ddp.zero_loss(self._distributed, self.images, self.opt.sync_bn)
 
     def optimize_parameters(self) -> bool:
-        """One batch: forward, backward, and an optimizer step when --accumulation_steps batches
-        have been gathered. Collective.
+        """Run one batch forward and backward; after --accumulation_steps of them step. Collective.
 
         Returns:
             False, with nothing done, if no process has an image of the batch.
+
+        Raises:
+            NonFiniteError: see `finish_window`.
         """
         images = len(self.labels)
         everywhere = distributed.total(images)
@@ -160,29 +163,30 @@ class Trainer:
         if self._distributed is not None and not self._settled:
             ddp.settle(self._distributed, self.images)
             self._settled = True
-        if self._window_batches == 0 and self.guard.allowed:
+        if self.at_window_end and self.guard.allowed:
             self._statistics = [statistic.clone() for statistic in self.model.buffers()]
-        self._window_images += everywhere
-        self._window_batches += 1
         self.step += 1
-        with self._summing(self._window_batches == self.opt.accumulation_steps):
+        self._window_images += everywhere
+        last = len(self._losses) + 1 == self.opt.accumulation_steps
+        with self._averaging(last):
             loss = self._loss_of_part()
             # the processes' gradients are averaged
             weight = distributed.world_size() * images / self._window_size
             self.scaler.scale(loss * weight if weight != 1 else loss).backward()
         self.loss, self._share = loss.detach(), images / everywhere
         self._losses.append(self.loss)
-        if self._window_batches == self.opt.accumulation_steps:
+        if last:
             self.finish_window()
         return True
 
-    def _summing(self, wanted: bool) -> Any:
-        """Context of a pass whose gradients are averaged over the processes, or stay here until a
-        later one's are."""
-        return nullcontext() if wanted or self._distributed is None else self._distributed.no_sync()
+    def _averaging(self, wanted: bool) -> AbstractContextManager[None]:
+        """Return a context in which backward passes average gradients over the processes or not."""
+        if wanted or self._distributed is None:
+            return nullcontext()
+        return self._distributed.no_sync()
 
     def mean_loss(self) -> float:
-        """The last batch's loss, the mean over the images of all processes. Collective."""
+        """Return the last batch's loss, the mean over the images of all processes. Collective."""
         return float(distributed.summed(self.loss * self._share))
 
     @property
@@ -193,64 +197,42 @@ class Trainer:
     @property
     def at_window_end(self) -> bool:
         """True when no gradient is waiting for an optimizer step."""
-        return self._window_batches == 0
+        return not self._losses
 
     def finish_window(self) -> None:
-        """Optimizer step with the mean gradient over the images gathered since the last one, also
-        of a partial window.
+        """Step with the mean gradient since the last step, also of a partial window. Collective.
 
         Raises:
             NonFiniteError: a loss or a gradient is NaN or infinite, see `FiniteGuard`.
         """
-        if self._window_batches == 0:
+        if self.at_window_end:
             return
-        # the pass that averages has not come
-        if self._window_batches < self.opt.accumulation_steps:
-            distributed.average([p.grad for p in self.model.parameters() if p.grad is not None])
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if len(self._losses) < self.opt.accumulation_steps:  # the pass that averages has not come
+            distributed.average(gradients)
         if self._window_images != self._window_size:
-            for parameter in self.model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.mul_(self._window_size / self._window_images)
-        if self.watch_gradients:
-            self.gradient_norms = self._norms_of_parts()
-        steps = list(range(self.step - len(self._losses) + 1, self.step + 1))
-        if self.guard.passes(steps, self._losses, self.model.parameters()):
+            for gradient in gradients:
+                gradient.mul_(self._window_size / self._window_images)
+        if self.watch_gradients and isinstance(self.model, AttentionMultiScaleNPR):
+            scale = self.scaler.get_scale()
+            norms = self.model.gradient_norms()
+            self.gradient_norms = {part: float(norm) / scale for part, norm in norms.items()}
+        batches = list(range(self.step - len(self._losses) + 1, self.step + 1))
+        if self.guard.passes(batches, self._losses, gradients):
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.scaler.is_enabled() and self.scaler.get_scale() < MIN_LOSS_SCALE:
                 raise NonFiniteError(
-                    steps, "the gradients stay infinite, however small the loss is made for fp16"
+                    batches, "the gradients stay infinite, however small the loss is made for fp16"
                 )
         else:
             for statistic, before in zip(self.model.buffers(), self._statistics, strict=True):
                 statistic.copy_(before)
         self.optimizer.zero_grad()
-        self._window_images = self._window_batches = 0
-        self._losses = []
-
-    def _norms_of_parts(self) -> dict[str, float]:
-        """Euclidean norm of the gradients of each branch and of the attention; empty for a single
-        scale."""
-        if not isinstance(self.model, AttentionMultiScaleNPR):
-            return {}
-        keys = scale_keys(self.model.scales)
-        parts = {
-            f"branch_{key}": branch
-            for key, branch in zip(keys, self.model.feature_branches, strict=True)
-        }
-        parts["attention"] = self.model.attention_fusion
-        gradients = {
-            name: [p.grad for p in part.parameters() if p.grad is not None]
-            for name, part in parts.items()
-        }
-        return {
-            name: float(nn.utils.get_total_norm(found)) / self.scaler.get_scale()
-            for name, found in gradients.items()
-        }
+        self._window_images, self._losses = 0, []
 
     def record_validation(self, ap: float | None) -> bool:
-        """Note an epoch's validation AP in [0, 1] (None = undefined); True when it is the best so
-        far."""
+        """Note an epoch's validation AP in [0, 1] (None = undefined); True when it is the best."""
         if ap is not None and (self.best_ap is None or ap > self.best_ap):
             self.best_ap, self.epochs_since_best = ap, 0
             return True
@@ -258,8 +240,9 @@ class Trainer:
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training needs to go on, tensors and plain Python values only; the same
-        in all processes. Collective.
+        """Return all that training needs to resume, the same in all processes. Collective.
+
+        Tensors and plain Python values only.
 
         Raises:
             NonFiniteError: training has gone wrong, and the state is not worth keeping.
@@ -286,8 +269,10 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned (with --new_optim: without the optimizer's state);
-        see `check_resumable`.
+        """Resume from a `state_dict` (with --new_optim: without the optimizer's state).
+
+        Args:
+            state: see `training.resume.check_resumable`.
 
         Raises:
             UserError: the checkpoint is of another optimizer, or its state is damaged.
@@ -313,14 +298,3 @@ class Trainer:
         self.guard.skipped = state["skipped_steps"]
         self.loss = torch.tensor(state["loss"], device=self.device)
         self._share = 1 / distributed.world_size()
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that numbers depend on, and what their last digits depend on:
-    instructions and threads."""
-    modules = {"torch": torch, "torchvision": torchvision, "numpy": numpy, "pillow": PIL}
-    found = {name: str(module.__version__) for name, module in modules.items()}
-    return found | {
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
-    }

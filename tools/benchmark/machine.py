@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from data import cores
-from device import autocast_dtype
-from networks.trainer import versions
+from device import autocast_dtype, versions
 
 BUSY = 0.5  # load average over the last minute above which results are not to be trusted
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile")

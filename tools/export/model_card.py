@@ -11,12 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
 from data.protocols import trained_protocol
+from device import versions
 from evaluation.metrics import LABELS
 from evaluation.names import escaped, markdown
 from networks.checkpoint import LoadedModel, stored_calibration
 from networks.factory import MULTISCALE
 from networks.model_folder import FORMAT
-from networks.trainer import versions
 from options.flags import shown_value
 from options.train_options import TrainOptions
 from tools.export.onnx import OPSET, Size, graph_calibration, output_names, smallest_side
