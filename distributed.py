@@ -1,11 +1,8 @@
-"""Several processes that train or test together, as torchrun starts them; a process that is alone
-notices nothing of it.
+"""Helpers for torch.distributed; no-ops in a single process.
 
 Each process reads its place from the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK,
-LOCAL_WORLD_SIZE).
-
-A *collective* function needs every process to call it, in the same order: whoever calls it alone
-waits for the others.
+LOCAL_WORLD_SIZE). A *collective* function needs every process to call it, in the same order: whoever
+calls it alone waits for the others.
 """
 
 import io
@@ -27,31 +24,27 @@ from util import UserError, log
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=6)
-"""How long processes wait for one that writes results, or builds a cache."""
-
-HEAD_START = 10.0
-"""Seconds for which an error of another process than the first waits: the first may have it too,
-and then ends all."""
+TIMEOUT = timedelta(hours=6)  # of a process that writes results, or builds a cache
+HEAD_START = 10.0  # seconds; rank 0 may meet the same error first, and then ends all
 
 
 def launched_world_size() -> int:
-    """Processes that torchrun started, over all machines; 1 without it."""
+    """Return how many processes torchrun started, over all machines; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def launched_rank() -> int:
-    """Number of this process as torchrun gave it, whether the group has been joined or not."""
+    """Return this process' number as torchrun gave it, also before `process_group`."""
     return int(os.environ.get("RANK", "0")) if launched_world_size() > 1 else 0
 
 
 @contextmanager
 def process_group(gpu_ids: tuple[int, ...]) -> Iterator[None]:
-    """Join the group that torchrun started, and leave it at the end; nothing without torchrun, or
-    within such a block.
+    """Join the group that torchrun started, and leave it at the end.
 
-    Processes other than the first log errors only. Errors leave the group as it is, because waiting
-    for the others to leave it could take for ever: torchrun ends them.
+    Nothing happens without torchrun, or within such a block. Ranks above 0 log errors only. An
+    error leaves the group as it is, because waiting for the others could take for ever: torchrun
+    ends them.
 
     Args:
         gpu_ids: see --gpu_ids; unless it is empty, processes compute on GPUs, one each, and talk by
@@ -64,19 +57,19 @@ def process_group(gpu_ids: tuple[int, ...]) -> Iterator[None]:
         yield
         return
     on_gpu = bool(gpu_ids) and torch.cuda.is_available()
-    with _after_the_first():
+    with _let_rank_0_speak():
         if on_gpu:
             torch.cuda.set_device(_own_gpu())
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
         if rank() > 0:
-            log.addFilter(_is_error)
+            log.addFilter(lambda record: record.levelno >= logging.ERROR)
             warnings.simplefilter("ignore")
         yield
     distributed.destroy_process_group()
 
 
 def _own_gpu() -> int:
-    """Number of this process' GPU on its machine."""
+    """Return the number of this process' GPU on its machine."""
     if local_rank() >= torch.cuda.device_count():
         raise UserError(
             f"torchrun --nproc_per_node {local_world_size()}: only {torch.cuda.device_count()} CUDA device(s) are visible;"
@@ -85,19 +78,14 @@ def _own_gpu() -> int:
     return local_rank()
 
 
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
-
-
 @contextmanager
 def silent_unless_first() -> Iterator[None]:
-    """Processes other than the first print nothing here; if one ends here for a reason of its own,
-    that is printed then."""
+    """Print nothing above rank 0; a process that ends here on its own prints it then."""
     if launched_rank() == 0:
         yield
         return
     held = io.StringIO()
-    with _after_the_first():
+    with _let_rank_0_speak():
         try:
             with redirect_stdout(held), redirect_stderr(held):
                 yield
@@ -109,9 +97,8 @@ def silent_unless_first() -> Iterator[None]:
 
 
 @contextmanager
-def _after_the_first() -> Iterator[None]:
-    """Let the first process speak for all: here, others are silent when interrupted and wait before
-    an error goes on."""
+def _let_rank_0_speak() -> Iterator[None]:
+    """Above rank 0, end silently when interrupted, and wait before an error goes on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -125,33 +112,36 @@ def _after_the_first() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Number of this process, from 0; 0 writes files and messages."""
+    """Return this process' number, from 0; rank 0 writes files and messages."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of processes, over all machines."""
+    """Return the number of processes, over all machines."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def no_bar() -> bool | None:
-    """For tqdm's `disable`: progress bars are the first process', and there on terminals only."""
+    """Return tqdm's `disable`: progress bars are rank 0's, and there on terminals only."""
     return None if rank() == 0 else True
 
 
 def local_rank() -> int:
-    """Number of this process on its machine, from 0: also that of its GPU."""
+    """Return this process' number on its machine, from 0: also that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def local_world_size() -> int:
-    """Number of processes on this machine."""
+    """Return the number of processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def device(gpu_ids: tuple[int, ...]) -> torch.device:
-    """Where this process computes: see `choose_device`; of several processes on GPUs, each takes
-    that of its number."""
+    """Return where this process computes; of several on GPUs, each takes that of its number.
+
+    Args:
+        gpu_ids: see `choose_device`.
+    """
     if world_size() == 1 or not gpu_ids or not torch.cuda.is_available():
         return choose_device(gpu_ids)
     if gpu_ids != (0,):
@@ -164,7 +154,7 @@ def device(gpu_ids: tuple[int, ...]) -> torch.device:
 
 
 def require_images_for_all(batch_size: int) -> None:
-    """Raises UserError when a batch has fewer images than there are processes."""
+    """Raise UserError when a batch has fewer images than there are processes."""
     if batch_size < world_size():
         raise UserError(
             f"--batch_size {batch_size}: fewer images than the {world_size()} processes that share a batch;"
@@ -173,19 +163,18 @@ def require_images_for_all(batch_size: int) -> None:
 
 
 def require_one(script: str) -> None:
-    """Raises UserError when torchrun started several processes."""
+    """Raise UserError when torchrun started several processes."""
     if launched_world_size() > 1:
         raise UserError(f"{script}: works as one process; start it with python instead of torchrun")
 
 
 def share_of(count: int) -> int:
-    """How many of `count` things, dealt out in turn, this process gets."""
+    """Return how many of `count` things, dealt out in turn, this process gets."""
     return len(range(rank(), count, world_size()))
 
 
 def gather(value: T) -> list[T]:
-    """The value of every process, in the order of their ranks, in every process; it is pickled.
-    Collective."""
+    """Return the (pickled) value of every process, in the order of ranks. Collective."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -194,7 +183,7 @@ def gather(value: T) -> list[T]:
 
 
 def from_first(value: T) -> T:
-    """What process 0 gave, in every process. Collective."""
+    """Return rank 0's value, in every process. Collective."""
     if world_size() == 1:
         return value
     values = [value]
@@ -203,14 +192,14 @@ def from_first(value: T) -> T:
 
 
 def by_first(make: Callable[[], T]) -> T:
-    """What `make` returns in process 0, the only one that calls it, in every process. Collective."""
+    """Return what `make` returns on rank 0, the only one that calls it. Collective."""
     made: Any = make() if rank() == 0 else None
     return from_first(made)
 
 
 @contextmanager
 def first_of_machine_first() -> Iterator[None]:
-    """A block that the first process of every machine runs before the others. Collective."""
+    """Run a block on the first process of every machine before the others. Collective."""
     if local_rank() > 0:
         gather(None)
     yield
@@ -219,7 +208,7 @@ def first_of_machine_first() -> Iterator[None]:
 
 
 def summed(value: Tensor) -> Tensor:
-    """The sum of a tensor over the processes. Collective."""
+    """Return the sum of a tensor over the processes. Collective."""
     if world_size() == 1:
         return value
     value = value.clone()
@@ -228,18 +217,20 @@ def summed(value: Tensor) -> Tensor:
 
 
 def total(count: int) -> int:
-    """The sum of a number over the processes, without waiting for a GPU. Collective."""
+    """Return the sum of a number over the processes, without waiting for a GPU. Collective."""
     return count if world_size() == 1 else int(summed(torch.tensor(count)))
 
 
 @torch.no_grad()
 def average(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors (of one type, on one device) by their mean over the processes, the same bits
-    everywhere. Collective."""
+    """Replace tensors by their mean over the processes, the same bits everywhere. Collective.
+
+    Args:
+        tensors: of one type, on one device.
+    """
     if world_size() == 1 or not tensors:
         return
     means = summed(torch.cat([tensor.flatten() for tensor in tensors])) / world_size()
-    for tensor, mean in zip(
-        tensors, means.split([tensor.numel() for tensor in tensors]), strict=True
-    ):
+    parts = means.split([tensor.numel() for tensor in tensors])
+    for tensor, mean in zip(tensors, parts, strict=True):
         tensor.copy_(mean.view_as(tensor))

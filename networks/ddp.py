@@ -1,5 +1,4 @@
-"""Training in several processes: one model in all of them, its BatchNorm across them, and random
-numbers apart in each."""
+"""Training in several processes: the same model in all, different random numbers in each."""
 
 import inspect
 import random
@@ -19,8 +18,9 @@ from util import UserError, log
 
 
 def with_sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with BatchNorm over the batch of all processes (--sync_bn); names of its weights
-    stay the same.
+    """Return the model with BatchNorm over the batch of all processes (--sync_bn).
+
+    The names of its weights stay the same.
 
     Raises:
         UserError: on a CPU, where PyTorch has none.
@@ -36,8 +36,7 @@ def with_sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def wrap(model: nn.Module, config: ModelConfig, device: torch.device) -> DistributedDataParallel:
-    """The model for forward and backward passes whose gradients are averaged over the processes (Li
-    et al., VLDB 2020).
+    """Return the model wrapped so that gradients are averaged over the processes.
 
     BatchNorm statistics stay apart until `average_statistics`. Branches with a name may have
     weights that are not always used; the search for them costs time, and the others need none.
@@ -56,16 +55,17 @@ def wrap(model: nn.Module, config: ModelConfig, device: torch.device) -> Distrib
 
 
 def zero_loss(network: DistributedDataParallel, images: Tensor, sync_bn: bool = False) -> Tensor:
-    """A zero with a graph over all weights: what a process adds to the others' mean gradient when
-    it has no image.
+    """Return a zero with a graph over all weights: the loss of a process without an image.
 
-    One black picture passes, because not every network takes none, in evaluation mode, so that no
-    statistics change. Under synchronised BatchNorm, whose passes are collective, none passes.
-    Neither under autocast: there PyTorch's synchronised BatchNorm would send its zeros in another
-    number format than the others their statistics.
+    One black image passes, because not every network takes none, in evaluation mode, so that no
+    statistics change. Synchronised BatchNorm is collective: there a batch of no image passes, and
+    not under autocast, where its zeros would have another number format than the others'
+    statistics.
 
     Args:
+        network: the wrapped model.
         images: [B, 3, H, W], for size and device only, or, with `sync_bn`, [0, 3, H, W].
+        sync_bn: whether BatchNorm is synchronised.
     """
     if sync_bn:
         return network(images).sum() * 0
@@ -77,8 +77,7 @@ def zero_loss(network: DistributedDataParallel, images: Tensor, sync_bn: bool = 
 
 
 def settle(network: DistributedDataParallel, images: Tensor) -> None:
-    """Let the processes agree on the order in which they sum gradients: they choose it by a first
-    pass.
+    """Run a first pass, by which the processes choose the order in which they sum gradients.
 
     If the first step were that pass, the first step after a resume would sum in another order than
     an uninterrupted run.
@@ -88,8 +87,7 @@ def settle(network: DistributedDataParallel, images: Tensor) -> None:
 
 
 def average_statistics(model: nn.Module) -> None:
-    """Replace BatchNorm's running statistics by their mean over the processes, so that all have the
-    same model. Collective.
+    """Replace BatchNorm's running statistics by their mean over the processes. Collective.
 
     They are moving averages, thus linear in what each process saw: averaging them more often
     changes only their rounding.
@@ -110,8 +108,7 @@ def average_statistics(model: nn.Module) -> None:
 
 
 def seed_others(seed: int, step: int) -> None:
-    """Give processes other than the first their own random numbers, a function of (seed, step,
-    rank); dropout draws them."""
+    """Seed ranks above 0 by (seed, step, rank); dropout draws these random numbers."""
     if distributed.rank() > 0:
         own = int(
             np.random.SeedSequence((seed, step, distributed.rank())).generate_state(1, np.uint64)[0]
@@ -121,18 +118,17 @@ def seed_others(seed: int, step: int) -> None:
 
 
 def rng_states() -> dict[str, Any]:
-    """The random state of all processes for a checkpoint: the first one's, and a list of the
-    others' if there are. Collective."""
+    """Return the random states of all processes, as keys of a checkpoint. Collective."""
     first, *others = distributed.gather(rng_state())
     return {"rng_state": first} | ({"rng_states_of_others": others} if others else {})
 
 
 def set_rng_states(state: dict[str, Any], seed: int) -> None:
-    """Put back what `rng_states` returned; with another number of processes, saying so, the others
-    start afresh.
+    """Restore what `rng_states` returned; with another number of processes, seed the others afresh.
 
     Args:
         state: a checkpoint, which also says at which step it was written.
+        seed: see `seed_others`.
     """
     others = state.get("rng_states_of_others", [])
     rank, world_size = distributed.rank(), distributed.world_size()
