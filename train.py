@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(describe_presets())
             return 0
         print(opt.dump(), flush=True)
-    with distributed.process_group(opt.gpu_ids), ExitStack() as until_the_end:
+    with distributed.process_group(opt.gpu_ids), ExitStack() as exit_stack:
         distributed.require_images_for_all(opt.batch_size)
-        folder = distributed.by_first(lambda: run_folder(opt, until_the_end))
+        folder = distributed.by_first(lambda: run_folder(opt, exit_stack))
         train(opt, folder)
         log.info("checkpoints: %s", folder)
         if opt.test_dataroot:
@@ -64,9 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_folder(opt: TrainOptions, until_the_end: ExitStack) -> Path:
-    """The folder of the run to continue, or a new one, closed to others; the log, and the options,
-    go there from now on."""
+def run_folder(opt: TrainOptions, exit_stack: ExitStack) -> Path:
+    """Return the locked folder of a new run or of the one to continue; log and options go there."""
     if opt.continue_train:
         folder = newest_run_folder(
             opt.checkpoints_dir, opt.run_name(), f"--continue_train --name {opt.run_name()}"
@@ -74,7 +73,7 @@ def run_folder(opt: TrainOptions, until_the_end: ExitStack) -> Path:
     else:
         folder = make_run_folder(opt.checkpoints_dir, opt.run_name())
     with writing(folder):
-        until_the_end.enter_context(lock(folder))
+        exit_stack.enter_context(lock(folder))
         start_logging(folder / "log.log")
         log.info("run folder: %s", folder)
         with open(folder / "opt.txt", "a", encoding="utf-8") as file:
@@ -83,7 +82,7 @@ def run_folder(opt: TrainOptions, until_the_end: ExitStack) -> Path:
 
 
 def train(opt: TrainOptions, folder: Path) -> None:
-    """Train in this folder, which is removed again if the training cannot begin."""
+    """Train in this folder; remove a new one again if the training cannot begin."""
     try:
         run = Run(opt, folder)
     except UserError:
@@ -94,10 +93,10 @@ def train(opt: TrainOptions, folder: Path) -> None:
         with logging_redirect_tqdm([log]), memory_advice(opt.batch_size, opt.accumulation_steps):
             run.train()
     except (KeyboardInterrupt, Stopped):
-        leave_out = (
+        once = (
             " but without --epoch and --new_optim" if opt.epoch != "last" or opt.new_optim else ""
         )
-        log.info("%s; the same command with --continue_train%s goes on", run.last_good(), leave_out)
+        log.info("%s; the same command with --continue_train%s resumes", run.last_good(), once)
         raise
     finally:
         with suppress(CannotWrite):  # said already, if training could not go on

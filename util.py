@@ -18,17 +18,15 @@ log = logging.getLogger("npr")
 
 
 class UserError(Exception):
-    """Something that the person at the shell can mend; scripts print it on one line and exit with
-    status 2."""
+    """User error: printed as one line, exit status 2."""
 
 
 class CannotWrite(UserError):
-    """A place where nothing can be written: a full disk, a read-only or a deleted folder."""
+    """File or folder that cannot be written: full disk, read-only or deleted folder."""
 
 
 class Stopped(SystemExit):
-    """The end of a script by a signal; its exit status is 128 + the signal's number: 130 for
-    Ctrl-C, 143 for SIGTERM."""
+    """End of a script by a signal; the exit status is 128 + its number (Ctrl-C 130, SIGTERM 143)."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -36,14 +34,13 @@ class Stopped(SystemExit):
 
 
 def stop_at_once(number: int, frame: FrameType | None) -> None:
-    """A handler of a signal that raises `Stopped`, so that files are closed and workers ended on
-    the way out."""
+    """Handle a signal by raising `Stopped`, so that files are closed and workers ended."""
     raise Stopped(number)
 
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """A block whose OSErrors mean that `place` cannot be written; they become `CannotWrite`."""
+    """Turn a block's OSErrors into `CannotWrite` that names `place`."""
     try:
         yield
     except OSError as error:
@@ -52,7 +49,7 @@ def writing(place: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
-    """Open a file that takes its place when the block ends well and is on the disk then.
+    """Open a file that replaces `path` when the block ends well, and is on the disk then.
 
     A crash, an error or a loss of power at any moment leaves what was there before.
 
@@ -121,8 +118,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def writable_folder(folder: Path, flag: str = "--results_dir") -> None:
-    """Make the folder of a flag and try to write in it, before hours are spent on what is to be
-    written there.
+    """Make the folder of a flag and try to write in it, before hours are spent on its content.
 
     Raises:
         UserError: it cannot be made or written.
@@ -136,8 +132,7 @@ def writable_folder(folder: Path, flag: str = "--results_dir") -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory for what comes next instead of handing it back; False where there
-    is no glibc.
+    """Let glibc keep freed memory for what comes next; return False without glibc.
 
     A network on the CPU frees and asks for the same hundreds of MiB at every step, and a page that
     was handed back has to be cleared by the kernel before it is written again. Memory does not fall
@@ -152,8 +147,8 @@ def keep_freed_memory() -> bool:
 
 
 def run_script(main: Callable[[], int | None]) -> None:
-    """Run a script's main function; a UserError ends it with one line and status 2, Ctrl-C with
-    status 130, SIGTERM with 143."""
+    """Run a script's main function and exit: 2 after a UserError, 130 after Ctrl-C, 143 after
+    SIGTERM."""
     keep_freed_memory()
     signal.signal(signal.SIGTERM, stop_at_once)
     for stream in (sys.stdout, sys.stderr):  # a file name that is not UTF-8 must not end a run
@@ -180,8 +175,7 @@ def run_script(main: Callable[[], int | None]) -> None:
 
 
 def printable(text: str) -> str:
-    """Text on one line without what could steer a terminal: control characters and lone bytes of
-    file names as codes."""
+    """Return text on one line, with codes for control characters and lone bytes of file names."""
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
     )
@@ -195,21 +189,24 @@ class HarmlessFormatter(logging.Formatter):
 
 
 class LogFile(logging.FileHandler):
-    """A log file that gives up, saying so once, when it cannot be written: a full disk must not end
-    a run here."""
+    """Log file that gives up, with one warning, when it cannot be written."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         log.removeHandler(self)
         log.warning(
-            "%s: cannot be written (%s), the log goes on without it",
+            "%s: cannot be written (%s), continuing without it",
             self.baseFilename,
             sys.exc_info()[1],
         )
 
 
 def start_logging(log_file: Path | None = None, stream: TextIO | None = None) -> None:
-    """Send the project's messages to `stream`, left out standard output, and, with their time, to
-    `log_file` (appended)."""
+    """Send the project's messages to a stream and a file.
+
+    Args:
+        log_file: appended to, with the time of each message.
+        stream: left out, standard output.
+    """
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in log.handlers[:]:

@@ -1,10 +1,10 @@
-"""Random histories of pictures in training, drawn alike for photographs and generated ones.
+"""Random degradations in training, drawn alike for real and fake images.
 
-Photographs reach us shrunk and compressed, generated pictures often neither; a detector that learns
+Photographs reach us shrunk and compressed, generated images often neither; a detector that learns
 this fails on the next set (Wang et al., CVPR 2020, arXiv 1912.11035; Rajan et al., ICLR 2025, arXiv
-2410.11835). Each picture is shrunk, resized, blurred and compressed, each step at random, and cut
-down to what the crop needs. A picture that is hardly larger than the crop can hardly be
-shrunk: where the classes differ in size, their histories do, too.
+2410.11835). Each image is shrunk, resized, blurred and compressed, each step at random, and cut down
+to what the crop needs. An image that is hardly larger than the crop can hardly be shrunk: where the
+classes differ in size, their augmentation does, too.
 """
 
 import math
@@ -16,28 +16,24 @@ from torchvision.transforms import functional as TF
 
 from data.degradations import gaussian_blur, pil_jpeg
 
+# factor of both sides: a shrunk photograph has lost the traces of its first compression
 SHRINK = (0.7, 1.0)
-"""Factors of both sides, before: a shrunk photograph has lost the traces of its first compression.
-"""
-RESIZE = (0.75, 1.25)
-"""The same, after."""
-BLUR = (0.2, 1.5)
-"""Standard deviations in pixels."""
-QUALITY = (60, 98)
-"""Of JPEG, both included."""
-RARER = 0.5
-"""Resizing and blur come with this share of the probability of shrinking and compression."""
+RESIZE = (0.75, 1.25)  # factor of both sides, after shrinking
+BLUR = (0.2, 1.5)  # standard deviation in pixels
+QUALITY = (60, 98)  # of JPEG, both included
+RARER = 0.5  # probability of resizing and blur, as a share of that of shrinking and compression
 INTERPOLATIONS = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
-MARGIN = 7
-"""Pixels around the crop, so that it meets the grid of JPEG in any of its phases."""
+MARGIN = 7  # pixels around the crop, so that it meets the grid of JPEG in any of its phases
 
 
 def matched(pixels: Tensor, rng: np.random.Generator, degrade: float, side: int) -> Tensor:
-    """uint8 [3, H, W] with both sides >= `side` -> a part of it with both sides >= `side`, with a
-    random history.
+    """Return a part of an image after random degradations.
 
     Args:
+        pixels: uint8 [3, H, W] with both sides >= `side`.
+        rng: draws the degradations.
         degrade: probability in [0, 1] of shrinking, and of compression.
+        side: smallest side in pixels of what is returned.
     """
     happens = rng.random(4) < degrade * np.array([1, RARER, RARER, 1])
     shrink, resize, sigma = rng.uniform(*np.array([SHRINK, RESIZE, BLUR]).T)
@@ -61,7 +57,7 @@ def matched(pixels: Tensor, rng: np.random.Generator, degrade: float, side: int)
 
 
 def cut(pixels: Tensor, rng: np.random.Generator, side: int) -> Tensor:
-    """A random part with both sides of `side` pixels, or less where there are no more."""
+    """Return a random part with both sides of `side` pixels, or less where there are no more."""
     height, width = (min(side, size) for size in pixels.shape[1:])
     top, left = (
         int(rng.integers(size - part + 1))
@@ -71,7 +67,7 @@ def cut(pixels: Tensor, rng: np.random.Generator, side: int) -> Tensor:
 
 
 def resized(pixels: Tensor, factor: float, mode: InterpolationMode) -> Tensor:
-    """Both sides times the factor, rounded up; antialiased."""
+    """Resize both sides by the factor, rounded up, antialiased."""
     if factor == 1:
         return pixels
     return TF.resize(pixels, [math.ceil(side * factor) for side in pixels.shape[1:]], mode)

@@ -1,4 +1,4 @@
-"""Batches of pictures on their way from the loader to the network."""
+"""Batches of images between loader and network."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,19 +12,16 @@ import distributed
 from data.transforms import Protocol
 from util import UserError
 
-WAITING_BYTES = 2**28
-"""Pixels that may wait for others of their size (256 MiB)."""
+WAITING_BYTES = 2**28  # pixels that may wait for others of their size (256 MiB)
 
 
 class Batch(NamedTuple):
-    """Images of one size: pixels [B, 3, H, W] uint8, to be normalised by
-    `data.loader.ImageLoader.images`; labels [B] (0 real, 1 fake); indices [B] into the data set;
-    variants [B] into its variants."""
+    """Images of one size, to be normalised by `data.loader.ImageLoader.images`."""
 
-    pixels: Tensor
-    labels: Tensor
-    indices: Tensor
-    variants: Tensor
+    pixels: Tensor  # [B, 3, H, W] uint8
+    labels: Tensor  # [B], 0 real, 1 fake
+    indices: Tensor  # [B] into the dataset
+    variants: Tensor  # [B] into its variants
 
 
 def empty_part(protocol: Protocol) -> list[Batch]:
@@ -46,8 +43,10 @@ def empty_part(protocol: Protocol) -> list[Batch]:
 
 
 def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
-    """The steps with their pixels on the device; on a GPU the next step is copied, on a stream of
-    its own, during this one."""
+    """Yield the steps with their pixels on the device.
+
+    To a GPU the next step is copied, on a stream of its own, during this one.
+    """
     if device.type != "cuda":
         yield from steps
         return
@@ -71,24 +70,24 @@ def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[B
 
 @cache
 def copying_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream of a GPU on which pixels are copied; one, because the memory of each stream is
-    kept apart."""
+    """Return the stream of a GPU on which pixels are copied.
+
+    There is one, because the memory of each stream is kept apart.
+    """
     return torch.cuda.Stream(device)
 
 
 def pinned(pixels: Tensor) -> Tensor:
-    """In memory from which a GPU copies by itself, moved there where a loader's batch was taken
-    apart."""
+    """Return the pixels in pinned memory, which is lost where a loader's batch is taken apart."""
     return pixels if pixels.is_pinned() else pixels.pin_memory()
 
 
 def regrouped(
     batches: Iterable[Batch], batch_size: int, waiting_bytes: int = WAITING_BYTES
 ) -> Iterator[Batch]:
-    """The same pictures in batches of `batch_size` images of one size, as far as there are so many;
-    the order changes.
+    """Yield the same images in batches of `batch_size` of one size; the order changes.
 
-    Pictures wait until their size has a full batch. When more than `waiting_bytes` of pixels wait,
+    Images wait until their size has a full batch. When more than `waiting_bytes` of pixels wait,
     the size that has most of them goes out as it is, so that memory stays bounded however many
     sizes there are.
     """
@@ -114,12 +113,12 @@ def regrouped(
 
 
 def part_of(batch: Batch, start: int, end: int | None = None) -> Batch:
-    """Images `start` to `end` of a batch, as views."""
+    """Return images `start` to `end` of a batch, as views."""
     return Batch(*(column[start:end] for column in batch))
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """One batch of several of the same image size."""
+    """Return one batch of several of the same image size."""
     return (
         batches[0]
         if len(batches) == 1

@@ -1,5 +1,4 @@
-"""What happens to pictures on their way: recompression, resizing, blur, noise, cropping; alone and
-in chains, in memory.
+"""Degradations of images: recompression, resizing, blur, noise, cropping, and chains of them.
 
 A degradation is written as in 'jpeg:75' or, one after the other, 'resize:0.75:bilinear+jpeg:75'.
 """
@@ -20,20 +19,20 @@ CLEAN = "clean"
 
 
 def gaussian_blur(image: Image.Image, sigma: float) -> Image.Image:
-    """Gaussian blur of an RGB picture, standard deviation in pixels."""
+    """Blur an RGB image by a Gaussian, standard deviation in pixels."""
     blurred = gaussian_filter(np.asarray(image, np.float32), sigma=(sigma, sigma, 0))
     return Image.fromarray(blurred.round().astype(np.uint8))
 
 
 def pil_jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """JPEG round trip by Pillow; quality 1..100."""
+    """Compress and decompress by Pillow's JPEG; quality 1..100."""
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
 
 
 def cv2_jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """JPEG round trip by OpenCV; quality 1..100."""
+    """Compress and decompress by OpenCV's JPEG; quality 1..100."""
     import cv2
 
     _, data = cv2.imencode(
@@ -49,29 +48,28 @@ JPEG_ROUND_TRIP: dict[str, Callable[[Image.Image, int], Image.Image]] = {
 
 
 def available_jpeg_methods(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The asked methods whose library is installed; Pillow where none is."""
-    found = tuple(
+    """Return the asked methods whose library is installed; Pillow where none is."""
+    installed = tuple(
         method for method in asked if method != "cv2" or importlib.util.find_spec("cv2") is not None
     )
-    return found or ("pil",)
+    return installed or ("pil",)
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """A named chain of steps on RGB pictures; `steps` hold each step's kind and its numbers, as
-    text."""
+    """A named chain of steps on RGB images; a step is its kind and its numbers, as text."""
 
     name: str
     steps: tuple[tuple[str, ...], ...] = ()
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """RGB picture -> RGB picture; `rng` draws the noise."""
+        """Apply all steps to an RGB image; `rng` draws the noise."""
         for kind, *arguments in self.steps:
             image = KINDS[kind](*arguments)(image, rng)
         return image
 
     def then(self, other: "Degradation") -> "Degradation":
-        """This one, and the other after it; it keeps the other's name."""
+        """Return a chain of this and the other, under the other's name."""
         return Degradation(other.name, self.steps + other.steps)
 
 
@@ -79,7 +77,7 @@ NOTHING = Degradation(CLEAN)
 
 
 def parse_degradation(text: str) -> Degradation:
-    """The degradation that is written as `text`; 'clean' is none.
+    """Return the degradation that is written as `text`; 'clean' changes nothing.
 
     Raises:
         ValueError: an unknown step or a number out of range; the message says what would be right.
@@ -207,6 +205,6 @@ ROBUSTNESS: dict[str, dict[str, str]] = {
 
 
 def robustness_grid() -> list[Degradation]:
-    """Every degradation of the grid once, the clean pictures first."""
+    """Return every degradation of the grid once, the clean images first."""
     names = dict.fromkeys(name for family in ROBUSTNESS.values() for name in family.values())
     return [parse_degradation(name) for name in names]

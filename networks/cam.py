@@ -1,5 +1,4 @@
-"""Where in an image a model finds its evidence: class-activation maps, one per scale, in units of
-the logit.
+"""Evidence of a model in an image: per scale, class-activation maps in units of the logit.
 
 Exact maps follow Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016;
 where a network is not linear behind its last feature map, Grad-CAM (Selvaraju et al., ICCV 2017)
@@ -21,21 +20,21 @@ Network = AttentionMultiScaleNPR | NPRResNet
 
 
 def has_exact_maps(model: Network) -> bool:
-    """Whether `class_activation_maps` of this model add up to its logits: single-scale, or light
-    branches only."""
+    """Return whether the maps of this model add up to its logits: single-scale, or light branches."""
     return isinstance(model, NPRResNet) or all(
         isinstance(branch, LightBranch) for branch in model.feature_branches
     )
 
 
 def classifier(model: Network) -> nn.Linear:
-    """The last layer, with the weights w and the bias b of `class_activation_maps`."""
+    """Return the last layer, with the weights w and the bias b of `class_activation_maps`."""
     return model.fc1 if isinstance(model, NPRResNet) else model.classifier
 
 
 def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Tensor:
-    """Contribution of every position and scale to a logit, positive towards generated, in
-    evaluation mode.
+    """Return the contribution of every position and scale to a logit, in evaluation mode.
+
+    It is positive towards fake.
 
     With F_s [C, h, w] the last feature map of scale s, W, c its projection, w, b the classifier and
     a_s the attention of the image (plus 1/S with a residual fusion; 1, and no projection, in the
@@ -131,7 +130,7 @@ def _branches(model: Network) -> list[nn.Module]:
 
 
 def _share(model: Network, images: Tensor) -> Tensor:
-    """Run the model; what each scale's features are multiplied by when they are added up, [B, S]."""
+    """Run the model; return the factors [B, S] of the scales' features in their sum."""
     if isinstance(model, NPRResNet):
         return torch.ones_like(model(images)[:, :1])
     _, attention = model(images, return_attention=True)
@@ -140,7 +139,7 @@ def _share(model: Network, images: Tensor) -> Tensor:
 
 @contextmanager
 def _evaluation(model: nn.Module, images: Tensor) -> Iterator[None]:
-    """Evaluation mode in full precision; afterwards every module has its own mode again."""
+    """Run a block in evaluation mode and full precision, then restore every module's mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -153,7 +152,7 @@ def _evaluation(model: nn.Module, images: Tensor) -> Iterator[None]:
 
 @contextmanager
 def _outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """What the modules put out, in the order in which they run."""
+    """Collect the modules' outputs, in the order in which they run."""
     kept: list[Tensor] = []
     handles = [
         module.register_forward_hook(lambda module, args, out: kept.append(out))
@@ -168,10 +167,10 @@ def _outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of B images, in units of the logit, positive towards generated.
+    """Evidence in B images, in units of the logit, positive towards fake.
 
     Args:
-        adds: [B, S], what each scale adds: logit = bias of the classifier + sum over the scales.
+        adds: [B, S], part of each scale: logit = bias of the classifier + sum over the scales.
         maps: [B, S, h, w], see `class_activation_maps`.
         exact: whether the means of the maps are `adds`. Otherwise they are Grad-CAM, which shows
             where but not how much, and may even have the other sign.
@@ -184,11 +183,14 @@ class Evidence:
 
 @torch.no_grad()
 def evidence(model: Network, images: Tensor) -> Evidence:
-    """What a model with one logit, in evaluation mode, finds in images [B, 3, H, W], normalised as
-    it takes them.
+    """Return the evidence of a model with one logit in images.
 
     A scale adds its branch's logit times its attention (plus 1/S with a residual fusion), see
     `AttentionMultiScaleNPR.forward`.
+
+    Args:
+        model: in evaluation mode.
+        images: [B, 3, H, W], normalised as the model takes them.
     """
     maps = class_activation_maps(model, images)
     if has_exact_maps(model):

@@ -1,5 +1,4 @@
-"""Faster ways to run a model that leave its weights and names as they are: compilation, and
-BatchNorm folded away."""
+"""Faster ways to run a model: compilation, and BatchNorm folded into convolutions."""
 
 import copy
 from collections.abc import Callable
@@ -15,8 +14,7 @@ from util import log
 
 Model = TypeVar("Model", bound=nn.Module)
 
-COMPILED_SIZES = 3
-"""A model is compiled for so many image sizes."""
+COMPILED_SIZES = 3  # image sizes for which a model is compiled
 
 
 def place_model(model: Model, device: torch.device, dtype: torch.dtype | None) -> Model:
@@ -33,15 +31,16 @@ def place_model(model: Model, device: torch.device, dtype: torch.dtype | None) -
 
 
 class CompiledOrPlain(nn.Module):
-    """`torch.compile` that goes on with the plain model, saying so, where compiling fails (no
-    compiler, say).
+    """`torch.compile` that falls back to the plain model, with a warning, where it fails.
 
     It is compiled for the shape that comes first. Others, such as the rest of an epoch, go through
     the plain model: compiling for each would take long, and one program for all shapes is slower.
 
     Args:
-        freezing: weights are constants, for inference. cuda_graphs: replay whole passes on a GPU;
-            what `forward` returns then lies where the next pass writes, so copy what is kept.
+        model: the plain model.
+        freezing: weights are constants, for inference.
+        cuda_graphs: replay whole passes on a GPU; what `forward` returns then lies where the next
+            pass writes, so copy what is kept.
     """
 
     def __init__(self, model: nn.Module, freezing: bool = False, cuda_graphs: bool = False) -> None:
@@ -76,8 +75,9 @@ class CompiledOrPlain(nn.Module):
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose convolutions do the work of the BatchNorm behind them (Jacob
-    et al., CVPR 2018, 3.2).
+    """Return a copy in evaluation mode with BatchNorm folded into the convolutions before it.
+
+    Source: Jacob et al., CVPR 2018, section 3.2.
 
     A BatchNorm is taken to follow a convolution if it is next to it in a `Sequential`, or if the
     two are called conv<x> and bn<x> in one block, as in ResNets. Logits stay the same to rounding.
@@ -152,7 +152,7 @@ class InferenceModel(nn.Module):
         return self._compiled.get(size)
 
     def forward(self, pixels: Tensor, **kwargs: Any) -> Any:
-        """[B, 3, H, W] uint8 -> what the model says about their images: logits, or a tuple that
+        """Return the model's outputs for pixels [B, 3, H, W] uint8: logits, or a tuple that
         begins with them."""
         if not self._prepared:
             self._prepare(pixels)
@@ -162,13 +162,13 @@ class InferenceModel(nn.Module):
             return self.network(pixels, **kwargs)
         if count < self.batch_size:
             pixels = torch.cat([pixels, pixels[-1:].expand(self.batch_size - count, -1, -1, -1)])
-        said = compiled(pixels, **kwargs)
+        outputs = compiled(pixels, **kwargs)
         copied = pixels.device.type == "cuda"  # the next pass writes there
         kept = [
             part[:count].clone() if copied else part[:count]
-            for part in (said if isinstance(said, tuple) else (said,))
+            for part in (outputs if isinstance(outputs, tuple) else (outputs,))
         ]
-        return tuple(kept) if isinstance(said, tuple) else kept[0]
+        return tuple(kept) if isinstance(outputs, tuple) else kept[0]
 
 
 class _OnPixels(nn.Module):

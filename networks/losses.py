@@ -10,8 +10,11 @@ MIN_LR = 1e-6
 
 
 def attention_entropy(attention_weights: Tensor) -> Tensor:
-    """Shannon entropy in nats of each row of [..., S] weights that sum to 1: [...], from 0 (one
-    scale) to ln S (uniform)."""
+    """Return the Shannon entropy in nats of weights [..., S] that sum to 1.
+
+    Returns:
+        [...], from 0 (one scale) to ln S (uniform).
+    """
     return torch.special.entr(attention_weights).sum(dim=-1)
 
 
@@ -32,8 +35,11 @@ def detection_loss(
     entropy of the mean), which is what cures uniform attention.
 
     Args:
-        logits: [B, 1]. labels: [B], 0 real, 1 generated. attention_weights: [B, S], None for models
-            without.
+        logits: [B, 1].
+        labels: [B], 0 real, 1 fake.
+        attention_weights: [B, S], None for models without.
+        entropy_weight: factor of the entropy term.
+        diversity_weight: factor of the diversity term.
 
     Returns:
         A scalar, the mean over the batch.
@@ -48,18 +54,19 @@ def detection_loss(
 
 
 def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
-    """Learning rate of the epoch with this index (from 0): x0.9 after each epoch whose index is a
-    positive multiple of delr_freq.
+    """Return the learning rate of the epoch with this index (from 0) by the step schedule.
 
-    It never falls below 1e-6 (nor below `initial`, where that is smaller).
+    It is multiplied by 0.9 after each epoch whose index is a positive multiple of delr_freq, and
+    never falls below 1e-6 (nor below `initial`, where that is smaller).
     """
     decays = max(epoch - 1, 0) // delr_freq
     return max(initial * 0.9**decays, min(MIN_LR, initial))
 
 
 def cosine_learning_rate(initial: float, epochs: int, epoch: int) -> float:
-    """Learning rate of the epoch with this index (from 0) of `epochs`: half a cosine from `initial`
-    to 0, which no epoch reaches.
+    """Return the learning rate of the epoch with this index (from 0) of `epochs` by the cosine.
+
+    It is half a cosine from `initial` to 0, which no epoch reaches.
 
     Source: Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983, equation 5, without restarts.
     """

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from util import UserError
 
+# stored in config.json under 'format'
 FORMAT = "npr-detector/1"
-"""Stored in config.json under 'format'."""
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
-LARGEST_CONFIG = 2**20
-"""Bytes; those written here have a few thousand."""
+MAX_CONFIG_BYTES = 2**20  # those written here have a few thousand
+# of weights; int64 are the batches that BatchNorm counts
 PLAIN_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
-"""Of weights; int64 are the batches that BatchNorm counts."""
 INSTALL = "pip install -r requirements-export.txt"
 
 
@@ -28,12 +27,14 @@ def write_model_folder(folder: Path, weights: dict[str, Tensor], config: dict[st
     """Write both files into a folder that is there.
 
     Args:
-        weights: by name; tensors may share memory. config: plain values that JSON can hold,
-            `FORMAT` under 'format'.
+        folder: exists.
+        weights: by name; tensors may share memory.
+        config: plain values that JSON can hold, `FORMAT` under 'format'.
 
     Raises:
-        UserError: safetensors is not installed. OSError: a file cannot be written. ValueError: NaN
-            or the like in `config`.
+        UserError: safetensors is not installed.
+        OSError: a file cannot be written.
+        ValueError: NaN or the like in `config`.
     """
     try:
         from safetensors.torch import save
@@ -54,9 +55,10 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 def read_model_folder(folder: Path, flag: str = "--model_path") -> tuple[dict[str, Any], str]:
-    """What a folder holds, in the form of a checkpoint.
+    """Read a model folder in the form of a checkpoint.
 
     Args:
+        folder: see `write_model_folder`.
         flag: named in errors.
 
     Returns:
@@ -101,7 +103,7 @@ def read_model_folder(folder: Path, flag: str = "--model_path") -> tuple[dict[st
 
 
 def _read_config(folder: Path, flag: str) -> tuple[dict[str, Any], bytes]:
-    """config.json, and its bytes."""
+    """Return the content of config.json, and its bytes."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise UserError(
@@ -109,9 +111,9 @@ def _read_config(folder: Path, flag: str) -> tuple[dict[str, Any], bytes]:
         )
     try:
         with open(path, "rb") as file:
-            text = file.read(LARGEST_CONFIG + 1)
-        if len(text) > LARGEST_CONFIG:
-            raise ValueError(f"more than {LARGEST_CONFIG:,} bytes")
+            text = file.read(MAX_CONFIG_BYTES + 1)
+        if len(text) > MAX_CONFIG_BYTES:
+            raise ValueError(f"more than {MAX_CONFIG_BYTES:,} bytes")
         config = json.loads(text, parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{flag} {path}: not readable ({str(error)[:300]})") from None

@@ -22,7 +22,7 @@ BackboneFactory = Callable[[int], nn.Module]
 def make_stage(
     block: Block, in_channels: int, planes: int, blocks: int, stride: int = 1
 ) -> nn.Sequential:
-    """A ResNet stage: `blocks` residual blocks that end with planes * block.expansion channels."""
+    """Return a ResNet stage of residual blocks that end with planes * block.expansion channels."""
     out_channels = planes * block.expansion
     downsample = None
     if stride != 1 or in_channels != out_channels:
@@ -34,8 +34,9 @@ def make_stage(
 
 
 class TwoStageTrunk(nn.Module):
-    """What single-scale model and light branch share: conv1 3x3 stride 2, max pooling, layer1,
-    layer2, mean over positions.
+    """Layers of both the single-scale model and the light branch.
+
+    These are conv1 3x3 stride 2, max pooling, layer1, layer2, mean over positions.
 
     Maps residuals [B, 3, H, W] (already times `RESIDUAL_GAIN`) to features [B, 128 *
     block.expansion].
@@ -64,8 +65,10 @@ class TwoStageTrunk(nn.Module):
 
 
 class NPRResNet(TwoStageTrunk):
-    """Single-scale detector: images [B, 3, H, W] (normalised) -> logits [B, num_classes], positive
-    for generated."""
+    """Single-scale detector: normalised images [B, 3, H, W] -> logits [B, num_classes].
+
+    They are positive for fake.
+    """
 
     scale = 0.5
 
@@ -81,7 +84,7 @@ class NPRResNet(TwoStageTrunk):
 
 
 def resnet50(num_classes: int = 1) -> NPRResNet:
-    """The published NPR network, with 1,437,761 parameters for one class.
+    """Return the published NPR network, with 1,437,761 parameters for one class.
 
     It carries the name under which it was published, but it is *not* a full ResNet-50: its first
     convolution is 3x3 instead of 7x7, it stops after the second of four stages (3 and 4 bottleneck
@@ -92,8 +95,10 @@ def resnet50(num_classes: int = 1) -> NPRResNet:
 
 
 class LightBranch(TwoStageTrunk):
-    """Default branch: two BasicBlocks of 64 and two of 128 channels; residual [B, 3, H, W] ->
-    features [B, feature_dim]."""
+    """Default branch: two BasicBlocks of 64 and two of 128 channels.
+
+    Residual [B, 3, H, W] -> features [B, feature_dim].
+    """
 
     def __init__(self, feature_dim: int = 128) -> None:
         super().__init__(BasicBlock, (2, 2))
@@ -104,8 +109,7 @@ class LightBranch(TwoStageTrunk):
 
 
 def branch_factory(backbone: str | BackboneFactory) -> BackboneFactory:
-    """A function feature_dim -> module that maps residuals [B, 3, H, W] to features [B,
-    feature_dim].
+    """Return a function that makes a branch: residuals [B, 3, H, W] -> features [B, feature_dim].
 
     Args:
         backbone: 'light'; a torchvision classifier's name ('efficientnet_b0'); where torchvision

@@ -15,8 +15,7 @@ STAMP = r"\d{4}(_\d\d){5}"
 
 
 def make_run_folder(checkpoints_dir: str | Path, name: str) -> Path:
-    """A new folder for a run that starts now; when two start within a second, the later waits for
-    the next."""
+    """Make a folder for a run that starts now; the second within a second waits for the next."""
     while True:
         folder = Path(checkpoints_dir) / f"{name}_{time.strftime('%Y_%m_%d_%H_%M_%S')}"
         try:
@@ -31,37 +30,32 @@ def make_run_folder(checkpoints_dir: str | Path, name: str) -> Path:
 
 
 def newest_run_folder(checkpoints_dir: str | Path, name: str, flag: str) -> Path:
-    """The newest folder that is exactly `name` and a time stamp.
+    """Return the newest folder that is exactly `name` and a time stamp.
 
     Raises:
-        UserError: there is none; the message begins with `flag`.
+        UserError: without one; the message begins with `flag`.
     """
     root = Path(checkpoints_dir)
     pattern = re.compile(re.escape(name) + "_" + STAMP)
-    found = (
-        sorted(p.name for p in root.iterdir() if p.is_dir() and pattern.fullmatch(p.name))
-        if root.is_dir()
-        else []
-    )
-    if not found:
+    folders = root.iterdir() if root.is_dir() else ()
+    names = sorted(p.name for p in folders if p.is_dir() and pattern.fullmatch(p.name))
+    if not names:
         raise UserError(
             f"{flag}: no run folder {root}/{name}_<time stamp>; check --name and --checkpoints_dir"
         )
-    return root / found[-1]
+    return root / names[-1]
 
 
 def lock(folder: Path) -> IO[str]:
-    """Keep other processes from training in a folder until the returned file is closed, or this
-    process ends in any way.
+    """Keep other processes from training in a folder while the returned file is open.
 
     Raises:
         UserError: another process trains there. OSError: the folder cannot be written.
     """
     file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  # stays open
     try:
-        fcntl.lockf(
-            file, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # unlike flock's, not inherited by loader workers that live longer
+        # unlike flock's, not inherited by loader workers that live longer
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.seek(0)
         holder = file.read() or "another process"
@@ -82,15 +76,20 @@ def lock(folder: Path) -> IO[str]:
 
 
 def checkpoint_path(folder: Path, epoch: str | int) -> Path:
-    """The checkpoint of 'last' (also called 'latest'), 'best' or an epoch's number."""
+    """Return the path of the checkpoint 'last' (also called 'latest'), 'best' or of an epoch."""
     return folder / f"model_epoch_{'last' if epoch == 'latest' else epoch}.pth"
 
 
 def find_checkpoints(
     model_path: tuple[str, ...] | None, name: str | None, epoch: str, checkpoints_dir: str
 ) -> list[Path]:
-    """The checkpoints that --model_path (paths and glob patterns) or --name and --epoch stand for,
-    none twice.
+    """Return the checkpoints that --model_path, or --name and --epoch, stand for, none twice.
+
+    Args:
+        model_path: paths and glob patterns.
+        name: of a run.
+        epoch: see `checkpoint_path`.
+        checkpoints_dir: folder of run folders.
 
     Raises:
         UserError: a path or pattern without a file.

@@ -602,7 +602,7 @@ def test_ctrl_c_says_how_to_go_on(dataroot: Path, tmp_path: Path) -> None:
             if line.startswith("epoch 2/"):
                 process.send_signal(signal.SIGINT)
     assert process.returncode == 130
-    assert any("--continue_train goes on" in line for line in lines)
+    assert any("--continue_train resumes" in line for line in lines)
     assert any("SIGINT: saved step" in line for line in lines)
     assert "Traceback" not in "".join(lines)
     assert torch.load(only(tmp_path, "stopped_*") / "model_epoch_last.pth")["epoch"] >= 2
