@@ -50,12 +50,14 @@ class EventLog:
             _cut(folder / METRICS_FILE, kept or {})
             self._file = open(folder / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115  # stays open
             for split in (TRAIN, VAL):
-                self._writers[split] = SummaryWriter(
+                self._writers[split] = writer = SummaryWriter(
                     str(folder / split),
                     purge_step=0 if kept is None else kept[split] + 1,
                     max_queue=0,  # unlimited: a full queue would wait for a thread that may be dead
                     filename_suffix=f".{time.time_ns()}",  # a file of its own, also within a second
                 )
+                # nor must the end of Python wait for that thread
+                writer.file_writer.event_writer._event_queue.cancel_join_thread()
 
     def add(self, split: str, step: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
         """Write one line of metrics.
@@ -73,58 +75,43 @@ class EventLog:
         with writing(self.folder):
             self._file.write(line + "\n")
             self._file.flush()
-        if writer := self._writer(split):
-            for name, value in ({"epoch": epoch} | finite).items():
-                if value is not None:
-                    writer.add_scalar(name, value, step)
+        for name, value in ({"epoch": epoch} | finite).items():
+            if value is not None:
+                self._writers[split].add_scalar(name, value, step)
 
     def add_histogram(self, split: str, step: int, name: str, values: NDArray) -> None:
         """Show TensorBoard how values [N] are distributed, N >= 1."""
-        if writer := self._writer(split):
-            writer.add_histogram(name, values, step, bins=30)
+        if split in self._writers:
+            self._writers[split].add_histogram(name, values, step, bins=30)
 
     def add_text(self, split: str, step: int, name: str, text: str) -> None:
         """Show a text in Markdown in TensorBoard."""
-        if writer := self._writer(split):
-            writer.add_text(name, text, step)
-
-    def _writer(self, split: str) -> SummaryWriter | None:
-        """Return a split's writer; None without one or, after a warning, if its thread has died."""
-        writer = self._writers.get(split)
-        if writer is not None and not writer.file_writer.event_writer._worker.is_alive():
-            self._drop(split, "its files cannot be written")
-            return None
-        return writer
-
-    def _drop(self, split: str, why: object) -> None:
-        log.warning("TensorBoard (%s): %s, continuing without it", self.folder / split, why)
-        del self._writers[split]
+        if split in self._writers:
+            self._writers[split].add_text(name, text, step)
 
     def flush(self) -> None:
-        """Put everything written so far on the disk."""
-        if self._file is not None:
-            with writing(self.folder):
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        for split in list(self._writers):
+        """Put everything written so far on the disk; warn where only TensorBoard's files fail."""
+        if self._file is None:
+            return
+        with writing(self.folder):
+            os.fsync(self._file.fileno())
+        for split, writer in self._writers.items():
             try:
-                self._writers[split].flush()
+                writer.flush()
             except OSError as error:
-                self._drop(split, error)
+                log.warning("TensorBoard (%s): %s", self.folder / split, error)
 
     def close(self) -> None:
         """Flush and close; nothing can be added afterwards."""
-        try:
-            self.flush()
-        finally:
-            if self._file is not None:
-                with suppress(OSError):  # `flush` has said it
-                    self._file.close()
-                self._file = None
-            for writer in self._writers.values():
-                with suppress(OSError):
-                    writer.close()
-            self._writers = {}
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        for writer in self._writers.values():
+            with suppress(OSError):  # `flush` says it
+                writer.close()
+        self._writers = {}
+        with writing(self.folder), file:
+            os.fsync(file.fileno())
 
 
 def _finite(value: float | None) -> float | None:
