@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.attention.resampled_auc import Draws, draws_of_classes, resampled_aucs
 from evaluation.attention.sets import Attended, first_of_each, set_of_each
-from evaluation.resampling import CONFIDENCE, RESAMPLES, interval
+from evaluation.resampling import CONFIDENCE, RESAMPLES, ResampledAuc, interval, resampled_aucs
 from networks.npr import scale_keys, scale_label
 
 SHUFFLES = 5
@@ -103,7 +102,7 @@ def attention_controls(
     Returns:
         keys, seed, resamples, shuffles, confidence, bias, residual; generators: how many have both
         classes; means are over these.
-        auc, low, high: mean AUC as it is.
+        auc, low, high: mean AUC of the scores as they are, with the interval of metrics.json.
         conditions: list of name, label (name for people), logit_change (mean absolute, over all
             images), logit_change_real and logit_change_fake (mean with its sign, None without such
             images), auc, change, low, high (the change's 95 % interval; images are drawn anew
@@ -125,11 +124,15 @@ def attention_controls(
         raise ValueError("controls need images with branch logits")
     keys = scale_keys(tuple(scales))
     conditions = list(_conditions(sets, keys, bias, residual, seed, shuffles))
-    everything = [condition.logits for condition in conditions]
+    # last, the scores as they are: branch logits give them only up to rounding
+    everything = [
+        *(one.logits for one in conditions),
+        np.concatenate([s.scores for s in sets])[None],
+    ]
     of_set = set_of_each(sets)
     stacked = np.concatenate(everything)
     found = [
-        _aucs(one, stacked[:, of_set == index], list(map(len, everything)), resamples, seed, index)
+        _aucs(one, stacked[:, of_set == index], list(map(len, everything)), resamples, seed)
         for index, one in enumerate(sets)
     ]
     macro = _macro(sets, found)
@@ -138,13 +141,14 @@ def attention_controls(
         _described(condition, position, sets, moved[position], found, macro)
         for position, condition in enumerate(conditions)
     ]
-    base, described = described[0], described[1:]
-    low, high = (None, None) if macro is None or macro.drawn is None else interval(macro.drawn[0])
+    described = described[1:]
+    auc = None if macro is None else float(macro.plain[-1])
+    low, high = (None, None) if macro is None or macro.drawn is None else interval(macro.drawn[-1])
     by_name = {one["name"]: one for one in described}
     defined = sum(one is not None for one in found)
     return {
         "keys": keys, "seed": seed, "resamples": resamples, "shuffles": shuffles, "confidence": CONFIDENCE,
-        "bias": bias, "residual": residual, "generators": defined, "auc": base["auc"], "low": low, "high": high,
+        "bias": bias, "residual": residual, "generators": defined, "auc": auc, "low": low, "high": high,
         "attention": by_name["uniform"]["matters"], "sentence": by_name["uniform"]["sentence"],
         "per_image": _per_image(by_name["mean"]["matters"], by_name["shuffled_within"]["matters"]),
         "per_generator": _per_generator([one.name for one in conditions], moved, macro) if defined > 1 else None,
@@ -200,7 +204,7 @@ class _Aucs:
 
 
 def _aucs(
-    one: Attended, logits: NDArray, counts: list[int], resamples: int, seed: int, index: int
+    one: Attended, logits: NDArray, counts: list[int], resamples: int, seed: int
 ) -> _Aucs | None:
     """Of one generator: logits [sum of counts, n], `counts` rows per condition, whose AUCs are
     averaged; None for one class."""
@@ -208,16 +212,13 @@ def _aucs(
     if labels.min() == labels.max():
         return None
     starts = np.cumsum([0, *counts[:-1]])
-    ones: Draws = [np.ones((1, (labels == label).sum())) for label in (0, 1)]
-    plain, drawn = resampled_aucs(labels, logits, [ones]), None
-    fewest = min(count.shape[1] for count in ones)
+    once = np.ones((len(labels), 1))
+    plain = np.array([ResampledAuc(labels, row)(once)[0] for row in logits])
+    fewest, drawn = int(np.bincount(labels).min()), None
     if resamples and fewest > 1:
-        draws = draws_of_classes(labels, one.images, resamples, seed, index)
-        drawn = (
-            np.add.reduceat(resampled_aucs(labels, logits, draws), starts)
-            / np.array(counts)[:, None]
-        )
-    return _Aucs(np.add.reduceat(plain[:, 0], starts) / counts, drawn, fewest)
+        aucs = resampled_aucs(labels, logits, one.images, resamples, seed)
+        drawn = np.add.reduceat(aucs, starts) / np.array(counts)[:, None]
+    return _Aucs(np.add.reduceat(plain, starts) / counts, drawn, fewest)
 
 
 def _macro(sets: Sequence[Attended], found: list[_Aucs | None]) -> _Aucs | None:

@@ -18,13 +18,9 @@ from evaluation.attention.statistics import attention_statistics
 from evaluation.attention.verdict import Verdict, attention_verdicts
 from evaluation.names import escaped, unescaped
 from evaluation.result_files import TestRun
-from evaluation.summary import ScoredSet
+from evaluation.summary import ScoredSet, picture_names
 
 FINDINGS_FILE = "attention.json"
-MOST_DRAWS = 200_000_000
-"""Images times resamples behind the controls' intervals, so that they cost less than a minute; more
-images get fewer resamples."""
-FEWEST_RESAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -78,14 +74,13 @@ def attention_findings(
     statistics = attention_statistics(sets, scales, seed, resamples)
     controls = None
     if fusion and all(one.branch_logits is not None for one in sets):
-        draws = max(FEWEST_RESAMPLES, MOST_DRAWS // sum(len(one.labels) for one in sets))
         controls = attention_controls(
             sets,
             scales,
             float(fusion["bias"]),
             bool(fusion["residual"]),
             seed,
-            min(resamples, draws),
+            resamples,
         )
     return AttentionFindings(
         sets, tuple(scales), statistics, controls, attention_verdicts(statistics, controls)
@@ -113,6 +108,7 @@ def _by_name(name: str, scored: ScoredSet) -> Attended:
     """A set with its images in the order of their names, because what is drawn at random follows
     their order."""
     order = np.argsort(np.array(scored.paths, dtype=object), kind="stable")
+    names = picture_names(scored)
     columns = (scored.labels, scored.scores, scored.attention, scored.branch_logits)
     labels, scores, weights, branches = (
         None if column is None else column[order] for column in columns
@@ -125,5 +121,5 @@ def _by_name(name: str, scored: ScoredSet) -> Attended:
         scores,
         weights,
         branches,
-        tuple(scored.paths[row] for row in order),
+        tuple(names[row] for row in order),
     )

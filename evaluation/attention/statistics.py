@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from evaluation.attention.differences import PERMUTATIONS, class_test, differences
 from evaluation.attention.sets import Attended, first_of_each, set_of_each, sharing
-from evaluation.resampling import CONFIDENCE, RESAMPLES
+from evaluation.resampling import CONFIDENCE, RESAMPLES, mean_interval
 from networks.npr import scale_keys
 
 NEARLY_ALL = 0.9
@@ -25,8 +25,6 @@ FEWEST = 4
 """Correlations of fewer values are not computed."""
 FEWEST_IMAGES = 10
 """Of fewer images nothing is said in words."""
-BLOCK = 200_000
-"""Images times resamples at a time: bounds the memory of the bootstrap."""
 POOLED = "all generators"
 
 
@@ -195,28 +193,6 @@ def group_statistics(
         },
         "mutual_information": max(0.0, of_mean - float(entropy.mean())),
     }  # fmt: skip
-
-
-def mean_interval(
-    values: NDArray, resamples: int, seed: int
-) -> tuple[list[float | None], list[float | None]]:
-    """Low and high end of the 95 % percentile bootstrap of the mean of each column [N, C]; None for
-    one row, or no resamples."""
-    if len(values) < 2 or not resamples:
-        return [None] * values.shape[1], [None] * values.shape[1]
-    rng, count = np.random.default_rng(seed), len(values)
-    means = []
-    # a resample is a count per image
-    for rows in np.array_split(np.arange(resamples), -(-resamples * count // BLOCK)):
-        drawn = (
-            rng.integers(0, count, (len(rows), count), dtype=np.int32)
-            + np.arange(len(rows), dtype=np.int32)[:, None] * count
-        )
-        counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        means.append(counts.astype(float) @ values / count)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
-    return low.tolist(), high.tolist()
 
 
 def correlation(one: Any, other: Any, strata: Any = None) -> dict[str, Any] | None:

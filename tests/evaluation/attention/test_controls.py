@@ -18,7 +18,6 @@ from evaluation.attention.controls import (
     what_matters,
     without_scale,
 )
-from evaluation.attention.resampled_auc import draws_of_classes, resampled_aucs
 from evaluation.attention.sets import Attended
 from networks.multiscale_npr import AttentionMultiScaleNPR
 
@@ -112,36 +111,6 @@ def test_weights_without_a_scale() -> None:
     weights = np.array([[0.5, 0.25, 0.25], [0.0, 0.2, 0.8], [1.0, 0.0, 0.0]])
     assert np.allclose(without_scale(weights, 0), [[0.5, 0.5], [0.2, 0.8], [0.5, 0.5]])
     assert np.allclose(without_scale(weights, 2), [[2 / 3, 1 / 3], [0, 1], [1, 0]])
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_resampled_aucs_are_scikit_learns_of_the_drawn_images(ties: bool) -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.permutation(np.repeat([0, 1], [13, 20]))
-    scores = rng.normal(labels, 1, (3, 33))
-    scores = scores.round() if ties else scores
-    draws = list(draws_of_classes(labels, None, 7, seed=1))
-    aucs = resampled_aucs(labels, scores, draws)
-    real, fake = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
-    assert aucs.shape == (3, 7)
-    for row, (of_real, of_fake) in enumerate(zip(*draws[0], strict=True)):
-        assert (of_real.sum(), of_fake.sum()) == (13, 20)
-        rows = np.concatenate(
-            [np.repeat(real, of_real.astype(int)), np.repeat(fake, of_fake.astype(int))]
-        )
-        for condition in range(3):
-            assert aucs[condition, row] == pytest.approx(
-                roc_auc_score(labels[rows], scores[condition, rows])
-            )
-
-
-def test_shared_images_are_drawn_alike_and_blocks_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = np.array([0, 0, 0, 1, 1])
-    (one,) = draws_of_classes(labels, ("a", "b", "c", "d", "e"), 50, 0, index=0)
-    (other,) = draws_of_classes(labels, ("a", "b", "c", "x", "y"), 50, 0, index=1)
-    assert np.array_equal(one[0], other[0]) and not np.array_equal(one[1], other[1])
-    monkeypatch.setattr("evaluation.attention.resampled_auc.CELLS", 60)
-    assert [len(real) for real, _ in draws_of_classes(labels, None, 50, 0)] == [20, 20, 10]
 
 
 def made(

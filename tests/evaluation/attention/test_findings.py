@@ -3,6 +3,7 @@ files."""
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,17 @@ def test_findings_are_those_of_the_files(run: TestRun, tmp_path: Path) -> None:
         f"attention_{name}.png"
         for name in ("means", "heatmap", "distances", "controls", "distribution")
     }
+
+
+def test_the_auc_has_the_interval_of_the_metrics(run: TestRun) -> None:
+    """Also where logits were rounded (bf16), so that branch logits give them only nearly."""
+    sets = [replace(one, scores=expit(one.logits.round(1))) for one in run.sets]
+    rounded = replace(run, sets=sets[::-1])
+    findings, metrics = findings_of_run(rounded), rounded.figures()["suites"]["suite"]
+    assert findings is not None and findings.controls is not None
+    assert findings.controls["auc"] == pytest.approx(metrics["auc"], abs=1e-12)
+    ends = [findings.controls[end] for end in ("low", "high")]
+    assert ends == pytest.approx(metrics["ci95"]["auc"], abs=1e-12)
 
 
 def test_without_branch_logits_there_are_no_controls(run: TestRun, tmp_path: Path) -> None:
