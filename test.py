@@ -18,7 +18,7 @@ from evaluation.testing import equalization, format_leaks, run_test
 from networks.checkpoint import LoadedModel, load_model
 from networks.run_folder import find_checkpoints
 from options.test_options import TestOptions
-from reports.result_folder import write_artefacts
+from reports.result_folder import write_results
 from reports.tables import text_report
 from util import log, run_script, start_logging, writable_folder
 
@@ -61,7 +61,7 @@ def run_tests(opt: TestOptions) -> list[Path]:
             run = run_test(loaded, dataroot, sets, opt, leaks)
         if first:
             log.info("\n%s", text_report(run))
-            folders.append(write_artefacts(run, Path(opt.results_dir), dataroot, opt.formats))
+            folders.append(write_results(run, Path(opt.results_dir), dataroot, opt.formats))
             log.info("written: %s", folders[-1] / "report.html")
     return folders
 

@@ -24,7 +24,7 @@ from networks.run_folder import checkpoint_path, lock, make_run_folder, newest_r
 from options.presets import describe_presets
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from reports.result_folder import write_artefacts
+from reports.result_folder import write_results
 from reports.tables import text_report
 from training.run import Run
 from util import CannotWrite, Stopped, UserError, log, run_script, start_logging, writing
@@ -43,7 +43,7 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
         )
     if first:
         log.info("\n%s", text_report(run))
-        log.info("written: %s", write_artefacts(run, folder / "results", dataroot) / "report.html")
+        log.info("written: %s", write_results(run, folder / "results", dataroot) / "report.html")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from data.benchmarks import SUITES
 from evaluation.names import escaped
 from evaluation.resampling import CONFIDENCE, RESAMPLES
 from evaluation.summary import ScoredSet, Summary, summarise
-from util import UserError
+from util import UserError, atomic_file
 
 SCHEMA = "npr-results/2"
 METRICS_FILE, PREDICTIONS_FILE, ROBUSTNESS_FILE = (
@@ -113,12 +113,13 @@ class TestRun:
         write_predictions(folder / PREDICTIONS_FILE, {None: self.sets}, self.attention)
         if self.robustness:
             write_predictions(folder / ROBUSTNESS_FILE, self.robustness)
-        with open(folder / LEFT_OUT_FILE, "w", newline="", encoding="utf-8") as file:
+        with atomic_file(folder / LEFT_OUT_FILE, newline="") as file:
             writer = csv.DictWriter(file, ("path", "reason", "condition"), restval="")
             writer.writeheader()
             writer.writerows(self.head["skipped"])
         text = json.dumps(self.document(), indent=2, allow_nan=False) + "\n"
-        (folder / METRICS_FILE).write_text(text, encoding="utf-8")
+        with atomic_file(folder / METRICS_FILE) as file:
+            file.write(text)
 
 
 def write_predictions(
@@ -131,7 +132,7 @@ def write_predictions(
     sets_of_all = [one for sets in conditions.values() for one in sets]
     branches = tuple(BRANCH + name.removeprefix(ATTENTION) for name in attention)
     branches = branches if all(one.branch_logits is not None for one in sets_of_all) else ()
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with atomic_file(path, newline="") as file:
         writer = csv.writer(file)
         first = [] if None in conditions else ["condition"]
         writer.writerow([*first, *COLUMNS, *attention, *branches])

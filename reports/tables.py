@@ -16,6 +16,7 @@ from evaluation.metrics import LABELS
 from evaluation.names import markdown
 from evaluation.result_files import TestRun
 from evaluation.summary import Figures, suites_of
+from util import atomic_file
 
 BRIEF = ("acc", "real_acc", "fake_acc", "ap", "auc")
 WITH_INTERVAL = ("acc", "balanced_acc", "ap", "auc", "eer")
@@ -314,7 +315,7 @@ def write_csv(run: TestRun, path: Path) -> None:
     lines.append(
         (["pooled", "", "", "", pooled.n_real, pooled.n_fake, _left_out(run)], summary.pooled)
     )
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with atomic_file(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["kind", "suite", "generator", "protocol", "n_real", "n_fake", "left_out", *headers]

@@ -38,7 +38,7 @@ from evaluation.result_files import (
 )
 from options.base_options import OneLineParser
 from options.flags import number, resamples
-from reports.result_folder import write_derived
+from reports.result_folder import write_data, write_report
 from reports.tables import text_report
 from util import UserError, run_script
 
@@ -133,8 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if opt.output:
         try:
             opt.output.mkdir(parents=True, exist_ok=True)
-            write_derived(run, opt.output, opt.folder.resolve().name)
-            run.write_data(opt.output)
+            attention, name = findings_of_run(run), opt.folder.resolve().name
+            write_data(run, opt.output, name, attention)
+            write_report(run, opt.output, name, attention)
         except OSError as error:
             raise UserError(
                 f"--output {opt.output}: cannot write there ({error.strerror})"

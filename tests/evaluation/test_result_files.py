@@ -24,12 +24,12 @@ from evaluation.metrics import LABELS, binary_metrics
 from evaluation.names import escaped
 from evaluation.result_files import TestRun, read_predictions, read_run, write_predictions
 from networks.checkpoint_file import save_checkpoint
-from reports.result_folder import write_artefacts, write_derived
+from reports.result_folder import write_report, write_results
 from reports.tables import latex_tables, markdown_tables, text_report
 from tests.conftest import make_set
 from tests.helpers.run_files import make_run, scored_set, with_accuracy, write_run
 from tools import recompute
-from util import UserError
+from util import UserError, log
 
 NASTY = [
     "a&b_c%$#{}~^\\",
@@ -350,7 +350,7 @@ def nasty_run() -> TestRun:
 
 def test_report_is_one_harmless_page(tmp_path: Path) -> None:
     run = nasty_run()
-    write_derived(run, tmp_path, "x")
+    write_report(run, tmp_path, "x")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert not {"script", "iframe", "link", "object", "form"} & set(page.tags)
     assert page.sources and all(
@@ -454,8 +454,8 @@ def test_nothing_is_overwritten_and_a_full_folder_is_an_error(tmp_path: Path) ->
         grid=[],
     )
     data = tmp_path / "data"
-    folder = write_artefacts(first, tmp_path / "out", data)
-    assert write_artefacts(first, tmp_path / "out", data) == folder
+    folder = write_results(first, tmp_path / "out", data)
+    assert write_results(first, tmp_path / "out", data) == folder
     other = make_run(
         "m",
         {"s/x": noisy(1)},
@@ -465,11 +465,11 @@ def test_nothing_is_overwritten_and_a_full_folder_is_an_error(tmp_path: Path) ->
         equalize="jpeg:90",
         grid=[],
     )
-    assert write_artefacts(other, tmp_path / "out", data).name == "m_s_data"
+    assert write_results(other, tmp_path / "out", data).name == "m_s_data"
     assert json.loads((folder / "metrics.json").read_text())["equalize"] is None
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--results_dir .*file: cannot write there"):
-        write_artefacts(first, tmp_path / "file", data)
+        write_results(first, tmp_path / "file", data)
 
 
 def same_run(**scores: tuple[list[int], list[float]]) -> TestRun:
@@ -483,23 +483,58 @@ def test_a_folder_takes_its_place_when_it_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
-    folder = write_artefacts(same_run(x=noisy(0)), tmp_path, data)
+    folder = write_results(same_run(x=noisy(0)), tmp_path, data)
     (folder / "stale.png").write_bytes(b"of an earlier run")
     before = (folder / "metrics.json").read_text()
     with monkeypatch.context() as patch:
         patch.setattr(TestRun, "write_data", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            write_artefacts(same_run(x=noisy(1)), tmp_path, data)
+            write_results(same_run(x=noisy(1)), tmp_path, data)
     assert (folder / "metrics.json").read_text() == before and recompute.main([str(folder)]) == 0
-    assert write_artefacts(same_run(x=noisy(1)), tmp_path, data) == folder
+    assert write_results(same_run(x=noisy(1)), tmp_path, data) == folder
     assert not (folder / "stale.png").exists() and recompute.main([str(folder)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"m_data", "m_data.txt"}
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no font"), MemoryError(), ImportError("no module")]
+)
+def test_a_plot_that_cannot_be_drawn_is_skipped_with_a_warning(
+    error: Exception,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("reports.plots.scores.plot_roc", fail)
+    monkeypatch.setattr(log, "propagate", True)
+    folder = write_results(same_run(x=noisy(0)), tmp_path, tmp_path / "data")
+    assert f"plots skipped ({type(error).__name__}: {error})" in caplog.text
+    assert {path.name for path in folder.glob("*.png")} == {"scores.png"}
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert page.tags.count("img") == 1 and recompute.main([str(folder)]) == 0
+
+
+def test_numbers_are_in_place_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_run: TestRun, folder: Path, *_: Any) -> None:
+        assert folder == tmp_path / "m_data"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reports.result_folder.draw_plots", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(same_run(x=noisy(0)), tmp_path, tmp_path / "data")
+    assert {path.name for path in tmp_path.iterdir()} == {"m_data", "m_data.txt"}
+    assert recompute.main([str(tmp_path / "m_data")]) == 0
 
 
 def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "m_data").mkdir()
     (tmp_path / "m_data" / "notes").write_text("mine")
-    assert write_artefacts(same_run(x=noisy(0)), tmp_path, tmp_path / "data").name == "m_s_data"
+    assert write_results(same_run(x=noisy(0)), tmp_path, tmp_path / "data").name == "m_s_data"
     assert (tmp_path / "m_data" / "notes").read_text() == "mine"
 
 

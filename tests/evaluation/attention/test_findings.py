@@ -15,7 +15,7 @@ from evaluation.attention.findings import attention_findings, findings_of_run
 from evaluation.attention.sets import Attended
 from evaluation.result_files import TestRun, read_run
 from evaluation.summary import ScoredSet
-from reports.result_folder import write_artefacts
+from reports.result_folder import write_results
 from tests.helpers.run_files import make_run
 from tools import recompute
 
@@ -46,7 +46,7 @@ def run() -> TestRun:
 
 
 def test_findings_are_those_of_the_files(run: TestRun, tmp_path: Path) -> None:
-    folder = write_artefacts(run, tmp_path, Path("data"))
+    folder = write_results(run, tmp_path, Path("data"))
     written = json.loads((folder / "attention.json").read_text())
     assert recompute.main([str(folder)]) == 0
     changed = json.loads(json.dumps(written))
