@@ -29,7 +29,7 @@ SAME_RUN = (
 def write_results(
     run: TestRun, results_dir: Path, dataroot: Path, formats: Sequence[str] = ()
 ) -> Path:
-    """Write `<model>_<dataset>/` and, beside it, `<model>_<dataset>.txt`.
+    """Log the metrics, write `<model>_<dataset>/` and, beside it, `<model>_<dataset>.txt`.
 
     The folder takes its place when its scores, metrics and tables are complete. Plots and page are
     added to it afterwards, so that no failure there costs the numbers.
@@ -47,6 +47,7 @@ def write_results(
     Raises:
         UserError: the folder cannot be written.
     """
+    log.info("\n%s", text_report(run))
     writable_folder(results_dir)
     folder = _free_folder(run, results_dir, dataroot)
     attention = findings_of_run(run)
@@ -60,6 +61,7 @@ def write_results(
         raise UserError(
             f"--results_dir {results_dir}: cannot write there ({error.strerror})"
         ) from None
+    log.info("written: %s", folder / "report.html")
     return folder
 
 

@@ -15,13 +15,13 @@ from evaluation.format_leak import is_leak
 from evaluation.metrics import LABELS
 from evaluation.names import markdown
 from evaluation.result_files import TestRun
-from evaluation.summary import Figures, suites_of
+from evaluation.summary import Estimates, suites_of
 from util import atomic_file
 
 BRIEF = ("acc", "real_acc", "fake_acc", "ap", "auc")
 WITH_INTERVAL = ("acc", "balanced_acc", "ap", "auc", "eer")
 UNIT_SCALE = ("ece", "brier")
-"""Figures that are shown as they are; the others are shown in per cent."""
+"""Estimates that are shown as they are; the others are shown in per cent."""
 LATEX_PACKAGES = r"% needs \usepackage{booktabs} and \usepackage{graphicx}"
 LEGEND = (
     "acc, real acc, fake acc, bal. (balanced) acc: accuracy at 0.5; AP: average precision; AUC: area under the ROC curve; "
@@ -39,7 +39,7 @@ class Row:
     name: str
     n_real: int | None
     n_fake: int | None
-    figures: Figures
+    figures: Estimates
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def shown(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name in UNIT_SCALE else f"{100 * value:.1f}"
 
 
-def shown_interval(name: str, figures: Figures) -> str:
+def shown_interval(name: str, figures: Estimates) -> str:
     """'97.5 [96.1, 98.6]', without brackets where there is no interval."""
     value, ends = shown(name, figures.values[name]), figures.intervals.get(name)
     return value if ends is None else f"{value} [{shown(name, ends[0])}, {shown(name, ends[1])}]"
@@ -294,7 +294,7 @@ def write_csv(run: TestRun, path: Path) -> None:
     [0, 1], empty if undefined."""
     headers = [f"{name}{end}" for name in LABELS for end in ("", "_low", "_high")]
     summary, pooled = run.summary, run.summary.pooled_metrics
-    lines: list[tuple[list[Any], Figures]] = []
+    lines: list[tuple[list[Any], Estimates]] = []
     for scored in run.sets:
         counts, protocol = summary.metrics[scored.key], protocol_name(run, scored.key)
         left_out = run.head.get("left_out", {}).get(scored.key, "")

@@ -28,7 +28,7 @@ import numpy as np
 from evaluation.attention.controls import fused_logits
 from evaluation.attention.findings import FINDINGS_FILE, findings_of_run
 from evaluation.result_files import (
-    FIGURES,
+    METRIC_PARTS,
     METRICS_FILE,
     ROBUSTNESS_FILE,
     TestRun,
@@ -152,8 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(document: dict[str, Any], run: TestRun, folder: Path) -> int:
     """Print how the written figures differ from the computed ones; 0 if they do not, else 1."""
-    written = {name: document[name] for name in FIGURES if name in document}
-    computed = run.figures()
+    written = {name: document[name] for name in METRIC_PARTS if name in document}
+    computed = run.metrics()
     lost = "robustness" in written and not run.robustness
     if lost:
         print(

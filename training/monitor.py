@@ -87,12 +87,12 @@ class Monitor:
             if value is not None:
                 self.writer.add_scalar(tag, value, step)
         if (
-            said.attention_weights is not None
+            said.attention is not None
             and len(said.labels)
             and isinstance(model, AttentionMultiScaleNPR)
         ):
-            self._write_attention(VALIDATION, said.attention_weights, model.scales, step)
-            warning = self.watch.after_epoch(said.attention_weights, model.scales)
+            self._write_attention(VALIDATION, said.attention, model.scales, step)
+            warning = self.watch.after_epoch(said.attention, model.scales)
             if warning:
                 log.warning("%s", warning)
         return distributed.from_first(ValidationResult(metrics, threshold))
@@ -102,7 +102,7 @@ class Monitor:
         TensorBoard and the log."""
         if not isinstance(model, AttentionMultiScaleNPR):
             return
-        weights = predict(model, self.fixed_batch, self.opt.precision).attention_weights
+        weights = predict(model, self.fixed_batch, self.opt.precision).attention
         assert weights is not None
         summary = self._write_attention(FIXED, weights, model.scales, step)
         keys = scale_keys(model.scales)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.attention.sets import Attended, first_of_each, set_of_each
 from evaluation.resampling import CONFIDENCE, RESAMPLES, ResampledAuc, interval, resampled_aucs
+from evaluation.scores import Scores, first_of_each, set_of_each
 from networks.npr import scale_keys, scale_label
 
 SHUFFLES = 5
@@ -79,7 +79,7 @@ class _Condition:
 
 
 def attention_controls(
-    sets: Sequence[Attended],
+    sets: Sequence[Scores],
     scales: Sequence[float],
     bias: float,
     residual: bool,
@@ -157,9 +157,9 @@ def attention_controls(
 
 
 def _conditions(
-    sets: Sequence[Attended], keys: list[str], bias: float, residual: bool, seed: int, shuffles: int
+    sets: Sequence[Scores], keys: list[str], bias: float, residual: bool, seed: int, shuffles: int
 ) -> Iterator[_Condition]:
-    weights = np.concatenate([np.asarray(one.weights, dtype=float) for one in sets])
+    weights = np.concatenate([np.asarray(one.attention, dtype=float) for one in sets])
     branches = np.concatenate([np.asarray(one.branch_logits, dtype=float) for one in sets])
     generator = set_of_each(sets)
     rng = np.random.default_rng(seed)
@@ -204,7 +204,7 @@ class _Aucs:
 
 
 def _aucs(
-    one: Attended, logits: NDArray, counts: list[int], resamples: int, seed: int
+    one: Scores, logits: NDArray, counts: list[int], resamples: int, seed: int
 ) -> _Aucs | None:
     """Of one generator: logits [sum of counts, n], `counts` rows per condition, whose AUCs are
     averaged; None for one class."""
@@ -216,12 +216,12 @@ def _aucs(
     plain = np.array([ResampledAuc(labels, row)(once)[0] for row in logits])
     fewest, drawn = int(np.bincount(labels).min()), None
     if resamples and fewest > 1:
-        aucs = resampled_aucs(labels, logits, one.images, resamples, seed)
+        aucs = resampled_aucs(labels, logits, one.names, resamples, seed)
         drawn = np.add.reduceat(aucs, starts) / np.array(counts)[:, None]
     return _Aucs(np.add.reduceat(plain, starts) / counts, drawn, fewest)
 
 
-def _macro(sets: Sequence[Attended], found: list[_Aucs | None]) -> _Aucs | None:
+def _macro(sets: Sequence[Scores], found: list[_Aucs | None]) -> _Aucs | None:
     """Means over the generators that have both classes; images that several of them have count
     once."""
     defined = [one for one in found if one is not None]
@@ -274,7 +274,7 @@ def _figures(
 def _described(
     condition: _Condition,
     position: int,
-    sets: Sequence[Attended],
+    sets: Sequence[Scores],
     moved: NDArray,
     found: list[_Aucs | None],
     macro: _Aucs | None,
@@ -287,7 +287,7 @@ def _described(
         **figures,
         **_judged(condition.text, condition.subject, figures, macro),
         "by_generator": [
-            {"name": one.name, "family": one.family}
+            {"name": one.generator, "family": one.suite}
             | _figures(aucs, position, moved[:, of_set == index], np.asarray(one.labels))
             for index, (one, aucs) in enumerate(zip(sets, found, strict=True))
         ],

@@ -11,7 +11,7 @@ from evaluation.comparison.runs import Recipe, shown
 from evaluation.metrics import LOWER_IS_BETTER
 from evaluation.resampling import Distribution, Interval, interval, mean_distribution
 from evaluation.result_files import PREDICTIONS_FILE
-from evaluation.summary import distribution, picture_names
+from evaluation.summary import distribution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _pictures(recipe: Recipe, key: str) -> frozenset[tuple[str, int]] | None:
     if not runs or any(key not in result.scored for result in runs):
         return None
     sets = [result.scored[key] for result in runs]
-    seen = {frozenset(zip(picture_names(s), s.labels.tolist(), strict=True)) for s in sets}
+    seen = {frozenset(zip(s.names, s.labels.tolist(), strict=True)) for s in sets}
     return seen.pop() if len(seen) == 1 else None
 
 

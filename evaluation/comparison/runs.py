@@ -13,14 +13,14 @@ import numpy as np
 
 from evaluation.metrics import LABELS
 from evaluation.names import escaped
+from evaluation.predictions_file import read_predictions
 from evaluation.result_files import (
     METRICS_FILE,
     PREDICTIONS_FILE,
     SCHEMA,
     read_document,
-    read_predictions,
 )
-from evaluation.summary import ScoredSet
+from evaluation.scores import Scores
 from options.train_options import NOT_THE_RECIPE
 from util import UserError
 
@@ -46,7 +46,7 @@ class Result:
     protocols: dict[str, Any]
 
     @cached_property
-    def scored(self) -> dict[str, ScoredSet]:
+    def scored(self) -> dict[str, Scores]:
         """Scores by set; empty without a predictions.csv beside metrics.json."""
         files = [path.parent / PREDICTIONS_FILE for path in self.paths]
         read = [read_predictions(file)[0].get(None, []) for file in files if file.exists()]

@@ -22,7 +22,8 @@ import test as test_script
 from evaluation.format_leak import is_leak, separability
 from evaluation.metrics import LABELS, binary_metrics
 from evaluation.names import escaped
-from evaluation.result_files import TestRun, read_predictions, read_run, write_predictions
+from evaluation.predictions_file import read_predictions, write_predictions
+from evaluation.result_files import TestRun, read_run
 from networks.checkpoint_file import save_checkpoint
 from reports.result_folder import write_report, write_results
 from reports.tables import latex_tables, markdown_tables, text_report
@@ -225,6 +226,7 @@ def test_scores_come_back_bit_for_bit(
         labels,
         scores,
         attention=np.c_[weights, 1 - weights],
+        branch_logits=np.c_[-weights, scores / 3],
     )
     with tempfile.TemporaryDirectory() as folder:
         write_predictions(
@@ -238,7 +240,7 @@ def test_scores_come_back_bit_for_bit(
         scored.paths,
     )
     assert attention == ("attention_0.5", "attention_0.25")
-    for name in ("labels", "scores", "logits", "attention"):
+    for name in ("labels", "scores", "logits", "attention", "branch_logits"):
         assert np.array_equal(getattr(found, name), getattr(scored, name)), name
 
 
@@ -297,23 +299,13 @@ def test_logits_follow_from_attention_and_branch_logits(
     )
 
 
-def test_folders_without_branch_logits_are_still_read(attended: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(attended, tmp_path / "old")
-    with open(folder / "predictions.csv", newline="") as file:
-        rows = [[*row] for row in csv.reader(file)]
-    width = len([name for name in rows[0] if not name.startswith("branch_logit_")])
-    (folder / "predictions.csv").write_text("".join(",".join(row[:width]) + "\n" for row in rows))
-    document = json.loads((folder / "metrics.json").read_text())
-    del document["fusion"]
-    (folder / "metrics.json").write_text(json.dumps(document))
-    (folder / "attention.json").unlink()  # earlier code wrote none
-    run = read_run(folder)
-    assert run.sets[0].branch_logits is None and np.allclose(run.sets[0].attention.sum(axis=1), 1)
-    assert recompute.main([str(folder)]) == 0
-    rows[0][-1] = "branch_logit_0.9"
-    (folder / "predictions.csv").write_text("".join(",".join(row) + "\n" for row in rows))
-    with pytest.raises(UserError, match="not attention and branch logits of the same scales"):
-        read_run(folder)
+def test_attention_and_branch_logits_are_of_the_same_scales(attended: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(attended, tmp_path / "other")
+    header, *lines = (folder / "predictions.csv").read_text().splitlines()
+    for wrong in (header.replace("branch_logit_", "branch_logit_9"), header + ",attention_9"):
+        (folder / "predictions.csv").write_text("\n".join([wrong, *lines]) + "\n")
+        with pytest.raises(UserError, match="not attention and branch logits of the same scales"):
+            read_run(folder)
 
 
 class Page(html.parser.HTMLParser):
