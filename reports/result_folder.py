@@ -10,7 +10,7 @@ from evaluation.result_files import TestRun, read_document
 from reports.attention_tables import write_findings
 from reports.result_page import report_page
 from reports.result_plots import draw_plots
-from reports.tables import latex_tables, markdown_tables, text_report, write_csv
+from reports.result_tables import latex_tables, markdown_tables, text_report, write_csv
 from util import UserError, atomic_file, atomic_folder, log, writable_folder
 
 SAME_RUN = (

@@ -39,7 +39,7 @@ from evaluation.result_files import (
 from options.base_options import OneLineParser
 from options.flags import number, resamples
 from reports.result_folder import write_data, write_report
-from reports.tables import text_report
+from reports.result_tables import text_report
 from util import UserError, run_script
 
 

@@ -37,7 +37,7 @@ from training.label_check import label_warning
 from training.monitor import Monitor
 from training.resume import check_order, check_resumable, checkpoint_to_continue
 from training.signals import StopRequest
-from util import CannotWrite, Stopped, UserError, log, printable, writing
+from util import CannotWrite, Stopped, UserError, log, percent, printable, writing
 
 
 class Run:
@@ -196,7 +196,7 @@ class Run:
         self.validated = {"val_threshold": found.threshold, "val_metrics": m.to_dict()}
         trainer.validated_step = trainer.step
         log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s", trainer.epoch, opt.niter,
-                 trainer.mean_loss(), trainer.lr, _percent(m.acc), _percent(m.ap))  # fmt: skip
+                 trainer.mean_loss(), trainer.lr, percent(m.acc), percent(m.ap))  # fmt: skip
         self._check_labels(m)
         if trainer.record_validation(m.ap):
             self.save("best")
@@ -337,7 +337,3 @@ def empty_part(protocol: Protocol) -> list[Batch]:
             "--no_crop, --no_resize: several processes need images of one size; leave one of them out"
         )
     return [empty_batch(side)]
-
-
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.1f} %"
