@@ -297,6 +297,12 @@ def test_logits_follow_from_attention_and_branch_logits(
         f"1 logits do not follow from attention and branch logits\n  {rows[2]['path']}"
         in capsys.readouterr().out
     )
+    unfused = shutil.copytree(attended, tmp_path / "unfused")
+    document = json.loads((unfused / "metrics.json").read_text())
+    del document["fusion"]
+    (unfused / "metrics.json").write_text(json.dumps(document))
+    assert recompute.main([str(unfused)]) == 1
+    assert "no fusion" in capsys.readouterr().out
 
 
 def test_attention_and_branch_logits_are_of_the_same_scales(attended: Path, tmp_path: Path) -> None:
