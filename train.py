@@ -18,14 +18,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 import distributed
 from data.layouts import find_test_sets
 from device import memory_advice
-from evaluation.testing import format_leaks, run_test
+from evaluation.testing import run_tests
 from networks.checkpoint import load_model
 from networks.run_folder import checkpoint_path, lock, make_run_folder, newest_run_folder
 from options.presets import describe_presets
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from reports.result_folder import write_artefacts
-from reports.tables import text_report
+from reports.result_folder import write_results
 from training.run import Run
 from util import CannotWrite, Stopped, UserError, log, run_script, start_logging, writing
 
@@ -36,14 +35,8 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
     dataroot, sets = distributed.by_first(lambda: find_test_sets(opt.test_dataroot))
     names = ("batch_size", "num_threads", "gpu_ids", "precision", "cache", "on_bad_image")
     shared = {name: getattr(opt, name) for name in names}
-    first = distributed.rank() == 0
-    with memory_advice(opt.batch_size):
-        run = run_test(
-            loaded, dataroot, sets, TestOptions(**shared), format_leaks(sets) if first else None
-        )
-    if first:
-        log.info("\n%s", text_report(run))
-        log.info("written: %s", write_artefacts(run, folder / "results", dataroot) / "report.html")
+    test_options = TestOptions(results_dir=str(folder / "results"), **shared)
+    run_tests([loaded], dataroot, sets, test_options, write_results)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

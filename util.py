@@ -181,6 +181,16 @@ def printable(text: str) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """Format a number of things: '1 image', '2,000 images'."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent(share: float | None) -> str:
+    """Format a share: '97.5 %', 'undefined' for None."""
+    return "undefined" if share is None else f"{100 * share:.1f} %"
+
+
 class HarmlessFormatter(logging.Formatter):
     """A formatter whose lines are `printable`."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binned_statistic
+from scipy.sparse import csr_array
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -92,7 +92,7 @@ def binary_metrics(labels: NDArray, scores: NDArray, threshold: float | None = N
     if len(labels):
         found |= {
             "acc": accuracy_score(labels, scores > 0.5),
-            "ece": calibration_error(labels, scores),
+            "ece": expected_calibration_error(labels, scores),
         }
         found["brier"] = brier_score_loss(labels, scores, pos_label=1)
         found["acc_at_threshold"] = (
@@ -125,13 +125,28 @@ def equal_error_rate(fpr: NDArray, tpr: NDArray) -> float:
     return float(fpr[after - 1] + part * (fpr[after] - fpr[after - 1]))
 
 
-def calibration_error(labels: NDArray, scores: NDArray, bins: int = ECE_BINS) -> float:
-    """Expected calibration error of scores [N] in [0, 1], N >= 1: mean over images of |mean score -
-    share of generated| per bin."""
-    sums, _, _ = binned_statistic(
-        scores, [scores, labels], statistic="sum", bins=bins, range=(0, 1)
-    )
-    return float(np.abs(sums[0] - sums[1]).sum() / len(scores))
+def expected_calibration_error(
+    labels: NDArray, scores: NDArray, weights: NDArray | None = None, bins: int = ECE_BINS
+) -> Any:
+    """Return the expected calibration error in [0, 1] of scores as probabilities of fake.
+
+    It is the mean over images of |mean score - share of fakes| of the image's bin; bins are of
+    equal width (Naeini et al., AAAI 2015; Guo et al., ICML 2017).
+
+    Args:
+        labels: [N], 0 real, 1 fake, N >= 1.
+        scores: [N] in [0, 1].
+        weights: [N] or [N, R], how much each image counts; None: all alike.
+        bins: their number.
+
+    Returns:
+        A number; R of them for weights [N, R].
+    """
+    weights = np.ones(len(scores)) if weights is None else weights
+    in_bin = np.digitize(scores, np.linspace(0, 1, bins + 1)[1:-1])
+    entries = scores - labels, (in_bin, np.arange(len(scores)))
+    gaps = csr_array(entries, shape=(bins, len(scores))) @ weights
+    return np.abs(gaps).sum(axis=0) / weights.sum(axis=0)
 
 
 def best_threshold(labels: NDArray, scores: NDArray, lowest: float = 0.0) -> float | None:

@@ -1,164 +1,248 @@
-"""How sure figures are: stratified bootstrap of the images of a set, all figures of all resamples
-at once.
+"""Bootstrap confidence intervals for all metrics.
 
-A resample is a count per image. With the images sorted by score, every figure follows from
-cumulative sums of the counts, so that thousands of resamples are a few array operations (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993).
+A resample draws images with replacement, from each class as many as it has. It is kept as a count
+per image, so that a metric of many resamples is a few array operations (Efron and Tibshirani, An
+Introduction to the Bootstrap, 1993).
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from evaluation.metrics import ECE_BINS, LABELS
+from evaluation.metrics import LABELS, expected_calibration_error
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-BLOCK = 20
-"""Resamples computed at a time: bounds the memory, and is part of what a seed gives."""
+CELLS = 400_000  # images times resamples in a block: fits a processor's cache
 
 Distribution = dict[str, NDArray]
-"""{figure: values [R] in R resamples}; a figure that is undefined is left out."""
+"""{metric: values [R] in R resamples}; undefined metrics are missing."""
 Interval = tuple[float, float]
+
+
+def draws(
+    strata: NDArray, names: Sequence[str] | None, resamples: int, seed: int
+) -> Iterator[NDArray]:
+    """Draw images with replacement, from each stratum as many as it has.
+
+    What is drawn of a stratum depends on the seed and the names of its images, not on their order.
+    So models that scored the same images are resampled alike (paired), and so are sets that share
+    their real images. More resamples begin with the same ones.
+
+    Args:
+        strata: [N], the class of each image.
+        names: N distinct names; None: positions are the names.
+        resamples: R, their number.
+        seed: an integer of at least 0.
+
+    Yields:
+        Blocks [N, r] of R resamples: how often each image is drawn.
+    """
+    streams = []
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        text = rows.tobytes()
+        if names is not None:
+            of_stratum = np.array([names[row] for row in rows.tolist()], dtype=object)
+            order = of_stratum.argsort(kind="stable")
+            rows = rows[order]
+            text = "\0".join(of_stratum[order]).encode("utf-8", "surrogateescape")
+        digest = int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+        streams.append((rows, np.random.default_rng([seed, digest])))
+    step = max(1, CELLS // max(1, len(strata)))
+    for start in range(0, resamples, step):
+        width = min(step, resamples - start)
+        counts = np.zeros((len(strata), width))
+        for rows, rng in streams:
+            drawn = rng.integers(0, len(rows), (width, len(rows)))
+            cells = (drawn * width + np.arange(width)[:, None]).ravel()
+            counts[rows] = np.bincount(cells, minlength=rows.size * width).reshape(-1, width)
+        yield counts
+
+
+class ResampledAuc:
+    """Area under the ROC curve of one set in many resamples: the share of pairs of a real and a
+    fake image in which the fake one scores higher, ties half.
+
+    Args:
+        labels: [N], 0 real, 1 fake.
+        scores: [N].
+    """
+
+    def __init__(self, labels: NDArray, scores: NDArray) -> None:
+        real, self.fake = (np.flatnonzero(labels == label) for label in (0, 1))
+        self.real = real[scores[real].argsort()]
+        self.below, up_to = (
+            np.searchsorted(scores[self.real], scores[self.fake], side)
+            for side in ("left", "right")
+        )
+        # without ties, one look-up per image is enough
+        self.up_to = None if np.array_equal(self.below, up_to) else up_to
+
+    def __call__(self, counts: NDArray) -> NDArray:
+        """AUC [R], given how often each image is drawn, [N, R]; both classes present."""
+        outranked_by = np.zeros((len(self.real) + 1, counts.shape[1]))
+        np.cumsum(counts[self.real], axis=0, out=outranked_by[1:])
+        outranked = outranked_by[self.below]
+        if self.up_to is not None:
+            outranked = (outranked + outranked_by[self.up_to]) / 2
+        pairs = np.einsum("fr,fr->r", outranked, counts[self.fake])
+        return pairs / (len(self.real) * len(self.fake))
 
 
 class ResampledScores:
     """Scores of one set, ready to be counted.
 
     Args:
-        labels: [N], 0 real, 1 generated. scores: [N] in [0, 1]. threshold: chosen on validation
-            data, or None.
+        labels: [N], 0 real, 1 fake.
+        scores: [N] in [0, 1].
+        threshold: chosen on validation data, or None.
     """
 
     def __init__(self, labels: NDArray, scores: NDArray, threshold: float | None = None) -> None:
-        labels, scores = np.asarray(labels, dtype=int), np.asarray(scores, dtype=float)
-        levels, level = np.unique(-scores, return_inverse=True)
-        self.levels = -levels  # [U] distinct scores, falling
-        # of each real and each generated image
-        self.level = [level[labels == label] for label in (0, 1)]
+        self.labels, self.scores = np.asarray(labels, dtype=int), np.asarray(scores, dtype=float)
         self.threshold = threshold
-        bins = np.digitize(self.levels, np.linspace(0, 1, ECE_BINS + 1)[1:-1])
-        self.in_bin = np.zeros((len(levels), ECE_BINS))
-        self.in_bin[np.arange(len(levels)), bins] = 1
+        self.n_real, self.n_fake = (int((self.labels == label).sum()) for label in (0, 1))
+        falling, level = np.unique(-self.scores, return_inverse=True)
+        self.levels = -falling  # [U] distinct scores, falling
+        shape = len(falling), len(self.labels)
+        self.auc = ResampledAuc(self.labels, self.scores)
+        self.images_of_level = [
+            csr_array((np.ones(len(rows)), (level[rows], rows)), shape=shape)
+            for rows in (np.flatnonzero(self.labels == label) for label in (0, 1))
+        ]
 
-    def counts(self, label: int, chosen: NDArray) -> NDArray:
-        """How often each level comes among `chosen` [R, n], which index the images of a class: [R,
-        U]."""
-        rows, width = len(chosen), len(self.levels)
-        flat = self.level[label][chosen] + width * np.arange(rows)[:, None]
-        return np.bincount(flat.ravel(), minlength=rows * width).reshape(rows, width).astype(float)
+    def metrics(self, counts: NDArray) -> Distribution:
+        """All defined metrics in R resamples.
 
-    def metrics(self, real: NDArray, fake: NDArray) -> Distribution:
-        """Figures of R resamples, given how often each level comes among real and generated images,
-        [R, U] each."""
-        n_real, n_fake = float(real[0].sum()), float(fake[0].sum())
-        false_positives, true_positives = real.cumsum(axis=1), fake.cumsum(axis=1)
-        rejected, hits = self._above(0.5, false_positives, true_positives)
-        found: Distribution = {"acc": (hits + n_real - rejected) / (n_real + n_fake)}
+        Args:
+            counts: [N, R], how often each image is drawn; each class as often as it has images.
+        """
+        n_real, n_fake, total = self.n_real, self.n_fake, self.n_real + self.n_fake
+        real, fake = (images @ counts for images in self.images_of_level)
+        false_positives, true_positives = real.cumsum(axis=0), fake.cumsum(axis=0)
+        false_alarms, hits = self._above(0.5, false_positives, true_positives)
+        found: Distribution = {"acc": (hits + n_real - false_alarms) / total}
         if self.threshold is not None:
-            of_threshold = self._above(self.threshold, false_positives, true_positives)
-            found["acc_at_threshold"] = (of_threshold[1] + n_real - of_threshold[0]) / (
-                n_real + n_fake
-            )
+            alarms, found_fakes = self._above(self.threshold, false_positives, true_positives)
+            found["acc_at_threshold"] = (found_fakes + n_real - alarms) / total
         if n_real:
-            found["real_acc"] = 1 - rejected / n_real
+            found["real_acc"] = 1 - false_alarms / n_real
         if n_fake:
             found["fake_acc"] = hits / n_fake
-        squares = real @ self.levels**2 + fake @ (1 - self.levels) ** 2
-        gaps = (real + fake) @ (self.in_bin * self.levels[:, None]) - fake @ self.in_bin
-        total = n_real + n_fake
-        found |= {"brier": squares / total, "ece": np.abs(gaps).sum(axis=1) / total}
+        found["brier"] = (self.scores - self.labels) ** 2 @ counts / total
+        found["ece"] = expected_calibration_error(self.labels, self.scores, counts)
         if n_real and n_fake:
             found["balanced_acc"] = (found["real_acc"] + found["fake_acc"]) / 2
-            # real images that a generated one outranks, ties half
-            below = n_real - false_positives + real / 2
-            found["auc"] = (fake * below).sum(axis=1) / (n_real * n_fake)
+            found["auc"] = self.auc(counts)
             ranks = np.maximum(true_positives + false_positives, 1)
-            found["ap"] = (fake * (true_positives / ranks)).sum(axis=1) / n_fake
+            found["ap"] = np.einsum("ur,ur->r", fake, true_positives / ranks) / n_fake
             fpr, tpr = false_positives / n_real, true_positives / n_fake
             found["eer"] = _equal_error_rates(fpr, tpr)
-            found |= {
-                f"tpr_at_fpr{percent}": _rates_at(fpr, tpr, percent / 100) for percent in (1, 5)
-            }
+            found["tpr_at_fpr1"], found["tpr_at_fpr5"] = (
+                _rates_at(fpr, tpr, limit) for limit in (0.01, 0.05)
+            )
         return {name: found[name] for name in LABELS if name in found}
 
     def _above(self, threshold: float, *cumulative: NDArray) -> list[NDArray]:
-        """How many images score above a threshold in each resample, from counts [R, U] summed from
-        the highest score down."""
+        """Count the images that score above a threshold, from counts [U, R] summed from the highest
+        score down: [R] each."""
         levels = int(np.searchsorted(-self.levels, -threshold, side="left"))
-        return [counts[:, levels - 1] if levels else np.zeros(len(counts)) for counts in cumulative]
+        return [sums[levels - 1] if levels else np.zeros(sums.shape[1]) for sums in cumulative]
 
 
 def _equal_error_rates(fpr: NDArray, tpr: NDArray) -> NDArray:
-    """`equal_error_rate` of R curves [R, U] without their first point, (0, 0)."""
-    rows = np.arange(len(fpr))
-    after = np.argmax(fpr + tpr - 1 >= -1e-12, axis=1)  # the last point is (1, 1), up to rounding
-    fpr, tpr = (np.pad(rate, ((0, 0), (1, 0))) for rate in (fpr, tpr))
-    x0, x1, y0, y1 = fpr[rows, after], fpr[rows, after + 1], tpr[rows, after], tpr[rows, after + 1]
+    """`equal_error_rate` of R curves [U, R] without their first point, (0, 0)."""
+    columns = np.arange(fpr.shape[1])
+    after = np.argmax(fpr + tpr - 1 >= -1e-12, axis=0)  # the last point is (1, 1), up to rounding
+    fpr, tpr = (np.pad(rate, ((1, 0), (0, 0))) for rate in (fpr, tpr))
+    x0, x1 = fpr[after, columns], fpr[after + 1, columns]
+    y0, y1 = tpr[after, columns], tpr[after + 1, columns]
     return x0 + (1 - x0 - y0) / (x1 + y1 - x0 - y0) * (x1 - x0)
 
 
 def _rates_at(fpr: NDArray, tpr: NDArray, limit: float) -> NDArray:
     """The highest true-positive rate [R] with a false-positive rate of at most `limit`."""
-    within = (fpr <= limit).sum(axis=1)
-    return np.where(within > 0, tpr[np.arange(len(tpr)), np.maximum(within - 1, 0)], 0.0)
+    within = (fpr <= limit).sum(axis=0)
+    return np.where(within > 0, tpr[np.maximum(within - 1, 0), np.arange(tpr.shape[1])], 0.0)
 
 
 def resample(
     labels: NDArray,
     scores: NDArray,
-    pictures: Sequence[str],
+    names: Sequence[str],
     threshold: float | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Distribution:
-    """Figures of one set in resamples of its images: real and generated ones are drawn apart, as
-    many as there are (stratified).
-
-    What is drawn of a class follows from the seed and the names of its pictures, not from their
-    order. So models that scored the same pictures are resampled alike (paired), and so are sets
-    that share their real images.
+    """Compute all metrics of one set in resamples of its images, see `draws`.
 
     Args:
-        labels, scores: [N]. pictures: N distinct names. threshold: chosen on validation data, or
-            None.
+        labels: [N], 0 real, 1 fake.
+        scores: [N] in [0, 1].
+        names: N distinct names.
+        threshold: chosen on validation data, or None.
+        resamples: R; 0 for none.
+        seed: of the draws.
 
     Returns:
-        Empty where a class has a single image, which tells nothing about the spread.
+        Values [R] by metric; empty where a class has a single image, which tells nothing about the
+        spread.
     """
-    order = (
-        np.argsort(np.asarray(pictures, dtype=object), kind="stable")
-        if len(labels)
-        else np.zeros(0, dtype=int)
-    )
-    labels, scores = np.asarray(labels, dtype=int)[order], np.asarray(scores, dtype=float)[order]
+    labels = np.asarray(labels, dtype=int)
     sizes = np.bincount(labels, minlength=2)
     if resamples == 0 or not sizes.any() or 1 in sizes:
         return {}
-    names = [[pictures[index] for index in order[labels == label]] for label in (0, 1)]
-    seeds = [_digest(of_class) for of_class in names]
     resampled = ResampledScores(labels, scores, threshold)
-    blocks = []
-    for start in range(0, resamples, BLOCK):
-        rows = min(BLOCK, resamples - start)
-        counts = []
-        for label in (0, 1):
-            rng = np.random.default_rng([seed, start, seeds[label]])
-            drawn = rng.integers(0, max(sizes[label], 1), (rows, sizes[label]))
-            counts.append(resampled.counts(label, drawn))
-        blocks.append(resampled.metrics(*counts))
+    blocks = [resampled.metrics(counts) for counts in draws(labels, names, resamples, seed)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _digest(names: Sequence[str]) -> int:
-    text = "\0".join(names).encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+def resampled_aucs(
+    labels: NDArray, scores: NDArray, names: Sequence[str] | None, resamples: int, seed: int
+) -> NDArray:
+    """Compute the AUC of several scores of the same images in the same resamples: [C, R].
+
+    Args:
+        labels: [N], both classes.
+        scores: [C, N].
+        names: N distinct names, see `draws`.
+        resamples: R.
+        seed: of the draws.
+    """
+    labels = np.asarray(labels, dtype=int)
+    aucs = [ResampledAuc(labels, row) for row in np.asarray(scores, dtype=float)]
+    blocks = draws(labels, names, resamples, seed)
+    return np.concatenate([[auc(counts) for auc in aucs] for counts in blocks], axis=1)
+
+
+def mean_interval(
+    values: NDArray, resamples: int, seed: int
+) -> tuple[list[float | None], list[float | None]]:
+    """Return the low and the high ends of the 95 % intervals of the means of C columns.
+
+    Args:
+        values: [N, C]; all rows are one class.
+        resamples: their number; 0 for none.
+        seed: of the draws.
+
+    Returns:
+        C numbers each; None for a single row, and without resamples.
+    """
+    count, columns = values.shape
+    if count < 2 or not resamples:
+        return [None] * columns, [None] * columns
+    blocks = draws(np.zeros(count), None, resamples, seed)
+    means = np.concatenate([counts.T @ values / count for counts in blocks])
+    ends = [interval(column) for column in means.T]
+    return [low for low, _ in ends], [high for _, high in ends]
 
 
 def interval(values: NDArray, confidence: float = CONFIDENCE) -> Interval:
-    """The percentile interval of values [R]."""
+    """Return the percentile interval of values [R]."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
@@ -167,15 +251,16 @@ def interval(values: NDArray, confidence: float = CONFIDENCE) -> Interval:
 def mean_distribution(
     distributions: Sequence[Distribution], defined: Sequence[Collection[str]]
 ) -> Distribution:
-    """Distribution of each figure's macro mean over sets.
+    """Average each metric's distribution over sets (macro mean).
 
     Args:
-        defined: names of the figures that each set has. A figure gets no distribution unless all
+        distributions: one per set.
+        defined: names of the metrics that each set has. A metric gets no distribution unless all
             sets that have it do: the spread of some of them is not that of the mean.
     """
-    found = {}
+    means = {}
     for name in LABELS:
         of_sets = [one for one, names in zip(distributions, defined, strict=True) if name in names]
         if of_sets and all(name in one for one in of_sets):
-            found[name] = np.mean([one[name] for one in of_sets], axis=0)
-    return found
+            means[name] = np.mean([one[name] for one in of_sets], axis=0)
+    return means

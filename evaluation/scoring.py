@@ -1,13 +1,12 @@
 """Scores of a model on images."""
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import nn
 from tqdm import tqdm
 
@@ -16,32 +15,9 @@ from data import create_dataloader
 from data.loader import ImageLoader
 from device import autocast_dtype
 from evaluation.metrics import binary_metrics
+from evaluation.scores import Scores
 from networks.factory import too_small
 from networks.multiscale_npr import AttentionMultiScaleNPR
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model said, in the order of the loader's files, without those left out.
-
-    Args:
-        indices: [N] into the loader's paths. labels: [N], 0 real, 1 generated. logits: [N].
-            attention_weights: [N, S], None for models without attention. left_out: path -> reason.
-            branch_logits: [N, S], each branch's logit without bias (see
-            `AttentionMultiScaleNPR.forward`), None for models without attention.
-    """
-
-    indices: NDArray
-    labels: NDArray
-    logits: NDArray
-    attention_weights: NDArray | None
-    left_out: dict[str, str]
-    branch_logits: NDArray | None = None
-
-    @property
-    def scores(self) -> NDArray:
-        """Sigmoid of the logits: [N] in [0, 1], the score for generated."""
-        return expit(self.logits.astype(np.float64))
 
 
 class Validation(NamedTuple):
@@ -57,9 +33,8 @@ class Validation(NamedTuple):
 
 def predict(
     model: nn.Module, loader: ImageLoader, precision: str = "fp32", progress: str | None = None
-) -> Predictions:
-    """What a model says about the pictures of a loader (the first of its variants); see
-    `predict_variants`."""
+) -> Scores:
+    """Score the images of a loader (the first of its variants); see `predict_variants`."""
     return predict_variants(model, loader, precision, progress)[0]
 
 
@@ -70,25 +45,29 @@ def predict_variants(
     precision: str = "fp32",
     progress: str | None = None,
     forward: nn.Module | None = None,
-) -> list[Predictions]:
-    """Run a model in evaluation mode (its mode is put back) over a loader, on the device where the
-    model is.
+) -> list[Scores]:
+    """Run a model in evaluation mode over a loader, on the device where the model is.
+
+    The model's mode is put back. Collective, see `distributed`.
 
     Args:
-        precision: see --precision. progress: label of a progress bar (shown on terminals only),
-            None for none.
+        model: the detector.
+        loader: batches of images.
+        precision: see --precision.
+        progress: label of a progress bar (shown on terminals only), None for none.
         forward: computes from pixels what the model does, faster (see
             `networks.fast.InferenceModel`); None for the model itself.
 
     Returns:
-        One `Predictions` per variant of the loader's pictures.
+        `Scores` of each variant of the loader's images, with the loader's paths and without the
+        name of the set.
     """
     device = next(model.parameters()).device
     dtype = autocast_dtype(precision, device)
     was_training = model.training
     model.eval()
     run = forward if forward is not None else model
-    said: list[tuple[NDArray, ...]] = []
+    scored: list[tuple[NDArray, ...]] = []
     computing: deque[tuple[tuple[torch.Tensor, ...], Any]] = deque()
     total = distributed.share_of(len(loader.dataset) * len(loader.left_out_of))
     with tqdm(
@@ -122,31 +101,32 @@ def predict_variants(
                 (found, device.type == "cuda" and torch.cuda.current_stream(device).record_event())
             )
             if len(computing) > 1:  # a GPU still computes these: take what it has done before
-                said.append(_finite(loader, *computing.popleft()))
-        said += [_finite(loader, *one) for one in computing]
+                scored.append(_finite(loader, *computing.popleft()))
+        scored += [_finite(loader, *one) for one in computing]
     model.train(was_training)
-    everywhere = distributed.gather((said, loader.left_out_of))
-    said = [columns for part, _ in everywhere for columns in part]
-    for variant, left_out in enumerate(loader.left_out_of):
-        left_out |= {path: why for _, parts in everywhere for path, why in parts[variant].items()}
+    everywhere = distributed.gather((scored, loader.left_out_of))
+    scored = [columns for part, _ in everywhere for columns in part]
+    for variant, skipped in enumerate(loader.left_out_of):
+        skipped |= {path: why for _, parts in everywhere for path, why in parts[variant].items()}
     return [
-        _collect(said, variant, dict(left_out))
-        for variant, left_out in enumerate(loader.left_out_of)
+        _collect(scored, variant, loader.dataset.paths, dict(skipped))
+        for variant, skipped in enumerate(loader.left_out_of)
     ]
 
 
 def _on_the_way(*outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Outputs whose copy from a GPU to pinned memory has been asked for; elsewhere as they are."""
+    """Start copying outputs from a GPU; on other devices return them as they are."""
     return tuple(output.to("cpu", non_blocking=True) for output in outputs)
 
 
 def _finite(
     loader: ImageLoader, columns: tuple[torch.Tensor, ...], copied: Any
 ) -> tuple[NDArray, ...]:
-    """Variants, indices, labels, logits, attention and branch logits of one batch, without images
-    whose logit is not finite.
+    """Drop images whose logit is not finite, and say so.
 
     Args:
+        loader: keeps what is skipped.
+        columns: variants, indices, labels, logits, attention and branch logits of one batch.
         copied: event of a GPU after which the columns lie in memory; False for none.
     """
     if copied:
@@ -166,18 +146,19 @@ def _arrays(*tensors: torch.Tensor) -> tuple[NDArray, ...]:
 
 
 def _collect(
-    said: list[tuple[NDArray, ...]], variant: int, left_out: dict[str, str]
-) -> Predictions:
-    """What was said about one variant, in the order of the files."""
-    if not said:
+    scored: list[tuple[NDArray, ...]], variant: int, paths: Sequence[str], skipped: dict[str, str]
+) -> Scores:
+    """Join the batches of one variant, in file order."""
+    if not scored:
         nothing = np.zeros(0, dtype=np.int64)
-        return Predictions(nothing, nothing, np.zeros(0, dtype=np.float32), None, left_out)
-    variants, indices, *rest = (np.concatenate(column) for column in zip(*said, strict=True))
-    chosen = np.flatnonzero(variants == variant)
-    chosen = chosen[indices[chosen].argsort()]
-    labels, logits, *attention = (column[chosen] for column in rest)
+        return Scores("", "", (), nothing, np.zeros(0, dtype=np.float32), skipped=skipped)
+    variants, indices, *rest = (np.concatenate(column) for column in zip(*scored, strict=True))
+    rows = np.flatnonzero(variants == variant)
+    rows = rows[indices[rows].argsort()]
+    labels, logits, *attention = (column[rows] for column in rest)
     weights, branches = attention if attention else (None, None)
-    return Predictions(indices[chosen], labels, logits, weights, left_out, branches)
+    in_order = tuple(paths[index] for index in indices[rows])
+    return Scores("", "", in_order, labels, logits, weights, branches, skipped)
 
 
 def validate(model: nn.Module, opt: Any) -> Validation:
@@ -188,13 +169,8 @@ def validate(model: nn.Module, opt: Any) -> Validation:
         `Validation`, which unpacks as acc, ap, real acc, fake acc, labels, scores.
     """
     loader = create_dataloader(opt, split=opt.val_split) if opt.isTrain else create_dataloader(opt)
-    predictions = predict(model, loader, opt.precision)
-    figures = binary_metrics(predictions.labels, predictions.scores)
+    scored = predict(model, loader, opt.precision)
+    metrics = binary_metrics(scored.labels, scored.scores)
     return Validation(
-        figures.acc,
-        figures.ap,
-        figures.real_acc,
-        figures.fake_acc,
-        predictions.labels,
-        predictions.scores,
+        metrics.acc, metrics.ap, metrics.real_acc, metrics.fake_acc, scored.labels, scored.scores
     )

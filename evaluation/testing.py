@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,57 @@ from typing import Any
 import numpy as np
 import scipy
 import sklearn
-from numpy.typing import NDArray
 
 import distributed
 from data import evaluation_loader
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
 from data.image_sets import FAKE, REAL, ImageSet
 from data.protocols import evaluation_protocol, trained_protocol
-from device import autocast_dtype, versions
+from device import autocast_dtype, memory_advice, versions
 from evaluation.format_leak import format_leak, is_leak
-from evaluation.names import escaped, relative_name
+from evaluation.names import escaped
 from evaluation.result_files import SCHEMA, TestRun, bootstrap_settings
-from evaluation.scoring import Predictions, predict_variants
-from evaluation.summary import ScoredSet
+from evaluation.scores import Scores
+from evaluation.scoring import predict_variants
 from networks.checkpoint import LoadedModel
-from networks.factory import MULTISCALE
 from networks.fast import InferenceModel, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
 from options.test_options import TestOptions
 from util import UserError, log
+
+Report = Callable[[TestRun, Path, Path, Sequence[str]], Path]
+"""Write a run to a folder: (run, results_dir, dataroot, formats) -> the folder."""
+
+
+def run_tests(
+    models: Sequence[LoadedModel],
+    dataroot: Path,
+    sets: Sequence[ImageSet],
+    opt: TestOptions,
+    report: Report,
+) -> list[Path]:
+    """Test each checkpoint and report it on rank 0. Collective, see `distributed`.
+
+    Args:
+        models: the checkpoints.
+        dataroot: folder that holds the sets.
+        sets: what they are tested on.
+        opt: see `run_test`; and where and how the report goes.
+        report: writes each run.
+
+    Returns:
+        The folder of each checkpoint's results; empty on other ranks.
+    """
+    first = distributed.rank() == 0
+    leaks = format_leaks(sets, equalized=opt.equalize is not None) if first else None
+    folders = []
+    for loaded in models:
+        with memory_advice(opt.batch_size):
+            run = run_test(loaded, dataroot, sets, opt, leaks)
+        if first:
+            folders.append(report(run, Path(opt.results_dir), dataroot, opt.formats))
+    return folders
 
 
 def run_test(
@@ -39,16 +70,18 @@ def run_test(
     opt: TestOptions,
     leaks: dict[str, float | None] | None = None,
 ) -> TestRun:
-    """Score one checkpoint on each set in turn, under the set's protocol (see
-    `evaluation_protocol`).
+    """Score one checkpoint on each set in turn, under the set's protocol.
 
     Of several processes, each scores its part, and all return the same run. Collective, see
     `distributed`.
 
     Args:
+        loaded: the checkpoint.
+        dataroot: folder that holds the sets.
+        sets: what it is tested on.
         opt: protocol and geometry flags, --equalize, --robustness, --bootstrap, batch size,
             precision, device.
-        leaks: what `format_leaks` found, to be kept with the results.
+        leaks: `format_leaks` of the sets, kept with the results.
 
     Raises:
         UserError: no image of any set can be read.
@@ -62,7 +95,7 @@ def run_test(
     place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     if len(variants) > 1:
         log.info(
-            "scoring every picture in %d ways, so this takes about %d times as long",
+            "scoring every image in %d ways, so this takes about %d times as long",
             len(variants),
             len(variants),
         )
@@ -70,7 +103,7 @@ def run_test(
     normalise = trained_protocol(loaded).normalise  # that of every set's protocol
     share = max(1, distributed.share_of(opt.batch_size))
     forward = InferenceModel(loaded.model, share, compiled, normalise) if compiled else None
-    scored: dict[str, list[ScoredSet]] = {variant.name: [] for variant in variants}
+    scored: dict[str, list[Scores]] = {variant.name: [] for variant in variants}
     # by file and condition: sets may share files
     skipped: dict[tuple[str, str], dict[str, str]] = {}
     left_out: dict[str, int] = {}
@@ -80,38 +113,41 @@ def run_test(
         loader = evaluation_loader(
             images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
         )
-        said = predict_variants(
-            loaded.model, loader, opt.precision, progress=images.generator, forward=forward
-        )
-        of_set = _skipped(said, variants, dataroot)
+        of_variants = [
+            one.for_files(images.suite, images.generator, dataroot)
+            for one in predict_variants(
+                loaded.model, loader, opt.precision, progress=images.generator, forward=forward
+            )
+        ]
+        clean = of_variants[0]
+        of_set = _skipped(of_variants, variants)
         skipped |= {(one["path"], one.get("condition", "")): one for one in of_set}
-        left_out[f"{escaped(images.suite)}/{escaped(images.generator)}"] = len(said[0].left_out)
-        if not len(said[0].labels):
-            log.warning("left out %s: none of its images could be read", images.key)
+        left_out[clean.key] = len(clean.skipped)
+        if not clean.paths:
+            log.warning("skipped %s: none of its images could be read", images.key)
             continue
-        for variant, predictions in zip(variants, said, strict=True):
-            # a picture without a score when clean must not count elsewhere
-            both = np.isin(predictions.indices, said[0].indices)
-            if both.any():
-                scored[variant.name].append(_scored(images, predictions, dataroot, both))
-        protocols[scored[CLEAN][-1].key] = protocol.to_dict()
+        readable = set(clean.paths)
+        for variant, of_variant in zip(variants, of_variants, strict=True):
+            # an image without a clean score must not count elsewhere
+            rows = np.array([path in readable for path in of_variant.paths], dtype=bool)
+            if rows.any():
+                scored[variant.name].append(of_variant.take(rows))
+        protocols[clean.key] = protocol.to_dict()
     if not scored[CLEAN]:
         raise UserError(f"--dataroot {dataroot}: none of its images could be read and scored")
     head = _head(loaded, dataroot, opt) | {"protocol": protocols}
     head |= {"format_leak": leaks or {}, "skipped": list(skipped.values()), "left_out": left_out}
-    attention = loaded.config.model_type == MULTISCALE
-    columns = (
-        tuple(f"attention_{key}" for key in scale_keys(loaded.config.scales)) if attention else ()
-    )
-    robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}
+    columns: tuple[str, ...] = ()
     if isinstance(loaded.model, AttentionMultiScaleNPR):
+        columns = tuple(f"attention_{key}" for key in scale_keys(loaded.config.scales))
         bias, residual = loaded.model.classifier.bias, loaded.model.attention_fusion.residual
         head |= {"fusion": {"bias": bias.item(), "residual": residual}}
+    robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}
     return TestRun(head, scored[CLEAN], robust, columns)
 
 
 def equalization(text: str | None) -> Degradation:
-    """What --equalize does to every picture of both classes before anything else: jpeg:Q or webp:Q.
+    """Return what --equalize does to every image before anything else: jpeg:Q or webp:Q.
 
     Raises:
         UserError: something else.
@@ -130,8 +166,8 @@ def equalization(text: str | None) -> Degradation:
 
 
 def format_leaks(sets: Sequence[ImageSet], equalized: bool = False) -> dict[str, float | None]:
-    """`format_leak` of each set by its (escaped) key, with a warning where the files' encoding
-    tells its classes apart."""
+    """Return `format_leak` of each set by its (escaped) key; warn where the files' encoding tells its
+    classes apart."""
     leaks: dict[str, float | None] = {}
     for images in sets:
         key = f"{escaped(images.suite)}/{escaped(images.generator)}"
@@ -147,34 +183,16 @@ def format_leaks(sets: Sequence[ImageSet], equalized: bool = False) -> dict[str,
     return leaks
 
 
-def _scored(images: ImageSet, said: Predictions, dataroot: Path, chosen: NDArray) -> ScoredSet:
-    weights, branches = said.attention_weights, said.branch_logits
-    return ScoredSet(
-        escaped(images.suite),
-        escaped(images.generator),
-        tuple(relative_name(images.paths[index], dataroot) for index in said.indices[chosen]),
-        said.labels[chosen],
-        said.logits[chosen],
-        said.scores[chosen],
-        None if weights is None else weights[chosen],
-        None if branches is None else branches[chosen],
-    )
-
-
-def _skipped(
-    said: Sequence[Predictions], variants: Sequence[Degradation], dataroot: Path
-) -> list[dict[str, str]]:
-    """Files without a score, sorted; a degradation is named where the picture has a score without
-    it."""
-    skipped = [
-        {"path": relative_name(path, dataroot), "reason": why}
-        for path, why in sorted(said[0].left_out.items())
-    ]
-    for variant, predictions in zip(variants, said, strict=True):
+def _skipped(scored: Sequence[Scores], variants: Sequence[Degradation]) -> list[dict[str, str]]:
+    """List files without a score, sorted; a degradation is named where the image has a score
+    without it."""
+    clean = scored[0].skipped
+    skipped = [{"path": path, "reason": why} for path, why in sorted(clean.items())]
+    for variant, one in zip(variants, scored, strict=True):
         skipped += [
-            {"path": relative_name(path, dataroot), "reason": why, "condition": variant.name}
-            for path, why in sorted(predictions.left_out.items())
-            if path not in said[0].left_out
+            {"path": path, "reason": why, "condition": variant.name}
+            for path, why in sorted(one.skipped.items())
+            if path not in clean
         ]
     return skipped
 

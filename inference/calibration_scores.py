@@ -8,7 +8,8 @@ from torch import Tensor, nn
 import distributed
 from data import evaluation_loader
 from data.image_sets import ImageSet
-from evaluation.scoring import Predictions, predict_variants
+from evaluation.scores import Scores
+from evaluation.scoring import predict_variants
 from inference.detector import Detector
 
 
@@ -30,7 +31,7 @@ def detector_predictions(
     num_threads: int = 0,
     on_bad_image: str = "skip",
     precision: str = "fp32",
-) -> Predictions:
+) -> Scores:
     """Predict the images of all sets together, each file once; without attention.
 
     Shows a progress bar.

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.attention.findings import AttentionFindings
-from evaluation.attention.sets import Attended, first_of_each
 from evaluation.attention.verdict import SIGNIFICANT
+from evaluation.scores import Scores, pool
 from networks.npr import scale_keys
 from reports.html import Picture
 from reports.plots.attention import plot_attention_training
@@ -42,24 +42,21 @@ def draw_attention(
     )
 
 
-def title_of(sets: Sequence[Attended]) -> str:
+def title_of(sets: Sequence[Scores]) -> str:
     """What the images of these sets are called together."""
-    return sets[0].name if len(sets) == 1 else f"all {len(sets)} generators"
+    return sets[0].generator if len(sets) == 1 else f"all {len(sets)} generators"
 
 
-def images_once(sets: Sequence[Attended]) -> tuple[NDArray, NDArray]:
-    """Weights [N, S] and labels [N] of the images of all sets, each once, also where generators
-    share real images."""
-    once = first_of_each(sets)
-    weights, labels = (
-        np.concatenate([one.weights for one in sets]),
-        np.concatenate([one.labels for one in sets]),
-    )
-    return weights[once], labels[once]
+def images_once(sets: Sequence[Scores]) -> tuple[NDArray, NDArray]:
+    """Return attention [N, S] and labels [N] of the images of all sets, each once, also where
+    generators share real images."""
+    together = pool(sets)
+    assert together.attention is not None
+    return together.attention, together.labels
 
 
 def draw_distribution(
-    sets: Sequence[Attended], scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
+    sets: Sequence[Scores], scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
 ) -> Picture:
     """attention_distribution.png: box and violin of all images of the sets, each once."""
     picture = folder / "attention_distribution.png"
@@ -188,7 +185,7 @@ def _distances(found: AttentionFindings, folder: Path, formats: Sequence[str]) -
     keys = list(dict.fromkeys(key for pair in pairs for key in (pair["a"], pair["b"])))
     if not keys:
         return []
-    names = {one.key: one.name for one in found.sets}
+    names = {one.key: one.generator for one in found.sets}
     table, significant = (
         np.zeros((len(keys), len(keys))),
         np.zeros((len(keys), len(keys)), dtype=bool),

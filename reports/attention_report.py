@@ -2,7 +2,7 @@
 or a suite of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from data.protocols import evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, choose_device
 from evaluation.attention.findings import AttentionFindings, attention_findings
-from evaluation.attention.sets import Attended
 from evaluation.attention.weights import statistics_text, write_attention_csv
 from evaluation.names import escaped, relative_name
-from evaluation.scoring import Predictions, predict
+from evaluation.scores import Scores
+from evaluation.scoring import predict
 from networks.cam import evidence
 from networks.checkpoint import LoadedModel
 from networks.fast import place_model
@@ -36,17 +36,6 @@ from util import UserError, log
 MOST_SHEETS, MOST_MAPS = 12, 6
 """Pictures of single images on the page, which holds every picture: sheets of a generator's images,
 and residual maps."""
-
-
-@dataclass(frozen=True)
-class SetAttention:
-    """Attention on the sampled images of one set, and the folder for what is said of it alone."""
-
-    images: ImageSet
-    protocol: Protocol
-    said: Predictions
-    attended: Attended
-    folder: Path
 
 
 class AttentionReport:
@@ -83,7 +72,7 @@ class AttentionReport:
             replace(one, suite=escaped(one.suite), generator=escaped(one.generator)) for one in sets
         ]
         folders, names = unique_names(sets), unique_names(safe)
-        found: list[SetAttention] = []
+        found: dict[Path, Scores] = {}  # by the folder for what is said of a set alone
         per_image: list[Picture] = []
         maps: list[list[Picture]] = []
         for images, written in zip(sets, safe, strict=True):
@@ -91,30 +80,28 @@ class AttentionReport:
                 names[written.key],
                 self.folder / folders[images.key] if several else self.folder,
             )
-            one = self._attend(images, name, written.suite, folder)
+            protocol = evaluation_protocol(trained_protocol(self.loaded), images.suite, self.opt)
+            one = self._attend(images, protocol, name, written.suite)
             if one is None:
                 log.warning("left out %s: none of its sampled images could be read", name)
                 continue
-            found.append(one)
-            per_image.append(self._write_set(one))
+            found[folder] = one
+            per_image.append(self._write_set(one, folder))
             if several:
                 self._write_statistics([one], folder)
-                draw_distribution([one.attended], self.scales, folder, self.formats)
+                draw_distribution([one], self.scales, folder, self.formats)
             if self.opt.save_npr_maps:
-                maps.append(self._write_maps(one))
+                maps.append(self._write_maps(one, protocol, folder))
         if not found:
             raise UserError(f"--dataroot {self.root}: none of its images could be read")
-        self._write_statistics(found, self.folder)
+        self._write_statistics(list(found.values()), self.folder)
         self._write_findings(found, [] if several else per_image, maps)
 
-    def _attend(
-        self, images: ImageSet, name: str, family: str, folder: Path
-    ) -> SetAttention | None:
-        """What the model says of a sample, under names that may stand in every file; None where no
-        image could be read."""
+    def _attend(self, images: ImageSet, protocol: Protocol, name: str, suite: str) -> Scores | None:
+        """Score a sample, under names that may stand in every file; None where no image could be
+        read."""
         opt = self.opt
         sampled = sample_evenly(images, opt.num_samples, opt.seed)
-        protocol = evaluation_protocol(trained_protocol(self.loaded), images.suite, opt)
         loader = evaluation_loader(
             sampled,
             protocol,
@@ -123,55 +110,44 @@ class AttentionReport:
             cache=opt.cache,
             on_bad_image=opt.on_bad_image,
         )
-        said = predict(self.model, loader, opt.precision, progress=images.generator)
-        if said.attention_weights is None:
+        scores = predict(self.model, loader, opt.precision, progress=images.generator)
+        if scores.attention is None:
             return None
-        paths = tuple(sampled.paths[index] for index in said.indices)
-        attended = Attended(
-            name,
-            family,
-            said.labels,
-            said.scores,
-            said.attention_weights,
-            said.branch_logits,
-            paths,
-        )
-        return SetAttention(sampled, protocol, said, attended, folder)
+        return replace(scores, suite=suite, generator=name)
 
-    def _write_set(self, one: SetAttention) -> Picture:
-        one.folder.mkdir(parents=True, exist_ok=True)
-        write_attention_csv(
-            one.folder / "attention_weights.csv", one.images, one.said, self.scales, self.root
-        )
-        attended, picture = one.attended, one.folder / "attention_per_image.png"
-        columns = (attended.weights, attended.labels, attended.scores)
+    def _write_set(self, one: Scores, folder: Path) -> Picture:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_attention_csv(folder / "attention_weights.csv", one, self.scales, self.root)
         path = plot_attention_per_image(
-            *columns, self.scales, picture, title=attended.name, formats=self.formats
+            one.attention,
+            one.labels,
+            one.scores,
+            self.scales,
+            folder / "attention_per_image.png",
+            title=one.generator,
+            formats=self.formats,
         )
         return Picture(path, "attention to every scale on every image, and its score")
 
-    def _write_statistics(self, found: Sequence[SetAttention], folder: Path) -> None:
-        sets = [one.attended for one in found]
+    def _write_statistics(self, sets: Sequence[Scores], folder: Path) -> None:
         text = f"model: {escaped(self.loaded.name)}\n" + statistics_text(
             title_of(sets), *images_once(sets), self.scales
         )
-        left_out = {path: why for one in found for path, why in one.said.left_out.items()}
-        text += f"\nleft out: {len(left_out)} files\n" + "".join(
-            f"  {relative_name(path, self.root)}: {why}\n" for path, why in left_out.items()
+        skipped = {path: why for one in sets for path, why in one.skipped.items()}
+        text += f"\nleft out: {len(skipped)} files\n" + "".join(
+            f"  {relative_name(path, self.root)}: {why}\n" for path, why in skipped.items()
         )
         (folder / "attention_statistics.txt").write_text(text, encoding="utf-8")
         log.info("\n%s", text)
 
-    def _write_maps(self, one: SetAttention) -> list[Picture]:
+    def _write_maps(self, one: Scores, protocol: Protocol, folder: Path) -> list[Picture]:
         """Residual maps of up to --num_maps of the sampled images, half of them generated; these
         and real ones take turns."""
-        kept = replace(
-            one.images, paths=one.attended.images or (), labels=tuple(one.said.labels.tolist())
-        )
+        kept = ImageSet(one.suite, one.generator, one.paths, tuple(one.labels.tolist()))
         chosen = sample_evenly(kept, self.opt.num_maps, self.opt.seed)
         device = next(self.model.parameters()).device
         pictures: dict[str, list[Picture]] = {"fake": [], "real": []}
-        loader = evaluation_loader(chosen, one.protocol, batch_size=1)
+        loader = evaluation_loader(chosen, protocol, batch_size=1)
         for batch in tqdm(
             loader.batches(),
             total=len(loader),
@@ -193,11 +169,11 @@ class AttentionReport:
             # any name, and with ours around it no longer than a name may be
             stem = escaped(Path(chosen.paths[index]).stem)[:80]
             path = plot_npr_maps(
-                one.protocol.denormalise(images[0]),
+                protocol.denormalise(images[0]),
                 {key: residual[0] for key, residual in maps.items()},
                 weights[0],
                 self.scales,
-                one.folder / "npr_artifacts" / f"{index:03d}_{kind}_{stem}.png",
+                folder / "npr_artifacts" / f"{index:03d}_{kind}_{stem}.png",
                 title=f"{kind}: {stem}, score {float(logits.sigmoid()):.3f}",
                 cams=found.maps[0],
                 adds=found.adds[0],
@@ -205,17 +181,17 @@ class AttentionReport:
                 formats=self.formats,
             )
             pictures[kind].append(
-                Picture(path, f"residual maps of {one.attended.name}, {kind}: {stem}")
+                Picture(path, f"residual maps of {one.generator}, {kind}: {stem}")
             )
         pairs = zip_longest(pictures["fake"], pictures["real"])
         return [picture for pair in pairs for picture in pair if picture]
 
     def _write_findings(
-        self, found: list[SetAttention], per_image: list[Picture], maps: list[list[Picture]]
+        self, found: dict[Path, Scores], per_image: list[Picture], maps: list[list[Picture]]
     ) -> None:
         """attention_report.html, with what it shows as files beside it; a model with one scale has
         nothing to be found."""
-        sets = [one.attended for one in found]
+        sets = list(found.values())
         fusion = {
             "bias": self.model.classifier.bias.item(),
             "residual": self.model.attention_fusion.residual,
@@ -229,7 +205,7 @@ class AttentionReport:
         pictures = (
             draw_attention(findings, self.folder, self.loaded.path.parent, self.formats) + per_image
         )
-        sheets = [self._sheet(one) for one in found]
+        sheets = [self._sheet(one, folder) for folder, one in found.items()]
         self._write_page(findings, pictures, sheets, maps)
         for verdict in findings.verdicts:
             log.info("%s", verdict.sentence)
@@ -264,27 +240,26 @@ class AttentionReport:
         page = Page(f"Attention of {escaped(self.loaded.name)}", subtitle, sections)
         (self.folder / "attention_report.html").write_text(page.render(), encoding="utf-8")
 
-    def _sheet(self, one: SetAttention) -> Picture:
+    def _sheet(self, one: Scores, folder: Path) -> Picture:
         """The images whose attention is most typical of their generator, and those where it is most
         surprising; up to 6 each."""
-        attended = one.attended
-        assert attended.images is not None
+        assert one.attention is not None
         blocks = {}
-        chosen = typical_and_surprising(attended.weights, 6)
+        chosen = typical_and_surprising(one.attention, 6)
         for heading, rows in zip(("typical", "surprising"), chosen, strict=True):
             blocks[f"most {heading} attention"] = [
                 (
-                    read_image(attended.images[row]),
-                    attended.weights[row],
-                    attended.scores[row],
-                    attended.labels[row],
+                    read_image(one.paths[row]),
+                    one.attention[row],
+                    one.scores[row],
+                    one.labels[row],
                 )
                 for row in rows
             ]
-        picture = one.folder / "attention_images.png"
+        picture = folder / "attention_images.png"
         path = plot_image_sheet(
-            blocks, self.scales, picture, title=attended.name, formats=self.formats
+            blocks, self.scales, picture, title=one.generator, formats=self.formats
         )
         return Picture(
-            path, f"{attended.name}: images with the most typical and the most surprising attention"
+            path, f"{one.generator}: images with the most typical and the most surprising attention"
         )

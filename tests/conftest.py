@@ -197,4 +197,4 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """test.py draws nothing in this process: most of the time that it takes with a few small
     images."""
-    monkeypatch.setattr("reports.result_folder.draw", lambda *_args, **_more: [])
+    monkeypatch.setattr("reports.result_folder.draw_plots", lambda *_args, **_more: [])

@@ -31,7 +31,7 @@ from data.protocols import trained_protocol
 from device import choose_device, memory_advice, seed_everything
 from evaluation.calibration import FOLDS, SEED, NotCalibratable
 from evaluation.names import escaped, relative_name
-from evaluation.scoring import Predictions
+from evaluation.scores import Scores
 from inference.calibration_scores import detector_predictions
 from inference.detector import Detector, load_detector
 from networks.calibration import Calibration
@@ -208,7 +208,7 @@ def calibrated_values(loaded: LoadedModel, calibration: Calibration) -> dict[str
 
 def write(
     assessment: Assessment,
-    said: Predictions,
+    said: Scores,
     detector: Detector,
     root: Path,
     paths: dict[str, Path],
@@ -222,7 +222,7 @@ def write(
     document = {
         "checkpoint": {"name": escaped(loaded.name), "sha256": loaded.sha256},
         **assessment.to_dict(),
-        "left_out": {relative_name(path, root): why for path, why in sorted(said.left_out.items())},
+        "left_out": {relative_name(path, root): why for path, why in sorted(said.skipped.items())},
     }
     with writing(paths["checkpoint"]):
         save_checkpoint(paths["checkpoint"], calibrated_values(loaded, assessment.calibration))
@@ -267,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_both(said.labels.tolist(), root)
     # a file counts in its last
     set_of = {path: number for number, images in enumerate(sets) for path in images.paths}
-    groups = np.array(list(set_of.values()))[said.indices]
+    groups = np.array([set_of[path] for path in said.paths])
     try:
         found = assess(said.labels.astype(np.int64), said.logits, opt.target_error, opt.prior, opt.confidence,
                        described(root, sets), detector.protocol.label, groups, opt.max_false_alarms)  # fmt: skip
@@ -276,10 +276,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--dataroot {root}: {error}; are the folders swapped, or is it another kind of picture?"
         ) from None
     log.info("%s", report(found))
-    if said.left_out:
+    if said.skipped:
         log.warning(
             "left out: %d images that gave no score, named above and in %s",
-            len(said.left_out),
+            len(said.skipped),
             paths["json"],
         )
     for line in doubts(found):

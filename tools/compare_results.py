@@ -16,14 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.comparison.comparison import Comparison
+from evaluation.comparison.grouping import read_recipes
 from evaluation.comparison.published import methods, published
-from evaluation.comparison.runs import read_recipes, shown
+from evaluation.comparison.runs import set_name
 from evaluation.metrics import LABELS
 from evaluation.result_files import METRICS_FILE
 from options.base_options import OneLineParser
 from options.flags import comma_list, one_of, resamples
 from reports.comparison_tables import labels, latex, methods_with, report, write_csv
-from util import UserError, run_script
+from util import UserError, atomic_file, run_script
 
 METRICS = ("acc", "ap", "auc")
 
@@ -31,33 +32,27 @@ METRICS = ("acc", "ap", "auc")
 def draw(
     comparison: Comparison, metric: str, methods_shown: Sequence[str], path: Path
 ) -> str | None:
-    """Draw the bars of a metric; returns why there are none, None if there are."""
-    path.unlink(missing_ok=True)  # a picture of an earlier comparison must not pass for this one's
+    """Draw the bars of a metric; return why it cannot be drawn, None if it is."""
+    # a plot of an earlier comparison must not pass for this one's
+    path.unlink(missing_ok=True)
+    bars: dict[str, dict[str, tuple[float, float | None, float | None] | None]] = {}
+    for recipe, label in zip(comparison.recipes, labels(comparison, (), metric), strict=True):
+        bars[label] = {}
+        for key in comparison.keys:
+            mean = recipe.mean(key, metric)
+            ends = comparison.interval(recipe, key, metric) or (None, None)
+            bars[label][set_name(key)] = None if mean is None else (mean, *ends)
+    if all(bar is None for of_recipe in bars.values() for bar in of_recipe.values()):
+        return f"{LABELS[metric]} is undefined for every generator"
+    first = published(methods_shown[0], metric, comparison.keys) if methods_shown else {}
+    others = {set_name(key): value for key, value in first.items()}
+    name = f"{methods_shown[0]} (published)" if others else ""
     try:
         from reports.plots.comparison import plot_comparison
-    except ImportError as error:
-        return f"no picture: {error}"
-    rows: dict[str, dict[str, tuple[float, float | None, float | None] | None]] = {}
-    for recipe, label in zip(comparison.recipes, labels(comparison, (), metric), strict=True):
-        values = {key: recipe.mean(key, metric) for key in comparison.keys}
-        ends = {
-            key: comparison.interval(recipe, key, metric) or (None, None) for key in comparison.keys
-        }
-        rows[label] = {
-            shown(key): None if value is None else (value, *ends[key])
-            for key, value in values.items()
-        }
-    if all(bar is None for bars in rows.values() for bar in bars.values()):
-        return f"no picture: {LABELS[metric]} is undefined for every generator"
-    first = published(methods_shown[0], metric, comparison.keys) if methods_shown else {}
-    others = {shown(key): value for key, value in first.items()}
-    plot_comparison(
-        rows,
-        path,
-        LABELS[metric],
-        others or None,
-        f"{methods_shown[0]} (published)" if others else "",
-    )
+
+        plot_comparison(bars, path, LABELS[metric], others or None, name)
+    except Exception as error:  # the numbers are written already
+        return f"{type(error).__name__}: {error}"
     return None
 
 
@@ -108,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare; returns 0."""
+    """Compare; return 0."""
     opt = parser().parse_args(argv)
     given = [path for path in opt.results if not _is_other(path)]
     comparison = Comparison(read_recipes(given, opt.baseline, not opt.no_groups), opt.bootstrap)
@@ -119,32 +114,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = opt.output or folders[0].parent / "comparison"
     if folder.resolve() in [one.resolve() for one in folders]:
         raise UserError(f"--output {folder}: is one of the compared folders; give another")
-    notes: list[str] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_csv(comparison, metrics, chosen, folder / "comparison.csv")
-        (folder / "comparison.tex").write_text(latex(comparison, metrics, chosen), encoding="utf-8")
-        pictures = []
-        for metric in metrics:
-            name = f"comparison_{metric}.png"
-            no_picture = draw(
-                comparison, metric, methods_with(comparison, chosen, metric), folder / name
-            )
-            notes.append(no_picture or f"written: {folder / name}")
-            pictures += [] if no_picture else [f"\n![{LABELS[metric]} of each recipe]({name})\n"]
-        text = report(comparison, metrics, chosen, "pipe") + "".join(pictures)
-        (folder / "comparison.md").write_text(text, encoding="utf-8")
+        write(comparison, metrics, chosen, folder)
     except OSError as error:
         raise UserError(f"--output {folder}: cannot write there ({error.strerror})") from None
-    print(
-        "\n".join(
-            [
-                *notes,
-                *(f"written: {folder / f'comparison.{kind}'}" for kind in ("md", "tex", "csv")),
-            ]
-        )
-    )
     return 0
+
+
+def write(
+    comparison: Comparison, metrics: Sequence[str], methods_shown: Sequence[str], folder: Path
+) -> None:
+    """Write the tables, then the plots, and print what is written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(comparison, metrics, methods_shown, folder / "comparison.csv")
+    with atomic_file(folder / "comparison.tex") as file:
+        file.write(latex(comparison, metrics, methods_shown))
+    text = report(comparison, metrics, methods_shown, "pipe")
+    for metric in metrics:
+        path = folder / f"comparison_{metric}.png"
+        problem = draw(comparison, metric, methods_with(comparison, methods_shown, metric), path)
+        if problem:
+            print(f"plot skipped: {path} ({problem})")
+        else:
+            text += f"\n![{LABELS[metric]} of each recipe]({path.name})\n"
+            print(f"written: {path}")
+    with atomic_file(folder / "comparison.md") as file:
+        file.write(text)
+    for kind in ("md", "tex", "csv"):
+        print(f"written: {folder / f'comparison.{kind}'}")
 
 
 def _is_other(path: Path) -> bool:

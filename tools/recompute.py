@@ -1,8 +1,8 @@
-"""Compute every figure of a test run again, from its predictions.csv alone, and compare with its
+"""Compute every number of a test run again, from its predictions.csv alone, and compare with its
 metrics.json and attention.json.
 
     python -m tools.recompute results/my_model_2026_01_31_12_00_00_Generalization_Test
-    python -m tools.recompute FOLDER --output again      # also writes metrics.json, tables, pictures and report.html anew
+    python -m tools.recompute FOLDER --output again      # also writes metrics.json, tables, plots and report.html anew
 
 For models with attention, logits are computed again from attention and branch logits, too, to the
 rounding of the run's precision.
@@ -11,7 +11,7 @@ Only settings are taken from metrics.json: the threshold (it was chosen on other
 bootstrap's resamples and seed. Without metrics.json there is no threshold (see --threshold) and
 nothing to compare with.
 
-Exit status: 0 all figures agree, 1 some differ or cannot be computed, 2 the folder or the command
+Exit status: 0 all numbers agree, 1 some differ or cannot be computed, 2 the folder or the command
 line is wrong, 3 there was nothing to compare with.
 """
 
@@ -28,7 +28,7 @@ import numpy as np
 from evaluation.attention.controls import fused_logits
 from evaluation.attention.findings import FINDINGS_FILE, findings_of_run
 from evaluation.result_files import (
-    FIGURES,
+    METRIC_PARTS,
     METRICS_FILE,
     ROBUSTNESS_FILE,
     TestRun,
@@ -38,14 +38,14 @@ from evaluation.result_files import (
 )
 from options.base_options import OneLineParser
 from options.flags import number, resamples
-from reports.result_folder import write_derived
-from reports.tables import text_report
+from reports.result_folder import write_data, write_report
+from reports.result_tables import text_report
 from util import UserError, run_script
 
 
 def differences(written: Any, computed: Any, place: str = "") -> Iterator[str]:
-    """Where two nested documents differ, as 'place: written, computed'; numbers may differ in their
-    last digits."""
+    """Yield where two nested documents differ, as 'place: written, computed'; numbers may differ in
+    their last digits."""
     if isinstance(written, dict) and isinstance(computed, dict):
         for key in [*written, *(key for key in computed if key not in written)]:
             yield from differences(written.get(key), computed.get(key), f"{place} {key}".strip())
@@ -60,14 +60,17 @@ def differences(written: Any, computed: Any, place: str = "") -> Iterator[str]:
 
 
 ROUNDING, HALF_ROUNDING = 1e-4, 0.02
-"""How far a logit may be from what it follows from, relative to 1 + the sum of its parts' sizes: in
-fp32, in other precisions."""
+"""Largest error of a logit in fp32 and in other precisions, relative to 1 + the sum of its parts'
+sizes."""
 
 
 def unexplained(run: TestRun) -> Iterator[str]:
-    """Images whose logit is not the fusion of their branch logits, as 'path: logit written,
-    computed'; none where a run has no branch logits or no `fusion` in its head."""
+    """Yield images whose logit is not the fusion of their branch logits, as 'path: logit written,
+    computed'; none for models without attention."""
+    if not run.attention:
+        return
     if not (fusion := run.head.get("fusion")):
+        yield f"{METRICS_FILE} has no fusion, so they cannot be checked"
         return
     tolerance = ROUNDING if run.head.get("precision") == "fp32" else HALF_ROUNDING
     for scored in run.sets:
@@ -83,17 +86,17 @@ def unexplained(run: TestRun) -> Iterator[str]:
 
 
 def count_numbers(value: Any) -> int:
-    """How many numbers a nested document holds."""
+    """Count the numbers in a nested document."""
     if isinstance(value, dict | list):
         return sum(map(count_numbers, value.values() if isinstance(value, dict) else value))
     return int(isinstance(value, int | float))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     made = OneLineParser(
         prog="python -m tools.recompute",
-        description="Compute every figure of a test run from its predictions.csv and compare with its metrics.json.",
+        description="Compute every number of a test run from its predictions.csv and compare with its metrics.json.",
         epilog=(__doc__ or "").split("\n\n", 1)[1],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -103,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="DIR",
-        help="write figures, tables, pictures and report there",
+        help="write metrics, tables, plots and report there",
     )
     made.add_argument(
         "--threshold", type=number(minimum=0, maximum=1), help="instead of the one in metrics.json"
@@ -118,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Recompute; returns the exit status, see above."""
+    """Recompute; return the exit status, see above."""
     opt = parser().parse_args(argv)
     if not opt.folder.is_dir():
         raise UserError(f"{opt.folder}: no such folder; give the one that test.py wrote")
@@ -133,8 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if opt.output:
         try:
             opt.output.mkdir(parents=True, exist_ok=True)
-            write_derived(run, opt.output, opt.folder.resolve().name)
-            run.write_data(opt.output)
+            attention, name = findings_of_run(run), opt.folder.resolve().name
+            write_data(run, opt.output, name, attention)
+            write_report(run, opt.output, name, attention)
         except OSError as error:
             raise UserError(
                 f"--output {opt.output}: cannot write there ({error.strerror})"
@@ -150,9 +154,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(document: dict[str, Any], run: TestRun, folder: Path) -> int:
-    """Print how the written figures differ from the computed ones; 0 if they do not, else 1."""
-    written = {name: document[name] for name in FIGURES if name in document}
-    computed = run.figures()
+    """Print how the written numbers differ from the computed ones; return 0 if they do not, else 1."""
+    written = {name: document[name] for name in METRIC_PARTS if name in document}
+    computed = run.metrics()
     lost = "robustness" in written and not run.robustness
     if lost:
         print(

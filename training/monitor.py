@@ -81,7 +81,7 @@ class Monitor:
         threshold = best_threshold(outputs.labels, outputs.scores)
         metrics = binary_metrics(outputs.labels, outputs.scores, threshold)
         logged = {"accuracy": metrics.acc, "ap": metrics.ap, "auc": metrics.auc}
-        weights = outputs.attention_weights
+        weights = outputs.attention
         if weights is not None and len(weights) and isinstance(model, AttentionMultiScaleNPR):
             logged |= self._attention_metrics(VALIDATION, weights, model.scales, step)
             warning = self.watch.after_epoch(weights, model.scales)
@@ -97,7 +97,7 @@ class Monitor:
         """Return the statistics of the attention on the fixed batch, and show them in the log."""
         if not isinstance(model, AttentionMultiScaleNPR):
             return {}
-        weights = predict(model, self.fixed_batch, self.opt.precision).attention_weights
+        weights = predict(model, self.fixed_batch, self.opt.precision).attention
         assert weights is not None
         metrics = self._attention_metrics(FIXED, weights, model.scales, step)
         keys = scale_keys(model.scales)

@@ -34,7 +34,7 @@ from training.resume import (
     warn_of_changed_options,
 )
 from training.signals import StopRequest
-from util import CannotWrite, Stopped, UserError, log, printable, writing
+from util import CannotWrite, Stopped, UserError, log, percent, printable, writing
 
 
 class Run:
@@ -207,7 +207,7 @@ class Run:
         self.validated = {"val_threshold": result.threshold, "val_metrics": m.to_dict()}
         trainer.validated_step = trainer.step
         log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s", trainer.epoch, opt.niter,
-                 trainer.mean_loss(), trainer.lr, _percent(m.acc), _percent(m.ap))  # fmt: skip
+                 trainer.mean_loss(), trainer.lr, percent(m.acc), percent(m.ap))  # fmt: skip
         self.label_check.after_epoch(m)
         if trainer.record_validation(m.ap):
             self.save("best")
@@ -255,7 +255,3 @@ class Run:
         for path, why in skipped.items():
             log.warning("was left out: %s (%s)", printable(path), why)
         log.info("left out %d files", len(skipped))
-
-
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.1f} %"

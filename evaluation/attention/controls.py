@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.attention.resampled_auc import Draws, draws_of_classes, resampled_aucs
-from evaluation.attention.sets import Attended, first_of_each, set_of_each
-from evaluation.resampling import CONFIDENCE, RESAMPLES, interval
+from evaluation.resampling import CONFIDENCE, RESAMPLES, ResampledAuc, interval, resampled_aucs
+from evaluation.scores import Scores, first_of_each, set_of_each
 from networks.npr import scale_keys, scale_label
 
 SHUFFLES = 5
@@ -80,7 +79,7 @@ class _Condition:
 
 
 def attention_controls(
-    sets: Sequence[Attended],
+    sets: Sequence[Scores],
     scales: Sequence[float],
     bias: float,
     residual: bool,
@@ -103,7 +102,7 @@ def attention_controls(
     Returns:
         keys, seed, resamples, shuffles, confidence, bias, residual; generators: how many have both
         classes; means are over these.
-        auc, low, high: mean AUC as it is.
+        auc, low, high: mean AUC of the scores as they are, with the interval of metrics.json.
         conditions: list of name, label (name for people), logit_change (mean absolute, over all
             images), logit_change_real and logit_change_fake (mean with its sign, None without such
             images), auc, change, low, high (the change's 95 % interval; images are drawn anew
@@ -125,11 +124,15 @@ def attention_controls(
         raise ValueError("controls need images with branch logits")
     keys = scale_keys(tuple(scales))
     conditions = list(_conditions(sets, keys, bias, residual, seed, shuffles))
-    everything = [condition.logits for condition in conditions]
+    # last, the scores as they are: branch logits give them only up to rounding
+    everything = [
+        *(one.logits for one in conditions),
+        np.concatenate([s.scores for s in sets])[None],
+    ]
     of_set = set_of_each(sets)
     stacked = np.concatenate(everything)
     found = [
-        _aucs(one, stacked[:, of_set == index], list(map(len, everything)), resamples, seed, index)
+        _aucs(one, stacked[:, of_set == index], list(map(len, everything)), resamples, seed)
         for index, one in enumerate(sets)
     ]
     macro = _macro(sets, found)
@@ -138,13 +141,14 @@ def attention_controls(
         _described(condition, position, sets, moved[position], found, macro)
         for position, condition in enumerate(conditions)
     ]
-    base, described = described[0], described[1:]
-    low, high = (None, None) if macro is None or macro.drawn is None else interval(macro.drawn[0])
+    described = described[1:]
+    auc = None if macro is None else float(macro.plain[-1])
+    low, high = (None, None) if macro is None or macro.drawn is None else interval(macro.drawn[-1])
     by_name = {one["name"]: one for one in described}
     defined = sum(one is not None for one in found)
     return {
         "keys": keys, "seed": seed, "resamples": resamples, "shuffles": shuffles, "confidence": CONFIDENCE,
-        "bias": bias, "residual": residual, "generators": defined, "auc": base["auc"], "low": low, "high": high,
+        "bias": bias, "residual": residual, "generators": defined, "auc": auc, "low": low, "high": high,
         "attention": by_name["uniform"]["matters"], "sentence": by_name["uniform"]["sentence"],
         "per_image": _per_image(by_name["mean"]["matters"], by_name["shuffled_within"]["matters"]),
         "per_generator": _per_generator([one.name for one in conditions], moved, macro) if defined > 1 else None,
@@ -153,9 +157,9 @@ def attention_controls(
 
 
 def _conditions(
-    sets: Sequence[Attended], keys: list[str], bias: float, residual: bool, seed: int, shuffles: int
+    sets: Sequence[Scores], keys: list[str], bias: float, residual: bool, seed: int, shuffles: int
 ) -> Iterator[_Condition]:
-    weights = np.concatenate([np.asarray(one.weights, dtype=float) for one in sets])
+    weights = np.concatenate([np.asarray(one.attention, dtype=float) for one in sets])
     branches = np.concatenate([np.asarray(one.branch_logits, dtype=float) for one in sets])
     generator = set_of_each(sets)
     rng = np.random.default_rng(seed)
@@ -200,7 +204,7 @@ class _Aucs:
 
 
 def _aucs(
-    one: Attended, logits: NDArray, counts: list[int], resamples: int, seed: int, index: int
+    one: Scores, logits: NDArray, counts: list[int], resamples: int, seed: int
 ) -> _Aucs | None:
     """Of one generator: logits [sum of counts, n], `counts` rows per condition, whose AUCs are
     averaged; None for one class."""
@@ -208,19 +212,16 @@ def _aucs(
     if labels.min() == labels.max():
         return None
     starts = np.cumsum([0, *counts[:-1]])
-    ones: Draws = [np.ones((1, (labels == label).sum())) for label in (0, 1)]
-    plain, drawn = resampled_aucs(labels, logits, [ones]), None
-    fewest = min(count.shape[1] for count in ones)
+    once = np.ones((len(labels), 1))
+    plain = np.array([ResampledAuc(labels, row)(once)[0] for row in logits])
+    fewest, drawn = int(np.bincount(labels).min()), None
     if resamples and fewest > 1:
-        draws = draws_of_classes(labels, one.images, resamples, seed, index)
-        drawn = (
-            np.add.reduceat(resampled_aucs(labels, logits, draws), starts)
-            / np.array(counts)[:, None]
-        )
-    return _Aucs(np.add.reduceat(plain[:, 0], starts) / counts, drawn, fewest)
+        aucs = resampled_aucs(labels, logits, one.names, resamples, seed)
+        drawn = np.add.reduceat(aucs, starts) / np.array(counts)[:, None]
+    return _Aucs(np.add.reduceat(plain, starts) / counts, drawn, fewest)
 
 
-def _macro(sets: Sequence[Attended], found: list[_Aucs | None]) -> _Aucs | None:
+def _macro(sets: Sequence[Scores], found: list[_Aucs | None]) -> _Aucs | None:
     """Means over the generators that have both classes; images that several of them have count
     once."""
     defined = [one for one in found if one is not None]
@@ -273,7 +274,7 @@ def _figures(
 def _described(
     condition: _Condition,
     position: int,
-    sets: Sequence[Attended],
+    sets: Sequence[Scores],
     moved: NDArray,
     found: list[_Aucs | None],
     macro: _Aucs | None,
@@ -286,7 +287,7 @@ def _described(
         **figures,
         **_judged(condition.text, condition.subject, figures, macro),
         "by_generator": [
-            {"name": one.name, "family": one.family}
+            {"name": one.generator, "family": one.suite}
             | _figures(aucs, position, moved[:, of_set == index], np.asarray(one.labels))
             for index, (one, aucs) in enumerate(zip(sets, found, strict=True))
         ],

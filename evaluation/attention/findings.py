@@ -13,18 +13,13 @@ import numpy as np
 from data.image_sets import unique_names
 from evaluation.attention.controls import attention_controls
 from evaluation.attention.leanings import leanings
-from evaluation.attention.sets import Attended
 from evaluation.attention.statistics import attention_statistics
 from evaluation.attention.verdict import Verdict, attention_verdicts
 from evaluation.names import escaped, unescaped
 from evaluation.result_files import TestRun
-from evaluation.summary import ScoredSet
+from evaluation.scores import Scores
 
 FINDINGS_FILE = "attention.json"
-MOST_DRAWS = 200_000_000
-"""Images times resamples behind the controls' intervals, so that they cost less than a minute; more
-images get fewer resamples."""
-FEWEST_RESAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class AttentionFindings:
             `attention_controls`, None without branch logits or without a set of both classes.
     """
 
-    sets: Sequence[Attended]
+    sets: Sequence[Scores]
     scales: tuple[float, ...]
     statistics: dict[str, Any]
     controls: dict[str, Any] | None
@@ -53,7 +48,7 @@ class AttentionFindings:
 
 
 def attention_findings(
-    sets: Sequence[Attended],
+    sets: Sequence[Scores],
     scales: Sequence[float],
     fusion: dict[str, Any] | None,
     seed: int = 0,
@@ -69,7 +64,7 @@ def attention_findings(
             resamples: 0 for no intervals.
     """
     sets = [
-        replace(one, name=_safe(one.name), family=_safe(one.family))
+        replace(one, generator=_safe(one.generator), suite=_safe(one.suite))
         for one in sets
         if len(one.labels)
     ]
@@ -78,14 +73,13 @@ def attention_findings(
     statistics = attention_statistics(sets, scales, seed, resamples)
     controls = None
     if fusion and all(one.branch_logits is not None for one in sets):
-        draws = max(FEWEST_RESAMPLES, MOST_DRAWS // sum(len(one.labels) for one in sets))
         controls = attention_controls(
             sets,
             scales,
             float(fusion["bias"]),
             bool(fusion["residual"]),
             seed,
-            min(resamples, draws),
+            resamples,
         )
     return AttentionFindings(
         sets, tuple(scales), statistics, controls, attention_verdicts(statistics, controls)
@@ -102,28 +96,14 @@ def findings_of_run(run: TestRun) -> AttentionFindings | None:
     if not run.attention or not scales:
         return None
     names = unique_names(run.sets)
-    sets = [_by_name(names[one.key], one) for one in sorted(run.sets, key=lambda one: one.key)]
+    sets = [_by_path(one, names[one.key]) for one in sorted(run.sets, key=lambda one: one.key)]
     settings = run.head["bootstrap"]
     return attention_findings(
         sets, scales, run.head.get("fusion"), settings["seed"], settings["resamples"]
     )
 
 
-def _by_name(name: str, scored: ScoredSet) -> Attended:
-    """A set with its images in the order of their names, because what is drawn at random follows
-    their order."""
+def _by_path(scored: Scores, name: str) -> Scores:
+    """The set under this name, in the order of the paths, because permutations follow it."""
     order = np.argsort(np.array(scored.paths, dtype=object), kind="stable")
-    columns = (scored.labels, scored.scores, scored.attention, scored.branch_logits)
-    labels, scores, weights, branches = (
-        None if column is None else column[order] for column in columns
-    )
-    assert labels is not None and scores is not None and weights is not None
-    return Attended(
-        name,
-        scored.suite,
-        labels,
-        scores,
-        weights,
-        branches,
-        tuple(scored.paths[row] for row in order),
-    )
+    return replace(scored.take(order), generator=name)

@@ -15,8 +15,8 @@ from scipy.stats import beta, rankdata
 from scipy.stats import t as student
 
 from evaluation.attention.differences import PERMUTATIONS, class_test, differences
-from evaluation.attention.sets import Attended, first_of_each, set_of_each, sharing
-from evaluation.resampling import CONFIDENCE, RESAMPLES
+from evaluation.resampling import CONFIDENCE, RESAMPLES, mean_interval
+from evaluation.scores import Scores, first_of_each, pool, set_of_each, sharing
 from networks.npr import scale_keys
 
 NEARLY_ALL = 0.9
@@ -25,13 +25,11 @@ FEWEST = 4
 """Correlations of fewer values are not computed."""
 FEWEST_IMAGES = 10
 """Of fewer images nothing is said in words."""
-BLOCK = 200_000
-"""Images times resamples at a time: bounds the memory of the bootstrap."""
 POOLED = "all generators"
 
 
 def attention_statistics(
-    sets: Sequence[Attended],
+    sets: Sequence[Scores],
     scales: Sequence[float],
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -68,28 +66,23 @@ def attention_statistics(
     """
     if not any(len(one.labels) for one in sets):
         raise ValueError("no image to take statistics of")
-    if any(one.weights.shape != (len(one.labels), len(scales)) for one in sets):
+    if any(_attention(one).shape != (len(one.labels), len(scales)) for one in sets):
         raise ValueError(f"weights are not of {len(scales)} scales")
     keys = scale_keys(tuple(scales))
     sets = [one for one in sets if len(one.labels)]
     generators = [
-        {"name": one.name, "family": one.family, **_of_images(one, keys, resamples, seed)}
+        {"name": one.generator, "family": one.suite, **_of_images(one, keys, resamples, seed)}
         for one in sets
     ]
-    once = first_of_each(sets)
-    weights, labels, scores = (
-        np.concatenate([np.asarray(getattr(one, name), dtype=float) for one in sets])[once]
-        for name in ("weights", "labels", "scores")
-    )
-    of_set = set_of_each(sets)[once]
-    pooled = _of_images(
-        Attended(POOLED, "", labels, scores, weights), keys, resamples, seed, of_set
-    )
+    together = pool(sets)
+    weights, labels = _attention(together), together.labels
+    of_set = set_of_each(sets)[first_of_each(sets)]
+    pooled = _of_images(together, keys, resamples, seed, of_set)
     pooled |= _within(weights, 2 * of_set + labels, keys, resamples, seed)
     of_key = np.array([one.key for one in sets])[of_set]
     stratum = np.array(sharing(sets))[of_set]
     means, accuracy = (
-        np.array([one.weights.mean(axis=0) for one in sets]),
+        np.array([_attention(one).mean(axis=0) for one in sets]),
         [one["accuracy"] for one in generators],
     )
     return {
@@ -120,11 +113,15 @@ def attention_statistics(
     }
 
 
+def _attention(one: Scores) -> NDArray:
+    return np.asarray(one.attention, dtype=float)
+
+
 def _of_images(
-    one: Attended, keys: list[str], resamples: int, seed: int, strata: NDArray | None = None
+    one: Scores, keys: list[str], resamples: int, seed: int, strata: NDArray | None = None
 ) -> dict[str, Any]:
     weights, labels, scores = (
-        np.asarray(part, dtype=float) for part in (one.weights, one.labels, one.scores)
+        np.asarray(part, dtype=float) for part in (one.attention, one.labels, one.scores)
     )
     correct, real = (scores > 0.5) == (labels == 1), labels == 0
     groups = {
@@ -197,28 +194,6 @@ def group_statistics(
     }  # fmt: skip
 
 
-def mean_interval(
-    values: NDArray, resamples: int, seed: int
-) -> tuple[list[float | None], list[float | None]]:
-    """Low and high end of the 95 % percentile bootstrap of the mean of each column [N, C]; None for
-    one row, or no resamples."""
-    if len(values) < 2 or not resamples:
-        return [None] * values.shape[1], [None] * values.shape[1]
-    rng, count = np.random.default_rng(seed), len(values)
-    means = []
-    # a resample is a count per image
-    for rows in np.array_split(np.arange(resamples), -(-resamples * count // BLOCK)):
-        drawn = (
-            rng.integers(0, count, (len(rows), count), dtype=np.int32)
-            + np.arange(len(rows), dtype=np.int32)[:, None] * count
-        )
-        counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        means.append(counts.astype(float) @ values / count)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
-    return low.tolist(), high.tolist()
-
-
 def correlation(one: Any, other: Any, strata: Any = None) -> dict[str, Any] | None:
     """Spearman's rho of N pairs, its p and n; None for fewer than `FEWEST`, or where one side is
     constant.
@@ -275,13 +250,11 @@ def _within(
     }
 
 
-def _between(sets: Sequence[Attended], permutations: int, seed: int) -> dict[str, Any]:
+def _between(sets: Sequence[Scores], permutations: int, seed: int) -> dict[str, Any]:
     by_generator: dict[str, list[NDArray]] = {}
     for one in sets:
         if (one.labels == 1).any():
-            by_generator.setdefault(one.key, []).append(
-                np.asarray(one.weights, dtype=float)[one.labels == 1]
-            )
+            by_generator.setdefault(one.key, []).append(_attention(one)[one.labels == 1])
     fakes = {key: np.concatenate(parts) for key, parts in by_generator.items()}
     note = (
         f"{len(fakes)} generator{'s' * (len(fakes) != 1)} with generated images: nothing to compare"

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.image_sets import ImageSet
 from evaluation.names import relative_name
-from evaluation.scoring import Predictions
+from evaluation.scores import Scores
 from networks.losses import attention_entropy
 from networks.npr import scale_keys, scale_label
 
@@ -57,21 +56,15 @@ def statistics_text(
     return "\n".join(lines) + "\n"
 
 
-def write_attention_csv(
-    path: Path, images: ImageSet, predictions: Predictions, scales: tuple[float, ...], root: Path
-) -> None:
-    """One line per image: path, label, score, and the attention weight of each scale."""
-    assert predictions.attention_weights is not None
+def write_attention_csv(path: Path, scores: Scores, scales: tuple[float, ...], root: Path) -> None:
+    """Write a line per image: path below `root`, label, score, and the weight of each scale."""
+    assert scores.attention is not None
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["path", "label", "score", *(f"attention_{key}" for key in scale_keys(scales))]
         )
-        scores = predictions.scores
-        for row, index in enumerate(predictions.indices):
-            values = (
-                repr(float(value)) for value in (scores[row], *predictions.attention_weights[row])
-            )
-            writer.writerow(
-                [relative_name(images.paths[index], root), predictions.labels[row], *values]
-            )
+        columns = (scores.paths, scores.labels, scores.scores, scores.attention)
+        for image, label, score, weights in zip(*columns, strict=True):
+            values = (repr(float(value)) for value in (score, *weights))
+            writer.writerow([relative_name(image, root), label, *values])

@@ -3,15 +3,16 @@ pictures."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import wilcoxon
 
-from evaluation.comparison.runs import Recipe, shown
+from evaluation.comparison.runs import Recipe, set_name
 from evaluation.metrics import LOWER_IS_BETTER
 from evaluation.resampling import Distribution, Interval, interval, mean_distribution
 from evaluation.result_files import PREDICTIONS_FILE
-from evaluation.summary import distribution, picture_names
+from evaluation.summary import distribution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Comparison:
         self._pictures = {
             (r.label, key): _pictures(r, key) for r in self.recipes for key in self.keys
         }
+
+    def protocol(self, key: str) -> dict[str, Any] | None:
+        """Return the preprocessing of a set, as the first run that has it says."""
+        known = (result.protocols.get(key) for result in self.results)
+        return next(filter(None, known), None)
 
     def paired(self, recipe: Recipe, key: str) -> bool:
         """True if all runs of a recipe and of the baseline scored the same pictures of a set."""
@@ -112,22 +118,24 @@ def _pictures(recipe: Recipe, key: str) -> frozenset[tuple[str, int]] | None:
     if not runs or any(key not in result.scored for result in runs):
         return None
     sets = [result.scored[key] for result in runs]
-    seen = {frozenset(zip(picture_names(s), s.labels.tolist(), strict=True)) for s in sets}
+    seen = {frozenset(zip(s.names, s.labels.tolist(), strict=True)) for s in sets}
     return seen.pop() if len(seen) == 1 else None
 
 
-def remarks(comparison: Comparison) -> list[str]:
+def warnings(comparison: Comparison) -> list[str]:
     """What limits the comparison: sets that a run lacks, sets of one class, other pictures, other
     preprocessing, no scores."""
     found, results, keys = [], comparison.results, comparison.keys
     for recipe in comparison.recipes:
         missing = [
-            shown(key) for key in keys if not any(key in result.sets for result in recipe.results)
+            set_name(key)
+            for key in keys
+            if not any(key in result.sets for result in recipe.results)
         ]
         if missing:
             found.append(f"not tested, so not compared: {recipe.label} lacks {', '.join(missing)}")
         some = [
-            shown(k)
+            set_name(k)
             for k in keys
             if 0 < sum(k in r.sets for r in recipe.results) < len(recipe.results)
         ]
@@ -157,13 +165,13 @@ def remarks(comparison: Comparison) -> list[str]:
         ("the pictures were re-encoded (--equalize) for some models only", equalized),
     ):
         if of:
-            found.append(f"{text}: {', '.join(map(shown, of))}")
+            found.append(f"{text}: {', '.join(map(set_name, of))}")
     unscored = [result.name for result in results if not result.scored]
     if unscored:
         found.append(f"no {PREDICTIONS_FILE}, so no intervals: {', '.join(unscored)}")
     for recipe in comparison.recipes[1:]:
         both = [k for k in keys if recipe.values(k, "acc") and comparison.baseline.values(k, "acc")]
-        apart = [shown(key) for key in both if not comparison.paired(recipe, key)]
+        apart = [set_name(key) for key in both if not comparison.paired(recipe, key)]
         if apart:
             found.append(
                 f"no intervals of gains, the runs did not score the same files: {recipe.label}, {', '.join(apart)}"

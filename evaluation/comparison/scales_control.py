@@ -10,6 +10,7 @@ from evaluation.comparison.comparison import Comparison
 from evaluation.comparison.runs import Recipe
 from evaluation.metrics import LABELS
 from evaluation.resampling import CONFIDENCE
+from util import counted
 
 METRIC = "auc"
 
@@ -54,7 +55,7 @@ def _sentence(ours: Recipe, control: Recipe, comparison: Comparison) -> str:
         for one in (ours, control)
     ]
     difference = float(np.mean(means[0]) - np.mean(means[1]))
-    said = f"{about}: {LABELS[METRIC]} {difference:+.2f} points over {len(keys)} set{'s' * (len(keys) != 1)}"
+    said = f"{about}: {LABELS[METRIC]} {difference:+.2f} points over {counted(len(keys), 'set')}"
     if min(map(len, means)) < 2:
         return f"{said}, without an interval: train both with several seeds"
     found = ttest_ind(*means, equal_var=False)

@@ -17,8 +17,8 @@ from evaluation.attention.weights import statistics_text, summarize
 from evaluation.metrics import (
     best_threshold,
     binary_metrics,
-    calibration_error,
     equal_error_rate,
+    expected_calibration_error,
     mean_metrics,
 )
 from evaluation.resampling import ResampledScores
@@ -51,9 +51,8 @@ def test_rate_of_false_alarms_includes_its_limit() -> None:
     scores = np.array([0.8] + [0.1] * 19 + [0.9, 0.7, 0.6, 0.05])
     figures = binary_metrics(labels, scores)  # one false alarm of 20 is exactly 5 %
     assert (figures.tpr_at_fpr1, figures.tpr_at_fpr5) == (0.25, 0.75)
-    resampled = ResampledScores(labels, scores)
-    counts = [resampled.counts(label, np.arange(n)[None]) for label, n in ((0, 20), (1, 4))]
-    assert resampled.metrics(*counts)["tpr_at_fpr5"].tolist() == [0.75]
+    once = np.ones((24, 1))
+    assert ResampledScores(labels, scores).metrics(once)["tpr_at_fpr5"].tolist() == [0.75]
 
 
 def test_equal_error_rate_is_interpolated() -> None:
@@ -73,7 +72,17 @@ def test_calibration_error_is_torchmetrics(pairs: list[tuple[int, float]]) -> No
     )
     on_an_edge = np.isclose(scores * 15, np.round(scores * 15), atol=1e-5)  # either bin is right
     if not on_an_edge.any():
-        assert calibration_error(labels, scores) == pytest.approx(float(theirs), abs=1e-6)
+        assert expected_calibration_error(labels, scores) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_calibration_error_of_weighted_images_is_that_of_repeated_ones() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores, weights = rng.integers(0, 2, 30), rng.random(30), rng.integers(0, 4, (30, 5))
+    errors = expected_calibration_error(labels, scores, weights)
+    for column, error in zip(weights.T, errors, strict=True):
+        repeated = expected_calibration_error(np.repeat(labels, column), np.repeat(scores, column))
+        assert error == pytest.approx(repeated)
+        assert expected_calibration_error(labels, scores, column) == pytest.approx(repeated)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 50)), min_size=2, max_size=60))

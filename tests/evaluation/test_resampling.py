@@ -8,14 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
 from evaluation.metrics import LABELS, binary_metrics
 from evaluation.resampling import (
     Distribution,
     ResampledScores,
+    draws,
     interval,
     mean_distribution,
+    mean_interval,
     resample,
+    resampled_aucs,
 )
 
 LABELLED = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 30)), min_size=1, max_size=40)
@@ -33,20 +37,14 @@ def test_counting_equals_computing_on_the_drawn_images(
     pairs: list[tuple[int, int]], threshold: float | None, seed: int
 ) -> None:
     labels, scores = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]) / 30
-    resampled = ResampledScores(labels, scores, threshold)
-    rng = np.random.default_rng(seed)
-    drawn, images = [], []
-    for label in (0, 1):
-        of_class = np.flatnonzero(labels == label)
-        chosen = rng.integers(0, max(len(of_class), 1), (1, len(of_class)))
-        drawn.append(resampled.counts(label, chosen))
-        images.append(of_class[chosen[0]])
-    found = resampled.metrics(*drawn)
-    chosen_images = np.concatenate(images)
-    expected = binary_metrics(labels[chosen_images], scores[chosen_images], threshold).values()
+    (counts,) = draws(labels, None, 3, seed)
+    found = ResampledScores(labels, scores, threshold).metrics(counts)
+    images = np.repeat(np.arange(len(labels)), counts[:, 1].astype(int))
+    assert np.bincount(labels[images], minlength=2).tolist() == [sum(labels == 0), sum(labels == 1)]
+    expected = binary_metrics(labels[images], scores[images], threshold).values()
     assert list(found) == [name for name in LABELS if expected[name] is not None]
     for name, values in found.items():
-        assert values[0] == pytest.approx(expected[name], abs=1e-9), name
+        assert values[1] == pytest.approx(expected[name], abs=1e-9), name
 
 
 def drawn(
@@ -64,6 +62,51 @@ def test_interval_of_an_accuracy_is_the_binomial_one() -> None:
         pytest.approx(0.8 - half, abs=0.006),
         pytest.approx(0.8 + half, abs=0.006),
     )
+
+
+def test_intervals_cover_the_true_auc_and_mean_as_often_as_they_promise() -> None:
+    """95 % of 400 intervals of 60 images per class, up to what chance and the percentile method's
+    own error (about a point at this size) allow."""
+    rng, true_auc, covered = np.random.default_rng(0), norm.cdf(1 / np.sqrt(2)), np.zeros(2)
+    labels, trials = np.repeat([0, 1], 60), 400
+    for trial in range(trials):
+        scores = rng.normal(labels, 1)
+        low, high = interval(resampled_aucs(labels, scores[None], None, 300, seed=trial)[0])
+        covered[0] += low <= true_auc <= high
+        (low,), (high,) = mean_interval(scores[:60, None], 300, seed=trial)
+        covered[1] += low <= 0 <= high
+    assert covered / trials == pytest.approx(0.95, abs=0.035)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_aucs_of_many_scores_are_scikit_learns_of_the_drawn_images(ties: bool) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat([0, 1], [13, 20]))
+    scores = rng.normal(labels, 1, (3, 33))
+    scores = scores.round() if ties else scores
+    names = [f"{number}.png" for number in range(33)]
+    aucs = resampled_aucs(labels, scores, names, 7, seed=1)
+    (counts,) = draws(labels, names, 7, seed=1)
+    assert aucs.shape == (3, 7)
+    for column in range(7):
+        images = np.repeat(np.arange(33), counts[:, column].astype(int))
+        for condition in range(3):
+            expected = roc_auc_score(labels[images], scores[condition, images])
+            assert aucs[condition, column] == pytest.approx(expected)
+
+
+def test_one_class_is_drawn_alike_in_two_sets_and_blocks_join(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = np.array([0, 0, 0, 1, 1])
+    (one,) = draws(labels, ("a", "b", "c", "d", "e"), 50, 0)
+    (other,) = draws(labels[::-1], ("x", "y", "c", "a", "b"), 50, 0)
+    assert np.array_equal(one[[0, 1, 2]], other[[3, 4, 2]])
+    assert not np.array_equal(one[3:], other[:2])
+    monkeypatch.setattr("evaluation.resampling.CELLS", 100)
+    blocks = list(draws(labels, ("a", "b", "c", "d", "e"), 50, 0))
+    assert [block.shape[1] for block in blocks] == [20, 20, 10]
+    assert np.array_equal(np.concatenate(blocks, axis=1), one)
 
 
 def test_classes_are_resampled_apart() -> None:

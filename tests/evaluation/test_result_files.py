@@ -22,14 +22,15 @@ import test as test_script
 from evaluation.format_leak import is_leak, separability
 from evaluation.metrics import LABELS, binary_metrics
 from evaluation.names import escaped
-from evaluation.result_files import TestRun, read_predictions, read_run, write_predictions
+from evaluation.predictions_file import read_predictions, write_predictions
+from evaluation.result_files import TestRun, read_run
 from networks.checkpoint_file import save_checkpoint
-from reports.result_folder import write_artefacts, write_derived
-from reports.tables import latex_tables, markdown_tables, text_report
+from reports.result_folder import write_report, write_results
+from reports.result_tables import latex_tables, markdown_tables, text_report
 from tests.conftest import make_set
 from tests.helpers.run_files import make_run, scored_set, with_accuracy, write_run
 from tools import recompute
-from util import UserError
+from util import UserError, log
 
 NASTY = [
     "a&b_c%$#{}~^\\",
@@ -225,6 +226,7 @@ def test_scores_come_back_bit_for_bit(
         labels,
         scores,
         attention=np.c_[weights, 1 - weights],
+        branch_logits=np.c_[-weights, scores / 3],
     )
     with tempfile.TemporaryDirectory() as folder:
         write_predictions(
@@ -238,7 +240,7 @@ def test_scores_come_back_bit_for_bit(
         scored.paths,
     )
     assert attention == ("attention_0.5", "attention_0.25")
-    for name in ("labels", "scores", "logits", "attention"):
+    for name in ("labels", "scores", "logits", "attention", "branch_logits"):
         assert np.array_equal(getattr(found, name), getattr(scored, name)), name
 
 
@@ -295,25 +297,21 @@ def test_logits_follow_from_attention_and_branch_logits(
         f"1 logits do not follow from attention and branch logits\n  {rows[2]['path']}"
         in capsys.readouterr().out
     )
-
-
-def test_folders_without_branch_logits_are_still_read(attended: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(attended, tmp_path / "old")
-    with open(folder / "predictions.csv", newline="") as file:
-        rows = [[*row] for row in csv.reader(file)]
-    width = len([name for name in rows[0] if not name.startswith("branch_logit_")])
-    (folder / "predictions.csv").write_text("".join(",".join(row[:width]) + "\n" for row in rows))
-    document = json.loads((folder / "metrics.json").read_text())
+    unfused = shutil.copytree(attended, tmp_path / "unfused")
+    document = json.loads((unfused / "metrics.json").read_text())
     del document["fusion"]
-    (folder / "metrics.json").write_text(json.dumps(document))
-    (folder / "attention.json").unlink()  # earlier code wrote none
-    run = read_run(folder)
-    assert run.sets[0].branch_logits is None and np.allclose(run.sets[0].attention.sum(axis=1), 1)
-    assert recompute.main([str(folder)]) == 0
-    rows[0][-1] = "branch_logit_0.9"
-    (folder / "predictions.csv").write_text("".join(",".join(row) + "\n" for row in rows))
-    with pytest.raises(UserError, match="not attention and branch logits of the same scales"):
-        read_run(folder)
+    (unfused / "metrics.json").write_text(json.dumps(document))
+    assert recompute.main([str(unfused)]) == 1
+    assert "no fusion" in capsys.readouterr().out
+
+
+def test_attention_and_branch_logits_are_of_the_same_scales(attended: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(attended, tmp_path / "other")
+    header, *lines = (folder / "predictions.csv").read_text().splitlines()
+    for wrong in (header.replace("branch_logit_", "branch_logit_9"), header + ",attention_9"):
+        (folder / "predictions.csv").write_text("\n".join([wrong, *lines]) + "\n")
+        with pytest.raises(UserError, match="not attention and branch logits of the same scales"):
+            read_run(folder)
 
 
 class Page(html.parser.HTMLParser):
@@ -350,7 +348,7 @@ def nasty_run() -> TestRun:
 
 def test_report_is_one_harmless_page(tmp_path: Path) -> None:
     run = nasty_run()
-    write_derived(run, tmp_path, "x")
+    write_report(run, tmp_path, "x")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert not {"script", "iframe", "link", "object", "form"} & set(page.tags)
     assert page.sources and all(
@@ -383,7 +381,7 @@ def test_tables_hold_every_name_without_letting_it_act() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
 def test_latex_compiles(tmp_path: Path) -> None:
     ends = (
-        r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs,graphicx}\begin{document}",
+        r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs}\begin{document}",
         r"\end{document}",
     )
     (tmp_path / "x.tex").write_text(
@@ -454,8 +452,8 @@ def test_nothing_is_overwritten_and_a_full_folder_is_an_error(tmp_path: Path) ->
         grid=[],
     )
     data = tmp_path / "data"
-    folder = write_artefacts(first, tmp_path / "out", data)
-    assert write_artefacts(first, tmp_path / "out", data) == folder
+    folder = write_results(first, tmp_path / "out", data)
+    assert write_results(first, tmp_path / "out", data) == folder
     other = make_run(
         "m",
         {"s/x": noisy(1)},
@@ -465,11 +463,11 @@ def test_nothing_is_overwritten_and_a_full_folder_is_an_error(tmp_path: Path) ->
         equalize="jpeg:90",
         grid=[],
     )
-    assert write_artefacts(other, tmp_path / "out", data).name == "m_s_data"
+    assert write_results(other, tmp_path / "out", data).name == "m_s_data"
     assert json.loads((folder / "metrics.json").read_text())["equalize"] is None
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--results_dir .*file: cannot write there"):
-        write_artefacts(first, tmp_path / "file", data)
+        write_results(first, tmp_path / "file", data)
 
 
 def same_run(**scores: tuple[list[int], list[float]]) -> TestRun:
@@ -483,23 +481,58 @@ def test_a_folder_takes_its_place_when_it_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
-    folder = write_artefacts(same_run(x=noisy(0)), tmp_path, data)
+    folder = write_results(same_run(x=noisy(0)), tmp_path, data)
     (folder / "stale.png").write_bytes(b"of an earlier run")
     before = (folder / "metrics.json").read_text()
     with monkeypatch.context() as patch:
         patch.setattr(TestRun, "write_data", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            write_artefacts(same_run(x=noisy(1)), tmp_path, data)
+            write_results(same_run(x=noisy(1)), tmp_path, data)
     assert (folder / "metrics.json").read_text() == before and recompute.main([str(folder)]) == 0
-    assert write_artefacts(same_run(x=noisy(1)), tmp_path, data) == folder
+    assert write_results(same_run(x=noisy(1)), tmp_path, data) == folder
     assert not (folder / "stale.png").exists() and recompute.main([str(folder)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"m_data", "m_data.txt"}
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no font"), MemoryError(), ImportError("no module")]
+)
+def test_a_plot_that_cannot_be_drawn_is_skipped_with_a_warning(
+    error: Exception,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("reports.plots.scores.plot_roc", fail)
+    monkeypatch.setattr(log, "propagate", True)
+    folder = write_results(same_run(x=noisy(0)), tmp_path, tmp_path / "data")
+    assert f"plots skipped ({type(error).__name__}: {error})" in caplog.text
+    assert {path.name for path in folder.glob("*.png")} == {"scores.png"}
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert page.tags.count("img") == 1 and recompute.main([str(folder)]) == 0
+
+
+def test_numbers_are_in_place_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_run: TestRun, folder: Path, *_: Any) -> None:
+        assert folder == tmp_path / "m_data"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reports.result_folder.draw_plots", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(same_run(x=noisy(0)), tmp_path, tmp_path / "data")
+    assert {path.name for path in tmp_path.iterdir()} == {"m_data", "m_data.txt"}
+    assert recompute.main([str(tmp_path / "m_data")]) == 0
 
 
 def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "m_data").mkdir()
     (tmp_path / "m_data" / "notes").write_text("mine")
-    assert write_artefacts(same_run(x=noisy(0)), tmp_path, tmp_path / "data").name == "m_s_data"
+    assert write_results(same_run(x=noisy(0)), tmp_path, tmp_path / "data").name == "m_s_data"
     assert (tmp_path / "m_data" / "notes").read_text() == "mine"
 
 

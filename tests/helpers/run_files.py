@@ -7,15 +7,20 @@ import numpy as np
 from scipy.special import logit
 
 from evaluation.result_files import SCHEMA, TestRun, bootstrap_settings
-from evaluation.summary import ScoredSet
+from evaluation.scores import Scores
 
-Scores = dict[str, tuple[list[int], list[float]]]
+LabelledScores = dict[str, tuple[list[int], list[float]]]
 """{"suite/generator": (labels, scores)}"""
 
 
 def scored_set(
-    key: str, labels: Any, scores: Any, prefix: str = "", attention: Any = None
-) -> ScoredSet:
+    key: str,
+    labels: Any,
+    scores: Any,
+    prefix: str = "",
+    attention: Any = None,
+    branch_logits: Any = None,
+) -> Scores:
     suite, generator = key.split("/", 1)
     labels, scores = np.asarray(labels, dtype=int), np.asarray(scores, dtype=float)
     paths = tuple(
@@ -23,11 +28,15 @@ def scored_set(
         for i, label in enumerate(labels)
     )
     with np.errstate(divide="ignore"):
-        return ScoredSet(suite, generator, paths, labels, logit(scores), scores, attention)
+        return Scores(suite, generator, paths, labels, logit(scores), attention, branch_logits)
 
 
 def make_run(
-    name: str, sets: Scores, training: dict[str, Any] | None = None, prefix: str = "", **head: Any
+    name: str,
+    sets: LabelledScores,
+    training: dict[str, Any] | None = None,
+    prefix: str = "",
+    **head: Any,
 ) -> TestRun:
     """A run of these scores; `training` are the flags that its checkpoint would hold."""
     about = {
@@ -47,7 +56,7 @@ def make_run(
     return TestRun(about | head, [scored_set(key, *values, prefix) for key, values in sets.items()])
 
 
-def write_run(folder: Path, name: str, sets: Scores, **about: Any) -> Path:
+def write_run(folder: Path, name: str, sets: LabelledScores, **about: Any) -> Path:
     """The folder of such a run, as far as tools read it."""
     path = folder / f"{name}_set"
     path.mkdir(parents=True)

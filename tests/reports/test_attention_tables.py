@@ -12,10 +12,10 @@ from scipy.special import expit
 
 from evaluation.attention.controls import attention_controls, fused_logits
 from evaluation.attention.findings import AttentionFindings, attention_findings
-from evaluation.attention.sets import Attended
 from evaluation.attention.statistics import POOLED, attention_statistics
 from evaluation.attention.verdict import Verdict, attention_verdicts
 from evaluation.names import unescaped
+from evaluation.scores import Scores
 from reports.attention_tables import (
     attention_sections,
     comparison_rows,
@@ -28,17 +28,18 @@ from reports.attention_tables import (
     write_findings,
 )
 from reports.html import Page
+from tests.helpers.attended_sets import make_scores
 
 SCALES = (0.25, 0.5, 0.5)
 LABELS = ("0.25x", "0.5x", "0.5x #2")
 
 
-def attended(name: str, seed: int, images: int = 60) -> Attended:
+def attended(name: str, seed: int, images: int = 60) -> Scores:
     rng = np.random.default_rng(seed)
     labels = np.arange(images) % 2
     weights = rng.dirichlet((3 + 9 * (seed % 2), 3, 3), images)
     branches = rng.normal(2 * labels[:, None] - 1, 1, (images, 3))
-    return Attended(
+    return make_scores(
         name, "s", labels, expit(fused_logits(weights, branches, 0, False)), weights, branches
     )
 
@@ -105,8 +106,8 @@ def test_names_are_safe_everywhere_and_say_what_they_mean(
     assert r"\x3dcmd()" in page
     # names that are safe already stay
     again = attention_findings(found.sets, SCALES, None, resamples=50)
-    assert again is not None and [one.name for one in again.sets] == [
-        one.name for one in found.sets
+    assert again is not None and [one.generator for one in again.sets] == [
+        one.generator for one in found.sets
     ]
 
 

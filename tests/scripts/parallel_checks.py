@@ -254,7 +254,7 @@ def score(folder: Path, results: Path) -> None:
         "--dataroot",
         str(folder / "data" / "test"),
     ]
-    with patch("reports.result_folder.draw", lambda *_args, **_more: []):
+    with patch("reports.result_folder.draw_plots", lambda *_args, **_more: []):
         test_script.main(
             [*model, *CPU, "--batch_size", "3", "--bootstrap", "100", "--results_dir", str(results)]
         )

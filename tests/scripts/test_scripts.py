@@ -286,7 +286,7 @@ def test_results_agree_with_each_other(trained: Path, dataroot: Path, tmp_path: 
     )
     text = (tmp_path / f"{folder.name}.txt").read_text()
     assert text == (folder / f"{folder.name}.txt").read_text()
-    assert "Mean" in text and "gan" in text and "left out: 0 files" in text
+    assert "Mean" in text and "gan" in text and "skipped: 0 files" in text
     assert document["schema"] == "npr-results/2"
     assert document["model"]["scales"] == [0.25, 0.5, 0.75]
     assert len(document["checkpoint_sha256"]) == 64
@@ -381,7 +381,7 @@ def test_one_class_and_bad_files(trained: Path, tmp_path: Path) -> None:
     )
     text = only(tmp_path / "out", "*.txt").read_text()
     assert "are undefined with one class: set" in text
-    assert "left out: 1 files" in text
+    assert "skipped: 1 file" in text
 
 
 def test_nothing_readable_is_an_error(trained: Path, tmp_path: Path) -> None:

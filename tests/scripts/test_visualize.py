@@ -17,8 +17,7 @@ from PIL import Image
 import test as test_script
 import visualize_attention
 from data.image_sets import ImageSet
-from evaluation.attention.sets import Attended
-from evaluation.scoring import Predictions
+from evaluation.scores import Scores
 from networks import ModelConfig
 from networks.checkpoint import load_model
 from options.visualize_options import VisualizeOptions
@@ -26,6 +25,7 @@ from reports import attention_figures, attention_report
 from reports.attention_figures import draw_training, images_once, title_of
 from reports.attention_report import AttentionReport
 from tests.conftest import make_set, save_model
+from tests.helpers.attended_sets import make_scores
 from training.event_log import VAL, EventLog
 
 SCALES = (0.25, 0.5, 0.75)
@@ -227,10 +227,10 @@ def test_a_log_that_cannot_be_read_is_said(
 
 def test_an_image_of_two_generators_counts_once() -> None:
     weights = np.random.default_rng(0).dirichlet([1, 1], size=4)
-    one = Attended(
+    one = make_scores(
         "a", "s", np.array([0, 1]), np.zeros(2), weights[:2], None, ("real.png", "a.png")
     )
-    other = Attended(
+    other = make_scores(
         "b", "s", np.array([1, 0]), np.zeros(2), weights[2:], None, ("b.png", "real.png")
     )
     pooled, labels = images_once([one, other])
@@ -253,16 +253,11 @@ def test_many_generators_are_drawn_within_a_minute(
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).resize((256, 256))
 
-    def attend(*args: Any, **more: Any) -> Predictions:
+    def attend(*args: Any, **more: Any) -> Scores:
         weights, branches = rng.dirichlet([2, 3, 4], size=100), rng.normal(size=(100, 3))
-        return Predictions(
-            np.arange(100),
-            np.arange(100) % 2,
-            (weights * branches).sum(axis=1),
-            weights,
-            {},
-            branches,
-        )
+        paths = tuple(f"{more['progress']}/{image}.png" for image in range(100))
+        logits = (weights * branches).sum(axis=1)
+        return Scores("", "", paths, np.arange(100) % 2, logits, weights, branches)
 
     monkeypatch.setattr(
         attention_report, "evaluation_loader", lambda *args, **more: SimpleNamespace()

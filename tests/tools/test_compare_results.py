@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from evaluation.comparison.comparison import Comparison, remarks
+from evaluation.comparison.comparison import Comparison, warnings
+from evaluation.comparison.grouping import read_recipes
 from evaluation.comparison.published import methods, published, rows, sources
-from evaluation.comparison.runs import Recipe, Result, read_recipes
+from evaluation.comparison.runs import Recipe, Result
 from evaluation.comparison.scales_control import scales_against_control
 from evaluation.metrics import binary_metrics
 from evaluation.names import markdown
@@ -163,7 +164,7 @@ def test_other_pictures_have_no_paired_interval(tmp_path):
     gain = comparison.gain(comparison.recipes[1], "auc")
     assert gain.points and not gain.intervals and gain.mean_interval is None
     assert all(comparison.interval(recipe, "s/x", "auc") for recipe in comparison.recipes)
-    assert any("same files: b, s/x" in remark for remark in remarks(comparison))
+    assert any("same files: b, s/x" in remark for remark in warnings(comparison))
 
 
 def test_runs_of_one_recipe_are_grouped(tmp_path):
@@ -278,11 +279,14 @@ def test_a_set_of_one_class_counts_only_in_accuracy(tmp_path):
         ["mean of 1", "50.0", "62.5 (+12.5)"],
     ]
     assert [row[3] for row in summary_rows(comparison, ["acc", "auc"])] == ["2/2", "1/1"]
-    assert any("one class" in remark and "s/fakes" in remark for remark in remarks(comparison))
+    assert any("one class" in remark and "s/fakes" in remark for remark in warnings(comparison))
 
 
 def test_names_what_cannot_be_compared_fairly(tmp_path):
-    resized, native = {"s/shared": {"name": "resize"}}, {"s/shared": {"name": "native"}}
+    resized, native = (
+        {"s/shared": {"name": "resize", "version": 1}},
+        {"s/shared": {"name": "native", "version": 1}},
+    )
     paths = [
         write_run(tmp_path, "a", {"s/shared": noisy(0), "s/only_a": noisy(1)}, protocol=resized),
         write_run(
@@ -352,13 +356,13 @@ def test_one_checkpoint_is_one_run(tmp_path):
     assert len(recipe.results) == 1 and set(recipe.results[0].sets) == {"A/x", "B/y"} == set(
         recipe.results[0].scored
     )
-    assert remarks(Comparison([recipe], 0)) == []
+    assert warnings(Comparison([recipe], 0)) == []
     again = write_run(
         tmp_path / "3", f"m{STAMP}1", {"A/x": noisy(0)}, training=flags, checkpoint_sha256="1"
     )
     with pytest.raises(UserError, match="same checkpoint.* A/x"):
         read_recipes([one, again])
-    resized = {"A/x": {"name": "resize256"}}
+    resized = {"A/x": {"name": "resize256", "version": 1}}
     other = write_run(
         tmp_path / "4",
         f"m{STAMP}1",
@@ -405,7 +409,9 @@ def test_equal_differences_are_ties_for_the_test(tmp_path):
 def test_csv_is_a_table(tmp_path):
     paths = [
         table_1(tmp_path, "a", BASELINE),
-        table_1(tmp_path, "b", OURS, protocol={"ForenSynths/progan": {"name": "native"}}),
+        table_1(
+            tmp_path, "b", OURS, protocol={"ForenSynths/progan": {"name": "native", "version": 1}}
+        ),
     ]
     main([*map(str, paths), "--bootstrap", "100"])
     with open(tmp_path / "comparison" / "comparison.csv", newline="", encoding="utf-8") as file:
@@ -499,7 +505,7 @@ def test_draws_a_picture_or_says_why_there_is_none(tmp_path, capsys, monkeypatch
         monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     capsys.readouterr()
     assert main([*paths, "--bootstrap", "0"]) == 0
-    assert "no picture: " in capsys.readouterr().out
+    assert "plot skipped: " in capsys.readouterr().out
     assert not list(folder.glob("*.png")), "a picture of the earlier comparison is still there"
     assert ".png" not in (folder / "comparison.md").read_text()
 
@@ -518,7 +524,7 @@ def test_an_earlier_comparison_among_the_folders_is_passed_over(tmp_path):
 def test_no_picture_of_a_metric_that_is_undefined_everywhere(tmp_path, capsys):
     paths = [str(write_run(tmp_path, n, {"s/x": ([1, 1], [0.3, 0.6])})) for n in "ab"]
     assert main(paths) == 0
-    assert "no picture: AUC is undefined" in capsys.readouterr().out
+    assert "AUC is undefined" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -644,7 +650,7 @@ def test_no_control_where_more_than_the_scales_differs(tmp_path):
     for path in equalized:
         change_document(path, equalize="jpeg:50")
     for path in native:
-        change_document(path, protocol={"s/a": {"name": "resize256"}})
+        change_document(path, protocol={"s/a": {"name": "resize256", "version": 1}})
     for other in (elsewhere, equalized, native):
         assert scales_against_control(compare([*ours, *other])) == []
     best = scaled_runs(tmp_path, "b", [0.5] * 3, [0.7, 0.6])

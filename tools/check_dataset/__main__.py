@@ -26,9 +26,9 @@ from evaluation.names import escaped
 from options.base_options import OneLineParser
 from options.flags import whole
 from tools.check_dataset.examine import Diagnosis, SetReport, examine
-from tools.check_dataset.findings import SEVERITIES, Finding, counted
+from tools.check_dataset.findings import SEVERITIES, Finding
 from tools.check_dataset.layout import TRAIN, Reading, about_suite
-from util import UserError, run_script
+from util import UserError, counted, run_script
 
 CONTENTS = 25
 """So many content folders of a set are listed on the terminal; the JSON has all."""

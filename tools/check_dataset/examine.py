@@ -13,12 +13,12 @@ from data.image_sets import FAKE, REAL, ImageSet
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped
 from tools.check_dataset.files import Files
-from tools.check_dataset.findings import PROBLEM, SEVERITIES, WARNING, Finding, Item, below, counted
+from tools.check_dataset.findings import PROBLEM, SEVERITIES, WARNING, Finding, Item, below
 from tools.check_dataset.formats import ClassFormats
 from tools.check_dataset.layout import TRAIN, Layout, Reading, about_suite, protocol_of, read_layout
 from tools.check_dataset.misplaced import misplaced
 from tools.check_dataset.tree import Tree, walk
-from util import UserError
+from util import UserError, counted
 
 CLASSES = {REAL: "real", FAKE: "fake"}
 IMBALANCE = 10

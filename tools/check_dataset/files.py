@@ -14,8 +14,9 @@ from data.decode import UnreadableImage, read_image
 from data.formats import FileFormat, read_format
 from data.image_sets import ImageSet
 from evaluation.names import escaped
-from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding, Item, below, counted
+from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding, Item, below
 from tools.check_dataset.tree import SUFFIX_OF, Identity, identity_of
+from util import counted
 
 SAME_AS = {".jpeg": ".jpg", ".tiff": ".tif"}
 """Suffixes that stand for the same format as one in `SUFFIX_OF`."""

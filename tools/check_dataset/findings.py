@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.names import escaped
+from util import counted
 
 PROBLEM, WARNING, NOTE = SEVERITIES = ("problem", "warning", "note")
 """A problem is to be mended before figures are believed; a warning is to be known when they are
@@ -79,11 +80,6 @@ def below(path: str | os.PathLike, root: str | os.PathLike) -> str:
         return "."
     inner = path if root == "." else path[len(root.rstrip(os.sep)) + 1 :]
     return escaped(inner.replace(os.sep, "/"))
-
-
-def counted(number: int, noun: str) -> str:
-    """'1 picture', '2,000 pictures'."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def bash(path: str | os.PathLike) -> str:

@@ -16,9 +16,9 @@ from data.protocols import evaluation_protocol
 from data.transforms import Protocol
 from evaluation.names import escaped
 from options.test_options import TestOptions
-from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding, counted
+from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding
 from tools.check_dataset.tree import Tree
-from util import UserError, log
+from util import UserError, counted, log
 
 TRAIN, TEST = "train.py", "test.py"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from data.folders import CLASS_FOLDERS, SPLITS, class_folders
 from data.image_sets import FAKE, REAL
-from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding, Item, bash, below, counted
+from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding, Item, bash, below
 from tools.check_dataset.tree import SUFFIX_OF, Tree, is_class, within
+from util import counted
 
 WORDS = {
     **dict.fromkeys(("real", "reals", "nature", "natural", "authentic", "genuine"), REAL),

@@ -9,13 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.attention.controls import attention_controls
-from evaluation.attention.sets import Attended
 from evaluation.attention.statistics import attention_statistics
 from evaluation.attention.verdict import attention_verdicts
 from networks.npr import scale_keys, scale_label
 from options.train_options import TrainOptions
 from options.visualize_options import VisualizeOptions
-from tests.helpers.attended_sets import dirichlet, sets_of
+from tests.helpers.attended_sets import dirichlet, make_scores, sets_of
 
 
 def parsed(flags: str, dataroot: Path) -> object:
@@ -91,7 +90,9 @@ def scored(branches: Callable[[np.random.Generator, NDArray], NDArray]) -> tuple
     for one in sets_of(dirichlet(np.full(3, 1 / 3), 600), 1200, 3, 2, 0):
         rng = np.random.default_rng(1)
         said = branches(rng, one.labels)
-        sets.append(Attended(one.name, one.family, one.labels, one.scores, one.weights, said))
+        sets.append(
+            make_scores(one.generator, one.suite, one.labels, one.scores, one.attention, said)
+        )
     statistics = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=50)
     return statistics, attention_controls(sets, (0.25, 0.5, 0.75), 0, False, resamples=200)
 
@@ -120,7 +121,9 @@ def test_uniform_is_not_called_right_by_a_few_perfectly_ranked_images() -> None:
     for images in (12, 38, 200):
         labels = np.arange(images) % 2
         branches = 10 * labels[:, None] - 5 + rng.normal(0, 1, (images, 3))
-        one = Attended("g", "s", labels, labels, rng.dirichlet((300, 300, 300), images), branches)
+        one = make_scores(
+            "g", "s", labels, labels, rng.dirichlet((300, 300, 300), images), branches
+        )
         statistics = attention_statistics([one], (0.25, 0.5, 0.75), resamples=50)
         controls = attention_controls([one], (0.25, 0.5, 0.75), 0, False, resamples=200)
         verdicts = attention_verdicts(statistics, controls)
@@ -133,7 +136,7 @@ def test_controls_say_what_variation_and_dominance_are_worth() -> None:
     branches = rng.normal(0, 1, (800, 3))
     branches[:, 0] += 4 * labels - 2
     weights = rng.dirichlet((6, 1, 1), 800)
-    one = Attended("g", "s", labels, labels, weights, branches)
+    one = make_scores("g", "s", labels, labels, weights, branches)
     statistics = attention_statistics([one], (0.25, 0.5, 0.75), resamples=100)
     controls = attention_controls([one], (0.25, 0.5, 0.75), 0, False, resamples=200)
     dominated, varying = attention_verdicts(statistics, controls)
@@ -146,7 +149,7 @@ def test_variation_that_is_worse_than_its_mean_is_not_said_to_help() -> None:
     rng, labels = np.random.default_rng(1), np.arange(2000) % 2
     branches = rng.normal(0, 2, (2000, 3))
     branches[:, 0] = rng.normal(0, 1, 2000) + 3 * labels - 1.5
-    one = Attended("g", "s", labels, labels, rng.dirichlet((3.5, 1, 1), 2000), branches)
+    one = make_scores("g", "s", labels, labels, rng.dirichlet((3.5, 1, 1), 2000), branches)
     statistics = attention_statistics([one], (0.25, 0.5, 0.75), resamples=100)
     controls = attention_controls([one], (0.25, 0.5, 0.75), 0, False, resamples=200)
     assert controls["attention"] == "helps"
@@ -163,7 +166,7 @@ def test_variation_by_generator_is_judged_by_shuffling_across_generators() -> No
         branches = rng.normal(0, 2, (600, 3))
         branches[:, index] += 4 * labels - 2
         weights = rng.dirichlet(np.where(np.arange(3) == index, 8, 1), 600)
-        sets.append(Attended(f"g{index}", "s", labels, labels, weights, branches))
+        sets.append(make_scores(f"g{index}", "s", labels, labels, weights, branches))
     statistics = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=100)
     controls = attention_controls(sets, (0.25, 0.5, 0.75), 0, False, resamples=200)
     found = {verdict.kind: verdict.sentence for verdict in attention_verdicts(statistics, controls)}

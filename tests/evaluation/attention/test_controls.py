@@ -18,15 +18,15 @@ from evaluation.attention.controls import (
     what_matters,
     without_scale,
 )
-from evaluation.attention.resampled_auc import draws_of_classes, resampled_aucs
-from evaluation.attention.sets import Attended
+from evaluation.scores import Scores
 from networks.multiscale_npr import AttentionMultiScaleNPR
+from tests.helpers.attended_sets import make_scores
 
 SCALES = (0.25, 0.5, 0.75)
 
 
 def controls(
-    sets: list[Attended], resamples: int = 300, scales: tuple[float, ...] = SCALES, **more: object
+    sets: list[Scores], resamples: int = 300, scales: tuple[float, ...] = SCALES, **more: object
 ) -> dict:
     found = attention_controls(
         sets, scales, 0.0, bool(more.pop("residual", False)), resamples=resamples, **more
@@ -83,7 +83,7 @@ def test_controls_are_the_logits_of_a_network_whose_fusion_is_changed(residual: 
     }
     half = len(labels) // 2
     sets = [
-        Attended(str(g), "s", labels[r], logits[r, 0], weights[r], branches[r])
+        make_scores(str(g), "s", labels[r], logits[r, 0], weights[r], branches[r])
         for g, r in enumerate((slice(0, half), slice(half, None)))
     ]
     found = attention_controls(sets, SCALES, bias, residual, resamples=0)
@@ -114,36 +114,6 @@ def test_weights_without_a_scale() -> None:
     assert np.allclose(without_scale(weights, 2), [[2 / 3, 1 / 3], [0, 1], [1, 0]])
 
 
-@pytest.mark.parametrize("ties", [False, True])
-def test_resampled_aucs_are_scikit_learns_of_the_drawn_images(ties: bool) -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.permutation(np.repeat([0, 1], [13, 20]))
-    scores = rng.normal(labels, 1, (3, 33))
-    scores = scores.round() if ties else scores
-    draws = list(draws_of_classes(labels, None, 7, seed=1))
-    aucs = resampled_aucs(labels, scores, draws)
-    real, fake = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
-    assert aucs.shape == (3, 7)
-    for row, (of_real, of_fake) in enumerate(zip(*draws[0], strict=True)):
-        assert (of_real.sum(), of_fake.sum()) == (13, 20)
-        rows = np.concatenate(
-            [np.repeat(real, of_real.astype(int)), np.repeat(fake, of_fake.astype(int))]
-        )
-        for condition in range(3):
-            assert aucs[condition, row] == pytest.approx(
-                roc_auc_score(labels[rows], scores[condition, rows])
-            )
-
-
-def test_shared_images_are_drawn_alike_and_blocks_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = np.array([0, 0, 0, 1, 1])
-    (one,) = draws_of_classes(labels, ("a", "b", "c", "d", "e"), 50, 0, index=0)
-    (other,) = draws_of_classes(labels, ("a", "b", "c", "x", "y"), 50, 0, index=1)
-    assert np.array_equal(one[0], other[0]) and not np.array_equal(one[1], other[1])
-    monkeypatch.setattr("evaluation.attention.resampled_auc.CELLS", 60)
-    assert [len(real) for real, _ in draws_of_classes(labels, None, 50, 0)] == [20, 20, 10]
-
-
 def made(
     seed: int,
     weights: Callable[[np.random.Generator, NDArray], NDArray],
@@ -157,7 +127,7 @@ def made(
         labels = np.arange(n) % 2
         branches = signal[labels] + rng.normal(0, 1, (n, 3))
         sets.append(
-            Attended(f"g{index}", "s", labels, labels * 0.5, weights(rng, labels), branches)
+            make_scores(f"g{index}", "s", labels, labels * 0.5, weights(rng, labels), branches)
         )
     return sets
 
@@ -202,7 +172,9 @@ def test_attention_that_chooses_the_right_branch_helps(seed: int) -> None:
         branches = one.branch_logits.copy()
         branches[np.arange(len(right)), right] += 4 * one.labels - 2
         weights = np.where(np.arange(3) == right[:, None], 0.8, 0.1)
-        sets.append(Attended(one.name, one.family, one.labels, one.scores, weights, branches))
+        sets.append(
+            make_scores(one.generator, one.suite, one.labels, one.scores, weights, branches)
+        )
     found = controls(sets)
     assert found["attention"] == found["per_image"] == "helps"
     assert abs(found["per_generator"]["change"]) < 0.03  # generators are alike
@@ -225,7 +197,7 @@ def test_shuffling_within_generators_keeps_what_depends_on_the_generator() -> No
         branches = rng.normal(0, 0.5, (600, 3)) * 4
         branches[:, index] += 4 * labels - 2
         weights = np.where(np.arange(3) == index, 0.9, 0.05) * np.ones((600, 1))
-        sets.append(Attended(f"g{index}", "s", labels, labels, weights, branches))
+        sets.append(make_scores(f"g{index}", "s", labels, labels, weights, branches))
     everything = controls(sets)
     found, of_generators = everything["by_name"], everything["per_generator"]
     assert found["shuffled_within"]["change"] == pytest.approx(0, abs=1e-12)
@@ -246,7 +218,7 @@ def test_a_choice_per_image_that_is_worse_than_none_harms_though_the_preference_
     branches = rng.normal(0, 2, (2000, 3))
     branches[:, 0] = rng.normal(0, 1, 2000) + 3 * labels - 1.5
     found = controls(
-        [Attended("g", "s", labels, labels, rng.dirichlet((3.5, 1, 1), 2000), branches)]
+        [make_scores("g", "s", labels, labels, rng.dirichlet((3.5, 1, 1), 2000), branches)]
     )
     assert found["attention"] == "helps" and found["by_name"]["mean"]["matters"] == "harms"
     assert found["per_image"] == "harms"
@@ -275,7 +247,7 @@ def test_perfect_ranking_of_few_images_does_not_tell_what_matters(
     rng, labels = np.random.default_rng(0), np.arange(images) % 2
     branches = 10 * labels[:, None] - 5 + rng.normal(0, 1, (images, 3))
     found = controls(
-        [Attended("g", "s", labels, labels, rng.dirichlet((300, 300, 300), images), branches)]
+        [make_scores("g", "s", labels, labels, rng.dirichlet((300, 300, 300), images), branches)]
     )
     assert (
         found["auc"] == 1 and found["attention"] == found["by_name"]["mean"]["matters"] == matters
@@ -294,7 +266,7 @@ def test_images_of_several_sets_count_once_towards_the_fewest() -> None:
         branches = rng.normal(0, 1, (55, 3)) + labels[:, None]
         images = (*names, *(f"{index}_{i}" for i in range(40)))
         sets.append(
-            Attended(
+            make_scores(
                 str(index), "s", labels, labels, rng.dirichlet((1, 1, 1), 55), branches, images
             )
         )
@@ -335,11 +307,11 @@ def test_what_an_interval_says() -> None:
 
 def test_without_intervals_classes_or_branches() -> None:
     (one, *_) = made(0, drawn, np.zeros((2, 3)))
-    fakes = Attended(
-        "fakes", "s", np.ones(5, dtype=int), np.ones(5), one.weights[:5], one.branch_logits[:5]
+    fakes = make_scores(
+        "fakes", "s", np.ones(5, dtype=int), np.ones(5), one.attention[:5], one.branch_logits[:5]
     )
-    few = Attended(
-        "few", "s", np.array([0, 1, 1]), np.ones(3), one.weights[:3], one.branch_logits[:3]
+    few = make_scores(
+        "few", "s", np.array([0, 1, 1]), np.ones(3), one.attention[:3], one.branch_logits[:3]
     )
     found = attention_controls([fakes], SCALES, 0, False)
     assert found["auc"] is None and found["attention"] is None and found["generators"] == 0
@@ -351,9 +323,11 @@ def test_without_intervals_classes_or_branches() -> None:
     )
     with pytest.raises(ValueError, match="branch logits"):
         attention_controls(
-            [Attended("a", "s", few.labels, few.scores, few.weights)], SCALES, 0, False
+            [make_scores("a", "s", few.labels, few.scores, few.attention)], SCALES, 0, False
         )
-    single = Attended("a", "s", one.labels, one.scores, np.ones((400, 1)), one.branch_logits[:, :1])
+    single = make_scores(
+        "a", "s", one.labels, one.scores, np.ones((400, 1)), one.branch_logits[:, :1]
+    )
     names = {
         c["name"]
         for c in attention_controls([single], (0.5,), 0, False, resamples=50)["conditions"]

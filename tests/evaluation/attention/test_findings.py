@@ -3,18 +3,18 @@ files."""
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import expit
 
 from evaluation.attention.controls import fused_logits
 from evaluation.attention.findings import attention_findings, findings_of_run
-from evaluation.attention.sets import Attended
 from evaluation.result_files import TestRun, read_run
-from evaluation.summary import ScoredSet
-from reports.result_folder import write_artefacts
+from evaluation.scores import Scores
+from reports.result_folder import write_results
+from tests.helpers.attended_sets import make_scores
 from tests.helpers.run_files import make_run
 from tools import recompute
 
@@ -22,7 +22,7 @@ SCALES = [0.25, 0.5, 0.75]
 FUSION = {"bias": 0.3, "residual": False}
 
 
-def attended_set(name: str, top: int, seed: int) -> ScoredSet:
+def attended_set(name: str, top: int, seed: int) -> Scores:
     """100 images whose attention prefers the scale `top`, and whose branch there tells the classes
     apart."""
     rng = np.random.default_rng(seed)
@@ -32,7 +32,7 @@ def attended_set(name: str, top: int, seed: int) -> ScoredSet:
     branches[:, top] += 3 * (2 * labels - 1)
     logits = fused_logits(weights, branches, FUSION["bias"], False)
     paths = tuple(f"{name}/{label}_x/{index}.png" for index, label in enumerate(labels))
-    return ScoredSet("suite", name, paths, labels, logits, expit(logits), weights, branches)
+    return Scores("suite", name, paths, labels, logits, weights, branches)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def run() -> TestRun:
 
 
 def test_findings_are_those_of_the_files(run: TestRun, tmp_path: Path) -> None:
-    folder = write_artefacts(run, tmp_path, Path("data"))
+    folder = write_results(run, tmp_path, Path("data"))
     written = json.loads((folder / "attention.json").read_text())
     assert recompute.main([str(folder)]) == 0
     changed = json.loads(json.dumps(written))
@@ -76,8 +76,19 @@ def test_findings_are_those_of_the_files(run: TestRun, tmp_path: Path) -> None:
     }
 
 
+def test_the_auc_has_the_interval_of_the_metrics(run: TestRun) -> None:
+    """Also where logits were rounded (bf16), so that branch logits give them only nearly."""
+    sets = [replace(one, logits=one.logits.round(1)) for one in run.sets]
+    rounded = replace(run, sets=sets[::-1])
+    findings, metrics = findings_of_run(rounded), rounded.metrics()["suites"]["suite"]
+    assert findings is not None and findings.controls is not None
+    assert findings.controls["auc"] == pytest.approx(metrics["auc"], abs=1e-12)
+    ends = [findings.controls[end] for end in ("low", "high")]
+    assert ends == pytest.approx(metrics["ci95"]["auc"], abs=1e-12)
+
+
 def test_without_branch_logits_there_are_no_controls(run: TestRun, tmp_path: Path) -> None:
-    sets = [Attended("gan", "s", np.arange(20) % 2, np.full(20, 0.5), np.full((20, 3), 1 / 3))]
+    sets = [make_scores("gan", "s", np.arange(20) % 2, np.full(20, 0.5), np.full((20, 3), 1 / 3))]
     found = attention_findings(sets, SCALES, FUSION, resamples=50)
     assert found is not None and found.controls is None
     assert found.verdicts[0].kind == "uniform"
@@ -86,5 +97,5 @@ def test_without_branch_logits_there_are_no_controls(run: TestRun, tmp_path: Pat
 @pytest.mark.parametrize(("scales", "count"), [([0.5], 10), (SCALES, 0)])
 def test_one_scale_or_no_image_says_nothing(scales: list[float], count: int) -> None:
     weights = np.ones((count, len(scales))) / len(scales)
-    sets = [Attended("gan", "s", np.zeros(count, int), np.zeros(count), weights)]
+    sets = [make_scores("gan", "s", np.zeros(count, int), np.zeros(count), weights)]
     assert attention_findings(sets, scales, None) is None

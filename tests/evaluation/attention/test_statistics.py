@@ -11,15 +11,16 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import binomtest, entropy, kstest, linregress, rankdata, spearmanr
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from evaluation.attention.sets import Attended, first_of_each, sharing
 from evaluation.attention.statistics import attention_statistics, correlation, group_statistics
+from evaluation.scores import Scores, first_of_each, sharing
+from tests.helpers.attended_sets import make_scores
 
 KEYS = ["0.25", "0.5", "0.75"]
 
 
 def attended(
     name: str, seed: int, n: int = 40, alpha: tuple[float, ...] = (1, 1, 1), images: bool = False
-) -> Attended:
+) -> Scores:
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     scores = np.clip(rng.normal(0.3 + 0.4 * labels, 0.3), 0, 1)
@@ -28,7 +29,7 @@ def attended(
         if images
         else None
     )
-    return Attended(name, "suite", labels, scores, rng.dirichlet(alpha, n), images=names)
+    return make_scores(name, "suite", labels, scores, rng.dirichlet(alpha, n), paths=names)
 
 
 def test_a_group_worked_by_hand() -> None:
@@ -132,31 +133,31 @@ def test_statistics_of_several_generators() -> None:
         said["name"],
         said["family"],
     ) == ("g2", "suite")
-    assert said["groups"]["wrong"] == group_statistics(one.weights[wrong], KEYS, 50)
+    assert said["groups"]["wrong"] == group_statistics(one.attention[wrong], KEYS, 50)
     for name, rows in {"real_correct": ~wrong & (one.labels == 0), "real_wrong": wrong & (one.labels == 0),
                        "fake_correct": ~wrong & (one.labels == 1), "fake_wrong": wrong & (one.labels == 1)}.items():  # fmt: skip
         assert rows.any() and said["groups"][name] == group_statistics(
-            one.weights[rows], KEYS, 50
+            one.attention[rows], KEYS, 50
         ), name
-    rho, p = spearmanr(one.weights[one.labels == 1, 1], one.scores[one.labels == 1])
+    rho, p = spearmanr(one.attention[one.labels == 1, 1], one.scores[one.labels == 1])
     assert said["with_score"]["fake"]["0.5"] == pytest.approx({"rho": rho, "p": p, "n": 30})
-    means = [s.weights.mean(axis=0)[0] for s in sets]
+    means = [s.attention.mean(axis=0)[0] for s in sets]
     accuracies = [((s.scores > 0.5) == s.labels).mean() for s in sets]
     rho, p = spearmanr(means, accuracies)
     assert found["with_accuracy"]["0.25"] == pytest.approx({"rho": rho, "p": p, "n": 4})
-    fakes = [s.weights[s.labels == 1] for s in sets]
+    fakes = [s.attention[s.labels == 1] for s in sets]
     assert found["between"]["pairs"][0]["distance"] == pytest.approx(distance(fakes[0], fakes[1]))
     assert found["between"]["of"] == "fake" and found["between"]["note"] is None
-    reals = np.concatenate([s.weights[s.labels == 0] for s in sets])
+    reals = np.concatenate([s.attention[s.labels == 0] for s in sets])
     assert found["between_real"]["of"] == "real" and found["between_real"]["generators"] == 4
     assert found["between_real"]["from_rest"][0]["distance"] == pytest.approx(
         distance(
-            sets[0].weights[sets[0].labels == 0],
-            np.concatenate([s.weights[s.labels == 0] for s in sets[1:]]),
+            sets[0].attention[sets[0].labels == 0],
+            np.concatenate([s.attention[s.labels == 0] for s in sets[1:]]),
         )
     )
     assert found["classes"]["distance"] == pytest.approx(distance(reals, np.concatenate(fakes)))
-    cells = [s.weights[s.labels == label, 0] for s in sets for label in (0, 1)]
+    cells = [s.attention[s.labels == label, 0] for s in sets for label in (0, 1)]
     squares = sum(((cell - cell.mean()) ** 2).sum() for cell in cells)
     assert found["pooled"]["within_std"]["0.25"] == pytest.approx(
         np.sqrt(squares / (found["count"] - 8))
@@ -178,7 +179,7 @@ def test_shared_images_count_once() -> None:
         and found["pooled"]["groups"]["fake"]["count"] == 40
     )
     assert found["generators"][1]["groups"]["real"]["count"] == 20 and found["count"] == 60
-    assert first_of_each([attended("a", 0), attended("a", 0)]).all()
+    assert first_of_each([attended("a", 0), attended("b", 0)]).all()
     assert found["between_real"]["overall"] is None and found["between_real"]["generators"] == 1
     assert (
         found["between_real"]["note"]
@@ -187,14 +188,14 @@ def test_shared_images_count_once() -> None:
 
 
 def test_sets_that_share_images_belong_together() -> None:
-    def named(*images: str) -> Attended:
-        return Attended(
+    def named(*images: str) -> Scores:
+        return make_scores(
             "a",
             "s",
             np.zeros(len(images)),
             np.zeros(len(images)),
             np.ones((len(images), 1)),
-            images=images,
+            paths=images,
         )
 
     assert sharing([named("a"), named("b"), named("c", "d"), named("d", "b"), named("e")]) == [
@@ -204,10 +205,10 @@ def test_sets_that_share_images_belong_together() -> None:
         1,
         4,
     ]
-    assert sharing([attended("a", 0), attended("a", 0)]) == [0, 1]
+    assert sharing([attended("a", 0), attended("b", 0)]) == [0, 1]
 
 
-def confounded(seed: int, images: int = 200) -> list[Attended]:
+def confounded(seed: int, images: int = 200) -> list[Scores]:
     """Set A has other attention and lower scores than B, and mostly real images; within a set
     nothing depends on anything."""
     sets, rng = [], np.random.default_rng(seed)
@@ -217,7 +218,7 @@ def confounded(seed: int, images: int = 200) -> list[Attended]:
     ):
         labels = (np.arange(images) < fakes).astype(int)
         scores = np.clip(rng.normal(score, 0.1, images), 0, 1)
-        sets.append(Attended(name, "s", labels, scores, rng.dirichlet(mean, images)))
+        sets.append(make_scores(name, "s", labels, scores, rng.dirichlet(mean, images)))
     return sets
 
 
@@ -240,9 +241,9 @@ def test_real_images_that_sets_share_are_compared_with_the_generated_ones_of_all
     with a."""
     sets = [attended("a", 0, images=True), attended("b", 1, images=True)]
     found = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=0, permutations=50)
-    fakes = np.concatenate([one.weights[one.labels == 1] for one in sets])
+    fakes = np.concatenate([one.attention[one.labels == 1] for one in sets])
     assert found["classes"]["distance"] == pytest.approx(
-        distance(sets[0].weights[sets[0].labels == 0], fakes)
+        distance(sets[0].attention[sets[0].labels == 0], fakes)
     )
 
 
@@ -271,8 +272,8 @@ def test_rank_correlation_is_spearmans_and_within_strata_a_regression_on_ranks()
 
 def test_where_nothing_can_be_compared() -> None:
     one = attended("a", 0, 6)
-    reals = Attended("b", "suite", np.zeros(3, dtype=int), np.zeros(3), one.weights[:3])
-    empty = Attended("c", "suite", np.zeros(0, dtype=int), np.zeros(0), np.zeros((0, 3)))
+    reals = make_scores("b", "suite", np.zeros(3, dtype=int), np.zeros(3), one.attention[:3])
+    empty = make_scores("c", "suite", np.zeros(0, dtype=int), np.zeros(0), np.zeros((0, 3)))
     found = attention_statistics(
         [one, reals, empty], (0.25, 0.5, 0.75), resamples=10, permutations=10
     )

@@ -10,10 +10,17 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from evaluation.attention.leanings import leanings, reading, scale_role
-from evaluation.attention.sets import Attended
 from evaluation.attention.statistics import attention_statistics
 from evaluation.attention.verdict import KINDS, Evidence, Verdict, attention_verdicts
-from tests.helpers.attended_sets import Weights, dirichlet, favouring, scales_of, sets_of
+from evaluation.scores import Scores
+from tests.helpers.attended_sets import (
+    Weights,
+    dirichlet,
+    favouring,
+    make_scores,
+    scales_of,
+    sets_of,
+)
 
 
 def kinds_of(weights: Weights, images: int, scales: int, generators: int, seed: int) -> list[str]:
@@ -150,7 +157,7 @@ def test_numbers_in_the_sentence_and_flags_that_exist() -> None:
 
 def of_means(
     means: list[tuple[float, ...]], precision: float, images: int = 60, real: int | None = None
-) -> list[Attended]:
+) -> list[Scores]:
     """Generators whose images all have these mean weights, or whose real images have those of
     generator `real`."""
     sets = []
@@ -159,11 +166,11 @@ def of_means(
         weights = rng.dirichlet(np.array(mean) * precision, images)
         if real is not None:
             weights[labels == 0] = rng.dirichlet(np.array(means[real]) * precision, images // 2)
-        sets.append(Attended(f"g{index}", "s", labels, np.full(images, 0.5), weights))
+        sets.append(make_scores(f"g{index}", "s", labels, np.full(images, 0.5), weights))
     return sets
 
 
-def verdicts_of(sets: list[Attended], **more: int) -> dict[str, Verdict]:
+def verdicts_of(sets: list[Scores], **more: int) -> dict[str, Verdict]:
     statistics = attention_statistics(
         sets, (0.25, 0.5, 0.75), **{"resamples": 50, "permutations": 200} | more
     )
@@ -216,10 +223,9 @@ def test_real_images_are_the_control_of_a_difference_between_generators() -> Non
     assert alike.endswith("the sets' real images do not differ")
     less = of_means(means, 20, 400)
     for one in less:
-        one.weights[one.labels == 0] = 0.5 * one.weights[one.labels == 0] + 0.5 / 3
+        one.attention[one.labels == 0] = 0.5 * one.attention[one.labels == 0] + 0.5 / 3
     assert "real images differ, too, but less" in verdicts_of(less)["varies by generator"].sentence
-    fakes = [Attended(one.name, "s", one.labels[one.labels == 1], one.scores[one.labels == 1], one.weights[one.labels == 1])
-             for one in less]  # fmt: skip
+    fakes = [one.take(one.labels == 1) for one in less]
     assert "real images" not in verdicts_of(fakes)["varies by generator"].sentence
 
 
@@ -228,7 +234,7 @@ def test_a_class_that_goes_with_the_generator_is_not_taken_for_the_class() -> No
     (Simpson)."""
     rng = np.random.default_rng(0)
     sets = [
-        Attended(
+        make_scores(
             name,
             "s",
             np.repeat([0, 1], (real, 200 - real)),
@@ -249,7 +255,7 @@ def test_a_handful_of_images_gets_no_verdict(images: int) -> None:
         np.tile([0.95, 0.03, 0.02], (images, 1)),
         rng.dirichlet((1, 1, 1), images),
     ):
-        one = Attended("g", "s", labels, labels, weights)
+        one = make_scores("g", "s", labels, labels, weights)
         statistics = attention_statistics([one], scales_of(3))
         (verdict,) = attention_verdicts(statistics)
         assert verdict.kind == "too few images" and verdict.sentence.startswith(
@@ -263,15 +269,15 @@ def test_intervals_are_read_at_their_cautious_end() -> None:
     weights = np.tile([0.95, 0.03, 0.02], (40, 1))
     weights[:3] = (0.2, 0.5, 0.3)
     labels = np.arange(40) % 2
-    found = verdicts_of([Attended("g", "s", labels, labels, weights)])  # 92 % of the images
+    found = verdicts_of([make_scores("g", "s", labels, labels, weights)])  # 92 % of the images
     assert "collapsed" not in found and "one scale dominates" in found
     assert "collapsed" in verdicts_of(
-        [Attended("g", "s", np.tile(labels, 50), np.tile(labels, 50), np.tile(weights, (50, 1)))]
+        [make_scores("g", "s", np.tile(labels, 50), np.tile(labels, 50), np.tile(weights, (50, 1)))]
     )
     varied = np.tile([0.45, 0.3, 0.25], (24, 1))
     varied[:3] += (0.4, -0.2, -0.2)
     labels = np.arange(24) % 2
-    one = Attended("g", "s", labels, labels, varied)
+    one = make_scores("g", "s", labels, labels, varied)
     spread = attention_statistics([one], (0.25, 0.5, 0.75))["pooled"]["within_spread"]
     assert spread["low"] < 0.0943 < spread["value"] < spread["high"]
     found = verdicts_of([one])
@@ -323,7 +329,7 @@ def test_one_scale_and_too_few_images() -> None:
         attention_verdicts(attention_statistics(single, (0.5,), resamples=10, permutations=10))
     labels = np.ones(1, dtype=int)
     apart = [
-        Attended(f"g{i}", "s", labels, labels, np.array([[0.45, 0.3, 0.25]])) for i in range(12)
+        make_scores(f"g{i}", "s", labels, labels, np.array([[0.45, 0.3, 0.25]])) for i in range(12)
     ]
     (verdict,) = attention_verdicts(attention_statistics(apart, scales_of(3)))
     assert (

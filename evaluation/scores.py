@@ -1,0 +1,124 @@
+"""Scores of one model on one set of images: what goes from the model to metrics and reports."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from evaluation.names import escaped, relative_name
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Outputs of one model on the N images of one set, in file order, skipped files excluded.
+
+    Args:
+        suite: benchmark that the set belongs to, "" for none.
+        generator: name of the set.
+        paths: N files, distinct.
+        labels: [N], 0 real, 1 fake.
+        logits: [N].
+        attention: [N, S], weights of the scales, rows sum to 1; None for models without attention.
+        branch_logits: [N, S], logit of each branch alone, without bias; None for such models.
+        skipped: {path: reason} of the files without a score.
+    """
+
+    suite: str
+    generator: str
+    paths: tuple[str, ...]
+    labels: NDArray
+    logits: NDArray
+    attention: NDArray | None = None
+    branch_logits: NDArray | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.suite}/{self.generator}"
+
+    @cached_property
+    def scores(self) -> NDArray:
+        """Sigmoid of the logits: [N] in [0, 1], high for fake."""
+        return expit(self.logits.astype(np.float64))
+
+    @property
+    def names(self) -> list[str]:
+        """N names that stay the same wherever the data root was: the path below the generator's
+        folder, where it lies in one."""
+        split = [f"/{path}".split(f"/{self.generator}/", 1) for path in self.paths]
+        return [f"{self.key}:{parts[1]}" if len(parts) > 1 else parts[0] for parts in split]
+
+    def take(self, rows: NDArray) -> "Scores":
+        """Return these rows (positions or [N] booleans) in their order."""
+        rows = np.arange(len(self.paths))[rows]
+        attention, branches = (
+            None if column is None else column[rows]
+            for column in (self.attention, self.branch_logits)
+        )
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows),
+            labels=self.labels[rows],
+            logits=self.logits[rows],
+            attention=attention,
+            branch_logits=branches,
+        )
+
+    def for_files(self, suite: str, generator: str, root: Path) -> "Scores":
+        """Return the same under names that may stand in every file: escaped, paths below `root`."""
+        return replace(
+            self,
+            suite=escaped(suite),
+            generator=escaped(generator),
+            paths=tuple(relative_name(path, root) for path in self.paths),
+            skipped={relative_name(path, root): why for path, why in self.skipped.items()},
+        )
+
+
+def first_of_each(sets: Sequence[Scores]) -> NDArray:
+    """Tell which images of all sets, in their order, come for the first time: [all images], bool.
+
+    Generators may share their real images.
+    """
+    seen: set[str] = set()
+    first = []
+    for path in (path for one in sets for path in one.paths):
+        first.append(path not in seen)
+        seen.add(path)
+    return np.array(first, dtype=bool)
+
+
+def set_of_each(sets: Sequence[Scores]) -> NDArray:
+    """Return the position of its set for each image of all sets, in their order: [all images]."""
+    return np.repeat(np.arange(len(sets)), [len(one.labels) for one in sets])
+
+
+def sharing(sets: Sequence[Scores]) -> list[int]:
+    """Number the sets; those that share images, also through others, get the same number."""
+    number, first = list(range(len(sets))), dict[str, int]()
+    for index, one in enumerate(sets):
+        joined = {number[first.setdefault(path, index)] for path in one.paths} | {number[index]}
+        number = [min(joined) if of_set in joined else of_set for of_set in number]
+    return number
+
+
+def pool(sets: Sequence[Scores]) -> Scores:
+    """Put the images of all sets into one, each file once; attention only where all have it."""
+
+    def together(columns: Sequence[NDArray | None]) -> NDArray | None:
+        known = [column for column in columns if column is not None]
+        return np.concatenate(known) if len(known) == len(columns) else None
+
+    return Scores(
+        "",
+        "",
+        tuple(path for one in sets for path in one.paths),
+        np.concatenate([one.labels for one in sets]),
+        np.concatenate([one.logits for one in sets]),
+        together([one.attention for one in sets]),
+        together([one.branch_logits for one in sets]),
+    ).take(first_of_each(sets))

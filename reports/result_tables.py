@@ -1,0 +1,262 @@
+"""Tables of a test run: for the terminal and the .txt file, as Markdown, LaTeX and CSV."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.benchmarks import SUITES
+from data.image_sets import unique_names
+from evaluation.format_leak import is_leak
+from evaluation.metrics import LABELS
+from evaluation.names import markdown
+from evaluation.result_files import TestRun
+from evaluation.summary import Estimates, suites_of
+from reports.tables import (
+    LATEX_PACKAGES,
+    grid,
+    latex_table,
+    protocol_name,
+    shown,
+    shown_interval,
+)
+from util import atomic_file, counted
+
+BRIEF = ("acc", "real_acc", "fake_acc", "ap", "auc")
+WITH_INTERVAL = ("acc", "balanced_acc", "ap", "auc", "eer")
+LEGEND = (
+    "acc, real acc, fake acc, bal. (balanced) acc: accuracy at 0.5; AP: average precision; AUC: area under the ROC curve; "
+    "EER: equal error rate; TPR@1%, TPR@5%: generated images found at that rate of false alarms; "
+    "ECE: expected calibration error (15 bins); Brier: mean squared error of the score; "
+    "acc@val: accuracy at the threshold chosen on validation data. Mean: over the sets that have the figure; all images together: "
+    "each file once, also where sets share it."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table; numbers of images are None where they mean nothing (a mean)."""
+
+    name: str
+    n_real: int | None
+    n_fake: int | None
+    estimates: Estimates
+
+    def cells(self, metrics: Sequence[str], intervals: bool = False) -> list[str]:
+        """Return name, numbers of images and these metrics as text."""
+        counts = ["" if count is None else str(count) for count in (self.n_real, self.n_fake)]
+        if intervals:
+            return [self.name, *counts, *(shown_interval(m, self.estimates) for m in metrics)]
+        return [self.name, *counts, *(shown(m, self.estimates.values[m]) for m in metrics)]
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """The sets of a suite and, last, their macro mean.
+
+    Args:
+        title: names the published table and the protocol.
+        rows: a line per set.
+        skipped: number of files of these sets without a score.
+    """
+
+    title: str
+    rows: list[Row]
+    skipped: int = 0
+
+    def render(self, metrics: Sequence[str], style: str, intervals: bool = False) -> str:
+        return grid(headers(metrics), [row.cells(metrics, intervals) for row in self.rows], style)
+
+
+def headers(metrics: Sequence[str]) -> list[str]:
+    """Return the headings of the columns of `Row.cells`."""
+    return ["generator", "real", "fake", *(LABELS[name] for name in metrics)]
+
+
+def suite_tables(run: TestRun) -> list[MetricTable]:
+    """Return a table per suite, the published ones first."""
+    names, summary = unique_names(run.sets), run.summary
+    protocols, skipped = run.head.get("protocol", {}), run.head.get("left_out", {})
+    tables = []
+    for suite, sets in suites_of(run.sets).items():
+        rows = []
+        for one in sets:
+            counts = summary.metrics[one.key]
+            row = Row(names[one.key], counts.n_real, counts.n_fake, summary.sets[one.key])
+            rows.append(row)
+        rows.append(Row("Mean", None, None, summary.suites[suite]))
+        table = SUITES[suite].table if suite in SUITES else None
+        title = " - ".join(filter(None, (table, suite or sets[0].generator)))
+        used = sorted({protocol_name(protocols.get(one.key)) for one in sets})
+        count = sum(skipped.get(one.key, 0) for one in sets)
+        tables.append(MetricTable(f"{title} (protocol {', '.join(used)})", rows, count))
+    return tables
+
+
+def pooled_table(run: TestRun) -> MetricTable:
+    """Return all images of all sets as one set."""
+    pooled = run.summary.pooled_metrics
+    row = Row("Pooled", pooled.n_real, pooled.n_fake, run.summary.pooled)
+    return MetricTable("all images together", [row])
+
+
+def all_tables(run: TestRun) -> list[MetricTable]:
+    """Return the tables of the suites and, of several sets, that of all images together."""
+    return suite_tables(run) + ([pooled_table(run)] if len(run.sets) > 1 else [])
+
+
+def defined(run: TestRun) -> list[str]:
+    """Return the metrics that any set of a run has, in the order of `LABELS`."""
+    return [
+        name
+        for name in LABELS
+        if any(estimates.values[name] is not None for estimates in run.summary.sets.values())
+    ]
+
+
+def warnings(run: TestRun) -> list[str]:
+    """Return what a reader must know beside the metrics."""
+    names, found = unique_names(run.sets), []
+    one_class = [names[key] for key, metrics in run.summary.metrics.items() if metrics.auc is None]
+    if one_class:
+        found.append(
+            "AP, AUC and all that compares the classes are undefined with one class: "
+            + ", ".join(one_class)
+        )
+    counts = {key: (metrics.n_real, metrics.n_fake) for key, metrics in run.summary.metrics.items()}
+    leaks = [
+        f"{names[key]} (AUC {auc:.2f})"
+        for key, auc in run.head.get("format_leak", {}).items()
+        if key in counts and is_leak(auc, *counts[key])
+    ]
+    if leaks:
+        listed = ", ".join(leaks)
+        found.append(f"file format, size and compression alone tell real from fake: {listed}")
+    if run.head.get("equalize"):
+        found.append(f"every image was re-encoded before scoring: {run.head['equalize']}")
+    if run.head["threshold"] is None:
+        found.append("the checkpoint holds no validation threshold, so there is no accuracy at one")
+    return found
+
+
+def text_report(run: TestRun) -> str:
+    """Render the metrics of all suites, warnings and skipped files as text."""
+    parts = [f"model: {run.name}", f"data: {run.head.get('dataroot', '?')}"]
+    for table in suite_tables(run):
+        parts += ["", f"{table.title}, metrics in %", table.render(BRIEF, "simple")]
+    if len(run.sets) > 1:
+        pooled = pooled_table(run)
+        parts += ["", pooled.title, pooled.render(BRIEF, "simple")]
+    for title, columns, rows in robustness_tables(run):
+        parts += ["", title, grid(columns, rows)]
+    parts += ["", *warnings(run), f"skipped: {_skipped(run)}"]
+    parts += [
+        f"  {path}: {reason}" for path, reason, condition in skipped_rows(run) if not condition
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _skipped(run: TestRun) -> str:
+    return counted(sum("condition" not in one for one in run.head["skipped"]), "file")
+
+
+def skipped_rows(run: TestRun) -> list[list[str]]:
+    """Return [file, reason, degradation] of all files without a score; the degradation is '' where
+    there is no score without it either."""
+    return [[one["path"], one["reason"], one.get("condition", "")] for one in run.head["skipped"]]
+
+
+def markdown_tables(run: TestRun) -> str:
+    """Render all metrics by suite, those with 95 % intervals, robustness and skipped files."""
+    parts = [f"# {markdown(run.name)}", ""]
+    parts += [f"- {markdown(warning)}" for warning in warnings(run)]
+    for table in all_tables(run):
+        parts += ["", f"## {markdown(table.title)}", "", table.render(defined(run), "pipe")]
+        if run.head["bootstrap"]["resamples"]:
+            intervals = table.render(WITH_INTERVAL, "pipe", intervals=True)
+            parts += ["", "95 % intervals:", "", intervals]
+    for title, columns, rows in robustness_tables(run):
+        parts += ["", f"## {title}", "", grid(columns, rows, "pipe")]
+    parts += [
+        "",
+        f"In %, ECE and Brier from 0 to 1. {LEGEND}",
+        "",
+        f"Skipped: {_skipped(run)}.",
+        "",
+    ]
+    if rows := skipped_rows(run):
+        parts += [grid(["file", "reason", "only under"], rows, "pipe", text=True), ""]
+    return "\n".join(parts)
+
+
+def latex_tables(run: TestRun) -> str:
+    """Render a table environment per suite, metrics in % with their 95 % intervals.
+
+    Skipped files are counted under a suite's table, and named in comments at the end.
+    """
+    parts = [LATEX_PACKAGES]
+    ends = " with 95 % intervals" if run.head["bootstrap"]["resamples"] else ""
+    for table in all_tables(run):
+        tabular = table.render(WITH_INTERVAL, "latex_booktabs", intervals=True)
+        note = f"skipped: {counted(table.skipped, 'file')}" if table.skipped else ""
+        parts += ["", latex_table(f"{table.title}: {run.name}, in %{ends}", tabular, note)]
+    for title, columns, rows in robustness_tables(run):
+        tabular = grid(columns, rows, "latex_booktabs")
+        parts += ["", latex_table(f"{title}: {run.name}", tabular)]
+    parts += ["", f"% skipped: {_skipped(run)}"]
+    parts += [f"%   {': '.join(filter(None, row))}" for row in skipped_rows(run)]
+    return "\n".join(parts) + "\n"
+
+
+def robustness_tables(run: TestRun) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return title, headers and rows of AUC and of accuracy at 0.5 under degradations.
+
+    A line per degradation, a column per set for which the metric is defined, then their mean.
+    Empty without degradations.
+    """
+    names, tables = unique_names(run.sets), []
+    for metric in ("auc", "acc") if run.robustness else ():
+        keys = [key for key, one in run.summary.sets.items() if one.values[metric] is not None]
+        rows = []
+        for condition, summary in run.robustness_summaries.items():
+            values = [
+                summary.sets[key].values[metric] if key in summary.sets else None for key in keys
+            ]
+            measured = [value for value in values if value is not None]
+            mean = sum(measured) / len(measured) if len(measured) == len(keys) > 0 else None
+            cells = [shown(metric, value) for value in (*values, mean)]
+            rows.append([condition, *cells])
+        if keys:
+            columns = ["degradation", *(names[key] for key in keys), "mean"]
+            tables.append((f"{LABELS[metric]} in % under degradations", columns, rows))
+    return tables
+
+
+def write_csv(run: TestRun, path: Path) -> None:
+    """Write a line per set, per suite and for all images pooled.
+
+    Metrics and the ends of their 95 % intervals are in [0, 1], empty where undefined.
+    """
+    summary, pooled = run.summary, run.summary.pooled_metrics
+    protocols, skipped = run.head.get("protocol", {}), run.head.get("left_out", {})
+    lines: list[tuple[list[Any], Estimates]] = []
+    for one in run.sets:
+        counts, protocol = summary.metrics[one.key], protocol_name(protocols.get(one.key))
+        about = ["set", one.suite, one.generator, protocol, counts.n_real, counts.n_fake]
+        lines.append(([*about, skipped.get(one.key, "")], summary.sets[one.key]))
+    for suite, means in summary.suites.items():
+        lines.append((["suite mean", suite, "", "", "", "", ""], means))
+    count = sum("condition" not in one for one in run.head["skipped"])
+    lines.append((["pooled", "", "", "", pooled.n_real, pooled.n_fake, count], summary.pooled))
+    columns = ["kind", "suite", "generator", "protocol", "n_real", "n_fake", "left_out"]
+    columns += [f"{name}{end}" for name in LABELS for end in ("", "_low", "_high")]
+    with atomic_file(path, newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for about, estimates in lines:
+            for name in LABELS:
+                ends = estimates.intervals.get(name, (None, None))
+                numbers = (estimates.values[name], *ends)
+                about += ["" if number is None else repr(number) for number in numbers]
+            writer.writerow(about)
