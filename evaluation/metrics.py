@@ -125,13 +125,20 @@ def equal_error_rate(fpr: NDArray, tpr: NDArray) -> float:
     return float(fpr[after - 1] + part * (fpr[after] - fpr[after - 1]))
 
 
-def calibration_error(labels: NDArray, scores: NDArray, bins: int = ECE_BINS) -> float:
+def calibration_error(
+    labels: NDArray, scores: NDArray, bins: int = ECE_BINS, weights: NDArray | None = None
+) -> float:
     """Expected calibration error of scores [N] in [0, 1], N >= 1: mean over images of |mean score -
-    share of generated| per bin."""
+    share of generated| per bin.
+
+    Args:
+        weights: [N] of the images; all alike without them.
+    """
+    weights = np.ones(len(scores)) if weights is None else weights
     sums, _, _ = binned_statistic(
-        scores, [scores, labels], statistic="sum", bins=bins, range=(0, 1)
+        scores, [weights * scores, weights * labels], statistic="sum", bins=bins, range=(0, 1)
     )
-    return float(np.abs(sums[0] - sums[1]).sum() / len(scores))
+    return float(np.abs(sums[0] - sums[1]).sum() / weights.sum())
 
 
 def best_threshold(labels: NDArray, scores: NDArray, lowest: float = 0.0) -> float | None:
