@@ -263,6 +263,7 @@ def fit_calibration(
     logits = logits.astype(np.float64)
     temperature = fit_temperature(labels, logits)
     probabilities = expit(logits / temperature)
+    weights = class_weights(labels)
     groups = np.zeros_like(labels) if groups is None else groups
     real = labels == 0
     limits = [
@@ -278,8 +279,8 @@ def fit_calibration(
         lower=lower,
         upper=upper,
         target_error=target_error,
-        ece_before=reliability(labels, expit(logits)).ece,
-        ece_after=reliability(labels, probabilities).ece,
+        ece_before=calibration_error(labels, expit(logits), weights=weights),
+        ece_after=calibration_error(labels, probabilities, weights=weights),
         n_real=int(real.sum()),
         n_fake=int((~real).sum()),
         data=data,

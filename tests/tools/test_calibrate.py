@@ -415,8 +415,8 @@ def test_the_copy_is_the_checkpoint_with_a_calibration(checkpoint: Path, val: Pa
     assert str(val) not in json.dumps(found.to_dict())
 
 
-def test_figures_are_those_of_the_pictures(checkpoint: Path, val: Path) -> None:
-    """One picture at a time, in another library."""
+def test_metrics_are_those_of_the_images(checkpoint: Path, val: Path) -> None:
+    """One image at a time, by another library."""
     (val / "cat" / "0_real" / "broken.png").write_bytes(b"no picture")
     run(checkpoint, val, "--output", str(checkpoint.with_name("new.pth")))
     (val / "cat" / "0_real" / "broken.png").unlink()
@@ -512,7 +512,7 @@ def test_wrong_values_are_refused_by_the_parser(
     assert ended.value.code == 2 and words.split()[0] in capsys.readouterr().err
 
 
-def test_pictures_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
+def test_images_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
     few = make_set(tmp_path / "few", 4)
     with pytest.raises(UserError, match="4 real .* 5 of each class"):
         run(checkpoint, few)
@@ -593,7 +593,7 @@ def test_published_weights(val: Path, tmp_path: Path) -> None:
     assert load_detector(tmp_path / "NPR_calibrated.pth", "cpu").calibration is not None
 
 
-def test_large_pictures_are_scored_in_tiles_as_anywhere_else(
+def test_large_images_are_scored_in_tiles_as_anywhere_else(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_set(tmp_path / "large", 2, size=96)

@@ -25,7 +25,7 @@ FRESH = count()
 
 
 def draw(path: Path, seed: int | None = None, **save: object) -> Path:
-    """A picture of 8x8 pixels, another one each time unless a seed is given."""
+    """Write an image of 8x8 pixels, another one each time unless a seed is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(10_000 + next(FRESH) if seed is None else seed)
     draw_image(rng, False, 8).save(path, **save)
@@ -48,7 +48,7 @@ def look(root: Path) -> Diagnosis:
 
 
 def kinds(diagnosis: Diagnosis) -> dict[str, Finding]:
-    """Findings by kind, without the format leak: on a few pictures that figure is chance."""
+    """Return findings by kind, without the format leak: on a few images that AUC is chance."""
     return {
         finding.kind: finding for finding in diagnosis.findings if finding.kind != "format_leak"
     }
@@ -227,7 +227,7 @@ def test_unreadable_files_and_wrong_suffixes(tmp_path: Path) -> None:
     assert found["suffix"].severity == "note"
 
 
-def test_equal_pictures(tmp_path: Path) -> None:
+def test_equal_images(tmp_path: Path) -> None:
     fill(tmp_path, *pair("train/car"), *pair("val/car"), *pair("test/gan"), *pair("test/sd"))
     draw(tmp_path / "train/car/0_real/same.png", seed=1)
     draw(tmp_path / "train/car/0_real/again.webp", seed=1, lossless=True)  # the same pixels
@@ -261,7 +261,7 @@ def test_equal_pictures(tmp_path: Path) -> None:
     }
 
 
-def test_equal_bytes_of_another_shape_are_another_picture(tmp_path: Path) -> None:
+def test_equal_bytes_of_another_shape_are_another_image(tmp_path: Path) -> None:
     fill(tmp_path, *pair())
     for name, size in (("wide", (16, 4)), ("tall", (4, 16))):
         Image.new("RGB", size, (1, 2, 3)).save(tmp_path / "0_real" / f"{name}.png")
