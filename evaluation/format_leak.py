@@ -26,8 +26,8 @@ def separability(features: NDArray, labels: NDArray) -> float | None:
         labels: [N], 0 or 1.
 
     Returns:
-        0.5 is chance; None where a class has fewer than two rows. Small classes get as many folds as
-        they have rows.
+        0.5 is chance; None where a class has fewer than two rows. Small classes get as many folds
+        as they have rows.
     """
     smallest = int(np.bincount(labels, minlength=2).min())
     if smallest < 2:

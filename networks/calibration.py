@@ -1,4 +1,4 @@
-"""Map a detector's logits to probabilities and verdicts, by constants fitted on validation images."""
+"""Map logits to probabilities and verdicts, by constants fitted on validation images."""
 
 import math
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +14,7 @@ REAL, UNSURE, GENERATED = "real", "unsure", "generated"
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature scaling (Guo et al., ICML 2017, arXiv 1706.04599), a threshold and an unsure band.
+    """Temperature scaling (Guo et al., ICML 2017), a threshold and an unsure band.
 
     Probabilities are for images of which half are generated.
 

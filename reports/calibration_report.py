@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from tabulate import tabulate
 
-from evaluation.calibration import NEVER_GENERATED, NEVER_REAL, Measured, Share
+from evaluation.calibration import NEVER_GENERATED, NEVER_REAL, Measured
+from evaluation.reliability import Share
 from networks.calibration import GENERATED, REAL, UNSURE, Calibration
 
 MIN_IMAGES_PER_CLASS = 100  # below this, threshold, band and ECE are rough

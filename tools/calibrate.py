@@ -1,13 +1,13 @@
 """Fit temperature, threshold and unsure band of a checkpoint on validation images.
 
-    python -m tools.calibrate --model_path checkpoints/RUN/model_epoch_last.pth --dataroot datasets/MY_TRAINING_ROOT/val
-    python -m tools.calibrate --model_path M.pth --dataroot VAL --target_error 0.01 --output M_sure.pth
-    python -m tools.calibrate --model_path M.pth --dataroot HELDOUT --max_false_alarms 0.05    # HELDOUT: see tools.make_heldout
+    python -m tools.calibrate --model_path checkpoints/RUN/model_epoch_last.pth --dataroot ROOT/val
+    python -m tools.calibrate --model_path M.pth --dataroot VAL --target_error 0.01 --output SURE.pth
+    python -m tools.calibrate --model_path M.pth --dataroot HELDOUT --max_false_alarms 0.05
 
 Writes a copy of the checkpoint, NAME_calibrated.pth beside it. Beside the copy it writes
 NAME_calibrated.json (all numbers) and NAME_calibrated_reliability.png. Pass images that the model
 was neither trained on nor will be tested on, of the kind that it will see: a calibration holds for
-such images only (docs/calibration.md).
+such images only (docs/calibration.md). tools.make_heldout makes a HELDOUT of several sets.
 
 Exit status: 0 written, 2 wrong command line, checkpoint or images, 130 interrupted.
 """

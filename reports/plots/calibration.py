@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.calibration import Measured, Reliability
+from evaluation.calibration import Measured
+from evaluation.reliability import Reliability
 from reports.plots.style import (
     CHANCE_LINE,
     STYLE,

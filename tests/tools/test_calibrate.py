@@ -35,9 +35,8 @@ from evaluation.calibration import (
     fit_calibration,
     fit_temperature,
     measure,
-    reliability,
-    share_of_label,
 )
+from evaluation.reliability import reliability, share_of_label
 from inference import load_detector
 from inference.calibration_scores import detector_predictions
 from networks import ModelConfig, build_model

@@ -1,14 +1,15 @@
-"""Check a folder of images before training or testing: layout, counts, bad files, duplicates, formats.
+"""Check a folder of images before training or testing on it.
 
-Reads every file once and changes nothing. Says what lies where and what was expected, and prints the
-`mv` commands that fix the names of folders.
+Shows layout, counts, unreadable files, duplicates and file formats. Says what lies where and what
+was expected, and prints the mv commands that fix whole folders. Reads every file once, changes
+nothing.
 
     python -m tools.check_dataset datasets/my_training_root
     python -m tools.check_dataset datasets/Generalization_Test --json findings.json --list 3
 
-Exit status: 0 no problem (there may be warnings), 1 problems, 2 wrong command line or no images, 130
-interrupted. Problems: unreadable files, an image labelled both real and fake or in more than one
-split, missing classes or splits, files that no script reads. Classes that differ in their file
+Exit status: 0 no problem (there may be warnings), 1 problems, 2 wrong command line or no images,
+130 interrupted. Problems: unreadable files, an image labelled both real and fake or in more than
+one split, missing classes or splits, files that no script reads. Classes that differ in their file
 format are a warning.
 """
 
@@ -55,7 +56,8 @@ def _readers(reading: Reading, diagnosis: Diagnosis) -> Iterator[str]:
     split = f"{reading.split}/" if reading.split else "all"
     if reading.reader == TRAIN:
         contents = next(set.contents for set in diagnosis.sets if set.reading is reading)
-        yield f"  {split:6} read by train.py, as one set of {counted(len(contents), 'content folder')}"
+        number = counted(len(contents), "content folder")
+        yield f"  {split:6} read by train.py, as one set of {number}"
         return
     reader = "not read by test.py, which takes test/, else val/"
     if reading.reader:

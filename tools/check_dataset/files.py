@@ -1,4 +1,4 @@
-"""Decode every image file once: is it readable, how is it encoded, which files are the same image."""
+"""Decode every image file once; find unreadable files and equal images."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Find which images train.py and test.py read from a folder, by asking the functions that they use."""
+"""Find which images train.py and test.py read from a folder, by the functions that they use."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Find images that no script reads, say where they lie, and give `mv` commands for whole folders."""
+"""Find images that no script reads, and the `mv` commands that fix whole folders."""
 
 import os
 import re
