@@ -1,5 +1,4 @@
-"""How image files are encoded, read from their headers alone: what could tell classes apart without
-any trace in the pixels."""
+"""Read how image files are encoded, from their metadata alone."""
 
 import io
 import os
@@ -19,11 +18,12 @@ class FileFormat:
     """Encoding of one image file.
 
     Args:
-        kind: Pillow's name of the format, 'JPEG'. width, height: pixels. size: bytes.
-        quality: of the libjpeg scale 1..100 that has the nearest luminance table, None for other
-            formats.
-        subsampling: of the chroma, '4:2:0' and the like, 'grey' or 'other' for a JPEG, '' for other
-            formats.
+        kind: Pillow's name of the format, 'JPEG'.
+        width: in pixels.
+        height: in pixels.
+        size: in bytes.
+        quality: 1..100 of libjpeg with the nearest luminance table; None for other formats.
+        subsampling: of the chroma of a JPEG, '4:2:0', 'grey' or 'other'; '' for other formats.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class FileFormat:
 
 
 def read_format(path: str) -> FileFormat:
-    """The encoding of a file, by its content and not by its name.
+    """Return the encoding of a file, by its content and not by its name.
 
     Raises:
         UnreadableImage: see `data.decode.open_image`.
@@ -71,20 +71,18 @@ def read_with_quality(path: str) -> tuple[Image.Image, int | None]:
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
-    """Quality 1..100 whose standard luminance table (ITU-T T.81, annex K, scaled as libjpeg does)
-    is nearest to table 0.
+    """Return the quality 1..100 whose standard luminance table is nearest to table 0.
 
-    libjpeg scales each entry t of the standard table to (t * S + 50) // 100, kept in 1..255, with S
-    = 5000 // quality below 50 and 200 - 2 * quality from there on; nearest is the smallest sum of
-    absolute differences of the 64 entries.
+    The standard table is that of ITU-T T.81, annex K. libjpeg scales each of its entries t to
+    (t * S + 50) // 100, limited to 1..255, with S = 5000 // quality below 50 and 200 - 2 * quality
+    from there on. Nearest is the smallest sum of absolute differences of the 64 entries.
     """
     return _nearest_quality(tuple(tables[0])) if 0 in tables else None
 
 
 @lru_cache(maxsize=1024)
 def _nearest_quality(table: tuple[int, ...]) -> int:
-    """A data set has few different tables, and comparing one with a hundred others takes longer
-    than reading a header."""
+    """Return the nearest quality; cached, because a dataset has few different tables."""
     distances = {
         quality: sum(abs(ours - theirs) for ours, theirs in zip(standard, table, strict=False))
         for quality, standard in _standard_tables().items()
@@ -94,7 +92,7 @@ def _nearest_quality(table: tuple[int, ...]) -> int:
 
 @cache
 def _standard_tables() -> dict[int, list[int]]:
-    """Luminance table of each quality, as Pillow's own encoder writes it."""
+    """Return the luminance table of each quality, as Pillow's encoder writes it."""
     tables = {}
     for quality in range(1, 101):
         buffer = io.BytesIO()

@@ -1,5 +1,4 @@
-"""How well a set's classes can be told apart by their files' encoding alone: the part of a
-detector's figures it may explain."""
+"""Measure how well the encoding of the files alone tells a set's classes apart."""
 
 from collections.abc import Sequence
 
@@ -15,22 +14,20 @@ from data.formats import FileFormat, read_format
 from data.image_sets import ImageSet, sample_evenly
 
 FOLDS = 5
-LEAK = 0.6
-"""AUC above which the encoding alone says something about the class."""
-AT_MOST = 2000
-"""Files whose header is read: enough for an AUC, and quick for any set."""
+LEAK = 0.6  # AUC above which the encoding alone tells something about the class
+MAX_FILES = 2000  # whose metadata is read: enough for an AUC, and quick for any set
 
 
 def separability(features: NDArray, labels: NDArray) -> float | None:
-    """Mean ROC AUC of a logistic regression over the test parts of a stratified 5-fold
-    cross-validation; 0.5 is chance.
+    """Return the mean ROC AUC of a logistic regression in a stratified 5-fold cross-validation.
 
     Args:
-        features: [N, F], standardised before the regression. labels: [N], 0 or 1.
+        features: [N, F], standardised before the regression.
+        labels: [N], 0 or 1.
 
     Returns:
-        None where a class has fewer than two rows. Small classes get as many folds as they have
-        rows.
+        0.5 is chance; None where a class has fewer than two rows. Small classes get as many folds
+        as they have rows.
     """
     smallest = int(np.bincount(labels, minlength=2).min())
     if smallest < 2:
@@ -43,11 +40,15 @@ def separability(features: NDArray, labels: NDArray) -> float | None:
 
 
 def is_leak(auc: float | None, n_real: int, n_fake: int) -> bool:
-    """True if an AUC of the encoding alone is above 0.6, and above chance by more than three of its
-    standard errors.
+    """Return True if an AUC is above 0.6, and above chance by three standard errors.
 
-    The second keeps small sets from being warned of for nothing (standard error: Hanley and McNeil,
+    The second condition avoids false warnings for small sets (standard error: Hanley and McNeil,
     Radiology 143, 1982; three of them, because that of a cross-validated AUC is larger).
+
+    Args:
+        auc: of the encoding alone; None where it is undefined.
+        n_real: number of real images.
+        n_fake: number of generated images.
     """
     if auc is None or auc <= LEAK or not n_real or not n_fake:
         return False
@@ -57,8 +58,11 @@ def is_leak(auc: float | None, n_real: int, n_fake: int) -> bool:
 
 
 def format_features(formats: Sequence[FileFormat]) -> NDArray:
-    """[N, F]: format and subsampling (one column per value), JPEG quality, sides, logarithm of
-    bytes per pixel."""
+    """Return features [N, F] of the encoding of N files.
+
+    They are format and subsampling (one column per value), JPEG quality, sides, and the logarithms
+    of pixels and of bytes per pixel.
+    """
     kinds = sorted({f.kind for f in formats})
     samplings = sorted({f.subsampling for f in formats})
     rows = [
@@ -77,14 +81,17 @@ def format_features(formats: Sequence[FileFormat]) -> NDArray:
 
 
 def format_leak(images: ImageSet, seed: int = 0) -> float | None:
-    """`separability` of a set's classes by `format_features`, from the headers of up to 2,000 of
-    its files, half of each class.
+    """Return the `separability` of a set's classes by `format_features`.
+
+    Args:
+        images: the set; up to `MAX_FILES` of its files are sampled, half of each class.
+        seed: of the sample.
 
     Returns:
         None where a class has fewer than two readable files.
     """
     formats, labels = [], []
-    sampled = sample_evenly(images, AT_MOST, seed)
+    sampled = sample_evenly(images, MAX_FILES, seed)
     for path, label in zip(sampled.paths, sampled.labels, strict=True):
         try:
             formats.append(read_format(path))

@@ -1,5 +1,4 @@
-"""What a model's logits mean as probabilities, and when it had better not decide: constants fitted
-on validation images."""
+"""Map logits to probabilities and verdicts, by constants fitted on validation images."""
 
 import math
 from dataclasses import asdict, dataclass, fields
@@ -9,36 +8,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-LARGEST = 1e12
-"""No constant of a calibration is larger."""
+LARGEST = 1e12  # above this, a constant in a checkpoint is an error
 REAL, UNSURE, GENERATED = "real", "unsure", "generated"
-"""The three verdicts."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature scaling (Guo et al., ICML 2017, arXiv 1706.04599), a threshold, and a band in
-    which no verdict is given.
+    """Temperature scaling (Guo et al., ICML 2017), a threshold and an unsure band.
+
+    Probabilities are for images of which half are generated.
 
     Args:
-        temperature: T > 0; the probability of "generated" is sigmoid(logit / T + log(prior / (1 -
-            prior))).
-        threshold: probability in [0, 1] that parts real from generated best, within
-            `max_false_alarms`.
-        lower, upper: up to `lower` the verdict is "real", from `upper` on "generated", "unsure"
-            between; lower <= upper. Below 0 and above 1 they are never reached.
-        target_error: share of wrong verdicts in [0, 1] for which the band was chosen, among the
-            images that get "generated" and among those that get "real".
-        ece_before, ece_after: expected calibration error in [0, 1], of sigmoid(logit) and of the
-            probability.
-        n_real, n_fake: images it was fitted on. data: what they were. protocol: their
-            preprocessing, name and version.
-        prior: share of generated images, in (0, 1), among the images that the probabilities are
-            meant for.
-        max_false_alarms: share of the real images of any set in [0, 1] that may lie above the
+        temperature: T > 0. The probability of "generated" is sigmoid(logit / T).
+        threshold: probability in [0, 1] with the best balanced accuracy within `max_false_alarms`.
+        lower: the verdict is "real" up to this probability; below 0 it is never "real".
+        upper: the verdict is "generated" from this probability on; above 1 it is never "generated".
+            lower <= upper, and between them the verdict is "unsure".
+        target_error: share in [0, 1] of wrong verdicts that the band allows, among "generated"
+            verdicts and among "real" ones.
+        ece_before: expected calibration error in [0, 1] of sigmoid(logit).
+        ece_after: expected calibration error in [0, 1] of the probability.
+        n_real: number of real images in the fit.
+        n_fake: number of generated images in the fit.
+        data: name of these images.
+        protocol: name and version of their preprocessing.
+        max_false_alarms: share in [0, 1] of the real images of any set that may lie above the
             threshold; 1 is no limit.
-        confidence: 0 if the share of wrong verdicts itself was held against target_error, else the
-            confidence of its upper bound.
     """
 
     temperature: float
@@ -52,62 +47,62 @@ class Calibration:
     n_fake: int
     data: str
     protocol: str
-    prior: float = 0.5
-    confidence: float = 0.0
     max_false_alarms: float = 1.0
 
     def probabilities(self, logits: ArrayLike) -> NDArray[np.float64]:
-        """Logits -> probabilities of "generated", of the same shape."""
-        return expit(np.asarray(logits, np.float64) / self.temperature + logit(self.prior))
+        """Return probabilities of "generated", in the shape of the logits."""
+        return expit(np.asarray(logits, np.float64) / self.temperature)
 
     @property
     def score_threshold(self) -> float:
         """The threshold as a score, sigmoid(logit), in [0, 1]."""
-        return float(expit(self.temperature * (logit(self.threshold) - logit(self.prior))))
+        return float(expit(self.temperature * logit(self.threshold)))
 
     def verdict(self, probability: float) -> str:
-        """One of `REAL`, `UNSURE`, `GENERATED`."""
+        """Return `REAL`, `UNSURE` or `GENERATED`."""
         if probability >= self.upper:
             return GENERATED
         return REAL if probability <= self.lower else UNSURE
 
     @property
     def rule(self) -> str:
-        """When `verdict` says what, in words."""
-        said = [
-            f'"{GENERATED}" from {self.upper:.3f} on' if self.upper <= 1 else f'never "{GENERATED}"'
-        ]
-        said.append(f'"{REAL}" up to {self.lower:.3f}' if self.lower >= 0 else f'never "{REAL}"')
-        return (
-            f'{", ".join(said)}, "{UNSURE}" between' if self.lower < self.upper else ", ".join(said)
-        )
+        """The rule of `verdict` as text."""
+        generated, real = f'never "{GENERATED}"', f'never "{REAL}"'
+        if self.upper <= 1:
+            generated = f'"{GENERATED}" from {self.upper:.3f} on'
+        if self.lower >= 0:
+            real = f'"{REAL}" up to {self.lower:.3f}'
+        unsure = f', "{UNSURE}" between' if self.lower < self.upper else ""
+        return f"{generated}, {real}{unsure}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values by field name."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Calibration":
-        """The inverse of `to_dict`.
+        """Return the calibration that `to_dict` gave these values.
 
         Raises:
-            TypeError, ValueError: the values describe no calibration.
+            TypeError, ValueError: the values are not those of a calibration.
         """
-        found = cls(**values)
+        if differing := {field.name for field in fields(cls)} ^ set(values):
+            names = ", ".join(sorted(map(str, differing)))
+            raise ValueError(f"other fields: {names}; run python -m tools.calibrate again")
+        calibration = cls(**values)
         for field in fields(cls):
-            value = getattr(found, field.name)
+            value = values[field.name]
             kind: Any = {float: int | float, int: int, str: str}[field.type]  # type: ignore[index]
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise TypeError(f"{field.name} is a {type(value).__name__}")
             if not isinstance(value, str) and not (abs(value) <= LARGEST and math.isfinite(value)):
                 raise ValueError(f"{field.name} is out of range")
-        shares = (found.threshold, found.target_error, found.ece_before, found.ece_after, found.confidence,
-                  found.max_false_alarms)  # fmt: skip
-        if (
-            found.temperature <= 0
-            or found.lower > found.upper
-            or not all(0 <= share <= 1 for share in shares)
-        ):
-            raise ValueError("temperature, band, or a share in [0, 1] is out of range")
-        if not 0 < found.prior < 1 or min(found.n_real, found.n_fake) < 0:
-            raise ValueError("prior, or a number of images, is out of range")
-        return found
+        shares = ("threshold", "target_error", "ece_before", "ece_after", "max_false_alarms")
+        for name in shares:
+            if not 0 <= values[name] <= 1:
+                raise ValueError(f"{name} is not in [0, 1]")
+        if calibration.temperature <= 0 or calibration.lower > calibration.upper:
+            raise ValueError("temperature or band is out of range")
+        if min(calibration.n_real, calibration.n_fake) < 0:
+            raise ValueError("a number of images is negative")
+        return calibration

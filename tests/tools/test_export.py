@@ -53,7 +53,7 @@ OPTIONS = TrainOptions(lr=0.003, niter=7, classes=("car", "../alice/cat"), seed=
     "made up": "/srv/alice",
 }
 CALIBRATION = Calibration(
-    2.5, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 31, "/srv/alice/val", "native v1", prior=0.2
+    2.5, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 31, "/srv/alice/val", "native v1"
 )
 
 

@@ -1,12 +1,9 @@
-"""Examine a data set: layout, counts, unreadable files, duplicates, misplaced files, and how the
-classes are encoded."""
+"""Examine a dataset: layout, counts, unreadable files, duplicates, misplaced files, encoding."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from data.folders import SPLITS
 from data.image_sets import FAKE, REAL, ImageSet
@@ -21,20 +18,21 @@ from tools.check_dataset.tree import Tree, walk
 from util import UserError, counted
 
 CLASSES = {REAL: "real", FAKE: "fake"}
-IMBALANCE = 10
-"""So many times more pictures of one class than of the other are worth a warning."""
+IMBALANCE = 10  # from this ratio of the classes on, accuracy says little
 SCHEMA = 1
 Counts = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class SetReport:
-    """One set: its images (each file once), and what was found out about them.
+    """One set and what was measured on it.
 
     Args:
-        contents: (real, fake) per folder that holds class folders, '.' for the set's own.
-        formats: by class ('real', 'fake'), those with readable files. leak: AUC of `format_leak`,
-            None if undefined.
+        reading: where it is read.
+        images: each file once.
+        contents: (real, fake) images by folder that holds class folders; '.' for the set's own.
+        formats: by class ('real', 'fake') with readable files.
+        leak: AUC of `format_leak`; None where it is undefined.
     """
 
     reading: Reading
@@ -45,18 +43,22 @@ class SetReport:
 
     @property
     def counts(self) -> Counts:
-        """(real, fake)."""
+        """The numbers of real and fake images."""
         return self.images.labels.count(REAL), self.images.labels.count(FAKE)
 
     @property
     def name(self) -> str:
-        """Split and generator, as tables show them: 'test/progan'."""
+        """Split and generator: 'test/progan'."""
         split, generator = self.reading.split, escaped(self.images.generator)
         return generator if split in ("", self.images.generator) else f"{split}/{generator}"
 
     def to_dict(self) -> dict[str, Any]:
-        real, fake = self.counts
+        """Return plain values."""
+        n_real, n_fake = self.counts
         suite = self.images.suite
+        contents = {
+            name: {"n_real": real, "n_fake": fake} for name, (real, fake) in self.contents.items()
+        }
         return {
             "split": self.reading.split,
             "read_by": self.reading.reader,
@@ -64,11 +66,9 @@ class SetReport:
             "generator": escaped(self.images.generator),
             "table": self.images.table,
             "protocol": None if self.reading.reader == TRAIN else protocol_of(suite),
-            "n_real": real,
-            "n_fake": fake,
-            "contents": {
-                name: {"n_real": r, "n_fake": f} for name, (r, f) in self.contents.items()
-            },
+            "n_real": n_real,
+            "n_fake": n_fake,
+            "contents": contents,
             "formats": {name: asdict(formats) for name, formats in self.formats.items()},
             "format_leak": self.leak,
         }
@@ -76,146 +76,140 @@ class SetReport:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was found out about a folder; `findings` with the worst first."""
+    """The result of the check.
+
+    Args:
+        root: the folder.
+        layout: what the scripts read of it.
+        files: number of files that belong to sets.
+        sets: in the order of the layout.
+        findings: the worst first.
+    """
 
     root: Path
     layout: Layout
-    files: int  # that belong to sets
+    files: int
     sets: tuple[SetReport, ...]
     findings: tuple[Finding, ...]
 
     @property
     def status(self) -> int:
-        """1 if there is a problem, else 0."""
+        """1 with a problem, else 0."""
         return int(any(finding.severity == PROBLEM for finding in self.findings))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        suites = dict.fromkeys(report.images.suite for report in self.sets)
         return {
             "schema": SCHEMA,
             "folder": escaped(str(self.root)),
             "layout": self.layout.about,
             "status": self.status,
             "files": self.files,
-            "suites": [
-                about_suite(suite)
-                for suite in dict.fromkeys(report.images.suite for report in self.sets)
-            ],
+            "suites": [about_suite(suite) for suite in suites],
             "sets": [report.to_dict() for report in self.sets],
-            "findings": [finding.to_dict() for finding in self.findings],
+            "findings": [asdict(finding) for finding in self.findings],
         }
 
 
 def examine(root: Path, threads: int) -> Diagnosis:
-    """Look at everything below a folder; every file is decoded once, `threads` at a time, and none
-    is changed.
+    """Examine everything below a folder; change nothing.
+
+    Args:
+        root: the folder.
+        threads: files decoded at a time.
 
     Raises:
-        UserError: no such folder, or no picture in it.
+        UserError: the folder is missing, or has no images.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
     tree = walk(root)
-    if not tree.pictures and not tree.nameless:
-        raise UserError(f"{root}: no pictures in it or below")
+    if not any(tree.images.values()) and not tree.wrong_suffix:
+        raise UserError(f"{root}: no images in it or below")
     layout = read_layout(tree)
     sets = [(reading, images) for reading in layout.readings for images in reading.sets]
-    files = Files([(reading.split, images) for reading, images in sets], str(root))
-    files.decode(threads)
+    files = Files([(reading.split, images) for reading, images in sets], str(root), threads)
     reports = tuple(_report(reading, images, files, tree) for reading, images in sets)
     findings = [
         *layout.findings,
         *files.findings(),
         *misplaced(tree, files.is_read),
-        *_empty_classes(tree),
+        *_class_folders(tree),
     ]
-    findings += _splits_in_classes(tree)
-    findings += [finding for report in reports for finding in _of_counts(report)]
-    findings += _of_formats(reports)
+    for report in reports:
+        findings += _counts(report)
+    findings += _encodings(reports)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Diagnosis(root, layout, len(files.paths), reports, tuple(findings))
+    return Diagnosis(root, layout, len(files.decoded), reports, tuple(findings))
 
 
 def _report(reading: Reading, images: ImageSet, files: Files, tree: Tree) -> SetReport:
-    contents: dict[str, list[int]] = {}
+    numbers: dict[str, list[int]] = {}
     for path, label in zip(images.paths, images.labels, strict=True):
-        contents.setdefault(tree.content(path), [0, 0])[label] += 1
-    formats = {
-        name: ClassFormats.of(found)
-        for label, name in CLASSES.items()
-        if (found := files.encodings(images, label))
-    }
-    counts = {escaped(name): (real, fake) for name, (real, fake) in contents.items()}
-    return SetReport(reading, images, counts, formats, format_leak(images))
+        numbers.setdefault(escaped(tree.content(path)), [0, 0])[label] += 1
+    contents = {name: (real, fake) for name, (real, fake) in numbers.items()}
+    encodings = {name: files.encodings(images, label) for label, name in CLASSES.items()}
+    formats = {name: ClassFormats.of(found) for name, found in encodings.items() if found}
+    return SetReport(reading, images, contents, formats, format_leak(images))
 
 
-def _empty_classes(tree: Tree) -> Iterator[Finding]:
-    """Class folders without a picture; that is a problem where nothing beside them has the class."""
+def _class_folders(tree: Tree) -> Iterator[Finding]:
+    """Find empty class folders, and class folders with the names of splits inside."""
     empty = [folder for folder in tree.class_folders if not tree.count(folder)]
-    if empty:
-        items = tuple(Item((below(folder, tree.root),)) for folder in empty)
-        yield Finding(
-            "empty_class",
-            PROBLEM,
-            f"{counted(len(empty), 'class folder')} without a picture",
-            items,
-        )
-
-
-def _splits_in_classes(tree: Tree) -> Iterator[Finding]:
-    """Folders called like splits within class folders: all that is below is read as one set."""
-    found = [
-        folder / split
-        for folder in map(Path, tree.class_folders)
-        for split in SPLITS
-        if (folder / split).is_dir()
-    ]
-    if found:
-        text = f"{counted(len(found), 'split folder')} within class folders, all read together; expected <split>/<class>/"
-        yield Finding(
+    inner = [Path(folder, split) for folder in tree.class_folders for split in SPLITS]
+    splits = [str(folder) for folder in inner if folder.is_dir()]
+    for kind, severity, folders, text in (
+        ("empty_class", PROBLEM, empty, "of a class without images"),
+        (
             "split_in_class",
             WARNING,
-            text,
-            tuple(Item((below(str(folder), tree.root),)) for folder in found),
-        )
+            splits,
+            "named like a split inside a class folder, read together",
+        ),
+    ):
+        if folders:
+            items = tuple(Item((below(folder, tree.root),)) for folder in folders)
+            yield Finding(kind, severity, f"{counted(len(folders), 'folder')} {text}", items)
 
 
-def _of_counts(report: SetReport) -> Iterator[Finding]:
-    """Classes that are missing from a set or from one of its contents, or nearly so."""
+def _counts(report: SetReport) -> Iterator[Finding]:
+    """Find classes that are missing, or nearly, from a set or from one of its contents."""
     for label, name in CLASSES.items():
         if not report.counts[label]:
-            trained = report.reading.reader == TRAIN
-            effect = "training needs both classes" if trained else "AP and AUC are undefined"
-            yield Finding(
-                "one_class",
-                PROBLEM if trained else WARNING,
-                f"{report.name}: no {name} pictures; {effect}",
-            )
+            severity, effect = WARNING, "AP and AUC are undefined"
+            if report.reading.reader == TRAIN:
+                severity, effect = PROBLEM, "training needs both classes"
+            yield Finding("one_class", severity, f"{report.name}: no {name} images; {effect}")
     if not all(report.counts):
         return
-    few, many = sorted(report.counts)
-    if many >= IMBALANCE * few:
-        rarer = CLASSES[int(np.argmin(report.counts))]
-        text = f"{report.name}: {many / few:.0f} times fewer {rarer} pictures than others; see AP and AUC, not accuracy"
+    real, fake = report.counts
+    ratio, rarer = max(real / fake, fake / real), "fake" if fake < real else "real"
+    if ratio >= IMBALANCE:
+        text = (
+            f"{report.name}: {ratio:.0f} times fewer {rarer} images; read AP and AUC, not accuracy"
+        )
         yield Finding("imbalance", WARNING, text)
-    lacking = [name for name, counts in report.contents.items() if not all(counts)]
-    if (
-        0 < len(lacking) < len(report.contents)
-    ):  # where all are, that is the layout: real images in a folder of their own
-        text = f"{report.name}: {counted(len(lacking), 'content folder')} with one class only, so that content tells the class"
-        yield Finding("one_class_content", WARNING, text, tuple(Item((name,)) for name in lacking))
+    one_class = [name for name, counts in report.contents.items() if not all(counts)]
+    # where all contents have one class, real images lie in a folder of their own
+    if 0 < len(one_class) < len(report.contents):
+        number = counted(len(one_class), "content folder")
+        text = f"{report.name}: {number} with one class only, so content tells the class"
+        items = tuple(Item((name,)) for name in one_class)
+        yield Finding("one_class_content", WARNING, text, items)
 
 
-def _of_formats(reports: tuple[SetReport, ...]) -> list[Finding]:
-    """Sets whose classes are told apart by how their files are encoded."""
+def _encodings(reports: tuple[SetReport, ...]) -> Iterator[Finding]:
+    """Find sets whose classes are told apart by the encoding of their files."""
     leaking = [report for report in reports if is_leak(report.leak, *report.counts)]
-    if not leaking:
-        return []
-    text = (
-        f"{counted(len(leaking), 'set')} whose classes differ in file format, size or compression: a detector may look at "
-        "that; score again with test.py --equalize jpeg:90 and report both"
-    )
-    items = tuple(
-        Item((report.name,), f"AUC {report.leak:.2f} without looking at a pixel")
-        for report in leaking
-    )
-    return [Finding("format_leak", WARNING, text, items)]
+    if leaking:
+        text = (
+            f"{counted(len(leaking), 'set')} whose classes differ in file format, size or"
+            " compression, which a detector may learn; test again with test.py --equalize jpeg:90"
+            " and report both"
+        )
+        items = tuple(
+            Item((report.name,), f"AUC {report.leak:.2f} by the encoding alone")
+            for report in leaking
+        )
+        yield Finding("format_leak", WARNING, text, items)

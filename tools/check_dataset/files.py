@@ -1,9 +1,8 @@
-"""Every image file decoded once: can it be read, how is it encoded, and which files hold the same
-picture."""
+"""Decode every image file once; find unreadable files and equal images."""
 
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 from typing import NamedTuple
@@ -15,186 +14,138 @@ from data.formats import FileFormat, read_format
 from data.image_sets import ImageSet
 from evaluation.names import escaped
 from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding, Item, below
-from tools.check_dataset.tree import SUFFIX_OF, Identity, identity_of
+from tools.check_dataset.tree import SUFFIX_OF
 from util import counted
 
-SAME_AS = {".jpeg": ".jpg", ".tiff": ".tif"}
-"""Suffixes that stand for the same format as one in `SUFFIX_OF`."""
+SAME_AS = {".jpeg": ".jpg", ".tiff": ".tif"}  # other suffixes of formats in `SUFFIX_OF`
 
 
-class Seen(NamedTuple):
-    """What is kept of a decoded file: the digest of its pixels, its encoding, and why it cannot be
-    read ('' if it can)."""
+class Decoded(NamedTuple):
+    """What is kept of a file: a digest of its pixels, its encoding, and why it is unreadable."""
 
     digest: bytes
     encoding: FileFormat | None
     problem: str
 
 
-class Member(NamedTuple):
-    """One place of a picture in a set."""
+class Copy(NamedTuple):
+    """One place of an image in a set."""
 
     split: str
     key: str
     label: int
-    file: int
     path: str
 
 
 class Files:
-    """The decoded files of some sets. A file with several names (a link, a folder that generators
-    share) is one file.
+    """The decoded files of all sets. A file with several names, such as a link, is one file.
 
     Args:
-        sets: (split, set) pairs. root: the folder below which names are shown.
+        sets: (split, set) pairs.
+        root: folder below which names are shown.
+        threads: files decoded at a time.
     """
 
-    def __init__(self, sets: Sequence[tuple[str, ImageSet]], root: str) -> None:
+    def __init__(self, sets: Sequence[tuple[str, ImageSet]], root: str, threads: int) -> None:
         self.sets, self.root = sets, root
-        self.number: dict[str, int] = {}  # path -> number of the file
-        self.identities: dict[Identity, int] = {}
-        self.paths: list[str] = []  # one per file
-        self.seen: list[Seen] = []
-        for _, images in sets:
-            for path in images.paths:
-                if path not in self.number:
-                    self.number[path] = self._number_of(path)
-
-    def _number_of(self, path: str) -> int:
-        identity = identity_of(path)
-        number = (
-            len(self.paths)
-            if identity is None
-            else self.identities.setdefault(identity, len(self.paths))
-        )
-        if number == len(self.paths):
-            self.paths.append(path)
-        return number
+        paths = dict.fromkeys(path for _, images in sets for path in images.paths)
+        self.file_of = {path: os.path.realpath(path) for path in paths}
+        self.names: dict[str, str] = {}  # file -> its first path
+        for path, file in self.file_of.items():
+            self.names.setdefault(file, path)
+        files = list(self.names)
+        with ThreadPool(threads) as pool:
+            results = pool.imap(decode, files, chunksize=8)
+            bar = tqdm(results, "decoding", len(files), unit="file", leave=False, disable=None)
+            self.decoded = dict(zip(files, bar, strict=True))
 
     def is_read(self, path: str) -> bool:
-        """True for a file that belongs to a set, by this name or another."""
-        return path in self.number or identity_of(path) in self.identities
-
-    def decode(self, threads: int) -> None:
-        """Look at every file; what is kept of one is small, whatever its size."""
-        with ThreadPool(threads) as pool:
-            found = pool.imap(look_at, self.paths, chunksize=8)
-            self.seen = list(
-                tqdm(
-                    found,
-                    total=len(self.paths),
-                    desc="decoding",
-                    unit="file",
-                    leave=False,
-                    disable=None,
-                )
-            )
+        """Return True for a file of a set, by this name or another."""
+        return os.path.realpath(path) in self.decoded
 
     def encodings(self, images: ImageSet, label: int) -> list[FileFormat]:
-        """How the readable files of one class of a set are encoded."""
-        seen = (
-            self.seen[self.number[path]]
-            for path, own in zip(images.paths, images.labels, strict=True)
-            if own == label
-        )
-        return [one.encoding for one in seen if one.encoding is not None]
+        """Return the encodings of the readable files of one class of a set."""
+        encodings = (self._of(path).encoding for path in images.of_class(label).paths)
+        return [encoding for encoding in encodings if encoding is not None]
 
-    def findings(self) -> list[Finding]:
-        """All that is to be said about single files and about equal ones."""
-        return [*self._duplicates(), *self._unreadable(), *self._misnamed()]
+    def _of(self, path: str) -> Decoded:
+        return self.decoded[self.file_of[path]]
 
-    def _name(self, path: str) -> str:
-        return below(path, self.root)
-
-    def _unreadable(self) -> Iterator[Finding]:
-        bad = [
-            Item((self._name(path),), escaped(seen.problem))
-            for path, seen in zip(self.paths, self.seen, strict=True)
-            if seen.problem
-        ]
+    def findings(self) -> Iterator[Finding]:
+        """Yield findings about single files and about equal images."""
+        yield from self._duplicates()
+        bad, misnamed = [], []
+        for file, path in self.names.items():
+            name, decoded = (below(path, self.root),), self.decoded[file]
+            if decoded.encoding is None:
+                bad.append(Item(name, escaped(decoded.problem)))
+            elif not suffix_fits(path, decoded.encoding.kind):
+                misnamed.append(Item(name, f"is {decoded.encoding.kind}"))
         if bad:
-            text = (
-                f"{counted(len(bad), 'file')} that cannot be read: left out of training and scoring"
-            )
+            text = f"{counted(len(bad), 'unreadable file')}: skipped in training and scoring"
             yield Finding("unreadable", PROBLEM, text, tuple(bad))
-
-    def _misnamed(self) -> Iterator[Finding]:
-        odd = [
-            Item((self._name(path),), f"is {seen.encoding.kind}")
-            for path, seen in zip(self.paths, self.seen, strict=True)
-            if seen.encoding is not None and not suffix_fits(path, seen.encoding.kind)
-        ]
-        if odd:
-            text = f"{counted(len(odd), 'file')} of another format than the suffix says: harmless, the content decides"
-            yield Finding("suffix", NOTE, text, tuple(odd))
-
-    def _same_pictures(self) -> list[list[Member]]:
-        """The places of each picture that has several; one file in several sets of a split has one
-        place there."""
-        places = Counter(
-            self.seen[self.number[path]].digest for _, images in self.sets for path in images.paths
-        )
-        groups: dict[bytes, list[Member]] = defaultdict(list)
-        for split, images in self.sets:
-            for path, label in zip(images.paths, images.labels, strict=True):
-                digest = self.seen[self.number[path]].digest
-                if digest and places[digest] > 1:
-                    groups[digest].append(Member(split, images.key, label, self.number[path], path))
-        return [
-            group
-            for group in groups.values()
-            if len({(m.split, m.label, m.path) for m in group}) > 1
-        ]
+        if misnamed:
+            text = f"{counted(len(misnamed), 'file')} in another format than the suffix says"
+            text += ": harmless, because the content decides"
+            yield Finding("suffix", NOTE, text, tuple(misnamed))
 
     def _duplicates(self) -> Iterator[Finding]:
-        groups = self._same_pictures()
-        both = [group for group in groups if len({m.label for m in group}) > 1]
-        leaks = [group for group in groups if len({m.split for m in group}) > 1]
-        of_sets = [part for group in groups for part in _parts(group, by_set=True)]
-        repeated = [part for part in of_sets if len({m.path for m in part}) > 1]
-        of_splits = [part for group in groups for part in _parts(group, by_set=False)]
-        shared = [
-            part
-            for part in of_splits
-            if len({m.key for m in part}) > 1 and len({m.file for m in part}) > 1
-        ]
-        for kind, severity, found, text in (
+        both, leaks, repeated, shared = [], [], [], []
+        for copies in self._equal_images():
+            if len({copy.label for copy in copies}) > 1:
+                both.append(copies)
+            if len({copy.split for copy in copies}) > 1:
+                leaks.append(copies)
+            of_sets, of_splits = defaultdict(list), defaultdict(list)
+            for copy in copies:
+                of_sets[copy.split, copy.label, copy.key].append(copy)
+                of_splits[copy.split, copy.label].append(copy)
+            repeated += [part for part in of_sets.values() if len({c.path for c in part}) > 1]
+            shared += [
+                part
+                for part in of_splits.values()
+                if len({copy.key for copy in part}) > 1
+                and len({self.file_of[copy.path] for copy in part}) > 1
+            ]
+        for kind, severity, groups, text in (
             ("label_conflict", PROBLEM, both, "labelled both real and fake"),
             ("leak", PROBLEM, leaks, "in more than one of train/, val/ and test/"),
             ("duplicate", WARNING, repeated, "more than once in a set, and counted as often"),
             ("shared", NOTE, shared, "in several sets of a split, as different files"),
         ):
-            if found:
-                items = tuple(
-                    Item(tuple(dict.fromkeys(self._name(m.path) for m in group))) for group in found
-                )
-                yield Finding(kind, severity, f"{counted(len(found), 'picture')} {text}", items)
+            if groups:
+                names = (dict.fromkeys(below(copy.path, self.root) for copy in g) for g in groups)
+                items = tuple(Item(tuple(paths)) for paths in names)
+                yield Finding(kind, severity, f"{counted(len(groups), 'image')} {text}", items)
 
-
-def _parts(group: Sequence[Member], by_set: bool) -> list[list[Member]]:
-    """The places of one picture, apart by split and class, and by set if asked."""
-    parts: dict[tuple[str, str, int], list[Member]] = defaultdict(list)
-    for member in group:
-        parts[member.split, member.key if by_set else "", member.label].append(member)
-    return list(parts.values())
+    def _equal_images(self) -> list[list[Copy]]:
+        """Return the copies of each image with several."""
+        groups: dict[bytes, list[Copy]] = defaultdict(list)
+        for split, images in self.sets:
+            for path, label in zip(images.paths, images.labels, strict=True):
+                digest = self._of(path).digest
+                if digest:
+                    groups[digest].append(Copy(split, images.key, label, path))
+        return [
+            copies
+            for copies in groups.values()
+            if len({(copy.split, copy.label, copy.path) for copy in copies}) > 1
+        ]
 
 
 def suffix_fits(path: str, kind: str) -> bool:
-    """True if a file of this format of Pillow's is called like one."""
+    """Return True if the suffix of a file is one of its format, by Pillow's name."""
     suffix = os.path.splitext(path)[1].lower()
     return SAME_AS.get(suffix, suffix) == SUFFIX_OF.get(kind)
 
 
-def look_at(path: str) -> Seen:
-    """Decode a file as training and testing do; nothing of it is kept but a digest of its RGB
-    values and its size."""
+def decode(path: str) -> Decoded:
+    """Decode a file as training and testing do; keep a digest of its size and RGB values."""
     try:
         encoding = read_format(path)
         image = read_image(path)
     except UnreadableImage as error:
-        return Seen(b"", None, str(error))
-    return Seen(
-        hashlib.blake2b(image.tobytes(), digest_size=16, key=b"%dx%d" % image.size).digest(),
-        encoding,
-        "",
-    )
+        return Decoded(b"", None, str(error))
+    size = b"%dx%d" % image.size
+    digest = hashlib.blake2b(image.tobytes(), digest_size=16, key=size).digest()
+    return Decoded(digest, encoding, "")

@@ -1,5 +1,4 @@
-"""Which images train.py and test.py read from a folder: the same functions are asked, so that the
-answer cannot differ."""
+"""Find which images train.py and test.py read from a folder, by the functions that they use."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +24,11 @@ TRAIN, TEST = "train.py", "test.py"
 
 @dataclass(frozen=True)
 class Reading:
-    """What a script reads of one split.
+    """The sets that a script reads of one split.
 
     Args:
-        split: train, val or test; '' in a folder without splits. reader: TRAIN, TEST, or '' where
-            neither reads it from here.
+        split: train, val or test; '' in a folder without splits.
+        reader: TRAIN, TEST, or '' where neither reads the split from here.
         sets: each file once.
     """
 
@@ -40,7 +39,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Layout:
-    """A folder as the scripts see it: in words, and what they read."""
+    """A folder as the scripts see it: its description and what they read."""
 
     about: str
     readings: tuple[Reading, ...]
@@ -48,56 +47,44 @@ class Layout:
 
 
 def protocol_of(suite: str) -> str:
-    """Name of the preprocessing protocol that test.py uses for a suite when no flag asks for
-    another."""
+    """Return the name of the protocol that test.py uses for a suite without flags."""
     return evaluation_protocol(Protocol("published"), suite, TestOptions()).name
 
 
 def about_suite(suite: str) -> str:
-    """A suite, its published table, and its protocol, in words."""
-    table = SUITES[suite].table if suite in SUITES else None
+    """Describe a suite with its published table and its protocol."""
     protocol = protocol_of(suite)
-    named = (
-        "no suite"
-        if not suite
-        else escaped(suite) + (f" ({table} of the NPR paper)" if table else "")
-    )
-    return f"{named}, protocol {protocol}: {DATA['protocols'][protocol]['about']}"
+    name = escaped(suite) or "no suite"
+    if suite in SUITES and SUITES[suite].table:
+        name += f" ({SUITES[suite].table} of the NPR paper)"
+    return f"{name}, protocol {protocol}: {DATA['protocols'][protocol]['about']}"
 
 
 def read_layout(tree: Tree) -> Layout:
-    """What the scripts read below a folder; what they would complain about becomes findings."""
+    """Return what the scripts read below a folder; their warnings and errors become findings."""
     findings: list[Finding] = []
-    with _heard(findings):
-        training = (tree.root / "train").is_dir() or (
-            (tree.root / "val").is_dir() and not _one_set(tree.root / "val")
-        )
-        about, readings = _training_root(tree, findings) if training else _test_root(tree, findings)
-    return Layout(
-        about,
-        tuple(reading for reading in readings if reading.sets),
-        tuple(dict.fromkeys(findings)),
-    )
-
-
-def _one_set(folder: Path) -> bool:
-    return bool(class_folders(folder))
+    val = tree.root / "val"
+    is_training = (tree.root / "train").is_dir() or (val.is_dir() and not class_folders(val))
+    with _log_as_findings(findings):
+        read = _training_root if is_training else _test_root
+        about, readings = read(tree, findings)
+    read_from = tuple(reading for reading in readings if reading.sets)
+    return Layout(about, read_from, tuple(dict.fromkeys(findings)))
 
 
 def _training_root(tree: Tree, findings: list[Finding]) -> tuple[str, list[Reading]]:
-    there = [split for split in SPLITS if (tree.root / split).is_dir()]
+    splits = [split for split in SPLITS if (tree.root / split).is_dir()]
     readings = []
-    for split in there:
+    for split in splits:
         folder = tree.root / split
-        read = partial(find_sets, folder) if split == "test" else partial(_training_set, folder)
-        readings.append(
-            Reading(split, TEST if split == "test" else TRAIN, _attempt(read, findings))
-        )
-    if "train" not in there:
-        findings.append(
-            Finding("no_train", PROBLEM, "there is val/, but no train/: train.py needs both")
-        )
-    return f"a training root with {_listed([f'{split}/' for split in there])}", readings
+        if split == "test":
+            readings.append(Reading(split, TEST, _attempt(partial(find_sets, folder), findings)))
+        else:
+            load = partial(_training_set, folder)
+            readings.append(Reading(split, TRAIN, _attempt(load, findings)))
+    if "train" not in splits:
+        findings.append(Finding("no_train", PROBLEM, "train/ is missing; train.py needs it"))
+    return f"a training root with {_listed(splits)}", readings
 
 
 def _training_set(folder: Path) -> list[ImageSet]:
@@ -105,77 +92,66 @@ def _training_set(folder: Path) -> list[ImageSet]:
 
 
 def _test_root(tree: Tree, findings: list[Finding]) -> tuple[str, list[Reading]]:
-    """A folder that test.py reads; the splits inside of its generators are asked for one after the
-    other."""
+    """Read a folder of test.py, and each split inside its generators."""
     sets = _attempt(partial(find_sets, tree.root), findings)
     about = _about(scan(tree.root), sets)
-    inner = {tree.split(folder) for folder in tree.class_folders} - {""}
+    inner = {tree.split(folder) for folder in tree.class_folders}
     splits = [split for split in SPLITS if split in inner]
     if not splits:
         return about, [Reading("", TEST, sets)]
-    read_by_test = {tree.split(path) for found in sets for path in found.paths}
+    read_by_test = {tree.split(path) for images in sets for path in images.paths}
     readings = [Reading("", TEST, _of_split(tree, sets, ""))]
     for split in splits:
         order = (split, *(other for other in splits if other != split))
-        of_split = _attempt(partial(find_sets, tree.root, splits=order), findings)
-        readings.append(
-            Reading(split, TEST if split in read_by_test else "", _of_split(tree, of_split, split))
-        )
-    return f"{about}, with {_listed([f'{split}/' for split in splits])} inside", readings
+        found = _attempt(partial(find_sets, tree.root, splits=order), findings)
+        reader = TEST if split in read_by_test else ""
+        readings.append(Reading(split, reader, _of_split(tree, found, split)))
+    return f"{about}, with {_listed(splits)} inside", readings
 
 
 def _of_split(tree: Tree, sets: Sequence[ImageSet], split: str) -> tuple[ImageSet, ...]:
-    """The part of each set that lies in a split; sets without such a part are left out."""
+    """Return the part of each set that lies in a split, where it has one."""
     parts = []
-    for found in sets:
-        pairs = [
-            pair
-            for pair in zip(found.paths, found.labels, strict=True)
-            if tree.split(pair[0]) == split
-        ]
-        if pairs:
-            paths, labels = zip(*pairs, strict=True)
-            parts.append(replace(found, paths=paths, labels=labels))
+    for images in sets:
+        pairs = zip(images.paths, images.labels, strict=True)
+        if inside := [pair for pair in pairs if tree.split(pair[0]) == split]:
+            parts.append(_with_files(images, inside))
     return tuple(parts)
+
+
+def _with_files(images: ImageSet, pairs: Sequence[tuple[str, int]]) -> ImageSet:
+    paths, labels = zip(*pairs, strict=True)
+    return replace(images, paths=paths, labels=labels)
 
 
 def _attempt(
     read: Callable[[], Sequence[ImageSet]], findings: list[Finding]
 ) -> tuple[ImageSet, ...]:
-    """The sets, each file once, or none and a finding with what the script would say."""
+    """Return the sets with each file once, or none with a finding that holds the error."""
     try:
-        return tuple(_each_once(found) for found in read())
-    except (UserError, OSError) as error:
-        findings.append(
-            Finding("layout", PROBLEM, f"the scripts would stop: {escaped(str(error))}")
+        # the shared real images of DIRE's layout occur several times in a training set
+        return tuple(
+            _with_files(images, tuple(dict.fromkeys(zip(images.paths, images.labels, strict=True))))
+            for images in read()
         )
+    except (UserError, OSError) as error:
+        text = f"the scripts would stop: {escaped(str(error))}"
+        findings.append(Finding("layout", PROBLEM, text))
         return ()
 
 
-def _each_once(images: ImageSet) -> ImageSet:
-    """A set in which no file occurs twice, as the shared real images of DIRE's layout do when they
-    are trained on."""
-    pairs = tuple(dict.fromkeys(zip(images.paths, images.labels, strict=True)))
-    if len(pairs) == len(images.paths):
-        return images
-    return replace(
-        images, paths=tuple(path for path, _ in pairs), labels=tuple(label for _, label in pairs)
-    )
-
-
 @contextmanager
-def _heard(findings: list[Finding]) -> Iterator[None]:
-    """What the project logs meanwhile becomes findings instead of lines on the terminal."""
+def _log_as_findings(findings: list[Finding]) -> Iterator[None]:
+    """Turn the project's log messages into findings, instead of lines on the terminal."""
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.msg in (EMPTY_CLASS, LINK_ABOVE):  # findings of their own
+            if record.msg in (EMPTY_CLASS, LINK_ABOVE):  # these have findings of their own
                 return
-            warning = record.levelno >= logging.WARNING
-            kind = "left_out" if warning else "suite"
-            findings.append(
-                Finding(kind, WARNING if warning else NOTE, escaped(record.getMessage()))
-            )
+            kind, severity = "suite", NOTE
+            if record.levelno >= logging.WARNING:
+                kind, severity = "left_out", WARNING
+            findings.append(Finding(kind, severity, escaped(record.getMessage())))
 
     before = log.handlers, log.level, log.propagate
     log.handlers, log.propagate = [Listener()], False
@@ -188,32 +164,27 @@ def _heard(findings: list[Finding]) -> Iterator[None]:
 
 
 def _about(folder: Folder | None, sets: Sequence[ImageSet]) -> str:
-    """The layout in words."""
+    """Describe the layout."""
     if folder is None or not sets:
         return "no layout that the scripts know"
-    suites = {found.suite for found in sets}
+    suites, generators = {images.suite for images in sets}, counted(len(sets), "generator")
     if len(suites) > 1:
         return f"a folder of {counted(len(suites), 'suite')}"
-    if any(
-        sub.is_its_own_class
-        for sub in (*folder.below, *(inner for sub in folder.below for inner in sub.below))
-    ):
-        return f"{counted(len(sets), 'generator')} beside their real images, as DiffusionForensics (DIRE) is distributed"
+    inner = [sub for below in folder.below for sub in (below, *below.below)]
+    if any(sub.is_its_own_class for sub in inner):
+        return f"{generators} beside their real images, as DiffusionForensics (DIRE) is distributed"
     if any(len({path.parent for path, _ in sub.classes}) > 1 for sub in folder.below):
-        return f"{counted(len(sets), 'generator')} that share real images, as UniversalFakeDetect is distributed"
+        return f"{generators} that share real images, as UniversalFakeDetect is distributed"
     if folder.height == 0:
         return "one set"
-    if (
-        len(sets) == 1
-        and folder.height == 1
-        and sets[0].generator == folder.name
-        and not folder.suite
-    ):
+    is_generator = len(sets) == 1 and folder.height == 1 and sets[0].generator == folder.name
+    if is_generator and not folder.suite:
         return f"a generator with {counted(len(folder.below), 'content folder')}"
     if suites.isdisjoint({folder.suite, folder.name}):
         return "a folder of 1 suite"
-    return f"a suite of {counted(len(sets), 'generator')}"
+    return f"a suite of {generators}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def _listed(splits: Sequence[str]) -> str:
+    names = [f"{split}/" for split in splits]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

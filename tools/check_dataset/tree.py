@@ -1,7 +1,6 @@
-"""Everything that lies below a folder, walked once: folders, pictures, and what is not read as one."""
+"""Walk a folder once: its folders, images, and files that are not read as images."""
 
 import os
-import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,9 @@ from data.folders import CLASS_FOLDERS, SPLITS
 from data.formats import read_format
 from data.image_sets import SUFFIXES
 
+# files of operating systems, in lower case; names with a leading dot are skipped anyway
 SYSTEM = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", ".ds_store")
-"""What operating systems leave behind, in lower case; names that begin with a dot are left out
-anyway."""
+# suffix under which a format of Pillow is read
 SUFFIX_OF = {
     "JPEG": ".jpg",
     "MPO": ".jpg",
@@ -22,141 +21,114 @@ SUFFIX_OF = {
     "BMP": ".bmp",
     "TIFF": ".tif",
 }
-"""The suffix under which a format of Pillow's is read."""
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
-"""First bytes of those formats: most files without a picture's suffix need no further look."""
-NOT_READ = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga")
-Identity = tuple[int, int]
 
 
 @dataclass
 class Tree:
-    """What lies below `root`; paths are spelled as `data.layouts` spells them.
+    """Everything below `root`; paths are spelled as by `data.layouts`.
 
     Args:
-        folders: in the order of the walk, without hidden ones. pictures: names of files with a
-            suffix that is read, by folder.
-        nameless: pictures by their content whose suffix is not read, with Pillow's format.
-            not_read: suffix -> how many.
-        ignored: name of a hidden or system file or folder -> how often. loops: links to a folder
-            that they lie in.
+        root: the folder.
+        images: paths with a suffix that is read, by folder; every folder that is not hidden.
+        wrong_suffix: (path, Pillow's format) of images by content whose suffix is not read.
+        not_read: number of all other files by suffix.
+        ignored: number of hidden and system files and folders by name.
+        loops: links to a folder that they lie in.
     """
 
     root: Path
-    folders: list[str] = field(default_factory=list)
-    pictures: dict[str, list[str]] = field(default_factory=dict)
-    nameless: list[tuple[str, str]] = field(default_factory=list)
+    images: dict[str, list[str]] = field(default_factory=dict)
+    wrong_suffix: list[tuple[str, str]] = field(default_factory=list)
     not_read: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     loops: list[str] = field(default_factory=list)
 
     @property
     def class_folders(self) -> list[str]:
-        """The folders that are called like a class."""
-        return [folder for folder in self.folders[1:] if is_class(folder)]
+        """The folders with the name of a class."""
+        return [folder for folder in list(self.images)[1:] if is_class(folder)]
 
     def count(self, folder: str) -> int:
-        """Pictures in a folder and below."""
-        return sum(len(names) for place, names in self.pictures.items() if within(place, folder))
+        """Return the number of images in a folder and below."""
+        return sum(len(paths) for place, paths in self.images.items() if within(place, folder))
 
-    def parts(self, path: str) -> list[str]:
-        """The names from below `root` down to a path."""
-        root = str(self.root)
-        inner = path if root == "." else path[len(root.rstrip(os.sep)) + 1 :]
-        return inner.split(os.sep) if inner and path != root else []
+    def parts(self, path: str) -> tuple[str, ...]:
+        """Return the names from below `root` down to a path."""
+        return Path(path).relative_to(self.root).parts
 
     def split(self, path: str) -> str:
-        """The split that a file or folder belongs to: the first of train, val, test above its class
-        folder, else ''."""
-        for name in self.parts(path):
-            if name in SPLITS:
-                return name
-            if name.lower() in CLASS_FOLDERS:
-                break
-        return ""
+        """Return the first of train, val, test above the class folder of a path, else ''."""
+        return next((name for name in self._above_class(path) if name in SPLITS), "")
 
     def content(self, path: str) -> str:
-        """The folder that holds a picture's class folder, below its split; '.' where that is the
-        split or `root` itself."""
-        parts = self.parts(path)[:-1]
-        depth = next(
-            (depth for depth, name in enumerate(parts) if name.lower() in CLASS_FOLDERS), len(parts)
-        )
-        start = next((depth + 1 for depth, name in enumerate(parts[:depth]) if name in SPLITS), 0)
-        return "/".join(parts[start:depth]) or "."
+        """Return the folder of an image's class folder, below its split; '.' for the split."""
+        names = self._above_class(os.path.dirname(path))
+        start = next((depth + 1 for depth, name in enumerate(names) if name in SPLITS), 0)
+        return "/".join(names[start:]) or "."
+
+    def _above_class(self, path: str) -> tuple[str, ...]:
+        """Return the names of the folders above the class folder; all names without one."""
+        names = self.parts(path)
+        depths = (depth for depth, name in enumerate(names) if name.lower() in CLASS_FOLDERS)
+        return names[: next(depths, len(names))]
 
 
 def is_class(folder: str) -> bool:
-    """True for a folder called like a class."""
+    """Return True for a folder with the name of a class."""
     return os.path.basename(folder).lower() in CLASS_FOLDERS
 
 
 def within(path: str, folder: str) -> bool:
-    """True for a folder and all below it; every path is within '.'."""
+    """Return True for a folder and everything below it."""
     return folder == "." or path == folder or path.startswith(folder + os.sep)
 
 
-def identity_of(path: str) -> Identity | None:
-    """What is the same for all names and links of one file or folder; None for a file that is not
-    there."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino) if found.st_ino else None
-
-
 def walk(root: Path) -> Tree:
-    """Look at everything below a folder, through links too; each folder once, so that links in a
-    circle come to an end."""
+    """Walk everything below a folder, through links too, each folder once."""
     tree = Tree(root)
-    seen: set[Identity] = set()
-    waiting: list[tuple[str, tuple[Identity, ...]]] = [(str(root), ())]
+    seen: set[str] = set()
+    waiting: list[tuple[str, tuple[str, ...]]] = [(str(root), ())]
     while waiting:
         folder, above = waiting.pop()
-        identity = identity_of(folder)
-        if identity in above:
+        real = os.path.realpath(folder)
+        if real in above:
             tree.loops.append(folder)
-        if identity is None or identity in seen:
-            continue
-        seen.add(identity)
-        tree.folders.append(folder)
-        inner = _look_into(folder, tree)
-        waiting += [(sub, (*above, identity)) for sub in sorted(inner, reverse=True)]
+        if real not in seen:
+            seen.add(real)
+            inner = _sort_entries(folder, tree)
+            waiting += [(sub, (*above, real)) for sub in reversed(inner)]
     return tree
 
 
-def _look_into(folder: str, tree: Tree) -> list[str]:
-    """Sort what lies directly in a folder into the tree; returns the folders there."""
-    inner = []
+def _sort_entries(folder: str, tree: Tree) -> list[str]:
+    """Add what lies directly in a folder to the tree; return the folders there."""
+    images, inner = tree.images.setdefault(folder, []), []
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:  # may not be listed: nothing reads it either
+        names = sorted(os.listdir(folder))
+    except OSError:  # nothing else reads a folder that cannot be listed
         return []
-    for entry in entries:
-        path = str(Path(entry.path))  # without the './' that a class folder's files do not have
-        if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
-            tree.ignored[entry.name if entry.name.lower() in SYSTEM else "hidden"] += 1
+    for name in names:
+        path, lower = str(Path(folder, name)), name.lower()
+        suffix = os.path.splitext(lower)[1]
+        if lower in SYSTEM:
+            tree.ignored[name] += 1
+        elif name.startswith("."):
+            tree.ignored["hidden"] += 1
         elif os.path.isdir(path):
             inner.append(path)
-        elif entry.name.lower().endswith(SUFFIXES):
-            tree.pictures.setdefault(folder, []).append(entry.name)
-        elif kind := _picture_kind(path):
-            tree.nameless.append((path, kind))
-        elif entry.name.lower().endswith(NOT_READ):
-            tree.not_read[os.path.splitext(entry.name)[1].lower()] += 1
+        elif suffix in SUFFIXES:
+            images.append(path)
+        elif kind := _image_kind(path):
+            tree.wrong_suffix.append((path, kind))
+        else:
+            tree.not_read[suffix or "no suffix"] += 1
     return inner
 
 
-def _picture_kind(path: str) -> str:
-    """Pillow's format of a file that is a picture by its content, one of `SUFFIX_OF`; else ''."""
+def _image_kind(path: str) -> str:
+    """Return Pillow's format of an image by content, one of `SUFFIX_OF`; '' for other files."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
-            return ""
-        with open(path, "rb") as file:
-            if not file.read(4).startswith(SIGNATURES):
-                return ""
         kind = read_format(path).kind
-    except (OSError, UnreadableImage):
+    except UnreadableImage:
         return ""
     return kind if kind in SUFFIX_OF else ""

@@ -198,13 +198,11 @@ def _calibration(calibration: dict[str, Any] | None, native: bool) -> str:
     if calibration is None:
         return "None: scores are sigmoid(logit), which need not be probabilities."
     c = calibration
-    rows = [("temperature", c["temperature"]), ("share of generated pictures that it assumes", c["prior"]),
-            ("threshold", c["threshold"]), ('"real" up to', c["lower"]), ('"generated" from', c["upper"]),
+    rows = [("temperature", c["temperature"]), ("threshold", c["threshold"]),
+            ('"real" up to', c["lower"]), ('"generated" from', c["upper"]),
             ("aimed at a share of wrong verdicts of", c["target_error"]), ("ECE before", c["ece_before"]),
             ("ECE after", c["ece_after"])]  # fmt: skip
-    said = (
-        'The probability of "generated" is sigmoid(logit / temperature + log(prior / (1 - prior)))'
-    )
+    said = 'The probability of "generated" is sigmoid(logit / temperature)'
     fitted = f"fitted on {c['n_real']:,} real and {c['n_fake']:,} generated pictures of {shown(c['data'])}, {shown(c['protocol'])}"
     held = "" if native else (
         " It holds for pictures preprocessed in that way only: those at their own size, which `load_detector` takes by default and"

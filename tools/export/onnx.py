@@ -90,8 +90,7 @@ def graph_calibration(loaded: LoadedModel) -> Calibration | None:
 
 def calibrated_probability(logits: Tensor, calibration: Calibration) -> Tensor:
     """`Calibration.probabilities` of logits [B], in single precision."""
-    prior = calibration.prior
-    return (logits / calibration.temperature + math.log(prior / (1 - prior))).sigmoid()
+    return (logits / calibration.temperature).sigmoid()
 
 
 def output_names(loaded: LoadedModel) -> list[str]:

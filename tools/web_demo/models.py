@@ -112,12 +112,7 @@ def _calibration(detector: Detector) -> str:
     fitted = detector.calibration
     if fitted is None:
         return "none: the score is no probability"
-    prior = (
-        ""
-        if fitted.prior == 0.5
-        else f"; meant for pictures of which {fitted.prior:.2%} are generated"
-    )
     return (
         f"on {fitted.n_real:,} real and {fitted.n_fake:,} generated pictures of {Path(fitted.data).name};"
-        f" expected calibration error {fitted.ece_after:.3f}{prior}"
+        f" expected calibration error {fitted.ece_after:.3f}"
     )
