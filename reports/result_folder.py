@@ -116,7 +116,7 @@ def draw(
     """ROC curves, score histograms and, if there are, attention and the robustness grid; none,
     saying so, without matplotlib."""
     try:
-        from reports.attention_figures import draw_attention
+        from reports.attention_page import draw_attention
         from reports.plots.scores import plot_robustness, plot_roc, plot_score_histograms
     except ImportError as error:
         log.warning("no pictures: %s", error)

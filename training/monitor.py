@@ -12,7 +12,7 @@ import distributed
 from data import create_dataloader, evaluation_loader
 from data.image_sets import ImageSet, sample_evenly
 from data.protocols import training_protocol
-from evaluation.attention.weights import AttentionSummary, summarize
+from evaluation.attention.statistics import group_statistics
 from evaluation.metrics import Metrics, best_threshold, binary_metrics
 from evaluation.scoring import predict
 from networks.multiscale_npr import AttentionMultiScaleNPR
@@ -104,21 +104,22 @@ class Monitor:
             return
         weights = predict(model, self.fixed_batch, self.opt.precision).attention_weights
         assert weights is not None
-        summary = self._write_attention(FIXED, weights, model.scales, step)
-        keys = scale_keys(model.scales)
-        rows = zip(keys, summary.mean, summary.std, strict=True)
-        shown = ", ".join(f"{scale_label(key)} {mean:.3f} ± {std:.3f}" for key, mean, std in rows)
+        found = self._write_attention(FIXED, weights, model.scales, step)
+        shown = ", ".join(
+            f"{scale_label(key)} {of_scale['mean']:.3f} ± {of_scale['std']:.3f}"
+            for key, of_scale in found["scales"].items()
+        )
+        entropy, largest = found["entropy"]["mean"], np.log(len(model.scales))
         log.info("attention on %d validation images: %s; entropy %.3f of %.3f nats",
-                 summary.count, shown, summary.entropy, np.log(len(keys)))  # fmt: skip
+                 found["count"], shown, entropy, largest)  # fmt: skip
 
     def _write_attention(
         self, of: str, weights: NDArray, scales: Sequence[float], step: int
-    ) -> AttentionSummary:
-        summary = summarize(weights)
-        columns = zip(scale_keys(tuple(scales)), summary.mean, summary.std, weights.T, strict=True)
-        for key, mean, std, values in columns:
-            self.writer.add_scalar(f"{of}/mean_{key}", mean, step)
-            self.writer.add_scalar(f"{of}/std_{key}", std, step)
+    ) -> dict[str, Any]:
+        found = group_statistics(weights, scale_keys(tuple(scales)), resamples=0)
+        for (key, of_scale), values in zip(found["scales"].items(), weights.T, strict=True):
+            self.writer.add_scalar(f"{of}/mean_{key}", of_scale["mean"], step)
+            self.writer.add_scalar(f"{of}/std_{key}", of_scale["std"], step)
             self.writer.add_histogram(f"{of}/{key}", values, step)
-        self.writer.add_scalar(f"{of}/entropy", summary.entropy, step)
-        return summary
+        self.writer.add_scalar(f"{of}/entropy", found["entropy"]["mean"], step)
+        return found

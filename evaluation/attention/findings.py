@@ -1,7 +1,7 @@
-"""What one model attends to on a test's images: statistics, verdicts and controls.
+"""Findings about one model's attention on a test's images: statistics, verdicts and controls.
 
 All of it follows from labels, scores, attention and branch logits, so from one pass over the images
-and from predictions.csv.
+or from predictions.csv.
 """
 
 from collections.abc import Sequence
@@ -21,19 +21,22 @@ from evaluation.result_files import TestRun
 from evaluation.summary import ScoredSet
 
 FINDINGS_FILE = "attention.json"
-MOST_DRAWS = 200_000_000
+MAX_DRAWS = 200_000_000
 """Images times resamples behind the controls' intervals, so that they cost less than a minute; more
 images get fewer resamples."""
-FEWEST_RESAMPLES = 100
+MIN_RESAMPLES = 100
 
 
 @dataclass(frozen=True)
 class AttentionFindings:
-    """Everything that is said about the attention of a model with two scales or more.
+    """Statistics, controls and verdicts of a model with two scales or more.
 
     Args:
-        sets: what it follows from. scales: S. statistics: of `attention_statistics`. controls: of
-            `attention_controls`, None without branch logits or without a set of both classes.
+        sets: what they follow from.
+        scales: S of them.
+        statistics: of `attention_statistics`.
+        controls: of `attention_controls`, None without branch logits.
+        verdicts: of `attention_verdicts`.
     """
 
     sets: Sequence[Attended]
@@ -43,7 +46,7 @@ class AttentionFindings:
     verdicts: list[Verdict]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "leanings": leanings(self.statistics),
@@ -59,14 +62,14 @@ def attention_findings(
     seed: int = 0,
     resamples: int = 1000,
 ) -> AttentionFindings | None:
-    """Statistics, controls and verdicts; None where there is nothing to say: one scale, or no
-    image.
-
-    Names of sets become `escaped`, unless they are.
+    """Return all findings; None for one scale or no image.
 
     Args:
+        sets: their names become `escaped`, unless they are.
+        scales: S of them.
         fusion: bias and residual of the model (`fusion` in metrics.json), None where unknown.
-            resamples: 0 for no intervals.
+        seed: of all that is drawn at random.
+        resamples: of the bootstraps, 0 for no intervals.
     """
     sets = [
         replace(one, name=_safe(one.name), family=_safe(one.family))
@@ -78,7 +81,7 @@ def attention_findings(
     statistics = attention_statistics(sets, scales, seed, resamples)
     controls = None
     if fusion and all(one.branch_logits is not None for one in sets):
-        draws = max(FEWEST_RESAMPLES, MOST_DRAWS // sum(len(one.labels) for one in sets))
+        draws = max(MIN_RESAMPLES, MAX_DRAWS // sum(len(one.labels) for one in sets))
         controls = attention_controls(
             sets,
             scales,
@@ -97,7 +100,7 @@ def _safe(name: str) -> str:
 
 
 def findings_of_run(run: TestRun) -> AttentionFindings | None:
-    """`attention_findings` of a test run; None for a model without attention."""
+    """Return the findings of a test run; None for a model without attention."""
     scales = run.head["model"].get("scales")
     if not run.attention or not scales:
         return None
@@ -110,8 +113,7 @@ def findings_of_run(run: TestRun) -> AttentionFindings | None:
 
 
 def _by_name(name: str, scored: ScoredSet) -> Attended:
-    """A set with its images in the order of their names, because what is drawn at random follows
-    their order."""
+    """Return a set with its images in the order of their names, which random draws follow."""
     order = np.argsort(np.array(scored.paths, dtype=object), kind="stable")
     columns = (scored.labels, scored.scores, scored.attention, scored.branch_logits)
     labels, scores, weights, branches = (

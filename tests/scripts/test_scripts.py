@@ -26,7 +26,7 @@ from networks.trainer import Trainer
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY, TINY, Ran, make_dataroot, make_set
-from training.event_log import EventLog, records
+from training.event_log import records
 from util import UserError
 
 # tests of test.py's pictures are in test_runs and test_visualize
@@ -411,8 +411,7 @@ def test_validate_unpacks_as_published(trained: Path, dataroot: Path) -> None:
     assert len(on_val.labels) == 16
 
 
-FINDINGS = {"attention_report.html", "attention.json", "attention_statistics.csv", "attention_controls.csv",
-            "attention_tests.csv", "attention_correlations.csv", "attention_verdicts.csv",
+FINDINGS = {"attention_report.html", "attention.json", "attention_statistics.csv",
             "attention_means.png", "attention_controls.png", "attention_training.png"}  # fmt: skip
 
 
@@ -454,29 +453,6 @@ def test_visualize_one_generator(trained: Path, dataroot: Path, tmp_path: Path) 
         assert f"Scale {scale}x: {mean:.4f} ± {std:.4f}" in text
 
 
-def test_attention_in_training_of_runs_logged_by_earlier_versions(
-    trained: Path, dataroot: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    (run / "val").mkdir(parents=True)
-    shutil.copy(trained / "model_epoch_last.pth", run)
-    log = EventLog(run / "val")
-    for step in (3, 6):
-        log.add_scalar("attention/entropy", 1.0, step)
-        for scale in ("0.25", "0.5", "0.75"):
-            log.add_scalar(f"attention/mean_{scale}", 1 / 3, step)
-            log.add_scalar(f"attention/std_{scale}", 0.1, step)
-    log.close()
-    visualize(
-        run / "model_epoch_last.pth",
-        dataroot / "test" / "gan",
-        tmp_path / "out",
-        "--num_samples",
-        "4",
-    )
-    assert (tmp_path / "out" / "attention_training.png").is_file()
-
-
 def test_visualize_preprocesses_as_test_does(trained: Path, dataroot: Path, tmp_path: Path) -> None:
     run_test(trained / "model_epoch_last.pth", dataroot / "test" / "gan", tmp_path / "results")
     visualize(trained / "model_epoch_last.pth", dataroot / "test" / "gan", tmp_path / "pictures")
@@ -500,7 +476,6 @@ def test_visualize_a_suite_and_several_models(
     folder = tmp_path / trained.name
     assert {path.name for path in folder.iterdir()} == {
         "attention_heatmap.png", "attention_statistics.txt", "attention_distribution.png", "gan", "diffusion", *FINDINGS,
-        "attention_distances.png"
     }  # fmt: skip
     assert "all 2 generators" in (folder / "attention_statistics.txt").read_text()
 

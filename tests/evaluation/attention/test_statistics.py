@@ -11,7 +11,13 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import binomtest, entropy, kstest, linregress, rankdata, spearmanr
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from evaluation.attention.sets import Attended, first_of_each, sharing
+from evaluation.attention.sets import (
+    Attended,
+    first_of_each,
+    images_once,
+    sharing,
+    typical_and_surprising,
+)
 from evaluation.attention.statistics import attention_statistics, correlation, group_statistics
 
 KEYS = ["0.25", "0.5", "0.75"]
@@ -186,6 +192,16 @@ def test_shared_images_count_once() -> None:
     )
 
 
+def test_images_once_worked_by_hand() -> None:
+    weights = np.random.default_rng(0).dirichlet([1, 1], size=4)
+    shared = Attended("a", "s", np.array([0, 1]), np.zeros(2), weights[:2], None, ("real", "a"))
+    other = Attended("b", "s", np.array([1, 0]), np.ones(2), weights[2:], None, ("b", "real"))
+    everything = images_once([shared, other])
+    np.testing.assert_array_equal(everything.weights, weights[:3])
+    assert everything.labels.tolist() == [0, 1, 1] and everything.scores.tolist() == [0, 0, 1]
+    assert (everything.name, images_once([shared]).name) == ("all 2 generators", "a")
+
+
 def test_sets_that_share_images_belong_together() -> None:
     def named(*images: str) -> Attended:
         return Attended(
@@ -229,7 +245,7 @@ def test_what_differs_between_generators_is_not_taken_for_class_or_score() -> No
         )
         of_class.append(found["classes"]["p"])
         of_score.append(found["pooled"]["with_score"]["fake"]["0.25"]["p"])
-        assert found["between"]["overall"]["p"] < 0.001
+        assert found["between"]["overall"]["p"] == 1 / 100  # no permutation reaches it
     for p in (of_class, of_score):
         assert kstest(p, "uniform").pvalue > 0.001
         assert binomtest(int(np.sum(np.array(p) < 0.05)), len(p), 0.05).pvalue > 0.001
@@ -278,7 +294,7 @@ def test_where_nothing_can_be_compared() -> None:
     )
     assert [said["name"] for said in found["generators"]] == ["a", "b"]
     assert found["between"]["overall"] is None and found["between"]["pairs"] == []
-    assert found["between"]["note"] == "1 generator with generated images: nothing to compare"
+    assert found["between"]["note"] == "1 generators with 2 fake images: nothing to compare"
     assert found["generators"][1]["groups"]["fake"] is None
     assert set(found["with_accuracy"].values()) == {None}
     assert attention_statistics([reals], (0.25, 0.5, 0.75), resamples=10)["classes"] is None
@@ -290,3 +306,30 @@ def test_where_nothing_can_be_compared() -> None:
         correlation([1, 2, 3], [1, 2, 3]) is None
         and correlation([1, 2, 3, 4], [1, 1, 1, 1]) is None
     )
+
+
+def js_distance(a: NDArray, b: NDArray) -> float:
+    middle = (a + b) / 2
+    parts = [(p[p > 0] * np.log(p[p > 0] / middle[p > 0])).sum() for p in (a, b)]
+    return max(0.0, sum(parts) / 2) ** 0.5
+
+
+@given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 12), st.integers(0, 100))
+def test_typical_images_are_nearer_to_the_mean_than_all_others(
+    images: int, scales: int, count: int, seed: int
+) -> None:
+    weights = np.random.default_rng(seed).dirichlet(np.ones(scales), size=images)
+    typical, surprising = (list(found) for found in typical_and_surprising(weights, count))
+    distances = [js_distance(w, weights.mean(axis=0)) for w in weights]
+    assert len(typical) == min(count, (images + 1) // 2)
+    assert len(surprising) == min(count, images - len(typical))
+    assert len({*typical, *surprising}) == len(typical) + len(surprising)
+    ordered = sorted(distances)
+    np.testing.assert_allclose([distances[i] for i in typical], ordered[: len(typical)], atol=1e-7)
+    farthest = ordered[::-1][: len(surprising)]
+    np.testing.assert_allclose([distances[i] for i in surprising], farthest, atol=1e-7)
+
+
+def test_equal_images_are_chosen_by_their_order() -> None:
+    typical, surprising = typical_and_surprising(np.full((6, 3), 1 / 3), 2)
+    assert typical.tolist() == [0, 1] and surprising.tolist() == [2, 3]
