@@ -71,7 +71,7 @@ def test_drawing_threads_take_turns_and_leave_the_settings(
 
     def drawing(name: str) -> None:
         if name == "second":
-            assert began["first"].wait(30)
+            assert began["first"].wait(120)
         video_plots.plot_video([0.0, 1.0], [0.1, 0.9], 0.5, 0.5, tmp_path / f"{name}.png")
         if name == "first":
             ended.set()
