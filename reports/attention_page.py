@@ -80,7 +80,7 @@ def _with_interval(group: dict[str, Any]) -> NDArray:
 
 
 def _draw_heatmap(found: AttentionFindings, folder: Path, formats: Sequence[str]) -> list[Picture]:
-    generators = found.statistics["generators"]
+    generators = sorted(found.statistics["generators"], key=lambda one: one["family"])
     if len(generators) < 2:
         return []
     several = len({one["family"] for one in generators}) > 1

@@ -411,7 +411,7 @@ def test_validate_unpacks_as_published(trained: Path, dataroot: Path) -> None:
     assert len(on_val.labels) == 16
 
 
-FINDINGS = {"attention_report.html", "attention.json", "attention_statistics.csv",
+FINDINGS = {"attention_report.html", "opt.txt", "attention.json", "attention_statistics.csv",
             "attention_means.png", "attention_controls.png", "attention_training.png"}  # fmt: skip
 
 
