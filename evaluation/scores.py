@@ -46,6 +46,12 @@ class Scores:
         return expit(self.logits.astype(np.float64))
 
     @property
+    def weights(self) -> NDArray:
+        """Attention of a model that has it: [N, S], float64."""
+        assert self.attention is not None
+        return np.asarray(self.attention, dtype=float)
+
+    @property
     def names(self) -> list[str]:
         """N names that stay the same wherever the data root was: the path below the generator's
         folder, where it lies in one."""

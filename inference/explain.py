@@ -116,13 +116,13 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
 
 
 def draw(explanation: Explanation, path: str | Path) -> Path:
-    """Draw the panel to `path` and return that (see `reports.plots.maps.plot_npr_maps`).
+    """Draw the panel to `path` and return that (see `reports.plots.images.plot_npr_maps`).
 
     Raises:
         ImportError: matplotlib is missing; the message says what to install.
         OSError: it cannot be written.
     """
-    from reports.plots.maps import plot_npr_maps  # here, so that predicting needs no matplotlib
+    from reports.plots.images import plot_npr_maps  # here, so that predicting needs no matplotlib
 
     maps: dict[str, Any] = {
         "cams": explanation.evidence,

@@ -9,13 +9,13 @@ from options.flags import flag, gpu_list, whole
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VisualizeOptions(FigureOptions):
-    """Options of the attention pictures; `VisualizeOptions().parse()` reads the command line."""
+    """Options of the attention plots; `VisualizeOptions().parse()` reads the command line."""
 
     description: ClassVar[str] = (
         "Show which scales a multi-scale model attends to, and what they see."
     )
     examples: ClassVar[str] = """examples:
-  one generator, with residual maps:
+  one generator, with NPR residuals:
     python visualize_attention.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth \\
         --dataroot ./datasets/test/stylegan --output_dir ./visualizations/stylegan --num_samples 100 --save_npr_maps
   a suite: one folder per generator and a heat map over all of them:
@@ -24,13 +24,13 @@ class VisualizeOptions(FigureOptions):
 
     dataroot: str | None = flag(None, "one set, a generator, a suite or a folder of suites")
     output_dir: str | None = flag(
-        None, "folder for statistics and pictures; left out: ./visualizations/<name of dataroot>"
+        None, "folder for statistics and plots (default: ./visualizations/<name of dataroot>)"
     )
     num_samples: int = flag(
         100, "images per generator, drawn evenly from real and fake", parse=whole(1)
     )
     save_npr_maps: bool = flag(
-        False, "also draw the residual maps of up to --num_maps images per generator"
+        False, "also draw the NPR residuals of up to --num_maps images per generator"
     )
     num_maps: int = flag(10, "with --save_npr_maps: images per generator", parse=whole(1))
     gpu_ids: tuple[int, ...] = flag(

@@ -98,7 +98,7 @@ def _attention(
 ) -> list[Picture]:
     if attention is None:
         return []
-    from reports.attention_figures import draw_attention
+    from reports.attention_page import draw_attention
 
     checkpoint = run.head["model"].get("path")
     run_folder = Path(unescaped(checkpoint)).parent if checkpoint else None

@@ -11,7 +11,7 @@ import distributed
 from data import create_dataloader, evaluation_loader
 from data.image_sets import ImageSet, sample_evenly
 from data.protocols import training_protocol
-from evaluation.attention.weights import summarize
+from evaluation.attention.statistics import group_statistics
 from evaluation.metrics import Metrics, best_threshold, binary_metrics
 from evaluation.scoring import predict
 from networks.multiscale_npr import AttentionMultiScaleNPR
@@ -120,10 +120,9 @@ class Monitor:
             scales: of the model, S numbers.
             step: of training.
         """
-        summary = summarize(weights)
-        metrics = {f"{images}/entropy": summary.entropy}
-        columns = zip(scale_keys(tuple(scales)), summary.mean, summary.std, weights.T, strict=True)
-        for key, mean, std, values in columns:
-            metrics |= {f"{images}/mean_{key}": float(mean), f"{images}/std_{key}": float(std)}
+        statistics = group_statistics(weights, scale_keys(tuple(scales)), resamples=0)
+        metrics = {f"{images}/entropy": statistics["entropy"]["mean"]}
+        for (key, scale), values in zip(statistics["scales"].items(), weights.T, strict=True):
+            metrics |= {f"{images}/mean_{key}": scale["mean"], f"{images}/std_{key}": scale["std"]}
             self.event_log.add_histogram(VAL, step, f"{images}/{key}", values)
         return metrics

@@ -1,5 +1,5 @@
-"""Does attention matter? The same scores with other attention, without another pass through the
-network.
+"""Controls of whether attention matters: scores with other attention, without another pass through
+the network.
 
 The classifier is linear and the fusion a weighted sum, so an image's logit is b + sum_s a_s z_s (+
 mean_s z_s with the residual fusion), where z_s is what branch s says alone. Other weights give the
@@ -17,20 +17,16 @@ from evaluation.resampling import CONFIDENCE, RESAMPLES, ResampledAuc, interval,
 from evaluation.scores import Scores, first_of_each, set_of_each
 from networks.npr import scale_keys, scale_label
 
-SHUFFLES = 5
-RELEVANT = 0.005
-"""A change of AUC that is smaller (with its whole interval) does not matter: half a point."""
-FEWEST_OF_CLASS = 20
-"""With fewer real or generated images, in all generators that have both, resamples of them say
-nothing about others."""
+SHUFFLES = 5  # their AUCs are averaged
+RELEVANT = 0.005  # a change of AUC within this, with its whole interval, does not matter
+FEWEST_OF_CLASS = 20  # with fewer real or fake images, resamples say nothing about other images
 UNSEEN = 3.0
 """Where the AUC is the same in all resamples, what n images do not show may still happen to a share
 of 3 / n of others (upper end of its 95 % interval; Hanley and Lippman-Hand, JAMA 249, 1983): the
 interval of the change is so wide on either side."""
-SAME = 1e-4
-"""Logits that differ by less are the same."""
+SAME = 1e-4  # logits that differ by less are the same
+# these keep all branches and replace what attention decides
 ATTENTION_CONDITIONS = ("uniform", "mean", "shuffled_within", "shuffled_across")
-"""Those that keep all branches and replace what attention decides."""
 MEANINGS = {
     "uniform": ("replacing attention by uniform weights", "the attention"),
     "mean": ("replacing attention by its mean over all images", "that attention differs between images"),
@@ -44,15 +40,24 @@ PER_GENERATOR = (
 
 
 def fused_logits(weights: NDArray, branch_logits: NDArray, bias: float, residual: bool) -> NDArray:
-    """b + sum_s a_s z_s, and + mean_s z_s with the residual fusion: [..., S] weights and branch
-    logits [N, S] -> [..., N]."""
+    """Return b + sum_s a_s z_s, and + mean_s z_s with the residual fusion.
+
+    Args:
+        weights: a, [..., S].
+        branch_logits: z, [N, S].
+        bias: b.
+        residual: whether the fusion is residual.
+
+    Returns:
+        [..., N].
+    """
     fused = bias + (np.asarray(weights, dtype=float) * branch_logits).sum(axis=-1)
     return fused + np.mean(branch_logits, axis=-1) if residual else fused
 
 
 def without_scale(weights: NDArray, scale: int) -> NDArray:
-    """Weights [N, S] of the other scales, renormalised, [N, S - 1]: a_t / (1 - a_s); uniform where
-    a_s is all."""
+    """Return weights [N, S] of the other scales, renormalised, [N, S - 1]: a_t / (1 - a_s); uniform
+    where a_s is all."""
     others = np.delete(np.asarray(weights, dtype=float), scale, axis=1)
     total = others.sum(axis=1, keepdims=True)
     return np.where(total > 0, others / np.where(total > 0, total, 1), 1 / max(1, others.shape[1]))
@@ -60,8 +65,8 @@ def without_scale(weights: NDArray, scale: int) -> NDArray:
 
 @dataclass(frozen=True)
 class _Condition:
-    """Logits [K, N of all images] of K shuffles (K = 1 without), and what to say about them: what
-    is done to what."""
+    """Logits [K, N of all images] of K shuffles (K = 1 without), and the words for them: what is
+    done, and what that tells about."""
 
     name: str
     text: str
@@ -72,9 +77,7 @@ class _Condition:
     def label(self) -> str:
         kind, _, key = self.name.partition("_")
         return (
-            f"{kind} {scale_label(key)}"
-            if kind in ("without", "only")
-            else self.name.replace("_", " ")
+            f"{kind} {scale_label(key)}" if kind in ("without", "only") else f"{kind} {key}".strip()
         )
 
 
@@ -87,8 +90,8 @@ def attention_controls(
     resamples: int = RESAMPLES,
     shuffles: int = SHUFFLES,
 ) -> dict[str, Any]:
-    """What becomes of the logits and the AUC when attention is replaced; plain values for JSON,
-    None where undefined.
+    """Return how logits and AUC change when attention is replaced, as plain values for JSON, None
+    where undefined.
 
     Conditions: 'uniform', 'mean' (over all images, each once), 'shuffled_within' and
     'shuffled_across' generators (means over the shuffles), 'without_<key>' (the branch taken away,
@@ -96,8 +99,13 @@ def attention_controls(
     alone). The last two kinds need two scales.
 
     Args:
-        sets: with branch logits. bias, residual: of the fusion (`fusion` in metrics.json).
-            resamples: of the bootstrap, 0 for none.
+        sets: with branch logits.
+        scales: S of them.
+        bias: of the fusion (`fusion` in metrics.json).
+        residual: of the fusion.
+        seed: of shuffles and bootstrap.
+        resamples: of the bootstrap, 0 for none.
+        shuffles: their number.
 
     Returns:
         keys, seed, resamples, shuffles, confidence, bias, residual; generators: how many have both
@@ -108,7 +116,7 @@ def attention_controls(
             images), auc, change, low, high (the change's 95 % interval; images are drawn anew
             within each class of each generator, the same for all conditions; see `UNSEEN`), matters
             and sentence (see `what_matters`), by_generator: list of name, family, and the same
-            figures from logit_change to high.
+            numbers from logit_change to high.
         attention, sentence: `matters` and sentence of uniform weights.
         per_image: whether it matters that attention is chosen per image, by 'mean' and
             'shuffled_within', see `_per_image`.
@@ -126,8 +134,8 @@ def attention_controls(
     conditions = list(_conditions(sets, keys, bias, residual, seed, shuffles))
     # last, the scores as they are: branch logits give them only up to rounding
     everything = [
-        *(one.logits for one in conditions),
-        np.concatenate([s.scores for s in sets])[None],
+        *(condition.logits for condition in conditions),
+        np.concatenate([one.scores for one in sets])[None],
     ]
     of_set = set_of_each(sets)
     stacked = np.concatenate(everything)
@@ -159,7 +167,7 @@ def attention_controls(
 def _conditions(
     sets: Sequence[Scores], keys: list[str], bias: float, residual: bool, seed: int, shuffles: int
 ) -> Iterator[_Condition]:
-    weights = np.concatenate([np.asarray(one.attention, dtype=float) for one in sets])
+    weights = np.concatenate([one.weights for one in sets])
     branches = np.concatenate([np.asarray(one.branch_logits, dtype=float) for one in sets])
     generator = set_of_each(sets)
     rng = np.random.default_rng(seed)
@@ -206,8 +214,15 @@ class _Aucs:
 def _aucs(
     one: Scores, logits: NDArray, counts: list[int], resamples: int, seed: int
 ) -> _Aucs | None:
-    """Of one generator: logits [sum of counts, n], `counts` rows per condition, whose AUCs are
-    averaged; None for one class."""
+    """Return the AUCs of one generator; None for one class.
+
+    Args:
+        one: the generator, n images.
+        logits: [sum of counts, n].
+        counts: rows per condition, whose AUCs are averaged.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
     labels = np.asarray(one.labels)
     if labels.min() == labels.max():
         return None
@@ -222,7 +237,7 @@ def _aucs(
 
 
 def _macro(sets: Sequence[Scores], found: list[_Aucs | None]) -> _Aucs | None:
-    """Means over the generators that have both classes; images that several of them have count
+    """Return means over the generators that have both classes; an image of several of them counts
     once."""
     defined = [one for one in found if one is not None]
     if not defined:
@@ -240,7 +255,8 @@ def _macro(sets: Sequence[Scores], found: list[_Aucs | None]) -> _Aucs | None:
 def _change(
     found: _Aucs | None, position: int, moved: NDArray, base: int = 0
 ) -> dict[str, float | None]:
-    """How the AUC of a condition differs from that of another, whose logits differ by moved [K, N]."""
+    """Return how the AUC of a condition differs from that of another, whose logits differ by moved
+    [K, N]."""
     if found is None:
         return dict.fromkeys(("change", "low", "high"))
     low = high = None
@@ -254,10 +270,10 @@ def _change(
     return {"change": float(found.plain[position] - found.plain[base]), "low": low, "high": high}
 
 
-def _figures(
+def _numbers(
     found: _Aucs | None, position: int, moved: NDArray, labels: NDArray
 ) -> dict[str, float | None]:
-    """moved: what the condition adds to the logits, [K, N of these labels]."""
+    """Return the numbers of a condition that adds moved, [K, N of these labels], to the logits."""
     mean = moved.mean(axis=0)
     signed = [
         float(mean[labels == label].mean()) if (labels == label).any() else None for label in (0, 1)
@@ -280,38 +296,45 @@ def _described(
     macro: _Aucs | None,
 ) -> dict[str, Any]:
     labels, of_set = np.concatenate([np.asarray(one.labels) for one in sets]), set_of_each(sets)
-    figures = _figures(macro, position, moved, labels)
+    numbers = _numbers(macro, position, moved, labels)
     return {
         "name": condition.name,
         "label": condition.label,
-        **figures,
-        **_judged(condition.text, condition.subject, figures, macro),
+        **numbers,
+        **_in_words(condition.text, condition.subject, numbers, macro),
         "by_generator": [
             {"name": one.generator, "family": one.suite}
-            | _figures(aucs, position, moved[:, of_set == index], np.asarray(one.labels))
+            | _numbers(aucs, position, moved[:, of_set == index], np.asarray(one.labels))
             for index, (one, aucs) in enumerate(zip(sets, found, strict=True))
         ],
     }
 
 
 def _per_image(mean: str | None, within: str | None) -> str | None:
-    """It harms if either harms, and does not matter if a constant does as well; it helps only if
-    both help."""
+    """Return whether the choice per image matters.
+
+    It harms if either control says so, does not matter if a constant does as well, and helps only
+    if both say so.
+    """
     if "harms" in (mean, within):
         return "harms"
-    return mean if mean in (None, "no") else within if mean == "helps" else "unclear"
+    if mean in (None, "no"):
+        return mean
+    return within if mean == "helps" else "unclear"
 
 
 def _per_generator(names: list[str], moved: list[NDArray], macro: _Aucs | None) -> dict[str, Any]:
     across, within = (names.index(name) for name in ("shuffled_across", "shuffled_within"))
     change = _change(macro, across, moved[across] - moved[within], within)
-    return change | _judged(*PER_GENERATOR, change, macro)
+    return change | _in_words(*PER_GENERATOR, change, macro)
 
 
 def what_matters(low: float | None, high: float | None, images: int) -> str | None:
-    """What the interval of a change of AUC says about what was taken away.
+    """Return what the interval of a change of AUC says about what was taken away.
 
     Args:
+        low: end of the interval.
+        high: end of the interval.
         images: how many the smaller class has.
 
     Returns:
@@ -325,13 +348,15 @@ def what_matters(low: float | None, high: float | None, images: int) -> str | No
         return "unclear"
     if low > -RELEVANT and high < RELEVANT:
         return "no"
-    return "helps" if high < 0 else "harms" if low > 0 else "unclear"
+    if high < 0:
+        return "helps"
+    return "harms" if low > 0 else "unclear"
 
 
-def _judged(
+def _in_words(
     text: str, subject: str, change: dict[str, float | None], found: _Aucs | None
 ) -> dict[str, str | None]:
-    """`what_matters`, and a sentence with it."""
+    """Return `what_matters`, and a sentence with it."""
     if found is None or change["change"] is None:
         return {
             "matters": None,

@@ -1,7 +1,7 @@
-"""What one model attends to on a test's images: statistics, verdicts and controls.
+"""Findings about one model's attention on a test's images: statistics, verdicts and controls.
 
 All of it follows from labels, scores, attention and branch logits, so from one pass over the images
-and from predictions.csv.
+or from predictions.csv.
 """
 
 from collections.abc import Sequence
@@ -24,11 +24,14 @@ FINDINGS_FILE = "attention.json"
 
 @dataclass(frozen=True)
 class AttentionFindings:
-    """Everything that is said about the attention of a model with two scales or more.
+    """Statistics, controls and verdicts of a model with two scales or more.
 
     Args:
-        sets: what it follows from. scales: S. statistics: of `attention_statistics`. controls: of
-            `attention_controls`, None without branch logits or without a set of both classes.
+        sets: what they follow from.
+        scales: S of them.
+        statistics: of `attention_statistics`.
+        controls: of `attention_controls`, None without branch logits.
+        verdicts: of `attention_verdicts`.
     """
 
     sets: Sequence[Scores]
@@ -38,7 +41,7 @@ class AttentionFindings:
     verdicts: list[Verdict]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "leanings": leanings(self.statistics),
@@ -54,14 +57,14 @@ def attention_findings(
     seed: int = 0,
     resamples: int = 1000,
 ) -> AttentionFindings | None:
-    """Statistics, controls and verdicts; None where there is nothing to say: one scale, or no
-    image.
-
-    Names of sets become `escaped`, unless they are.
+    """Return all findings; None for one scale or no image.
 
     Args:
+        sets: their names become `escaped`, unless they are.
+        scales: S of them.
         fusion: bias and residual of the model (`fusion` in metrics.json), None where unknown.
-            resamples: 0 for no intervals.
+        seed: of all that is drawn at random.
+        resamples: of the bootstraps, 0 for no intervals.
     """
     sets = [
         replace(one, generator=_safe(one.generator), suite=_safe(one.suite))
@@ -91,7 +94,7 @@ def _safe(name: str) -> str:
 
 
 def findings_of_run(run: TestRun) -> AttentionFindings | None:
-    """`attention_findings` of a test run; None for a model without attention."""
+    """Return the findings of a test run; None for a model without attention."""
     scales = run.head["model"].get("scales")
     if not run.attention or not scales:
         return None
@@ -104,6 +107,6 @@ def findings_of_run(run: TestRun) -> AttentionFindings | None:
 
 
 def _by_path(scored: Scores, name: str) -> Scores:
-    """The set under this name, in the order of the paths, because permutations follow it."""
+    """Return the set under this name, in the order of the paths, because permutations follow it."""
     order = np.argsort(np.array(scored.paths, dtype=object), kind="stable")
     return replace(scored.take(order), generator=name)

@@ -1,15 +1,15 @@
-"""What attention weights say: per scale and generator, how sure that is, and whether generators
-differ.
+"""Statistics of attention weights: per scale and generator, with confidence intervals, and tests of
+whether generators and classes differ.
 
-Generated images alone stand for a generator where generators are compared: real images are often
-shared between them.
+Fake images alone stand for a generator where generators are compared: real images are often shared
+between them.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 from scipy.stats import beta, rankdata
 from scipy.stats import t as student
@@ -19,12 +19,9 @@ from evaluation.resampling import CONFIDENCE, RESAMPLES, mean_interval
 from evaluation.scores import Scores, first_of_each, pool, set_of_each, sharing
 from networks.npr import scale_keys
 
-NEARLY_ALL = 0.9
-"""A scale with at least this weight takes nearly everything."""
-FEWEST = 4
-"""Correlations of fewer values are not computed."""
-FEWEST_IMAGES = 10
-"""Of fewer images nothing is said in words."""
+NEARLY_ALL = 0.9  # a scale with at least this weight takes nearly everything
+MIN_PAIRS_FOR_CORRELATION = 4
+MIN_IMAGES_FOR_VERDICT = 10  # below this, statistics are noise
 POOLED = "all generators"
 
 
@@ -35,12 +32,14 @@ def attention_statistics(
     resamples: int = RESAMPLES,
     permutations: int = PERMUTATIONS,
 ) -> dict[str, Any]:
-    """All statistics as plain values for JSON, None where undefined; the same input and seed give
-    the same.
+    """Return all statistics as plain values for JSON, None where undefined.
 
     Args:
-        sets: at least one image in all. scales: S, the columns of the weights.
-        resamples: of the bootstrap, 0 for no intervals. permutations: of each test.
+        sets: at least one image in all.
+        scales: S, the columns of the weights.
+        seed: the same gives the same.
+        resamples: of the bootstrap, 0 for no intervals.
+        permutations: of each test.
 
     Returns:
         scales; keys (text of each scale, by which everything below is named); count, seed,
@@ -53,38 +52,41 @@ def attention_statistics(
             fake_wrong: see `group_statistics`, or None without images}.
         with_score: {real, fake: {key: `correlation` of weight and score, in pooled within
             generators}}.
-        between: of ('fake'), generators (how many have generated images), note (why there is
-            nothing to compare, or None), and `differences` between them.
-        between_real: the same of the real images of generators that have `FEWEST_IMAGES` of their
-            own, without pairs.
-        classes: `class_test` of real and generated images within sets (sets that share images are
-            one), None without such.
+        between: of ('fake'), generators (how many have two fake images), note (why there is nothing
+            to compare, or None), and `differences` between them.
+        between_real: the same of the real images of generators that have `MIN_IMAGES_FOR_VERDICT`
+            of their own.
+        classes: `class_test` of real and fake images within sets (sets that share images are one).
         with_accuracy: {key: `correlation` over generators of mean weight and accuracy}.
 
     Raises:
         ValueError: no image, or weights of another number of scales.
     """
-    if not any(len(one.labels) for one in sets):
+    sets = [one for one in sets if len(one.labels)]
+    if not sets:
         raise ValueError("no image to take statistics of")
-    if any(_attention(one).shape != (len(one.labels), len(scales)) for one in sets):
+    if any(one.weights.shape != (len(one.labels), len(scales)) for one in sets):
         raise ValueError(f"weights are not of {len(scales)} scales")
     keys = scale_keys(tuple(scales))
-    sets = [one for one in sets if len(one.labels)]
     generators = [
         {"name": one.generator, "family": one.suite, **_of_images(one, keys, resamples, seed)}
         for one in sets
     ]
-    together = pool(sets)
-    weights, labels = _attention(together), together.labels
-    of_set = set_of_each(sets)[first_of_each(sets)]
-    pooled = _of_images(together, keys, resamples, seed, of_set)
+    everything, of_set = pool(sets), set_of_each(sets)[first_of_each(sets)]
+    weights, labels = everything.weights, everything.labels
+    pooled = _of_images(everything, keys, resamples, seed, of_set)
     pooled |= _within(weights, 2 * of_set + labels, keys, resamples, seed)
-    of_key = np.array([one.key for one in sets])[of_set]
     stratum = np.array(sharing(sets))[of_set]
-    means, accuracy = (
-        np.array([_attention(one).mean(axis=0) for one in sets]),
-        [one["accuracy"] for one in generators],
-    )
+    classes = [
+        (weights[(stratum == s) & (labels == 0)], weights[(stratum == s) & (labels == 1)])
+        for s in np.unique(stratum)
+    ]
+    of_key = np.array([one.key for one in sets])[of_set]
+    fakes = _by_generator(weights[labels == 1], of_key[labels == 1], 2)
+    reals = _by_generator(weights[labels == 0], of_key[labels == 0], MIN_IMAGES_FOR_VERDICT)
+    real_note = f"of the sets with {MIN_IMAGES_FOR_VERDICT} real images of their own"
+    means = np.array([one.weights.mean(axis=0) for one in sets])
+    accuracy = [one["accuracy"] for one in generators]
     return {
         "scales": [float(scale) for scale in scales],
         "keys": keys,
@@ -95,34 +97,20 @@ def attention_statistics(
         "confidence": CONFIDENCE,
         "generators": generators,
         "pooled": pooled,
-        "between": _between(sets, permutations, seed),
-        "between_real": _between_real(
-            weights[labels == 0], of_key[labels == 0], permutations, seed
-        ),
-        "classes": class_test(
-            [
-                tuple(weights[(stratum == s) & (labels == label)] for label in (0, 1))
-                for s in np.unique(stratum)
-            ],
-            permutations,
-            seed,
-        ),
+        "between": _between("fake", fakes, "generators with 2 fake images", permutations, seed),
+        "between_real": _between("real", reals, real_note, permutations, seed),
+        "classes": class_test(classes, permutations, seed),
         "with_accuracy": {
-            key: correlation(means[:, column], accuracy) for column, key in enumerate(keys)
+            key: correlation(mean, accuracy) for key, mean in zip(keys, means.T, strict=True)
         },
     }
-
-
-def _attention(one: Scores) -> NDArray:
-    return np.asarray(one.attention, dtype=float)
 
 
 def _of_images(
     one: Scores, keys: list[str], resamples: int, seed: int, strata: NDArray | None = None
 ) -> dict[str, Any]:
-    weights, labels, scores = (
-        np.asarray(part, dtype=float) for part in (one.attention, one.labels, one.scores)
-    )
+    labels, scores = np.asarray(one.labels), np.asarray(one.scores, dtype=float)
+    weights = one.weights
     correct, real = (scores > 0.5) == (labels == 1), labels == 0
     groups = {
         "all": labels >= 0, "real": real, "fake": ~real, "correct": correct, "wrong": ~correct,
@@ -139,10 +127,10 @@ def _of_images(
         },
         "with_score": {
             name: {
-                key: correlation(column[rows], scores[rows], strata[rows])
+                key: correlation(column[groups[name]], scores[groups[name]], strata[groups[name]])
                 for key, column in zip(keys, weights.T, strict=True)
             }
-            for name, rows in (("real", real), ("fake", ~real))
+            for name in ("real", "fake")
         },
     }
 
@@ -150,7 +138,13 @@ def _of_images(
 def group_statistics(
     weights: NDArray, keys: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
-    """Statistics of the weights [N, S] of N >= 1 images.
+    """Return statistics of the attention of one group of images.
+
+    Args:
+        weights: [N, S], N >= 1.
+        keys: text of each scale.
+        resamples: of the bootstrap, 0 for no intervals.
+        seed: of the bootstrap.
 
     Returns:
         count. scales: {key: mean, std (population), median, low and high (95 % percentile bootstrap
@@ -159,58 +153,73 @@ def group_statistics(
         `NEARLY_ALL`), nearly_all_low (lower end of its 95 % interval, Clopper and Pearson,
         Biometrika 1934)}. entropy (nats, of an image's weights): mean, std, of_mean (entropy of the
         mean weights), and relative_mean, relative_low, relative_high (95 %), relative_of_mean in
-        [0, 1], divided by ln S (None for one scale).
-        mutual_information: between image and scale, of_mean - mean (nats; Bridle et al., NIPS
-            1991).
+        [0, 1], divided by ln S (None for one scale). mutual_information: between image and scale,
+        of_mean - mean (nats; Bridle et al., NIPS 1991).
     """
+    weights = np.asarray(weights, dtype=float)
     entropy = entr(weights).sum(axis=1)
     low, high = mean_interval(np.column_stack([weights, entropy]), resamples, seed)
     top = weights == weights.max(axis=1, keepdims=True)
-    share = (top / top.sum(axis=1, keepdims=True)).mean(axis=0)
-    mean, of_mean = weights.mean(axis=0), float(entr(weights.mean(axis=0)).sum())
-    columns = zip(keys, mean, weights.std(axis=0), np.median(weights, axis=0), share, strict=True)
-    uniform = np.log(len(keys))
     nearly_all = (weights >= NEARLY_ALL).sum(axis=0)
-    surely = np.nan_to_num(
-        beta.ppf((1 - CONFIDENCE) / 2, nearly_all, len(weights) - nearly_all + 1)
-    )
+    tail = (1 - CONFIDENCE) / 2
+    columns = {
+        "mean": weights.mean(axis=0).tolist(),
+        "std": weights.std(axis=0).tolist(),
+        "median": np.median(weights, axis=0).tolist(),
+        "low": low[:-1],
+        "high": high[:-1],
+        "top": (top / top.sum(axis=1, keepdims=True)).mean(axis=0).tolist(),
+        "nearly_all": (nearly_all / len(weights)).tolist(),
+        "nearly_all_low": np.nan_to_num(
+            beta.ppf(tail, nearly_all, len(weights) - nearly_all + 1)
+        ).tolist(),
+    }
+    mean, of_mean = float(entropy.mean()), float(entr(weights.mean(axis=0)).sum())
+    relative = {"mean": mean, "low": low[-1], "high": high[-1], "of_mean": of_mean}
+    if len(keys) > 1:
+        largest = float(np.log(len(keys)))
+        relative = {k: None if v is None else v / largest for k, v in relative.items()}
+    else:
+        relative = dict.fromkeys(relative)
     return {
         "count": len(weights),
         "scales": {
-            key: {"mean": float(m), "std": float(s), "median": float(middle), "low": low[i], "high": high[i],
-                  "top": float(first), "nearly_all": float(nearly_all[i] / len(weights)), "nearly_all_low": float(surely[i])}
-            for i, (key, m, s, middle, first) in enumerate(columns)
+            key: dict(zip(columns, values, strict=True))
+            for key, *values in zip(keys, *columns.values(), strict=True)
         },
         "entropy": {
-            "mean": float(entropy.mean()),
+            "mean": mean,
             "std": float(entropy.std()),
             "of_mean": of_mean,
-            **{
-                f"relative_{name}": float(value / uniform) if uniform and value is not None else None
-                for name, value in (("mean", entropy.mean()), ("low", low[-1]), ("high", high[-1]), ("of_mean", of_mean))
-            },
+            **{f"relative_{name}": value for name, value in relative.items()},
         },
-        "mutual_information": max(0.0, of_mean - float(entropy.mean())),
-    }  # fmt: skip
+        "mutual_information": max(0.0, of_mean - mean),
+    }
 
 
-def correlation(one: Any, other: Any, strata: Any = None) -> dict[str, Any] | None:
-    """Spearman's rho of N pairs, its p and n; None for fewer than `FEWEST`, or where one side is
-    constant.
+def correlation(
+    one: ArrayLike, other: ArrayLike, strata: ArrayLike | None = None
+) -> dict[str, Any] | None:
+    """Return Spearman's rank correlation of N pairs.
 
-    Of several strata (each asks for one pair more), ranks are taken within each, as a share of its
-    size and from its mean rank: what strata differ by does not count. p is that of Student's t with
-    N - strata - 1 degrees of freedom.
+    Of several strata, ranks are taken within each, as a share of its size and from its mean rank:
+    what strata differ by does not count. p is that of Student's t with N - strata - 1 degrees of
+    freedom.
 
     Args:
-        one, other: [N]. strata: [N], a number for each pair; None: all are one.
+        one: [N].
+        other: [N].
+        strata: [N], a number for each pair; None: all are one.
+
+    Returns:
+        rho, p, n; None for fewer than `MIN_PAIRS_FOR_CORRELATION` pairs (one more for each further
+        stratum), or where one side is constant.
     """
     values = np.array([one, other], dtype=float)
-    found, stratum = np.unique(
-        np.zeros(values.shape[1]) if strata is None else strata, return_inverse=True
-    )
+    strata = np.zeros(values.shape[1]) if strata is None else strata
+    found, stratum = np.unique(strata, return_inverse=True)
     degrees = values.shape[1] - len(found) - 1
-    if degrees < FEWEST - 2:
+    if degrees < MIN_PAIRS_FOR_CORRELATION - 2:
         return None
     ranks = np.zeros(values.shape)
     for index in range(len(found)):
@@ -229,8 +238,15 @@ def correlation(one: Any, other: Any, strata: Any = None) -> dict[str, Any] | No
 def _within(
     weights: NDArray, cells: NDArray, keys: list[str], resamples: int, seed: int
 ) -> dict[str, Any]:
-    """within_std and within_spread of `attention_statistics`. cells: [N], a number for each
-    generator and class."""
+    """Return within_std and within_spread of `attention_statistics`.
+
+    Args:
+        weights: [N, S].
+        cells: [N], a number for each generator and class.
+        keys: text of each scale.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
     _, cell = np.unique(cells, return_inverse=True)
     counts = np.bincount(cell)
     degrees = len(weights) - len(counts)
@@ -240,32 +256,22 @@ def _within(
     squares = (weights - means[cell]) ** 2 * (len(weights) / degrees)  # their mean is the variance
     spread = squares.mean(axis=1)
     (low,), (high,) = mean_interval(spread[:, None], resamples, seed)
-    ends = {
-        name: None if end is None else float(end**0.5)
-        for name, end in (("low", low), ("high", high))
-    }
+    ends = {"value": float(spread.mean()), "low": low, "high": high}
     return {
         "within_std": dict(zip(keys, np.sqrt(squares.mean(axis=0)).tolist(), strict=True)),
-        "within_spread": {"value": float(spread.mean() ** 0.5), **ends},
+        "within_spread": {k: None if end is None else end**0.5 for k, end in ends.items()},
     }
 
 
-def _between(sets: Sequence[Scores], permutations: int, seed: int) -> dict[str, Any]:
-    by_generator: dict[str, list[NDArray]] = {}
-    for one in sets:
-        if (one.labels == 1).any():
-            by_generator.setdefault(one.key, []).append(_attention(one)[one.labels == 1])
-    fakes = {key: np.concatenate(parts) for key, parts in by_generator.items()}
-    note = (
-        f"{len(fakes)} generator{'s' * (len(fakes) != 1)} with generated images: nothing to compare"
-    )
-    about = {"of": "fake", "generators": len(fakes), "note": None if len(fakes) > 1 else note}
-    return about | differences(fakes, permutations, seed)
-
-
-def _between_real(weights: NDArray, keys: NDArray, permutations: int, seed: int) -> dict[str, Any]:
+def _by_generator(weights: NDArray, keys: NDArray, fewest: int) -> dict[str, NDArray]:
+    """Return {key: its weights} of generators with at least `fewest` images, in their order."""
     groups = {key: weights[keys == key] for key in dict.fromkeys(keys.tolist())}
-    reals = {key: group for key, group in groups.items() if len(group) >= FEWEST_IMAGES}
-    note = f"{len(reals)} of the sets with {FEWEST_IMAGES} real images of their own: nothing to compare"
-    about = {"of": "real", "generators": len(reals), "note": None if len(reals) > 1 else note}
-    return about | differences(reals, permutations, seed, pairwise=False)
+    return {key: group for key, group in groups.items() if len(group) >= fewest}
+
+
+def _between(
+    kind: str, groups: dict[str, NDArray], what: str, permutations: int, seed: int
+) -> dict[str, Any]:
+    note = None if len(groups) > 1 else f"{len(groups)} {what}: nothing to compare"
+    about = {"of": kind, "generators": len(groups), "note": note}
+    return about | differences(groups, permutations, seed)

@@ -1,36 +1,25 @@
-"""What attention does, in words, from its statistics: thresholds and tests, so that the same
-attention gets the same verdict.
+"""Verdicts in words on what attention does, by thresholds and tests on its statistics.
 
-Guides read attention by eye: all weights near 1/S are uniform; weights that vary from image to image adapt, which is good; a
-high weight at 0.25 means coarse artifacts, as of GANs that grow progressively, at 0.5 the scale of the single-scale detector, at
-0.75 fine artifacts of subtle up-sampling. The constants below say the same in numbers, for any scales.
+The constants below are the definitions of the words. docs/attention.md says what the words mean for
+a model and what may help.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.attention.advice import (
-    DIVERSITY,
-    LOOK,
-    OTHER_START,
-    UNIFORM_MAY_CHANGE,
-    Advice,
-    against_equal_scales,
-    one_branch,
-)
 from evaluation.attention.controls import ATTENTION_CONDITIONS
-from evaluation.attention.leanings import leanings, reading
-from evaluation.attention.statistics import FEWEST_IMAGES, NEARLY_ALL
+from evaluation.attention.leanings import from_uniform, leanings, reading
+from evaluation.attention.statistics import MIN_IMAGES_FOR_VERDICT, NEARLY_ALL
 from networks.npr import scale_label
 
 KINDS = ("collapsed", "uniform", "one scale dominates", "varies by image", "varies by generator", "varies by class", "fixed",
          "too few images")  # fmt: skip
 UNIFORM = 0.98
 """Uniform: an image's entropy is on average at least this share of ln S, with the whole interval
-(three: within 0.1 or so)."""
+(three scales: weights within 0.1 or so)."""
 DOMINANT = 0.25
-"""One scale dominates: its mean weight m has come this share of the way from 1/S to 1, with the
-whole interval (0.5 of three)."""
+"""One scale dominates: its mean weight has come this share of the way from 1/S to 1, with the whole
+interval (0.5 of three)."""
 COLLAPSED = 0.9
 """Collapsed: one scale takes `NEARLY_ALL` of this share of the images, with the whole interval (96
 of 100 images, or all of 36)."""
@@ -42,76 +31,56 @@ DIFFERENT = 0.05
 """Varies by generator or class: Jensen-Shannon distance between the mean of a group and that of the
 others, beyond what chance gives, or of groups that surely differ. Of three scales it is a shift of
 about 0.06 between 0.33 and the others."""
-SIGNIFICANT = 0.05
-AS_MUCH = 0.8
-"""Real images differ between sets as much as generated ones: by at least this share of their
-distance."""
-NAMED = 3
-"""So many generators are named in a sentence."""
+SIGNIFICANT = 0.05  # p-values below this
+AS_MUCH = 0.8  # real images differ as much as fake ones from this share of their distance on
+NAMED = 3  # generators named in a sentence
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A figure (None: undefined), the threshold it was held against (None: for information), and on
-    which side the kind lies."""
+    """A number, the threshold it was held against, and the side ('>=' or '<') of the verdict."""
 
     name: str
-    value: float | None
-    threshold: float | None = None
-    side: str = ""
+    value: float
+    threshold: float
+    side: str
 
     @property
     def holds(self) -> bool:
-        """Whether the figure is on the kind's side of its threshold; always without one."""
-        if self.threshold is None:
-            return True
-        return self.value is not None and (
-            self.value >= self.threshold if self.side == ">=" else self.value < self.threshold
-        )
+        """Whether the number is on the verdict's side."""
+        return (self.value >= self.threshold) == (self.side == ">=")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A kind of `KINDS`, a sentence with numbers, evidence that all holds, and advice: (flags,
-    why)."""
+    """A kind of `KINDS`, a sentence with numbers, and evidence that all holds."""
 
     kind: str
     sentence: str
     evidence: tuple[Evidence, ...] = ()
-    advice: tuple[Advice, ...] = ()
 
     @property
     def holds(self) -> bool:
         return all(one.holds for one in self.evidence)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        evidence = [
-            {"name": e.name, "value": e.value, "threshold": e.threshold, "side": e.side}
-            for e in self.evidence
-        ]
-        advice = [{"flags": flags, "why": why} for flags, why in self.advice]
-        return {
-            "kind": self.kind,
-            "sentence": self.sentence,
-            "evidence": evidence,
-            "advice": advice,
-        }
+        """Return plain values for JSON."""
+        return asdict(self) | {"evidence": [asdict(one) for one in self.evidence]}
 
 
 def attention_verdicts(
     statistics: dict[str, Any], controls: dict[str, Any] | None = None
 ) -> list[Verdict]:
-    """The verdicts that hold, in the order of `KINDS`; at least one. Several may: attention can
-    vary by image and by generator.
+    """Return the verdicts that hold, in the order of `KINDS`; at least one.
 
-    They are about all images together, each once, so that a set with more images counts more; only
-    'varies by generator' takes each generator for one. Collapsed and uniform attention can also
-    vary by generator or class, and nothing else.
+    Several may hold: attention can vary by image and by generator. They are about all images
+    together, each once, so that a set with more images counts more; only 'varies by generator'
+    takes each generator for one. Collapsed and uniform attention can also vary by generator or
+    class, and nothing else.
 
     Args:
-        statistics: of `attention_statistics`. controls: of `attention_controls` for the same
-            images, for advice.
+        statistics: of `attention_statistics`.
+        controls: of `attention_controls` for the same images, to say whether it matters.
 
     Raises:
         ValueError: one scale only, whose weight is always 1.
@@ -119,162 +88,119 @@ def attention_verdicts(
     if len(statistics["keys"]) < 2:
         raise ValueError("attention over one scale says nothing")
     count = statistics["pooled"]["groups"]["all"]["count"]
-    if count < FEWEST_IMAGES:
-        said = f"{count} image{'s' * (count != 1)}: too few to say what attention does; at least {FEWEST_IMAGES} are needed"
-        return [Verdict("too few images", said)]
+    if count < MIN_IMAGES_FOR_VERDICT:
+        few = f"{count} image{'s' * (count != 1)}: too few to say what attention does"
+        return [Verdict("too few images", f"{few}; at least {MIN_IMAGES_FOR_VERDICT} are needed")]
     case = _Case(statistics, controls)
-    groups = [
-        verdict for verdict in (case.by_generator(), case.by_class()) if verdict and verdict.holds
-    ]
+    groups = [one for one in (case.by_generator(), case.by_class()) if one and one.holds]
     for whole in (case.collapsed(), case.uniform()):
         if whole.holds:
             return [whole, *groups]
-    single = [
-        verdict for verdict in (case.dominates(), case.by_image()) if verdict and verdict.holds
-    ]
+    single = [one for one in (case.dominates(), case.by_image()) if one and one.holds]
     return [*single, *groups] or [case.fixed()]
 
 
 class _Case:
-    """Each kind of verdict on one model's attention, whether it holds or not; None where there is
-    no figure for it."""
+    """Each kind of verdict on one model's attention, whether it holds or not; None where it is
+    undefined."""
 
     def __init__(self, statistics: dict[str, Any], controls: dict[str, Any] | None) -> None:
-        self.statistics, self.controls = statistics, controls
-        self.keys, self.scales, self.pooled = (
-            statistics["keys"],
-            statistics["scales"],
-            statistics["pooled"],
-        )
-        self.count, everything = len(self.keys), self.pooled["groups"]["all"]
+        self.statistics, self.controls = statistics, controls or {}
+        self.keys, self.spread = statistics["keys"], statistics["pooled"]["within_spread"]
+        everything = statistics["pooled"]["groups"]["all"]
         self.of_scales, self.entropy = everything["scales"], everything["entropy"]
         self.top = max(self.keys, key=lambda key: self.of_scales[key]["mean"])
-        self.scale, self.label = self.scales[self.keys.index(self.top)], scale_label(self.top)
-        self.read = reading(self.scale, self.scales)
-        self.means = ", ".join(
-            f"{self.of_scales[key]['mean']:.2f} at {scale_label(key)}" for key in self.keys
-        )
-        self.control = against_equal_scales(self.scales)
+        scale = statistics["scales"][self.keys.index(self.top)]
+        self.named = f"scale {scale_label(self.top)} ({reading(scale, statistics['scales'])})"
+        means = [f"{self.of_scales[key]['mean']:.2f} at {scale_label(key)}" for key in self.keys]
+        self.means = f"mean weights {', '.join(means)}"
+        # the standard deviation from which on attention varies
+        self.varying = VARIES * (len(self.keys) - 1) ** 0.5 / len(self.keys)
 
     def collapsed(self) -> Verdict:
-        top = self.of_scales[self.top]
-        name = f"share of images that give {self.label} at least {NEARLY_ALL:g}, lower end"
-        sentence = (
-            f"attention has collapsed: scale {self.label} ({self.read}) gets at least {NEARLY_ALL:g} in "
-            f"{top['nearly_all']:.0%} of the images; mean weights {self.means}"
-        )
-        alone = one_branch(self.scale, "one branch alone: is it as good?")
-        evidence = (Evidence(name, top["nearly_all_low"], COLLAPSED, ">="),)
-        return Verdict(
-            "collapsed", sentence, evidence, (DIVERSITY, OTHER_START, alone, *self.control)
-        )
+        top, label = self.of_scales[self.top], scale_label(self.top)
+        name = f"share of images that give {label} at least {NEARLY_ALL:g}, lower end"
+        most = f"gets at least {NEARLY_ALL:g} in {top['nearly_all']:.0%} of the images"
+        sentence = f"attention has collapsed: {self.named} {most}; {self.means}"
+        evidence = Evidence(name, top["nearly_all_low"], COLLAPSED, ">=")
+        return Verdict("collapsed", sentence, (evidence,))
 
     def uniform(self) -> Verdict:
         """Uniform is right where attention does not matter, and ranking is no better with one
         branch alone or without one."""
-        share = _either(self.entropy["relative_low"], self.entropy["relative_mean"])
-        evidence = (Evidence("entropy per image over ln S, lower end", share, UNIFORM, ">="),)
-        said = f"attention is uniform: an image's entropy is {self.entropy['relative_mean']:.1%} of its maximum"
-        said, advice = (
-            f"{said}; mean weights {self.means}",
-            (*UNIFORM_MAY_CHANGE, LOOK, *self.control),
-        )
-        conditions = self.controls["conditions"] if self.controls else []
-        if conditions and all(
-            one["matters"] == "no" for one in conditions if one["name"] in ATTENTION_CONDITIONS
-        ):
-            others = [one for one in conditions if one["name"] not in ATTENTION_CONDITIONS]
-            if better := [one for one in others if one["matters"] == "harms"]:
-                said = f"{said}; yet {better[0]['sentence']}"
-            elif all(one["matters"] in ("no", "helps") for one in others):
-                said += "; no branch alone ranks better, nor do all but one, and attention does not matter here: uniform is right"
-                advice = (LOOK, *self.control)
-        return Verdict("uniform", said, evidence, advice)
+        mean = self.entropy["relative_mean"]
+        share = _either(self.entropy["relative_low"], mean)
+        evidence = Evidence("entropy per image over ln S, lower end", share, UNIFORM, ">=")
+        share_of_maximum = f"an image's entropy is {mean:.1%} of its maximum"
+        sentence = f"attention is uniform: {share_of_maximum}; {self.means}"
+        conditions = self.controls.get("conditions", [])
+        of_attention = [one for one in conditions if one["name"] in ATTENTION_CONDITIONS]
+        of_branches = [one for one in conditions if one not in of_attention]
+        if of_attention and all(one["matters"] == "no" for one in of_attention):
+            if better := [one for one in of_branches if one["matters"] == "harms"]:
+                sentence += f"; yet {better[0]['sentence']}"
+            elif all(one["matters"] in ("no", "helps") for one in of_branches):
+                sentence += (
+                    "; no branch alone ranks better, nor do all but one, and attention does not "
+                    "matter here: uniform is right"
+                )
+        return Verdict("uniform", sentence, (evidence,))
 
     def dominates(self) -> Verdict:
-        top, others = (
-            self.of_scales[self.top],
-            [self.of_scales[key] for key in self.keys if key != self.top],
-        )
+        top = self.of_scales[self.top]
         low = _either(top["low"], top["mean"])
-        next_high = max(_either(one["high"], one["mean"]) for one in others)
+        others = [self.of_scales[key] for key in self.keys if key != self.top]
+        lead = low - max(_either(one["high"], one["mean"]) for one in others)
+        name = f"mean weight of {scale_label(self.top)}, lower end"
         evidence = (
-            Evidence(
-                f"mean weight of {self.label}, lower end",
-                low,
-                (1 + (self.count - 1) * DOMINANT) / self.count,
-                ">=",
-            ),
-            Evidence("its distance from the next one's upper end", low - next_high, 0.0, ">="),
+            Evidence(name, low, from_uniform(DOMINANT, len(self.keys)), ">="),
+            Evidence("its distance from the next one's upper end", lead, 0.0, ">="),
         )
-        sentence = f"scale {self.label} dominates ({self.read}): mean weights {self.means}"
-        conditions = self.controls["conditions"] if self.controls else []
-        enough = any(
-            one["name"] == f"only_{self.top}" and one["matters"] in ("no", "harms")
-            for one in conditions
-        )
-        alone = (
-            (one_branch(self.scale, "alone it is as good: one branch is enough"),) if enough else ()
-        )
-        return Verdict("one scale dominates", sentence, evidence, (*alone, *self.control))
+        return Verdict("one scale dominates", f"{self.named} dominates: {self.means}", evidence)
 
     def by_image(self) -> Verdict | None:
-        if (spread := self.pooled["within_spread"]) is None:
+        if self.spread is None:
             return None
-        low = _either(spread["low"], spread["value"])
-        evidence = (
-            Evidence(
-                "standard deviation within generator and class, lower end", low, self.varying, ">="
-            ),
+        low = _either(self.spread["low"], self.spread["value"])
+        name = "standard deviation within generator and class, lower end"
+        tops = [f"{self.of_scales[key]['top']:.0%} for {scale_label(key)}" for key in self.keys]
+        sentence = (
+            f"attention varies from image to image by {self.spread['value']:.2f} within generator "
+            f"and class; highest weight: {', '.join(tops)}{_matters(self.controls.get('per_image'))}"
         )
-        shares = ", ".join(
-            f"{self.of_scales[key]['top']:.0%} for {scale_label(key)}" for key in self.keys
-        )
-        said = f"attention varies from image to image by {spread['value']:.2f} within generator and class; highest weight: {shares}"
-        return Verdict(
-            "varies by image",
-            said + _matters((self.controls or {}).get("per_image")),
-            evidence,
-            self.control,
-        )
-
-    @property
-    def varying(self) -> float:
-        """The standard deviation from which on attention varies."""
-        return VARIES * (self.count - 1) ** 0.5 / self.count
+        return Verdict("varies by image", sentence, (Evidence(name, low, self.varying, ">="),))
 
     def by_generator(self) -> Verdict | None:
         between = self.statistics["between"]
         if (evidence := _apart(between)) is None:
             return None
-        pairs, names = (
-            between["pairs"],
-            {f"{g['family']}/{g['name']}": g["name"] for g in self.statistics["generators"]},
+        rest, generators = between["from_rest"], self.statistics["generators"]
+        names = {f"{one['family']}/{one['name']}": one["name"] for one in generators}
+        differ = [one for one in rest if one["p_holm"] < SIGNIFICANT]
+        most = max(differ or rest, key=lambda one: one["distance"])
+        per_generator = self.controls.get("per_generator") or {}
+        sentence = (
+            f"attention differs between generators (p = {evidence[0].value:.2g}; {len(differ)} of "
+            f"{len(rest)} apart from the rest; farthest: {names[most['generator']]}, "
+            f"by {most['distance']:.2f}): {_who_leans(self.statistics)}"
+            f"{_matters(per_generator.get('matters'))}{self._real_images()}"
         )
-        most = max(
-            between["from_rest"], key=lambda one: (one["p_holm"] < SIGNIFICANT, one["distance"])
-        )
-        differ = sum(pair["p_holm"] < SIGNIFICANT for pair in pairs)
-        found = f"p = {evidence[0].value:.2g}; {differ} of {len(pairs)} pairs apart"
-        farthest = f"farthest from the rest: {names[most['generator']]}, by {most['distance']:.2f}"
-        sentence = f"attention differs between generators ({found}; {farthest}): {_who_leans(self.statistics)}"
-        per_generator = (self.controls or {}).get("per_generator")
-        sentence += _matters(per_generator and per_generator["matters"]) + self._real_images()
-        return Verdict("varies by generator", sentence, evidence, self.control)
+        return Verdict("varies by generator", sentence, evidence)
 
     def _real_images(self) -> str:
-        """What the same test on real images says: where they differ alike, sets may differ by what
-        they show."""
-        fake, real = self.statistics["between"], self.statistics["between_real"]
+        """Say how much the sets' real images differ: where they differ as much, sets may differ by
+        what they show."""
+        real = self.statistics["between_real"]
         if (evidence := _apart(real)) is None:
             return ""
         if not all(one.holds for one in evidence):
             return "; the sets' real images do not differ"
-        by, of_fake = _largest(real), _largest(fake)
-        figures = f"({by:.2f} against {of_fake:.2f})"
+        by, of_fake = _largest(real), _largest(self.statistics["between"])
+        numbers = f"({by:.2f} against {of_fake:.2f})"
         if by >= AS_MUCH * of_fake:
-            return f"; the sets' real images differ as much {figures}: it may be what they show, not the generators"
-        return f"; the sets' real images differ, too, but less {figures}"
+            cause = "it may be what they show, not the generators"
+            return f"; the sets' real images differ as much {numbers}: {cause}"
+        return f"; the sets' real images differ, too, but less {numbers}"
 
     def by_class(self) -> Verdict | None:
         if (classes := self.statistics["classes"]) is None:
@@ -284,31 +210,28 @@ class _Case:
             Evidence("p (permutations)", classes["p"], SIGNIFICANT, "<"),
             Evidence("distance beyond chance", beyond, DIFFERENT, ">="),
         )
-        said = f"attention differs between real and generated images: distance {classes['distance']:.2f}, p = {classes['p']:.2g}"
-        return Verdict("varies by class", said, evidence, self.control)
+        by = f"distance {classes['distance']:.2f}, p = {classes['p']:.2g}"
+        sentence = f"attention differs between real and fake images: {by}"
+        return Verdict("varies by class", sentence, evidence)
 
     def fixed(self) -> Verdict:
-        if (spread := self.pooled["within_spread"]) is None:
-            return Verdict(
-                "too few images",
-                "no generator has two images of a class: too few to tell what attention does",
-            )
-        high, means = _either(spread["high"], spread["value"]), f"mean weights {self.means}"
-        evidence = Evidence(
-            "standard deviation within generator and class, upper end", high, self.varying, "<"
-        )
+        if self.spread is None:
+            few = "no generator has two images of a class: too few to tell what attention does"
+            return Verdict("too few images", few)
+        value = self.spread["value"]
+        low, high = (_either(self.spread[end], value) for end in ("low", "high"))
+        name = "standard deviation within generator and class, upper end"
+        evidence = Evidence(name, high, self.varying, "<")
         if not evidence.holds:
-            ends = (
-                f"{spread['value']:.3f} [{_either(spread['low'], spread['value']):.3f}, {high:.3f}]"
-            )
-            said = f"attention may be fixed or vary from image to image, by {ends} (threshold {self.varying:.3f})"
-            return Verdict("too few images", f"{said}: too few images to tell; {means}")
-        sentence = f"attention is nearly the same for all images, neither surely uniform nor surely on one scale: {means}"
-        return Verdict("fixed", sentence, (evidence,), (DIVERSITY, OTHER_START, *self.control))
+            by = f"{value:.3f} [{low:.3f}, {high:.3f}] (threshold {self.varying:.3f})"
+            sentence = f"attention may be fixed or vary from image to image, by {by}"
+            return Verdict("too few images", f"{sentence}: too few images to tell; {self.means}")
+        sentence = "attention is nearly the same for all images, neither surely uniform nor surely"
+        return Verdict("fixed", f"{sentence} on one scale: {self.means}", (evidence,))
 
 
 def _either(end: float | None, value: float) -> float:
-    """The end of an interval, or the value itself where there is none."""
+    """Return the end of an interval, or the value itself where it is missing."""
     return value if end is None else end
 
 
@@ -323,34 +246,27 @@ def _matters(kind: str | None) -> str:
 
 
 def _largest(between: dict[str, Any]) -> float:
-    """The largest distance of a generator from the rest, beyond chance."""
+    """Return the largest distance of a generator from the rest, beyond chance."""
     overall = between["overall"]
     return max(0.0, overall["largest"] - overall["largest_expected"]) ** 0.5
 
 
 def _apart(between: dict[str, Any]) -> tuple[Evidence, ...] | None:
-    """Evidence that generators differ, beyond chance and enough to care, whether it holds or not;
-    None where there is no test."""
+    """Return evidence that generators differ, beyond chance and enough to care, whether it holds or
+    not; None without a test."""
     if (overall := between["overall"]) is None:
         return None
-    distance = Evidence(
-        "largest distance of a generator from the rest, beyond chance",
-        _largest(between),
-        DIFFERENT,
-        ">=",
-    )
+    name = "largest distance of a generator from the rest, beyond chance"
+    distance = Evidence(name, _largest(between), DIFFERENT, ">=")
     if not distance.holds:
-        tests = (*between["pairs"], *between["from_rest"])
-        surely = max((one["distance"] for one in tests if one["p_holm"] < SIGNIFICANT), default=0.0)
-        distance = Evidence(
-            "largest distance among those that differ (Holm)", surely, DIFFERENT, ">="
-        )
+        differ = [o["distance"] for o in between["from_rest"] if o["p_holm"] < SIGNIFICANT]
+        name = "largest distance among those that differ (Holm)"
+        distance = Evidence(name, max(differ, default=0.0), DIFFERENT, ">=")
     return Evidence("p (permutations)", overall["p"], SIGNIFICANT, "<"), distance
 
 
 def _who_leans(statistics: dict[str, Any]) -> str:
-    leaning = leanings(statistics)
-    parts = []
+    leaning, parts = leanings(statistics), []
     for key in statistics["keys"]:
         names = [one["generator"] for one in leaning if one["key"] == key]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

@@ -1,8 +1,7 @@
-"""Pictures of mean attention: of generators with intervals, and of a model while it trains.
+"""Plots of attention weights: of generators, of images, of controls, and during training.
 
-Each `plot_*` function takes NumPy arrays, sequences or torch tensors, makes the parent folder,
-replaces `save_path` in one step and returns it; `formats` as in `reports.plots.style.save`.
-ValueError names the argument that does not fit.
+Each `plot_*` function makes the parent folder, replaces `save_path` and returns it; title and
+formats are those of `reports.plots.style.save`.
 """
 
 import math
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import entropy
 
 from reports.plots.style import (
@@ -18,206 +18,276 @@ from reports.plots.style import (
     CLASSES,
     STYLE,
     Figure,
+    Patch,
     Target,
-    array,
-    legend_fit,
     palette,
     printable,
     save,
     scale_labels,
-    text_inches,
-    wrapped,
+    seaborn,
 )
 
-FEW = 6  # up to so many generators get a panel of bars each, more a row
-INTERVAL: dict[str, Any] = {"ecolor": "0.15", "elinewidth": 1, "capsize": 2}
-MARKERS = dict(zip(CLASSES, "os", strict=True))
 COLOURS = dict(zip(CLASSES, palette(2), strict=True))
+LEGEND: dict[str, Any] = {"loc": "outside lower center", "ncols": 4}
 
 
 @STYLE
-def plot_attention_means(
-    means: Mapping[str, Mapping[str, Any]],
+def plot_attention_heatmap(
+    mean_attentions: Mapping[str, NDArray],
     scales: Sequence[float],
     save_path: Target,
     title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
-    """Mean attention of every scale with its 95 % interval, real and fake apart, for every
-    generator.
-
-    Up to 6 generators get a panel of bars each; more share a panel per scale, with a row for each
-    generator, so that the eye can run down a scale. The dashed line at 1/S is uniform attention.
-    All panels have the same range, from 0.
+    """Draw mean attention as a heat map, a row per generator and a column per scale.
 
     Args:
-        means: {generator: {"real": x, "fake": x}}, x [3, S] the mean, the low and the high end of
-            its interval, in [0, 1]; a generator may have one class.
+        mean_attentions: {generator: weights [S], each in [0, 1]}, in the order of the rows.
+        scales: S scales.
+        save_path: where to.
+        title: above the plot.
+        formats: of the files.
     """
-    names = scale_labels(scales)
-    checked: dict[str, dict[str, np.ndarray]] = {}
-    for name, classes in means.items():
-        if not classes or set(classes) - set(CLASSES):
-            raise ValueError(
-                f"means[{name!r}] has classes {sorted(classes)}, expected 'real', 'fake' or both"
-            )
-        found = {
-            k: array(classes[k], f"means[{name!r}][{k!r}]", (3, len(scales)), unit=True)
-            for k in classes
-        }
-        if any((x[1] > x[0] + 1e-9).any() or (x[2] < x[0] - 1e-9).any() for x in found.values()):
-            raise ValueError(f"means[{name!r}] holds an interval that does not contain its mean")
-        checked[printable(name)] = {k: found[k] for k in CLASSES if k in found}
-    if not checked:
-        raise ValueError(
-            "means is empty: expected at least one {generator: {class: [mean, low, high]}}"
-        )
-    top = _top(
-        np.array([x[2] for classes in checked.values() for x in classes.values()]), len(scales)
-    )
-    figure = (_bars if len(checked) <= FEW else _rows)(checked, names, top)
-    handles: dict[Any, Any] = {}
-    for axes in figure.axes:
-        line = axes.axhline if len(checked) <= FEW else axes.axvline
-        handles["uniform"] = line(1 / len(scales), zorder=1, **CHANCE_LINE)
-        handles |= {drawn.get_label(): drawn for drawn in axes.containers}
-    order = [name for name in (*CLASSES, "uniform") if name in handles]
-    figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=3)
+    table, names = np.stack(list(mean_attentions.values())), list(map(printable, mean_attentions))
+    size = 2.8 + 0.7 * len(scales) + _inches(names), 1.3 + 0.26 * len(names)
+    figure = Figure(figsize=size, layout="constrained")
+    # eight scales would all be dark on a range up to 1
+    look = {"vmin": 0, "vmax": min(1, math.ceil(table.max() * 10) / 10), "cmap": "cividis"}
+    seaborn.heatmap(
+        table, ax=figure.subplots(), annot=True, fmt=".3f", annot_kws={"size": 9}, linewidths=0.5,
+        xticklabels=scale_labels(scales), yticklabels=names, cbar_kws={"label": "attention weight"},
+        **look,
+    )  # fmt: skip
+    figure.axes[0].tick_params(rotation=0, length=0)
+    figure.axes[0].set_xlabel("scale")
     return save(figure, save_path, title, formats)
 
 
-def _top(values: np.ndarray, scales: int) -> float:
-    """End of an axis from 0 that shows the values, which are at most 1, and 1/S: just above a
-    tenth."""
-    return min(1.0, math.ceil(max(float(values.max()), 1 / scales) * 10 - 1e-6) / 10) + 0.02
+@STYLE
+def plot_attention_means(
+    means: Mapping[str, Mapping[str, NDArray]],
+    scales: Sequence[float],
+    save_path: Target,
+    title: str = "",
+    formats: Sequence[str] = (),
+) -> Path:
+    """Draw mean attention with its confidence interval: a panel per scale, a row per generator.
 
+    The dashed line at 1/S is uniform attention.
 
-def _bars(
-    means: Mapping[str, Mapping[str, np.ndarray]], scales: Sequence[str], top: float
-) -> Figure:
-    columns = min(3, len(means))
-    panel = max(3.6 if columns == 1 else 2.4, 0.5 + len(scales) * (text_inches(scales) + 0.12))
-    rows = math.ceil(len(means) / columns)
-    titles = [wrapped(name, panel - 0.5) for name in means]
-    figure = Figure(figsize=(columns * panel + 0.4, rows * 2.4 + 0.6), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in panels[len(means) :]:
-        axes.remove()
-    for axes, name, classes in zip(panels, titles, means.values(), strict=False):
-        for i, (label, (mean, low, high)) in enumerate(classes.items()):
-            width = 0.8 / len(classes)
-            places = np.arange(len(scales)) + (i - (len(classes) - 1) / 2) * width
-            axes.bar(places, mean, width, color=COLOURS[label], label=label)
-            axes.errorbar(places, mean, (mean - low, high - mean), fmt="none", **INTERVAL)
-        axes.set(title=name, ylim=(0, top), xlim=(-0.6, len(scales) - 0.4))
-        axes.set_xticks(range(len(scales)), scales)
-    for axes in panels[: len(means)][::columns]:
-        axes.set_ylabel("attention weight")
-    for axes in panels[: len(means)][-columns:]:
-        axes.set_xlabel("scale")
-    return figure
-
-
-def _rows(
-    means: Mapping[str, Mapping[str, np.ndarray]], scales: Sequence[str], top: float
-) -> Figure:
-    panel, left = max(1.35, text_inches(scales) + 0.2), text_inches(means) + 0.2
-    size = (left + len(scales) * panel + 0.2, 0.25 * len(means) + 1.1)
+    Args:
+        means: {generator: {"real": x, "fake": x}}, x [3, S] the mean, the low and the high end of
+            its interval; a generator may have one class.
+        scales: S scales.
+        save_path: where to.
+        title: above the plot.
+        formats: of the files.
+    """
+    names = list(map(printable, means))
+    size = 1.2 + 1.5 * len(scales) + _inches(names), 1.4 + 0.3 * len(names)
     figure = Figure(figsize=size, layout="constrained")
-    places = np.arange(len(means))
-    panels = figure.subplots(1, len(scales), sharey=True, squeeze=False)[0]
-    for s, (axes, scale) in enumerate(zip(panels, scales, strict=True)):
-        for row in places[::2]:
-            axes.axhspan(row - 0.5, row + 0.5, color="0.94", zorder=0)
-        for label, offset in zip(CLASSES, (-0.18, 0.18), strict=True):
-            rows = [row for row, classes in enumerate(means.values()) if label in classes]
-            if not rows:
-                continue
-            mean, low, high = np.array([x[label][:, s] for x in means.values() if label in x]).T
-            look: dict[str, Any] = INTERVAL | {
-                "ecolor": COLOURS[label],
-                "color": COLOURS[label],
-                "markersize": 3.5,
-            }
-            look |= {"fmt": MARKERS[label], "label": label, "capsize": 0}
-            axes.errorbar(mean, np.array(rows) + offset, xerr=(mean - low, high - mean), **look)
-        axes.set(
-            title=scale, xlim=(0, top), ylim=(len(means) - 0.5, -0.5), xlabel="attention weight"
-        )
-        axes.locator_params(axis="x", nbins=3)
-        axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(places, list(means))
-    return figure
+    panels = figure.subplots(1, len(scales), sharex=True, sharey=True, squeeze=False)[0]
+    largest = max(float(found.max()) for classes in means.values() for found in classes.values())
+    for column, (axes, scale) in enumerate(zip(panels, scale_labels(scales), strict=True)):
+        axes.axvline(1 / len(scales), label="uniform", **CHANCE_LINE)
+        for kind, shift, marker in zip(CLASSES, (-0.15, 0.15), "os", strict=True):
+            rows = [row for row, classes in enumerate(means.values()) if kind in classes]
+            if rows:
+                found = np.array([c[kind][:, column] for c in means.values() if kind in c])
+                mean, low, high = found.T
+                axes.errorbar(
+                    mean, np.array(rows) + shift, xerr=(mean - low, high - mean), fmt=marker,
+                    color=COLOURS[kind], label=kind, markersize=4, capsize=2,
+                )  # fmt: skip
+        axes.set(title=scale, xlabel="weight", ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(axis="x", rotation=90)
+    panels[0].set_xlim(0, 1.05 * max(largest, 1 / len(scales)))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, **LEGEND)
+    return save(figure, save_path, title, formats)
+
+
+@STYLE
+def plot_attention_distribution(
+    weights: NDArray,
+    labels: NDArray,
+    scales: Sequence[float],
+    save_path: Target,
+    title: str = "",
+    formats: Sequence[str] = (),
+) -> Path:
+    """Draw the attention to each scale as box plot and violin plot, real and fake apart.
+
+    The dashed line at 1/S is uniform attention. The violins end at the smallest and the largest
+    weight and have lines at the quartiles.
+
+    Args:
+        weights: [N, S].
+        labels: [N], 0 real, 1 fake.
+        scales: S scales.
+        save_path: where to.
+        title: above the plot.
+        formats: of the files.
+    """
+    count, present = len(scales), np.unique(labels).astype(int).tolist()
+    figure = Figure(figsize=(5 + 1.4 * count, 4.5), layout="constrained")
+    box, violin = figure.subplots(1, 2, sharey=True)
+    table = {
+        "scale": np.tile(np.arange(count), len(labels)),
+        "label": np.repeat(labels, count),
+        # the density of values that differ by less would be singular
+        "weight": np.asarray(weights, dtype=float).round(6).ravel(),
+    }
+    look: dict[str, Any] = {
+        "data": table, "x": "scale", "y": "weight", "hue": "label", "hue_order": present,
+        "palette": {label: COLOURS[CLASSES[label]] for label in present},
+        "saturation": 1, "legend": False, "fill": False, "linewidth": 1.5,
+    }  # fmt: skip
+    seaborn.boxplot(ax=box, gap=0.15, fliersize=2.5, **look)
+    seaborn.violinplot(
+        ax=violin, cut=0, split=len(present) == 2, gap=0.06, inner="quart", density_norm="width",
+        **look,
+    )  # fmt: skip
+    for axes, name in ((box, "box plot"), (violin, "violin plot")):
+        uniform = axes.axhline(1 / count, label="uniform", zorder=0, **CHANCE_LINE)
+        axes.set(title=name, xlabel="scale", ylabel="attention weight", ylim=(-0.02, 1.02))
+        axes.set_xticks(range(count), scale_labels(scales), rotation=45 if count > 4 else 0)
+    patches = [Patch(color=COLOURS[CLASSES[i]], fill=False, label=CLASSES[i]) for i in present]
+    figure.legend(handles=[*patches, uniform], **LEGEND)
+    return save(figure, save_path, title, formats)
+
+
+@STYLE
+def plot_attention_per_image(
+    weights: NDArray,
+    labels: NDArray,
+    scores: NDArray,
+    scales: Sequence[float],
+    save_path: Target,
+    title: str = "",
+    formats: Sequence[str] = (),
+) -> Path:
+    """Draw the attention of every image as a stacked bar, over a strip with its score.
+
+    Real images come first; a class is grouped by the scale with the largest weight.
+
+    Args:
+        weights: [N, S].
+        labels: [N], 0 real, 1 fake.
+        scores: [N] in [0, 1].
+        scales: S scales.
+        save_path: where to.
+        title: above the plot.
+        formats: of the files.
+    """
+    order, count = np.lexsort((-weights.max(axis=1), weights.argmax(axis=1), labels)), len(labels)
+    real = int((labels == 0).sum())
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    bars, strip = figure.subplots(2, 1, sharex=True, height_ratios=(8, 1))
+    tops = np.cumsum(weights[order], axis=1)
+    for column, colour in enumerate(palette(len(scales))):
+        label, shares = scale_labels(scales)[column], weights[order, column]
+        below = tops[:, column] - shares
+        bars.bar(np.arange(count) + 0.5, shares, 1, bottom=below, color=colour, label=label)
+    shown = strip.imshow(
+        scores[order][None], cmap="cividis", vmin=0, vmax=1, aspect="auto", extent=(0, count, 0, 1)
+    )
+    for axes in (bars, strip):
+        axes.axvline(real, **CHANCE_LINE)
+    bars.set(ylabel="attention weight", ylim=(0, 1), title=f"{real} real, {count - real} fake")
+    strip.set(yticks=[], xlim=(0, count), xlabel="images: real, then fake; by the leading scale")
+    figure.colorbar(shown, ax=(bars, strip), label="score (0 real, 1 fake)")
+    figure.legend(*bars.get_legend_handles_labels(), title="scale", **LEGEND)
+    return save(figure, save_path, title, formats)
 
 
 @STYLE
 def plot_attention_training(
-    history: Mapping[float, Any],
+    history: Mapping[float, tuple[Sequence[float], Sequence[float], float]],
     scales: Sequence[float],
     save_path: Target,
     time: str = "epoch",
     title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
-    """Attention while a model trains: mean and standard deviation over the images per scale, and
-    entropy below.
+    """Draw attention while a model trains: mean and standard deviation per scale, entropy below.
 
-    The entropy is in units of ln S: 1 is uniform attention, 0 attention to one scale. Dashed is the
-    entropy of the mean attention: where it is higher than the mean over the images of theirs,
-    images differ in what they attend to. One scale has no entropy, and no such panel.
+    The entropy is in units of ln S: 1 is uniform attention, 0 attention to one scale. Where that of
+    the mean attention is higher than the mean over the images, images attend to different scales.
 
     Args:
         history: {epoch or step: (mean [S] and standard deviation [S] of the weights over images,
             mean entropy in nats)}.
+        scales: S scales.
+        save_path: where to.
         time: what the keys are.
+        title: above the plot.
+        formats: of the files.
     """
-    if not history:
-        raise ValueError("history is empty: expected at least one {epoch: weights}")
     moments = sorted(history)
-    mean, spread = (
-        np.array(
-            [
-                array(history[m][part], f"history[{m!r}][{part}]", (len(scales),), unit=True)
-                for m in moments
-            ]
-        )
-        for part in (0, 1)
-    )
-    names = scale_labels(scales)
-    count = 1 + (len(scales) > 1)
-    _, columns, below = legend_fit(names, 6.5)
-    figure = Figure(figsize=(7, 0.4 + 2.6 * count + below), layout="constrained")
-    panels = figure.subplots(count, 1, sharex=True, squeeze=False).ravel()
-    marker = "o" if len(moments) < 30 else ""
-    looks = zip(names, mean.T, spread.T, palette(len(scales)), strict=True)
+    mean, spread, nats = map(np.array, zip(*(history[moment] for moment in moments), strict=True))
+    rows = 2 if len(scales) > 1 else 1  # one scale has no entropy
+    figure = Figure(figsize=(7, 1 + 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, 1, sharex=True, squeeze=False).ravel()
+    looks = zip(scale_labels(scales), mean.T, spread.T, palette(len(scales)), strict=True)
     for name, middle, around, colour in looks:
-        panels[0].plot(moments, middle, color=colour, marker=marker, markersize=3, label=name)
-        panels[0].fill_between(
-            moments,
-            middle - around,
-            middle + around,
-            color=colour,
-            alpha=0.15 if len(scales) < 5 else 0.06,
-            linewidth=0,
-        )
-    panels[0].axhline(1 / len(scales), zorder=1, **CHANCE_LINE)
-    panels[0].set(ylim=(0, _top(mean + spread, len(scales))), ylabel="attention weight")
-    if count == 2:
-        each = np.array([float(history[m][2]) for m in moments]) / math.log(len(scales))
-        panels[1].plot(
-            moments, each, color="0.2", marker=marker, markersize=3, label="mean over images"
-        )
-        of_mean = entropy(mean, axis=1) / math.log(len(scales))
-        panels[1].plot(moments, of_mean, color="0.2", linestyle="--", label="of the mean attention")
-        panels[1].set(ylim=(-0.02, 1.05), ylabel="entropy / ln S")
-        panels[1].legend(loc="best", frameon=False)
+        panels[0].plot(moments, middle, ".-", color=colour, label=name)
+        band = {"color": colour, "alpha": 0.1, "linewidth": 0}
+        panels[0].fill_between(moments, middle - around, middle + around, **band)
+    panels[0].axhline(1 / len(scales), label="uniform", **CHANCE_LINE)
+    panels[0].set(ylabel="attention weight", ylim=(0, None))
+    if len(scales) > 1:
+        largest = math.log(len(scales))
+        panels[1].plot(moments, nats / largest, ".-", color="0.2", label="mean over images")
+        of_mean = entropy(mean, axis=1) / largest
+        panels[1].plot(moments, of_mean, "--", color="0.2", label="of the mean attention")
+        panels[1].set(ylabel="entropy / ln S", ylim=(-0.02, 1.05))
+        panels[1].legend()
     panels[-1].set_xlabel(time)
-    if all(float(moment).is_integer() for moment in moments):
-        panels[-1].locator_params(axis="x", integer=True)
-    figure.legend(
-        handles=panels[0].lines[: len(scales)],
-        loc="outside lower center",
-        ncols=columns,
-        title="scale",
-    )
+    figure.legend(*panels[0].get_legend_handles_labels(), title="scale", **LEGEND)
     return save(figure, save_path, title, formats)
+
+
+@STYLE
+def plot_control_changes(
+    changes: Mapping[str, tuple[float, float | None, float | None]],
+    save_path: Target,
+    title: str = "",
+    formats: Sequence[str] = (),
+) -> Path:
+    """Draw what each control changes, with its confidence interval and a line at no change.
+
+    A filled point has an interval without zero.
+
+    Args:
+        changes: {control: (change of the AUC in points, low, high)}; low and high None without an
+            interval.
+        save_path: where to.
+        title: above the plot.
+        formats: of the files.
+    """
+    names, texts = list(map(printable, changes)), []
+    figure = Figure(figsize=(6 + _inches(names), 1.2 + 0.3 * len(names)), layout="constrained")
+    axes, colour = figure.subplots(), palette(1)[0]
+    for row, (change, low, high) in enumerate(changes.values()):
+        texts.append(f"{change:+.2f}")
+        face = "white"
+        if low is not None and high is not None:
+            texts[-1] += f"  [{low:+.2f}, {high:+.2f}]"
+            axes.plot([low, high], [row, row], color=colour)
+            face = colour if low > 0 or high < 0 else "white"
+        axes.plot(change, row, "o", color=colour, markerfacecolor=face)
+    axes.axvline(0, **CHANCE_LINE)
+    axes.set(xlabel="change of AUC (points)", ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), names)
+    numbers = axes.secondary_yaxis("right")
+    numbers.set_yticks(range(len(names)), texts)
+    numbers.spines[:].set_visible(False)
+    numbers.tick_params(length=0)
+    return save(figure, save_path, title, formats)
+
+
+def _inches(names: Sequence[str]) -> float:
+    """Return the room that tick labels need beside a panel."""
+    return 0.085 * max(map(len, names))

@@ -13,7 +13,6 @@ from torchmetrics.functional.classification import (
 )
 
 from data.image_sets import ImageSet, sample_evenly
-from evaluation.attention.weights import statistics_text, summarize
 from evaluation.metrics import (
     best_threshold,
     binary_metrics,
@@ -162,13 +161,3 @@ def test_samples_are_even(real: int, fake: int, count: int, seed: int) -> None:
     if min(real, fake) >= count:
         assert abs(n_real - n_fake) <= 1
     assert chosen == sample_evenly(image_set(real, fake), count, seed)
-
-
-def test_attention_statistics_by_hand() -> None:
-    weights = np.array([[0.2, 0.8], [0.4, 0.6], [0.5, 0.5]])
-    summary = summarize(weights[:2])
-    assert summary.mean.tolist() == pytest.approx([0.3, 0.7])
-    assert summary.std.tolist() == pytest.approx([0.1, 0.1])
-    text = statistics_text("x", weights, np.array([0, 0, 1]), (0.5, 0.5))
-    assert "real (2 images)" in text and "fake (1 images)" in text
-    assert "Scale 0.5x: 0.3000 ± 0.1000" in text and "Scale 0.5x #2: 0.7000 ± 0.1000" in text

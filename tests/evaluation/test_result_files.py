@@ -76,9 +76,8 @@ def test_what_is_in_the_folder(tested: Path) -> None:
     assert {path.name for path in tested.iterdir()} == {
         "metrics.json", "predictions.csv", "robustness_predictions.csv", "left_out.csv", "tables.md", "tables.tex",
         "tables.csv", "roc.png", "scores.png", "robustness.png", "report.html", f"{tested.name}.txt",
-        "attention.json", "attention_statistics.csv", "attention_controls.csv",
-        "attention_tests.csv", "attention_correlations.csv", "attention_verdicts.csv",
-        *(f"attention_{name}.png" for name in ("means", "heatmap", "distances", "controls", "distribution", "training")),
+        "attention.json", "attention_statistics.csv",
+        *(f"attention_{name}.png" for name in ("means", "heatmap", "controls", "distribution", "training")),
     }  # fmt: skip
     document = json.loads((tested / "metrics.json").read_text())
     wanted = {

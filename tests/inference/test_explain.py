@@ -122,7 +122,7 @@ def test_grad_cam_is_not_said_to_add_up(tmp_path: Path, monkeypatch: pytest.Monk
     assert found.title.endswith("; Grad-CAM shows where evidence is, not how much it adds")
     shown: dict[str, Any] = {}
     monkeypatch.setattr(
-        "reports.plots.maps.plot_npr_maps", lambda *args, **more: shown.update(more)
+        "reports.plots.images.plot_npr_maps", lambda *args, **more: shown.update(more)
     )
     draw(found, tmp_path / "a.png")
     assert shown["adds"] is found.adds and shown["exact"] is False

@@ -180,4 +180,7 @@ def test_extractor_is_the_function_without_state() -> None:
 
 def test_repeated_scales_get_a_suffix() -> None:
     assert scale_keys([0.25, 0.5, 0.5, 0.5]) == ["0.25", "0.5", "0.5_2", "0.5_3"]
+    assert scale_keys([1 / 3, 2 / 3, 1 / 3]) == ["0.333333", "0.666667", "0.333333_2"]
+    close = ["0.3333333333333333", "0.33333333", "0.3333333333333333_2"]
+    assert scale_keys([1 / 3, 0.33333333, 1 / 3]) == close
     assert list(residual_maps(torch.rand(1, 3, 8, 8), (0.5, 0.5))) == ["npr_0.5", "npr_0.5_2"]

@@ -1,10 +1,8 @@
-"""Everything that attention.json says is in tables too, with names that no spreadsheet takes for a
-formula."""
+"""Attention's files and tables: their numbers, and names that no spreadsheet takes for a formula."""
 
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,18 +11,14 @@ from scipy.special import expit
 from evaluation.attention.controls import attention_controls, fused_logits
 from evaluation.attention.findings import AttentionFindings, attention_findings
 from evaluation.attention.statistics import POOLED, attention_statistics
-from evaluation.attention.verdict import Verdict, attention_verdicts
 from evaluation.names import unescaped
 from evaluation.scores import Scores
 from reports.attention_tables import (
     attention_sections,
-    comparison_rows,
-    controls_rows,
     controls_table,
-    correlation_rows,
     generator_table,
     statistics_rows,
-    verdict_rows,
+    statistics_text,
     write_findings,
 )
 from reports.html import Page
@@ -57,42 +51,24 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def numbers(document: Any) -> set[float]:
-    """All numbers that are not whole, wherever in a document."""
-    if isinstance(document, dict | list):
-        return set().union(
-            *map(numbers, document.values() if isinstance(document, dict) else document), ()
-        )
-    return {document} if isinstance(document, float) and document != round(document) else set()
-
-
-def test_every_figure_of_the_json_file_is_in_a_table(
-    found: AttentionFindings, tmp_path: Path
-) -> None:
+def test_findings_are_a_json_file_and_one_table(found: AttentionFindings, tmp_path: Path) -> None:
     write_findings(found, tmp_path)
-    written: set[float] = set()
-    for path in tmp_path.glob("*.csv"):
-        for row in read(path):
-            for cell in row.values():
-                try:
-                    written.add(float(cell))
-                except ValueError:
-                    assert not cell.startswith(("=", "+", "-", "@")), cell
-    document = json.loads((tmp_path / "attention.json").read_text())
-    del (
-        document["statistics"]["scales"],
-        document["statistics"]["confidence"],
-        document["controls"]["confidence"],
-    )
-    # in the verdicts' evidence, and from within_std
-    summed = document["statistics"]["pooled"].pop("within_spread")
-    # auc less change of any condition
-    base = {name: document["controls"].pop(name) for name in ("auc", "low", "high")}
-    assert summed and base
-    assert not numbers(document) - written
     assert {path.name for path in tmp_path.iterdir()} == {
-        "attention.json", *(f"attention_{n}.csv" for n in ("statistics", "tests", "correlations", "verdicts", "controls")),
-    }  # fmt: skip
+        "attention.json",
+        "attention_statistics.csv",
+    }
+    document = json.loads((tmp_path / "attention.json").read_text())
+    assert document == json.loads(json.dumps(found.to_dict()))
+    assert list(document) == ["verdicts", "leanings", "statistics", "controls"]
+    rows = read(tmp_path / "attention_statistics.csv")
+    fakes = {
+        (row["generator"], row["scale"]): float(row["mean"])
+        for row in rows
+        if row["group"] == "fake"
+    }
+    for one in document["statistics"]["generators"]:
+        for key, of_scale in one["groups"]["fake"]["scales"].items():
+            assert fakes[one["name"], key] == of_scale["mean"]
 
 
 def test_names_are_safe_everywhere_and_say_what_they_mean(
@@ -145,49 +121,14 @@ def test_rows_of_statistics() -> None:
     )
 
 
-def test_rows_of_tests_and_correlations() -> None:
-    found = attention_statistics(
-        [attended("a", 0), attended("b", 1), attended("c", 2)], SCALES, 0, 10, 10
-    )
-    rows = comparison_rows(found)
-    kinds = [(row["test"], row["of"]) for row in rows]
-    assert kinds == [("overall", "fake"), *[("from rest", "fake")] * 3, *[("pair", "fake")] * 3, ("overall", "real"),
-                     *[("from rest", "real")] * 3, ("class", "real and fake")]  # fmt: skip
-    assert (rows[4]["a"], rows[4]["b"]) == ("s/a", "s/b") and rows[1]["a"] == "s/a"
-    correlations = correlation_rows(found)
-    assert len(correlations) == 4 * 2 * 3 + 3
-    assert correlations[0] | found["generators"][0]["with_score"]["real"]["0.25"] == correlations[0]
-    # three generators are too few
-    assert correlations[-1]["with"] == "accuracy" and "rho" not in correlations[-1]
-    single = attention_statistics([attended("a", 0)], SCALES, 0, 10, 10)
-    assert [row["test"] for row in comparison_rows(single)] == ["class"]
-
-
-def test_rows_of_verdicts_begin_with_no_flag() -> None:
-    statistics = attention_statistics(
-        [attended("a", 1, 200)], SCALES, resamples=20, permutations=20
-    )
-    verdicts = [*attention_verdicts(statistics), Verdict("too few images", "few")]
-    rows = verdict_rows(verdicts)
-    assert sum("evidence" in row for row in rows) == sum(
-        len(verdict.evidence) for verdict in verdicts
-    )
-    advice = [row["advice"] for row in rows if "advice" in row]
-    assert advice and all(one.startswith("try --") for one in advice)
-    assert rows[-1] == {"kind": "too few images", "sentence": "few"}
-
-
-def test_rows_and_table_of_controls() -> None:
+def test_table_of_controls() -> None:
     sets = [attended("a", 0), attended("b", 1), attended("c", 2)]
     controls = attention_controls(sets, SCALES, 0.1, False, resamples=40)
-    rows = controls_rows(controls)
-    assert len(rows) == 10 * 4 + 1
-    assert all(isinstance(value, str | float) for row in rows for value in row.values())
-    assert rows[0]["generator"] == "mean" and rows[0]["auc"] == pytest.approx(
-        np.mean([row["auc"] for row in rows[1:4]])
-    )
-    assert rows[-1]["change"] == controls["per_generator"]["change"]
-    shown = [row.cells[0].text for row in controls_table(controls).rows]
+    table = controls_table(controls)
+    first = controls["conditions"][0]
+    moved = f"{first['logit_change_real']:+.2f}"
+    assert [cell.text for cell in table.rows[0].cells[1:3]] == [first["sentence"], moved]
+    shown = [row.cells[0].text for row in table.rows]
     assert shown == [
         "uniform", "mean", "shuffled within", "shuffled across", *(f"without {label}" for label in LABELS),
         *(f"only {label}" for label in LABELS), "per generator",
@@ -202,7 +143,7 @@ def test_the_page_has_figures_of_every_generator_and_correlations(found: Attenti
     mean, std = (first["all"]["scales"]["0.5_2"][name] for name in ("mean", "std"))
     assert (
         table.rows[0].cells[5].text == f"{mean:.3f} ± {std:.3f}"
-        and table.rows[0].cells[1].note == "30 real, 30 generated"
+        and table.rows[0].cells[1].note == "30 real, 30 fake"
     )
     assert table.rows[0].cells[-1].text != "-" and table.rows[-1].cells[-1].text == "-"
     page = Page("a", "b", attention_sections(found, [])).render()
@@ -211,6 +152,19 @@ def test_the_page_has_figures_of_every_generator_and_correlations(found: Attenti
         "0.5x #2",
         "without 0.5x #2",
         "distance from the rest",
-        "each once",
+        "counts once",
     ):
         assert part in page.replace("\n", " "), part
+
+
+def test_text_of_statistics_worked_by_hand() -> None:
+    weights = np.array([[0.5, 0.5], [1, 0], [0.25, 0.75]])
+    one = make_scores("x", "s", np.array([0, 0, 1]), np.zeros(3), weights)
+    text = statistics_text([one], (0.5, 0.5))
+    assert "images: x\n" in text and "all (3 images)" in text
+    assert "real (2 images), entropy 0.3466 nats (uniform: 0.6931)" in text
+    assert "  Scale 0.5x: 0.7500 ± 0.2500\n  Scale 0.5x #2: 0.2500 ± 0.2500\n" in text
+    assert "fake (1 images)" in text
+    fakes = make_scores("y", "s", np.ones(1), np.zeros(1), weights[2:])
+    assert "images: all 2 generators" in statistics_text([one, fakes], (0.5, 0.5))
+    assert "real" not in statistics_text([fakes], (0.5, 0.5))

@@ -744,7 +744,7 @@ def test_names_of_any_kind(trained: Path, tmp_path: Path, capsys: pytest.Capture
     )
     assert len(list((tmp_path / "pictures" / "npr_artifacts").iterdir())) == len(NAMES) + 4
     statistics = (tmp_path / "pictures" / "attention_statistics.txt").read_text()
-    assert f"left out: {len(NAMES)} files" in statistics and "new\\x0aline.png" in statistics
+    assert f"skipped: {len(NAMES)} files" in statistics and "new\\x0aline.png" in statistics
     argv = [
         "--name",
         "n",

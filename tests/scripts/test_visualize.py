@@ -1,5 +1,4 @@
-"""The figures of attention: the same machinery in test.py and visualize_attention.py, and what the
-page of the latter shows."""
+"""The plots of attention, of test.py and of visualize_attention.py, and the latter's page."""
 
 import base64
 import csv
@@ -7,7 +6,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,11 +19,9 @@ from evaluation.scores import Scores
 from networks import ModelConfig
 from networks.checkpoint import load_model
 from options.visualize_options import VisualizeOptions
-from reports import attention_figures, attention_report
-from reports.attention_figures import draw_training, images_once, title_of
-from reports.attention_report import AttentionReport
+from reports import attention_page
+from reports.attention_page import draw_training
 from tests.conftest import make_set, save_model
-from tests.helpers.attended_sets import make_scores
 from training.event_log import VAL, EventLog
 
 SCALES = (0.25, 0.5, 0.75)
@@ -72,7 +68,7 @@ def test_a_test_has_the_same_figures(
     )
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     pictures = {path.stem for path in folder.glob("*.png")}
-    attention = ("means", "heatmap", "distances", "controls", "distribution", "training")
+    attention = ("means", "heatmap", "controls", "distribution", "training")
     assert pictures == {"roc", "scores", *(f"attention_{name}" for name in attention)}
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert all(shows(page, folder / f"{name}.png") for name in pictures)
@@ -109,8 +105,8 @@ def test_every_generator_has_a_sheet_and_its_maps_and_the_page_some(
     panels = sorted((tmp_path / "all").glob("*/npr_artifacts/*.png"))
     assert len(panels) == 4 and all(shows(page, path) for path in [*sheets, *panels])
     assert "Shown:" not in page
-    monkeypatch.setattr(attention_report, "MOST_SHEETS", 1)
-    monkeypatch.setattr(attention_report, "MOST_MAPS", 3)
+    monkeypatch.setattr(attention_page, "MAX_SHEETS", 1)
+    monkeypatch.setattr(attention_page, "MAX_MAPS", 3)
     page = visualize(model, dataroot / "test", tmp_path / "few", *maps)
     few = tmp_path / "few"
     shown = {
@@ -164,18 +160,17 @@ def test_maps_state_what_the_scales_add(
         "multiscale_attention", SCALES, 16, 4, attention_residual=residual, backbone="resnet18"
     )
     model = save_model(tmp_path / "model.pth", config)
-    plot, scores = attention_report.plot_npr_maps, []
+    plot, scores = attention_page.plot_npr_maps, []
 
-    def record(*args: Any, **more: Any) -> Path:
+    def record(*args: Any) -> Path:
+        title, cams, adds, exact = args[5:9]
         bias = load_model(model).model.get_parameter("classifier.bias").item()
-        said = 1 / (1 + np.exp(-bias - float(more["adds"].sum())))
-        scores.append((f"score {said:.3f}", more["title"].rpartition(", ")[2]))
-        assert more["exact"] is False and not np.allclose(
-            more["adds"], more["cams"].mean(dim=(1, 2)), atol=1e-4
-        )
-        return plot(*args, **more)
+        score = 1 / (1 + np.exp(-bias - float(adds.sum())))
+        scores.append((f"score {score:.3f}", title.rpartition(", ")[2]))
+        assert exact is False and not np.allclose(adds, cams.mean(axis=(1, 2)), atol=1e-4)
+        return plot(*args)
 
-    monkeypatch.setattr(attention_report, "plot_npr_maps", record)
+    monkeypatch.setattr(attention_page, "plot_npr_maps", record)
     visualize(
         model, dataroot / "test" / "gan", tmp_path / "out", "--save_npr_maps", "--num_maps", "2"
     )
@@ -203,7 +198,7 @@ def test_epochs_that_are_not_finite_have_no_place_in_the_training(
     """A test must not end for want of a picture."""
     seen: list[Any] = []
     monkeypatch.setattr(
-        attention_figures,
+        attention_page,
         "plot_attention_training",
         lambda history, *args, **more: seen.append(history),
     )
@@ -220,25 +215,9 @@ def test_a_log_that_cannot_be_read_is_said(
     def refuse(folder: Path) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(attention_figures, "read_metrics", refuse)
+    monkeypatch.setattr(attention_page, "read_metrics", refuse)
     assert draw_training(SCALES, tmp_path, tmp_path) == []
     assert "attention during training" in caplog.text
-
-
-def test_an_image_of_two_generators_counts_once() -> None:
-    weights = np.random.default_rng(0).dirichlet([1, 1], size=4)
-    one = make_scores(
-        "a", "s", np.array([0, 1]), np.zeros(2), weights[:2], None, ("real.png", "a.png")
-    )
-    other = make_scores(
-        "b", "s", np.array([1, 0]), np.zeros(2), weights[2:], None, ("b.png", "real.png")
-    )
-    pooled, labels = images_once([one, other])
-    np.testing.assert_array_equal(pooled, weights[:3])
-    assert labels.tolist() == [0, 1, 1] and (title_of([one]), title_of([one, other])) == (
-        "a",
-        "all 2 generators",
-    )
 
 
 @pytest.mark.slow
@@ -253,17 +232,14 @@ def test_many_generators_are_drawn_within_a_minute(
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).resize((256, 256))
 
-    def attend(*args: Any, **more: Any) -> Scores:
+    def predict(model: Any, loader: Any, *args: Any, **more: Any) -> Scores:
         weights, branches = rng.dirichlet([2, 3, 4], size=100), rng.normal(size=(100, 3))
-        paths = tuple(f"{more['progress']}/{image}.png" for image in range(100))
         logits = (weights * branches).sum(axis=1)
-        return Scores("", "", paths, np.arange(100) % 2, logits, weights, branches)
+        return Scores("", "", loader.paths, np.arange(100) % 2, logits, weights, branches)
 
-    monkeypatch.setattr(
-        attention_report, "evaluation_loader", lambda *args, **more: SimpleNamespace()
-    )
-    monkeypatch.setattr(attention_report, "predict", attend)
-    monkeypatch.setattr(attention_report, "read_image", lambda path: picture)
+    monkeypatch.setattr(visualize_attention, "evaluation_loader", lambda images, *_a, **_m: images)
+    monkeypatch.setattr(visualize_attention, "predict", predict)
+    monkeypatch.setattr(attention_page, "read_image", lambda path: picture)
     sets = []
     for number in range(38):
         paths = tuple(
@@ -278,9 +254,8 @@ def test_many_generators_are_drawn_within_a_minute(
             )
         )
     opt = VisualizeOptions(model_path=(str(model),), dataroot=str(tmp_path), gpu_ids=())
-    report = AttentionReport(load_model(model), opt, tmp_path, tmp_path / "out")
     start = time.process_time()
-    report.write(sets)
+    visualize_attention.visualize(load_model(model), tmp_path, sets, tmp_path / "out", opt)
     assert time.process_time() - start < 180
     for name in ("per_image", "images", "distribution"):
         assert len(list((tmp_path / "out").glob(f"*/attention_{name}.png"))) == 38

@@ -11,6 +11,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import binomtest, entropy, kstest, linregress, rankdata, spearmanr
 from scipy.stats import bootstrap as scipy_bootstrap
 
+from evaluation.attention.images import images_once, typical_and_surprising
 from evaluation.attention.statistics import attention_statistics, correlation, group_statistics
 from evaluation.scores import Scores, first_of_each, sharing
 from tests.helpers.attended_sets import make_scores
@@ -133,31 +134,31 @@ def test_statistics_of_several_generators() -> None:
         said["name"],
         said["family"],
     ) == ("g2", "suite")
-    assert said["groups"]["wrong"] == group_statistics(one.attention[wrong], KEYS, 50)
+    assert said["groups"]["wrong"] == group_statistics(one.weights[wrong], KEYS, 50)
     for name, rows in {"real_correct": ~wrong & (one.labels == 0), "real_wrong": wrong & (one.labels == 0),
                        "fake_correct": ~wrong & (one.labels == 1), "fake_wrong": wrong & (one.labels == 1)}.items():  # fmt: skip
         assert rows.any() and said["groups"][name] == group_statistics(
-            one.attention[rows], KEYS, 50
+            one.weights[rows], KEYS, 50
         ), name
-    rho, p = spearmanr(one.attention[one.labels == 1, 1], one.scores[one.labels == 1])
+    rho, p = spearmanr(one.weights[one.labels == 1, 1], one.scores[one.labels == 1])
     assert said["with_score"]["fake"]["0.5"] == pytest.approx({"rho": rho, "p": p, "n": 30})
-    means = [s.attention.mean(axis=0)[0] for s in sets]
+    means = [s.weights.mean(axis=0)[0] for s in sets]
     accuracies = [((s.scores > 0.5) == s.labels).mean() for s in sets]
     rho, p = spearmanr(means, accuracies)
     assert found["with_accuracy"]["0.25"] == pytest.approx({"rho": rho, "p": p, "n": 4})
-    fakes = [s.attention[s.labels == 1] for s in sets]
+    fakes = [s.weights[s.labels == 1] for s in sets]
     assert found["between"]["pairs"][0]["distance"] == pytest.approx(distance(fakes[0], fakes[1]))
     assert found["between"]["of"] == "fake" and found["between"]["note"] is None
-    reals = np.concatenate([s.attention[s.labels == 0] for s in sets])
+    reals = np.concatenate([s.weights[s.labels == 0] for s in sets])
     assert found["between_real"]["of"] == "real" and found["between_real"]["generators"] == 4
     assert found["between_real"]["from_rest"][0]["distance"] == pytest.approx(
         distance(
-            sets[0].attention[sets[0].labels == 0],
-            np.concatenate([s.attention[s.labels == 0] for s in sets[1:]]),
+            sets[0].weights[sets[0].labels == 0],
+            np.concatenate([s.weights[s.labels == 0] for s in sets[1:]]),
         )
     )
     assert found["classes"]["distance"] == pytest.approx(distance(reals, np.concatenate(fakes)))
-    cells = [s.attention[s.labels == label, 0] for s in sets for label in (0, 1)]
+    cells = [s.weights[s.labels == label, 0] for s in sets for label in (0, 1)]
     squares = sum(((cell - cell.mean()) ** 2).sum() for cell in cells)
     assert found["pooled"]["within_std"]["0.25"] == pytest.approx(
         np.sqrt(squares / (found["count"] - 8))
@@ -185,6 +186,16 @@ def test_shared_images_count_once() -> None:
         found["between_real"]["note"]
         == "1 of the sets with 10 real images of their own: nothing to compare"
     )
+
+
+def test_images_once_worked_by_hand() -> None:
+    weights = np.random.default_rng(0).dirichlet([1, 1], size=4)
+    shared = make_scores("a", "s", np.array([0, 1]), np.zeros(2), weights[:2], None, ("real", "a"))
+    other = make_scores("b", "s", np.array([1, 0]), np.ones(2), weights[2:], None, ("b", "real"))
+    everything = images_once([shared, other])
+    np.testing.assert_array_equal(everything.weights, weights[:3])
+    assert everything.labels.tolist() == [0, 1, 1] and everything.scores.tolist() == [0, 0, 1]
+    assert (everything.generator, images_once([shared]).generator) == ("all 2 generators", "a")
 
 
 def test_sets_that_share_images_belong_together() -> None:
@@ -230,7 +241,7 @@ def test_what_differs_between_generators_is_not_taken_for_class_or_score() -> No
         )
         of_class.append(found["classes"]["p"])
         of_score.append(found["pooled"]["with_score"]["fake"]["0.25"]["p"])
-        assert found["between"]["overall"]["p"] < 0.001
+        assert found["between"]["overall"]["p"] == 1 / 100  # no permutation reaches it
     for p in (of_class, of_score):
         assert kstest(p, "uniform").pvalue > 0.001
         assert binomtest(int(np.sum(np.array(p) < 0.05)), len(p), 0.05).pvalue > 0.001
@@ -241,9 +252,9 @@ def test_real_images_that_sets_share_are_compared_with_the_generated_ones_of_all
     with a."""
     sets = [attended("a", 0, images=True), attended("b", 1, images=True)]
     found = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=0, permutations=50)
-    fakes = np.concatenate([one.attention[one.labels == 1] for one in sets])
+    fakes = np.concatenate([one.weights[one.labels == 1] for one in sets])
     assert found["classes"]["distance"] == pytest.approx(
-        distance(sets[0].attention[sets[0].labels == 0], fakes)
+        distance(sets[0].weights[sets[0].labels == 0], fakes)
     )
 
 
@@ -272,14 +283,14 @@ def test_rank_correlation_is_spearmans_and_within_strata_a_regression_on_ranks()
 
 def test_where_nothing_can_be_compared() -> None:
     one = attended("a", 0, 6)
-    reals = make_scores("b", "suite", np.zeros(3, dtype=int), np.zeros(3), one.attention[:3])
+    reals = make_scores("b", "suite", np.zeros(3, dtype=int), np.zeros(3), one.weights[:3])
     empty = make_scores("c", "suite", np.zeros(0, dtype=int), np.zeros(0), np.zeros((0, 3)))
     found = attention_statistics(
         [one, reals, empty], (0.25, 0.5, 0.75), resamples=10, permutations=10
     )
     assert [said["name"] for said in found["generators"]] == ["a", "b"]
     assert found["between"]["overall"] is None and found["between"]["pairs"] == []
-    assert found["between"]["note"] == "1 generator with generated images: nothing to compare"
+    assert found["between"]["note"] == "1 generators with 2 fake images: nothing to compare"
     assert found["generators"][1]["groups"]["fake"] is None
     assert set(found["with_accuracy"].values()) == {None}
     assert attention_statistics([reals], (0.25, 0.5, 0.75), resamples=10)["classes"] is None
@@ -291,3 +302,30 @@ def test_where_nothing_can_be_compared() -> None:
         correlation([1, 2, 3], [1, 2, 3]) is None
         and correlation([1, 2, 3, 4], [1, 1, 1, 1]) is None
     )
+
+
+def js_distance(a: NDArray, b: NDArray) -> float:
+    middle = (a + b) / 2
+    parts = [(p[p > 0] * np.log(p[p > 0] / middle[p > 0])).sum() for p in (a, b)]
+    return max(0.0, sum(parts) / 2) ** 0.5
+
+
+@given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 12), st.integers(0, 100))
+def test_typical_images_are_nearer_to_the_mean_than_all_others(
+    images: int, scales: int, count: int, seed: int
+) -> None:
+    weights = np.random.default_rng(seed).dirichlet(np.ones(scales), size=images)
+    typical, surprising = (list(found) for found in typical_and_surprising(weights, count))
+    distances = [js_distance(w, weights.mean(axis=0)) for w in weights]
+    assert len(typical) == min(count, (images + 1) // 2)
+    assert len(surprising) == min(count, images - len(typical))
+    assert len({*typical, *surprising}) == len(typical) + len(surprising)
+    ordered = sorted(distances)
+    np.testing.assert_allclose([distances[i] for i in typical], ordered[: len(typical)], atol=1e-7)
+    farthest = ordered[::-1][: len(surprising)]
+    np.testing.assert_allclose([distances[i] for i in surprising], farthest, atol=1e-7)
+
+
+def test_equal_images_are_chosen_by_their_order() -> None:
+    typical, surprising = typical_and_surprising(np.full((6, 3), 1 / 3), 2)
+    assert typical.tolist() == [0, 1] and surprising.tolist() == [2, 3]

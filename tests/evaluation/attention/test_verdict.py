@@ -2,6 +2,7 @@
 several seeds."""
 
 import json
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from evaluation.attention.leanings import leanings, reading, scale_role
+from evaluation.attention.controls import attention_controls
+from evaluation.attention.leanings import leanings, reading
 from evaluation.attention.statistics import attention_statistics
 from evaluation.attention.verdict import KINDS, Evidence, Verdict, attention_verdicts
 from evaluation.scores import Scores
@@ -135,13 +137,13 @@ def test_a_significant_difference_too_small_to_matter_is_no_verdict() -> None:
     )
 
 
-def test_numbers_in_the_sentence_and_flags_that_exist() -> None:
+def test_numbers_in_the_sentence() -> None:
     sets = sets_of(dirichlet(np.array([0.7, 0.2, 0.1]), 400), 400, 3, 2, 0)
     statistics = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=200)
     (verdict,) = attention_verdicts(statistics)
     assert verdict.kind == "one scale dominates"
     assert verdict.sentence == (
-        "scale 0.25x dominates (coarse, the coarsest of 3: coarse artifacts, common for GANs with progressive growing): "
+        "scale 0.25x (coarse: coarse artifacts, common for GANs with progressive growing) dominates: "
         "mean weights 0.70 at 0.25x, 0.20 at 0.5x, 0.10 at 0.75x"
     )
     evidence, lead = verdict.evidence
@@ -150,9 +152,12 @@ def test_numbers_in_the_sentence_and_flags_that_exist() -> None:
         evidence.threshold == 0.5
         and evidence.value == statistics["pooled"]["groups"]["all"]["scales"]["0.25"]["low"]
     )
-    assert verdict.to_dict()["advice"] == [
-        {"flags": "--npr_scales 0.5,0.5,0.5", "why": verdict.advice[0][1]}
-    ]
+    assert verdict.to_dict()["evidence"][1] == {
+        "name": lead.name,
+        "value": lead.value,
+        "threshold": 0.0,
+        "side": ">=",
+    }
 
 
 def of_means(
@@ -192,8 +197,8 @@ EVEN = (1 / 3, 1 / 3, 1 / 3)
 def test_one_generator_of_38_that_differs_is_named(
     one: tuple[float, ...], others: tuple[float, ...], count: int, kind: str | None
 ) -> None:
-    found = verdicts_of(of_means([one] + [others] * count, 400))
-    assert "farthest from the rest: g0" in found["varies by generator"].sentence
+    found = verdicts_of(of_means([one] + [others] * count, 400), permutations=999)
+    assert "farthest: g0" in found["varies by generator"].sentence
     assert "fixed" not in found and (kind is None or kind in found)
     assert list(found) == ([kind] if kind else []) + ["varies by generator"]
 
@@ -223,9 +228,10 @@ def test_real_images_are_the_control_of_a_difference_between_generators() -> Non
     assert alike.endswith("the sets' real images do not differ")
     less = of_means(means, 20, 400)
     for one in less:
-        one.attention[one.labels == 0] = 0.5 * one.attention[one.labels == 0] + 0.5 / 3
+        one.weights[one.labels == 0] = 0.5 * one.weights[one.labels == 0] + 0.5 / 3
     assert "real images differ, too, but less" in verdicts_of(less)["varies by generator"].sentence
-    fakes = [one.take(one.labels == 1) for one in less]
+    fakes = [make_scores(one.generator, "s", one.labels[one.labels == 1], one.scores[one.labels == 1], one.weights[one.labels == 1])
+             for one in less]  # fmt: skip
     assert "real images" not in verdicts_of(fakes)["varies by generator"].sentence
 
 
@@ -301,26 +307,24 @@ def test_who_leans_where() -> None:
         ("g1", "0.75"),
         ("g2", None),
     ]
-    assert found[1]["reading"] == "fine, the finest of 3: fine artifacts of subtle up-sampling"
+    assert found[1]["reading"] == "fine: fine artifacts of subtle up-sampling"
     (sentence,) = (
         v.sentence for v in attention_verdicts(statistics) if v.kind == "varies by generator"
     )
-    assert "0.25x leads for g0; 0.75x leads for g1" in sentence and "pairs apart" in sentence
+    assert (
+        "0.25x leads for g0; 0.75x leads for g1" in sentence
+        and "3 of 3 apart from the rest" in sentence
+    )
 
 
-def test_roles_of_scales() -> None:
-    assert [scale_role(scale, (0.25, 0.5, 0.75)) for scale in (0.25, 0.5, 0.75)] == [
-        "coarse, the coarsest of 3", "middle", "fine, the finest of 3",
-    ]  # fmt: skip
-    assert (
-        scale_role(0.3, (0.1, 0.2, 0.3)) == "coarse, the finest of 3"
-        and scale_role(0.2, (0.1, 0.2, 0.3)) == "coarse"
-    )
-    assert (
-        scale_role(0.5, (0.5, 0.75)) == "middle, the coarsest of 2"
-        and scale_role(0.625, (0.625,)) == "middle"
-    )
+def test_readings_of_scales() -> None:
+    roles = [reading(scale, (0.1, scale)).split(":")[0] for scale in (0.2, 0.375, 0.5, 0.625, 0.7)]
+    assert roles == ["coarse", "middle", "middle", "middle", "fine"]
     assert reading(0.5, (0.5, 0.5, 0.5)) == "one of 3 equal scales: it sees what the others see"
+    sets = sets_of(dirichlet(np.array([0.01, 0.98, 0.01]), 1000), 100, 3, 1, 0)
+    (verdict,) = attention_verdicts(attention_statistics(sets, (0.5, 0.5, 0.5), resamples=50))
+    assert verdict.kind == "collapsed"
+    assert "scale 0.5x #2 (one of 3 equal scales" in verdict.sentence
 
 
 def test_one_scale_and_too_few_images() -> None:
@@ -336,4 +340,96 @@ def test_one_scale_and_too_few_images() -> None:
         verdict.kind == "too few images"
         and "no generator has two images of a class" in verdict.sentence
     )
-    assert not Evidence("x", None, 0.5, ">=").holds and Evidence("x", 1.0).holds
+
+
+@pytest.mark.parametrize(("side", "expected"), [(">=", [False, True]), ("<", [True, False])])
+def test_evidence_holds_on_its_side(side: str, expected: list[bool]) -> None:
+    assert [Evidence("x", value, 0.5, side).holds for value in (0.49, 0.5)] == expected
+
+
+def scored(branches: Callable[[np.random.Generator, NDArray], NDArray]) -> tuple[dict, dict]:
+    """Statistics and controls of nearly uniform attention over branches that say this."""
+    sets = []
+    for one in sets_of(dirichlet(np.full(3, 1 / 3), 600), 1200, 3, 2, 0):
+        rng = np.random.default_rng(1)
+        said = branches(rng, one.labels)
+        sets.append(
+            make_scores(one.generator, one.suite, one.labels, one.scores, one.weights, said)
+        )
+    statistics = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=50)
+    return statistics, attention_controls(sets, (0.25, 0.5, 0.75), 0, False, resamples=200)
+
+
+def test_uniform_is_right_where_the_scales_are_equally_good_and_wrong_where_one_is_better() -> None:
+    def equal(rng: np.random.Generator, labels: NDArray) -> NDArray:
+        return 2 * labels[:, None] - 1 + rng.normal(0, 1, (len(labels), 3))
+
+    def one_good(rng: np.random.Generator, labels: NDArray) -> NDArray:
+        return (2 * labels[:, None] - 1) * np.array([1, 0, 0]) + rng.normal(0, 1, (len(labels), 3))
+
+    (right,) = attention_verdicts(*scored(equal))
+    assert right.kind == "uniform" and right.sentence.endswith("uniform is right")
+    (wrong,) = attention_verdicts(*scored(one_good))
+    assert "yet taking scale 0.5x away" in wrong.sentence
+    (unknown,) = attention_verdicts(scored(equal)[0])
+    assert unknown.kind == "uniform" and "right" not in unknown.sentence
+
+
+def test_uniform_is_not_called_right_by_a_few_perfectly_ranked_images() -> None:
+    rng = np.random.default_rng(0)
+    for images in (12, 38, 200):
+        labels = np.arange(images) % 2
+        branches = 10 * labels[:, None] - 5 + rng.normal(0, 1, (images, 3))
+        one = make_scores(
+            "g", "s", labels, labels, rng.dirichlet((300, 300, 300), images), branches
+        )
+        statistics = attention_statistics([one], (0.25, 0.5, 0.75), resamples=50)
+        controls = attention_controls([one], (0.25, 0.5, 0.75), 0, False, resamples=200)
+        verdicts = attention_verdicts(statistics, controls)
+        assert verdicts[0].kind == "uniform" and "right" not in verdicts[0].sentence
+
+
+def test_controls_say_what_variation_is_worth() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(800) % 2
+    branches = rng.normal(0, 1, (800, 3))
+    branches[:, 0] += 4 * labels - 2
+    weights = rng.dirichlet((6, 1, 1), 800)
+    one = make_scores("g", "s", labels, labels, weights, branches)
+    statistics = attention_statistics([one], (0.25, 0.5, 0.75), resamples=100)
+    controls = attention_controls([one], (0.25, 0.5, 0.75), 0, False, resamples=200)
+    dominated, varying = attention_verdicts(statistics, controls)
+    assert dominated.kind == "one scale dominates"
+    assert varying.kind == "varies by image" and "; that " in varying.sentence
+
+
+def test_variation_that_is_worse_than_its_mean_is_not_said_to_help() -> None:
+    """A preference for the better branch helps; weights that vary around it without reason harm."""
+    rng, labels = np.random.default_rng(1), np.arange(2000) % 2
+    branches = rng.normal(0, 2, (2000, 3))
+    branches[:, 0] = rng.normal(0, 1, 2000) + 3 * labels - 1.5
+    one = make_scores("g", "s", labels, labels, rng.dirichlet((3.5, 1, 1), 2000), branches)
+    statistics = attention_statistics([one], (0.25, 0.5, 0.75), resamples=100)
+    controls = attention_controls([one], (0.25, 0.5, 0.75), 0, False, resamples=200)
+    assert controls["attention"] == "helps"
+    verdicts = {verdict.kind: verdict for verdict in attention_verdicts(statistics, controls)}
+    assert verdicts["varies by image"].sentence.endswith("; that harms")
+
+
+def test_variation_by_generator_is_judged_by_shuffling_across_generators() -> None:
+    """Each generator is told by one branch, to which its attention goes; around that it varies
+    without use."""
+    sets = []
+    for index in range(3):
+        rng, labels = np.random.default_rng(index), np.arange(600) % 2
+        branches = rng.normal(0, 2, (600, 3))
+        branches[:, index] += 4 * labels - 2
+        weights = rng.dirichlet(np.where(np.arange(3) == index, 8, 1), 600)
+        sets.append(make_scores(f"g{index}", "s", labels, labels, weights, branches))
+    statistics = attention_statistics(sets, (0.25, 0.5, 0.75), resamples=100)
+    controls = attention_controls(sets, (0.25, 0.5, 0.75), 0, False, resamples=200)
+    found = {verdict.kind: verdict.sentence for verdict in attention_verdicts(statistics, controls)}
+    assert (
+        "; that helps;" in found["varies by generator"]
+        and "; that helps" not in found["varies by image"]
+    )

@@ -1,0 +1,98 @@
+"""Single images: the most typical and most surprising attention, and what each scale sees."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import jensenshannon
+
+from data.loader import ImageLoader
+from data.transforms import Protocol
+from evaluation.scores import Scores, pool
+from networks.cam import evidence
+from networks.multiscale_npr import AttentionMultiScaleNPR
+
+
+def images_once(sets: Sequence[Scores]) -> Scores:
+    """Return the images of all sets as one set, each image once; its generator names them all."""
+    name = sets[0].generator if len(sets) == 1 else f"all {len(sets)} generators"
+    return replace(pool(sets), generator=name)
+
+
+def typical_and_surprising(weights: NDArray, count: int) -> tuple[NDArray, NDArray]:
+    """Return the images whose attention is nearest to the mean, and those farthest from it.
+
+    Near is a small Jensen-Shannon distance (Endres and Schindelin, IEEE Trans. Inf. Theory 2003).
+
+    Args:
+        weights: [N, S].
+        count: how many of either; fewer where N is small, because no image is in both.
+
+    Returns:
+        Indices, the nearest and the farthest first; among equals, the lower index first.
+    """
+    distances = jensenshannon(weights, weights.mean(axis=0, keepdims=True), axis=1)
+    distances = np.nan_to_num(distances).round(9)  # rounding errors tell no images apart
+    nearest = np.argsort(distances, kind="stable")[: min(count, (len(weights) + 1) // 2)]
+    farthest = np.argsort(-distances, kind="stable")
+    return nearest, farthest[~np.isin(farthest, nearest)][:count]
+
+
+@dataclass(frozen=True)
+class ScaleMaps:
+    """What the scales of a model see in one image.
+
+    Args:
+        index: of the image in its loader.
+        label: 0 real, 1 fake.
+        score: in [0, 1].
+        image: [3, H, W] in [0, 1].
+        residuals: {'npr_0.5': [3, H, W], ...}, one for each of the S scales.
+        weights: attention [S].
+        cams: class-activation maps [S, h, w], see `networks.cam.evidence`.
+        adds: [S], what each scale adds to the logit.
+        exact: whether `cams` add up to that.
+    """
+
+    index: int
+    label: int
+    score: float
+    image: NDArray
+    residuals: dict[str, NDArray]
+    weights: NDArray
+    cams: NDArray
+    adds: NDArray
+    exact: bool
+
+
+def scale_maps(
+    model: AttentionMultiScaleNPR, loader: ImageLoader, protocol: Protocol
+) -> Iterator[ScaleMaps]:
+    """Run a model in evaluation mode over a loader with batches of one image.
+
+    Args:
+        model: on its device.
+        loader: of the images to look into.
+        protocol: of the loader, to undo its normalisation.
+
+    Yields:
+        The maps of each image.
+    """
+    device = next(model.parameters()).device
+    for batch in loader.batches():
+        images = loader.images(batch, device)
+        seen: dict[str, Any] = model.get_scale_contributions(images)
+        found = evidence(model, images)
+        yield ScaleMaps(
+            index=int(batch.indices[0]),
+            label=int(batch.labels[0]),
+            score=float(seen["prediction"].sigmoid()),
+            image=protocol.denormalise(images[0]).cpu().numpy(),
+            residuals={key: one[0].cpu().numpy() for key, one in seen["npr_maps"].items()},
+            weights=seen["attention_weights"][0].cpu().numpy(),
+            cams=found.maps[0].cpu().numpy(),
+            adds=found.adds[0].cpu().numpy(),
+            exact=found.exact,
+        )

@@ -1,0 +1,134 @@
+"""What all plots share: formats, titles, names of any kind, threads, and files that stay whole."""
+
+import re
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from networks.npr import scale_keys, scale_label
+from reports.plots import style
+from reports.plots import video as video_plots
+from reports.plots.attention import plot_attention_distribution, plot_attention_heatmap
+from tests.conftest import REPOSITORY
+from tests.helpers import plot_checks
+from tests.helpers.plot_checks import Draw
+
+texts, draw = plot_checks.texts, plot_checks.draw  # fixtures
+WEIGHTS, LABELS = np.random.default_rng(0).dirichlet([3, 3], 20), np.arange(20) % 2
+
+
+def test_scale_labels_number_repeated_scales() -> None:
+    assert style.scale_labels([0.5, 0.5, 0.5]) == ["0.5x", "0.5x #2", "0.5x #3"]
+    for scales in ((0.25, 0.5, 0.75), (0.5, 0.5, 0.25, 0.5)):
+        assert list(map(scale_label, scale_keys(scales))) == style.scale_labels(scales)
+
+
+def test_a_long_title_is_wrapped(draw: Draw, texts: dict[Text, Bbox]) -> None:
+    title = "GANGen-Detection/StarGAN/" + "a_very_long_file_name_" * 10
+    draw(plot_attention_distribution, WEIGHTS, LABELS, [0.25, 0.5], title=title)
+    assert title in [text.get_text().replace("\n", "") for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(b"caf\xe9".decode("utf-8", "surrogateescape"), "caf?"), ("a$\\frac{$", "a$\\frac{$")],
+    ids=["not UTF-8", "a formula that cannot be parsed"],
+)
+def test_names_of_any_kind_are_drawn(
+    draw: Draw, texts: dict[Text, Bbox], name: str, shown: str
+) -> None:
+    draw(plot_attention_heatmap, {name: WEIGHTS[0]}, [0.25, 0.5])
+    assert shown in [text.get_text() for text in texts]
+    draw(plot_attention_distribution, WEIGHTS, LABELS, [0.25, 0.5], title=name)
+    assert shown in [text.get_text() for text in texts]
+
+
+def test_drawing_threads_take_turns_and_leave_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads draw, the second beginning within the first's time and ending after it, if it
+    may."""
+    began = {"first": threading.Event(), "second": threading.Event()}
+    ended, save = threading.Event(), video_plots.save
+
+    def saved(figure: Figure, path: Path, title: str, formats: Sequence[str]) -> Path:
+        name = path.stem
+        began[name].set()
+        if name == "first":
+            assert not began["second"].wait(0.5)
+        else:
+            ended.wait(0.5)
+        assert matplotlib.rcParams["text.parse_math"] is False
+        return save(figure, path, title, formats)
+
+    def drawing(name: str) -> None:
+        if name == "second":
+            assert began["first"].wait(120)
+        video_plots.plot_video([0.0, 1.0], [0.1, 0.9], 0.5, 0.5, tmp_path / f"{name}.png")
+        if name == "first":
+            ended.set()
+
+    monkeypatch.setattr(video_plots, "save", saved)
+    before = dict(matplotlib.rcParams)
+    with ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(drawing, name) for name in began]
+    problems = [future.exception() for future in done]
+    changed = {name for name, value in before.items() if matplotlib.rcParams[name] != value}
+    matplotlib.rcParams.update(before)  # not to trouble other tests
+    assert not changed and problems == [None, None]
+    one_calls_another = style.STYLE(style.STYLE(lambda: matplotlib.rcParams["text.parse_math"]))
+    assert one_calls_another() is False
+
+
+def test_suffix_chooses_the_format(tmp_path: Path) -> None:
+    weights, scales = {"progan": np.array([0.4, 0.6])}, [0.25, 0.5]
+    bare = plot_attention_heatmap(weights, scales, tmp_path / "bare")
+    assert bare == tmp_path / "bare.png"
+    pdf = plot_attention_heatmap(weights, scales, str(tmp_path / "figure.pdf"))
+    assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_formats_make_a_file_each(tmp_path: Path) -> None:
+    """No date in the PDF makes two of the same figure differ."""
+    written = []
+    for name in ("one.png", "two"):
+        path = plot_attention_distribution(
+            WEIGHTS, LABELS, [0.25, 0.5], tmp_path / name, formats=("png", ".pdf")
+        )
+        assert path == tmp_path / f"{name.removesuffix('.png')}.png"
+        assert path.read_bytes().startswith(b"\x89PNG")
+        written.append(path.with_suffix(".pdf").read_bytes())
+    assert written[0] == written[1] and written[0].startswith(b"%PDF")
+    assert b"/Type3" not in written[0]
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_failed_write_keeps_the_earlier_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {"progan": np.array([1.0])}
+    path = plot_attention_heatmap(weights, [0.5], tmp_path / "heat.png")
+    before = path.read_bytes()
+
+    def full_disk(*args: object, **more: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        plot_attention_heatmap({"stylegan": np.array([0.5, 0.5])}, [0.25, 0.5], path)
+    assert path.read_bytes() == before
+
+
+def test_plots_need_no_display() -> None:
+    """Figures are made without pyplot, which would look for one."""
+    modules = list((REPOSITORY / "reports" / "plots").glob("*.py"))
+    imported = [name for path in modules for name in re.findall("import.*", path.read_text())]
+    assert imported and not [line for line in imported if "pyplot" in line]
