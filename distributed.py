@@ -5,14 +5,11 @@ LOCAL_WORLD_SIZE). A *collective* function needs every process to call it, in th
 calls it alone waits for the others.
 """
 
-import io
 import logging
 import os
-import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -20,22 +17,11 @@ import torch
 from torch import Tensor, distributed
 
 from device import choose_device
-from util import UserError, log
+from util import UserError, launched_world_size, let_rank_0_speak, log
 
 T = TypeVar("T")
 
 TIMEOUT = timedelta(hours=6)  # of a process that writes results, or builds a cache
-HEAD_START = 10.0  # seconds; rank 0 may meet the same error first, and then ends all
-
-
-def launched_world_size() -> int:
-    """Return how many processes torchrun started, over all machines; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def launched_rank() -> int:
-    """Return this process' number as torchrun gave it, also before `process_group`."""
-    return int(os.environ.get("RANK", "0")) if launched_world_size() > 1 else 0
 
 
 @contextmanager
@@ -57,7 +43,7 @@ def process_group(gpu_ids: tuple[int, ...]) -> Iterator[None]:
         yield
         return
     on_gpu = bool(gpu_ids) and torch.cuda.is_available()
-    with _let_rank_0_speak():
+    with let_rank_0_speak():
         if on_gpu:
             torch.cuda.set_device(_own_gpu())
         distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
@@ -76,39 +62,6 @@ def _own_gpu() -> int:
             " start as many processes, or add --gpu_ids -1 for the CPU"
         )
     return local_rank()
-
-
-@contextmanager
-def silent_unless_first() -> Iterator[None]:
-    """Print nothing above rank 0; a process that ends here on its own prints it then."""
-    if launched_rank() == 0:
-        yield
-        return
-    held = io.StringIO()
-    with _let_rank_0_speak():
-        try:
-            with redirect_stdout(held), redirect_stderr(held):
-                yield
-        except SystemExit as end:
-            if end.code:
-                time.sleep(HEAD_START)
-                print(held.getvalue(), end="", file=sys.stderr)
-            raise
-
-
-@contextmanager
-def _let_rank_0_speak() -> Iterator[None]:
-    """Above rank 0, end silently when interrupted, and wait before an error goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if launched_rank() > 0:
-            sys.exit(130)
-        raise
-    except Exception:
-        if launched_rank() > 0:
-            time.sleep(HEAD_START)
-        raise
 
 
 def rank() -> int:
@@ -160,12 +113,6 @@ def require_images_for_all(batch_size: int) -> None:
             f"--batch_size {batch_size}: fewer images than the {world_size()} processes that share a batch;"
             f" give {world_size()} or more"
         )
-
-
-def require_one(script: str) -> None:
-    """Raise UserError when torchrun started several processes."""
-    if launched_world_size() > 1:
-        raise UserError(f"{script}: works as one process; start it with python instead of torchrun")
 
 
 def share_of(count: int) -> int:

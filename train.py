@@ -6,47 +6,28 @@
 Everything a run writes lies in its folder, {checkpoints_dir}/{name}_{time stamp}/.
 """
 
-import shlex
-import shutil
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
-from tqdm.contrib.logging import logging_redirect_tqdm
-
-import distributed
-from data.layouts import find_test_sets
-from device import memory_advice
-from evaluation.testing import run_tests
-from networks.checkpoint import load_model
-from networks.run_folder import checkpoint_path, lock, make_run_folder, newest_run_folder
 from options.presets import describe_presets
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from reports.result_folder import write_results
-from training.run import Run
-from util import CannotWrite, Stopped, UserError, log, run_script, start_logging, writing
-
-
-def test_finished(opt: TrainOptions, folder: Path) -> None:
-    """Test the last checkpoint on --test_dataroot; the results lie in the run folder."""
-    loaded = distributed.by_first(lambda: load_model(checkpoint_path(folder, "last")))
-    dataroot, sets = distributed.by_first(lambda: find_test_sets(opt.test_dataroot))
-    names = ("batch_size", "num_threads", "gpu_ids", "precision", "cache", "on_bad_image")
-    shared = {name: getattr(opt, name) for name in names}
-    test_options = TestOptions(results_dir=str(folder / "results"), **shared)
-    run_tests([loaded], dataroot, sets, test_options, write_results)
+from util import log, run_script, silent_unless_first
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; returns 0."""
-    with distributed.silent_unless_first():
+    """Train; return 0."""
+    with silent_unless_first():
         opt = TrainOptions().parse(argv, print_options=False)
         if opt.list_recipes:
             print(describe_presets())
             return 0
         print(opt.dump(), flush=True)
+    # PyTorch takes seconds to import: only now, so that --help and errors come at once
+    import distributed
+    from training.start import run_folder, train
+
     with distributed.process_group(opt.gpu_ids), ExitStack() as exit_stack:
         distributed.require_images_for_all(opt.batch_size)
         folder = distributed.by_first(lambda: run_folder(opt, exit_stack))
@@ -57,43 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_folder(opt: TrainOptions, exit_stack: ExitStack) -> Path:
-    """Return the locked folder of a new run or of the one to continue; log and options go there."""
-    if opt.continue_train:
-        folder = newest_run_folder(
-            opt.checkpoints_dir, opt.run_name(), f"--continue_train --name {opt.run_name()}"
-        )
-    else:
-        folder = make_run_folder(opt.checkpoints_dir, opt.run_name())
-    with writing(folder):
-        exit_stack.enter_context(lock(folder))
-        start_logging(folder / "log.log")
-        log.info("run folder: %s", folder)
-        with open(folder / "opt.txt", "a", encoding="utf-8") as file:
-            file.write(shlex.join(sys.argv) + "\n" + opt.dump() + "\n")
-    return folder
+def test_finished(opt: TrainOptions, folder: Path) -> None:
+    """Test the last checkpoint on --test_dataroot; the results are in the run folder."""
+    import distributed
+    from data.layouts import find_test_sets
+    from evaluation.testing import run_tests
+    from networks.checkpoint import load_model
+    from networks.run_folder import checkpoint_path
+    from reports.result_folder import write_results
 
-
-def train(opt: TrainOptions, folder: Path) -> None:
-    """Train in this folder; remove a new one again if the training cannot begin."""
-    try:
-        run = Run(opt, folder)
-    except UserError:
-        if not opt.continue_train and distributed.rank() == 0:
-            shutil.rmtree(folder)  # nothing was trained in it
-        raise
-    try:
-        with logging_redirect_tqdm([log]), memory_advice(opt.batch_size, opt.accumulation_steps):
-            run.train()
-    except (KeyboardInterrupt, Stopped):
-        once = (
-            " but without --epoch and --new_optim" if opt.epoch != "last" or opt.new_optim else ""
-        )
-        log.info("%s; the same command with --continue_train%s resumes", run.last_good(), once)
-        raise
-    finally:
-        with suppress(CannotWrite):  # said already, if training could not go on
-            run.close()
+    loaded = distributed.by_first(lambda: load_model(checkpoint_path(folder, "last")))
+    dataroot, sets = distributed.by_first(lambda: find_test_sets(opt.test_dataroot))
+    names = ("batch_size", "num_threads", "gpu_ids", "precision", "cache", "on_bad_image")
+    shared = {name: getattr(opt, name) for name in names}
+    test_options = TestOptions(results_dir=str(folder / "results"), **shared)
+    run_tests([loaded], dataroot, sets, test_options, write_results)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, TextIO
 
 log = logging.getLogger("npr")
+HEAD_START = 10.0  # seconds; rank 0 may meet the same error first, and then ends all
 
 
 class UserError(Exception):
@@ -229,3 +231,52 @@ def start_logging(log_file: Path | None = None, stream: TextIO | None = None) ->
         to_file = LogFile(log_file, encoding="utf-8")
         to_file.setFormatter(HarmlessFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(to_file)
+
+
+def launched_world_size() -> int:
+    """Return how many processes torchrun started, over all machines; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_rank() -> int:
+    """Return this process' number as torchrun gave it, also before `process_group`."""
+    return int(os.environ.get("RANK", "0")) if launched_world_size() > 1 else 0
+
+
+@contextmanager
+def silent_unless_first() -> Iterator[None]:
+    """Print nothing above rank 0; a process that ends here on its own prints it then."""
+    if launched_rank() == 0:
+        yield
+        return
+    held = io.StringIO()
+    with let_rank_0_speak():
+        try:
+            with redirect_stdout(held), redirect_stderr(held):
+                yield
+        except SystemExit as end:
+            if end.code:
+                time.sleep(HEAD_START)
+                print(held.getvalue(), end="", file=sys.stderr)
+            raise
+
+
+@contextmanager
+def let_rank_0_speak() -> Iterator[None]:
+    """Above rank 0, end silently when interrupted, and wait before an error goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if launched_rank() > 0:
+            sys.exit(130)
+        raise
+    except Exception:
+        if launched_rank() > 0:
+            time.sleep(HEAD_START)
+        raise
+
+
+def require_one(script: str) -> None:
+    """Raise UserError when torchrun started several processes."""
+    if launched_world_size() > 1:
+        raise UserError(f"{script}: works as one process; start it with python instead of torchrun")

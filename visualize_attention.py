@@ -13,32 +13,12 @@ attention_training.png where the checkpoint lies beside its log; of several gene
 attention_heatmap.png and attention_statistics.txt. With --pdf every plot is there as PDF, too.
 """
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import distributed
-from data import evaluation_loader
-from data.folders import folder_name
-from data.image_sets import ImageSet, sample_evenly, unique_names
-from data.layouts import find_test_sets
-from data.protocols import evaluation_protocol, trained_protocol
-from device import autocast_dtype, choose_device, seed_everything
-from evaluation.attention.findings import attention_findings
-from evaluation.attention.images import scale_maps
-from evaluation.names import escaped, relative_name
-from evaluation.scores import Scores
-from evaluation.scoring import predict
-from networks.checkpoint import LoadedModel, load_model
-from networks.fast import place_model
-from networks.multiscale_npr import AttentionMultiScaleNPR
-from networks.run_folder import find_checkpoints
 from options.visualize_options import VisualizeOptions
-from reports.attention_tables import statistics_text, write_findings, write_weights
-from util import UserError, atomic_file, log, run_script, start_logging
+from util import require_one, run_script, silent_unless_first, start_logging
 
 
 def plot_attention_heatmap(
@@ -64,128 +44,16 @@ def plot_attention_heatmap(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write statistics and plots; returns 0."""
-    with distributed.silent_unless_first():
+    """Write statistics and plots; return 0."""
+    with silent_unless_first():
         opt = VisualizeOptions().parse(argv)
-        distributed.require_one("visualize_attention.py")
+        require_one("visualize_attention.py")
     start_logging()
-    seed_everything(opt.seed)
-    checkpoints = find_checkpoints(opt.model_path, opt.name, opt.epoch, opt.checkpoints_dir)
-    models = [load_model(path, opt) for path in checkpoints]
-    for loaded in models:
-        if not isinstance(loaded.model, AttentionMultiScaleNPR):
-            kind = loaded.config.model_type
-            raise UserError(f"--model_path {loaded.path}: a {kind} model has no attention to show")
-    root, sets = find_test_sets(opt.dataroot, opt.classes)
-    out = Path(opt.output_dir or Path("visualizations") / folder_name(root))
-    names = [loaded.name for loaded in models]
-    if len(set(names)) < len(names):
-        twice = max(names, key=names.count)
-        raise UserError(f"--model_path: two models are called {twice}; show them one at a time")
-    for loaded in models:
-        folder = out / loaded.name if len(models) > 1 else out
-        visualize(loaded, root, sets, folder, opt)
-        # last, so that the pipeline takes these plots as finished
-        with atomic_file(folder / "opt.txt", errors="surrogateescape") as file:
-            file.write(f"{shlex.join(sys.argv)}\n{opt.dump()}\n")
-        log.info("written: %s", folder)
+    # PyTorch takes seconds to import: only now, so that --help and errors come at once
+    from inference.visualize import visualize_models
+
+    visualize_models(opt)
     return 0
-
-
-def visualize(
-    loaded: LoadedModel, root: Path, sets: Sequence[ImageSet], out: Path, opt: VisualizeOptions
-) -> None:
-    """Write what one model attends to.
-
-    Args:
-        loaded: a model with attention.
-        root: folder of the data.
-        sets: of images; several get a folder each.
-        out: folder of all together, made when needed.
-        opt: preprocessing, sampling and device.
-
-    Raises:
-        UserError: no image can be read, or a plotting library is missing.
-    """
-    try:
-        from reports import attention_page as page
-    except ImportError as error:
-        raise UserError(str(error)) from None
-    device = choose_device(opt.gpu_ids)
-    model: Any = place_model(loaded.model, device, autocast_dtype(opt.precision, device))
-    scales, formats, several = loaded.config.scales, opt.formats, len(sets) > 1
-    # as in test.py: what is written about a set is safe in every file
-    safe = [replace(s, suite=escaped(s.suite), generator=escaped(s.generator)) for s in sets]
-    folders, names = unique_names(sets), unique_names(safe)
-    found: dict[Path, Scores] = {}
-    skipped: dict[str, str] = {}
-    plots, maps = [], []
-    for images, written in zip(sets, safe, strict=True):
-        sampled = sample_evenly(images, opt.num_samples, opt.seed)
-        protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
-        loader = evaluation_loader(
-            sampled,
-            protocol,
-            opt.batch_size,
-            opt.num_threads,
-            cache=opt.cache,
-            on_bad_image=opt.on_bad_image,
-        )
-        scored = predict(model, loader, opt.precision, progress=names[written.key])
-        one = replace(scored, suite=written.suite, generator=names[written.key])
-        skipped |= one.skipped
-        if not one.paths:
-            log.warning("skipped %s: none of its sampled images can be read", names[written.key])
-            continue
-        folder = out / folders[images.key] if several else out
-        folder.mkdir(parents=True, exist_ok=True)
-        found[folder] = one
-        write_weights(folder / "attention_weights.csv", one, scales, root)
-        per_image = page.draw_images(one, scales, folder, formats)
-        if several:
-            _write_statistics(loaded, [one], one.skipped, root, folder)
-            page.draw_distribution([one], scales, folder, formats)
-        else:
-            plots.append(per_image)
-        if opt.save_npr_maps:
-            kept = ImageSet("", "", one.paths, tuple(one.labels.tolist()))
-            chosen = sample_evenly(kept, opt.num_maps, opt.seed)
-            seen = scale_maps(model, evaluation_loader(chosen, protocol, batch_size=1), protocol)
-            maps.append(page.draw_maps(seen, chosen.paths, one.generator, scales, folder, formats))
-    if not found:
-        raise UserError(f"--dataroot {root}: none of its images can be read")
-
-    _write_statistics(loaded, list(found.values()), skipped, root, out)
-    fusion = {"bias": model.classifier.bias.item(), "residual": model.attention_fusion.residual}
-    findings = attention_findings(list(found.values()), scales, fusion, opt.seed)
-    if findings is None:
-        page.draw_distribution(list(found.values()), scales, out, formats)
-        log.info("no findings about attention: the model has one scale")
-        return
-    write_findings(findings, out)
-    plots = page.draw_attention(findings, out, loaded.path.parent, formats) + plots
-    sheets = [page.draw_sheet(one, scales, folder, formats) for folder, one in found.items()]
-    title, data = f"Attention of {escaped(loaded.name)}", escaped(str(root))
-    page.write_page(findings, title, data, plots, sheets, maps, out / "attention_report.html")
-    for verdict in findings.verdicts:
-        log.info("%s", verdict.sentence)
-
-
-def _write_statistics(
-    loaded: LoadedModel,
-    sets: Sequence[Scores],
-    skipped: Mapping[str, str],
-    root: Path,
-    folder: Path,
-) -> None:
-    """Write and log attention_statistics.txt."""
-    text = f"model: {escaped(loaded.name)}\n{statistics_text(sets, loaded.config.scales)}"
-    text += f"\nskipped: {len(skipped)} files\n"
-    text += "".join(f"  {relative_name(path, root)}: {why}\n" for path, why in skipped.items())
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / "attention_statistics.txt") as file:
-        file.write(text)
-    log.info("\n%s", text)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import distributed
 from data import evaluation_loader
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
 from data.image_sets import FAKE, REAL, ImageSet
+from data.layouts import find_test_sets
 from data.protocols import evaluation_protocol, trained_protocol
 from device import autocast_dtype, memory_advice, versions
 from evaluation.format_leak import format_leak, is_leak
@@ -22,15 +23,24 @@ from evaluation.names import escaped
 from evaluation.result_files import SCHEMA, TestRun, bootstrap_settings
 from evaluation.scores import Scores
 from evaluation.scoring import predict_variants
-from networks.checkpoint import LoadedModel
+from networks.checkpoint import LoadedModel, load_model
 from networks.fast import InferenceModel, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys
+from networks.run_folder import find_checkpoints
 from options.test_options import TestOptions
-from util import UserError, log
+from util import UserError, log, writable_folder
 
 Report = Callable[[TestRun, Path, Path, Sequence[str]], Path]
 """Write a run to a folder: (run, results_dir, dataroot, formats) -> the folder."""
+
+
+def models_and_sets(opt: TestOptions) -> tuple[list[LoadedModel], Path, list[ImageSet]]:
+    """Load the checkpoints, and find the sets to test them on and the folder that holds these."""
+    writable_folder(Path(opt.results_dir))
+    checkpoints = find_checkpoints(opt.model_path, opt.name, opt.epoch, opt.checkpoints_dir)
+    models = [load_model(path, opt) for path in checkpoints]
+    return models, *find_test_sets(opt.dataroot, opt.classes)
 
 
 def run_tests(

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-import distributed
 from data import evaluation_loader
 from data.image_sets import ImageSet
 from evaluation.scores import Scores
 from evaluation.scoring import predict_variants
 from inference.detector import Detector
+from util import require_one
 
 
 class _AsDetected(nn.Module):
@@ -47,7 +47,7 @@ def detector_predictions(
     Raises:
         UserError: torchrun started several processes.
     """
-    distributed.require_one("tools.calibrate")
+    require_one("tools.calibrate")
     labels = {
         path: label
         for images in sets

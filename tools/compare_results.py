@@ -1,9 +1,9 @@
 """Compare test runs: recipes against a baseline, generator by generator, and beside them what
 others published.
 
-    python -m tools.compare_results results/baseline_*/ results/multiscale_3scales_*/ python -m
-    tools.compare_results results/*/ --baseline control_1branch --metric acc --published NPR,Ojha
-    --output comparison
+    python -m tools.compare_results results/baseline_*/ results/multiscale_3scales_*/
+    python -m tools.compare_results results/*/ --baseline control_1branch --metric acc \
+        --published NPR,Ojha --output comparison
 
 Give the folders that test.py wrote. Runs that differ only in their seed count as one recipe: mean
 and standard deviation. Gains come with 95 % intervals (paired bootstrap over the same pictures) and

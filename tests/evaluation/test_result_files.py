@@ -539,7 +539,7 @@ def test_results_folder_protocol_and_equalisation_are_checked_first(
     trained: Path, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(test_script, "load_model", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("evaluation.testing.load_model", lambda *_: pytest.fail("loaded"))
     argv = [
         "--model_path",
         str(trained / "model_epoch_last.pth"),

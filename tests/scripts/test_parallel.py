@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import distributed
+import util
 import visualize_attention
 from data import worker_count
 from data.samplers import EpochSampler
@@ -288,13 +289,13 @@ def test_pictures_of_attention_are_for_one_process(monkeypatch: pytest.MonkeyPat
 def test_other_processes_are_silent_until_they_fail(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(distributed, "HEAD_START", 0.0)
+    monkeypatch.setattr(util, "HEAD_START", 0.0)
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "1")):
         monkeypatch.setenv(name, value)
-    with distributed.silent_unless_first():
+    with util.silent_unless_first():
         TestOptions(model_path=("m.pth",)).parse([])
     assert capsys.readouterr() == ("", "")
-    with pytest.raises(SystemExit), distributed.silent_unless_first():
+    with pytest.raises(SystemExit), util.silent_unless_first():
         TestOptions(model_path=("m.pth",)).parse(["--batch_size", "none"])
     assert "--batch_size" in capsys.readouterr().err
 

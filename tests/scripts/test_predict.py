@@ -201,7 +201,7 @@ def test_want_of_memory_for_the_model_ends_with_one_line(
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(predict, "load_detector", full)
+    monkeypatch.setattr("inference.predict.load_detector", full)
     with pytest.raises(UserError, match="memory"):
         run(checkpoint, folder)
 

@@ -16,6 +16,7 @@ import test as test_script
 import visualize_attention
 from data.image_sets import ImageSet
 from evaluation.scores import Scores
+from inference import visualize as visualizing
 from networks import ModelConfig
 from networks.checkpoint import load_model
 from options.visualize_options import VisualizeOptions
@@ -237,8 +238,8 @@ def test_many_generators_are_drawn_within_a_minute(
         logits = (weights * branches).sum(axis=1)
         return Scores("", "", loader.paths, np.arange(100) % 2, logits, weights, branches)
 
-    monkeypatch.setattr(visualize_attention, "evaluation_loader", lambda images, *_a, **_m: images)
-    monkeypatch.setattr(visualize_attention, "predict", predict)
+    monkeypatch.setattr("inference.visualize.evaluation_loader", lambda images, *_a, **_m: images)
+    monkeypatch.setattr("inference.visualize.predict", predict)
     monkeypatch.setattr(attention_page, "read_image", lambda path: picture)
     sets = []
     for number in range(38):
@@ -255,7 +256,7 @@ def test_many_generators_are_drawn_within_a_minute(
         )
     opt = VisualizeOptions(model_path=(str(model),), dataroot=str(tmp_path), gpu_ids=())
     start = time.process_time()
-    visualize_attention.visualize(load_model(model), tmp_path, sets, tmp_path / "out", opt)
+    visualizing.visualize(load_model(model), tmp_path, sets, tmp_path / "out", opt)
     assert time.process_time() - start < 180
     for name in ("per_image", "images", "distribution"):
         assert len(list((tmp_path / "out").glob(f"*/attention_{name}.png"))) == 38

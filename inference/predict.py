@@ -1,0 +1,105 @@
+"""Predict files as predict.py's options say."""
+
+import os
+import sys
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from device import choose_device, memory_errors, seed_everything
+from inference.detector import Detector, load_detector
+from inference.explain import make_folder, write_explanation
+from inference.inputs import Inputs
+from inference.outputs import Summary, Writer, log_summary, open_output, passed_over_text, record
+from inference.stream import predict_files
+from inference.video.scoring import predict_video
+from networks.factory import MULTISCALE
+from networks.run_folder import find_checkpoints
+from options.base_options import CheckpointOptions
+from options.predict_options import PredictOptions
+from util import UserError, log, printable
+
+
+def predict(opt: PredictOptions) -> int:
+    """Predict the files; return 0, or 1 if some were skipped.
+
+    Raises:
+        UserError: no file could be scored, or something else that the user can fix.
+    """
+    seed_everything(0)
+    if opt.explain is not None:
+        make_folder(Path(opt.explain), opt.overwrite)
+    detector = find_detector(opt)
+    log_calibration(detector)
+    inputs = Inputs(opt.paths, partial(os.read, 0, 1 << 16), b"\0" if opt.null else b"\n")
+    summary = Summary()
+    with log_summary(summary, inputs), open_output(opt.output, opt.overwrite) as file:
+        write_predictions(opt, detector, inputs, file, summary)
+    if not summary.scored:
+        raise UserError(
+            f"PATH: nothing could be scored, {summary.skipped:,} skipped; each is named above with the reason"
+        )
+    return 1 if summary.skipped else 0
+
+
+def find_detector(opt: PredictOptions) -> Detector:
+    """Load the detector that --model_path or --name stands for."""
+    paths = find_checkpoints(
+        (opt.model_path,) if opt.model_path else None, opt.name, opt.epoch, opt.checkpoints_dir
+    )
+    if len(paths) > 1:
+        raise UserError(
+            f"--model_path {opt.model_path}: matches {len(paths)} checkpoints; give one"
+        )
+    flags = CheckpointOptions(npr_scales=opt.npr_scales)
+    with memory_errors():
+        return load_detector(
+            paths[0], choose_device(opt.gpu_ids), opt.protocol, opt.precision, flags
+        )
+
+
+def log_calibration(detector: Detector) -> None:
+    """Log how verdicts follow from scores."""
+    calibration = detector.calibration
+    if calibration is None:
+        log.info(
+            "checkpoint is not calibrated, so scores are not probabilities (run python -m"
+            " tools.calibrate)"
+        )
+    else:
+        log.info(
+            "probability: %s (chosen on validation images for %.0f %% wrong verdicts)",
+            calibration.rule,
+            100 * calibration.target_error,
+        )
+
+
+def write_predictions(
+    opt: PredictOptions, detector: Detector, inputs: Inputs, file: TextIO, summary: Summary
+) -> None:
+    """Predict, explain, write and count one file after the other; name the skipped ones on standard
+    error."""
+    attends = detector.config.model_type == MULTISCALE
+    scales = detector.scales if attends else ()
+    writer = Writer(file, opt.format, scales, detector.calibration is not None)
+    video = partial(predict_video, detector, fps=opt.fps, max_frames=opt.max_frames)
+    on_screen = opt.output is None and sys.stdout.isatty()
+    with (
+        closing(predict_files(detector, inputs, opt.num_threads, video)) as outcomes,
+        tqdm(unit=" files", disable=True if on_screen else None) as bar,
+    ):
+        for index, outcome in enumerate(outcomes):
+            summary.add(outcome)
+            if outcome.prediction is None:
+                tqdm.write(printable(f"skipped {outcome.path}: {outcome.problem}"), file=sys.stderr)
+            explained = None
+            if opt.explain is not None:
+                explained = write_explanation(detector, outcome, Path(opt.explain), index)
+            writer.write(record(outcome, detector.scales, explained))
+            bar.update()
+    if not summary.scored and not summary.skipped:
+        others = f"; {passed_over_text(inputs.passed_over)}" if inputs.passed_over else ""
+        raise UserError(f"PATH {' '.join(opt.paths)}: no image or video there{others}")
