@@ -60,6 +60,24 @@ class OneLineParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+def tool_parser(name: str, doc: str | None) -> OneLineParser:
+    """Return the parser of a tool, without flags yet, with help from the tool's docstring.
+
+    Args:
+        name: of the module in tools/, as in `python -m tools.NAME`.
+        doc: docstring of the tool's module. --help shows the text before the first indented line as
+            the description, and the rest after the flags as examples.
+    """
+    description, _, examples = (doc or "").partition("\n\n    ")
+    return OneLineParser(
+        prog=f"python -m tools.{name}",
+        description=description,
+        epilog=f"examples:\n    {examples}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """Options as typed fields; `parse` makes them from a command line, `dataclasses.replace` makes

@@ -1,14 +1,28 @@
 """Make a validation suite of what a detector has not been trained on: other up-samplers,
-compression and resizing, no download.
+compression and resizing; no download.
 
 Photographs of DATAROOT/val are passed through small auto-encoders, trained here on those of
-DATAROOT/train, whose decoders up-sample in three ways; and its photographs and generated pictures
-go through WebP, and through another resize than training has. Photographs of other sources, which a
-detector calls generated for being other, come from a folder of your own (--photographs). Choose
-between detectors by these, and keep the test set for the end.
+DATAROOT/train, whose decoders up-sample in three ways. Photographs and fakes of DATAROOT/val go
+through WebP, and through another resize than training has. --photographs adds real photographs of
+other sources, which a detector may call generated only because they are unfamiliar. Choose between
+detectors by this suite, and keep the test set for the end.
+
+    python -m tools.make_heldout --dataroot ./datasets/ForenSynths_train_val --classes car,cat \\
+        --photographs ~/Pictures --output ./datasets/heldout
+    python test.py --name my_model --dataroot ./datasets/heldout
+
+Writes, all images as PNG:
+    OUTPUT/seen{,_webp,_resized,_noisy}/{0_real,1_fake}/   DATAROOT/val as it is, and degraded
+    OUTPUT/rebuilt_{transposed,nearest,shuffled}/{0_real,1_fake}/
+                                                           its photographs, and the same rebuilt
+    OUTPUT/rebuilt_NAME_webp/{0_real,1_fake}/              the same after WebP
+    OUTPUT/elsewhere{,_shrunk}/{0_real,1_fake}/            parts of the images in --photographs, as
+                                                           they are and shrunk before, beside the
+                                                           fakes of DATAROOT/val, likewise
+    OUTPUT/heldout.json                                    settings, and PSNR of each auto-encoder
+                                                           in dB
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +37,7 @@ from data.degradations import NOTHING, Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import load_set
 from inference.inputs import Inputs
+from options.base_options import OneLineParser
 from tools.make_fakes.autoencoders import (
     CROP,
     STEPS,
@@ -34,17 +49,17 @@ from tools.make_fakes.autoencoders import (
 from tools.make_fakes.rebuilding import (
     CLASS_FOLDERS,
     mean_squared_error,
-    new_folder,
     photographs,
     psnr,
+    rebuilding_parser,
+    require_new,
     require_splits,
     save,
-    tool_parser,
     training_photographs,
     warn_of_noise,
     write_report,
 )
-from util import UserError, log, printable, run_script, start_logging
+from util import UserError, atomic_folder, log, printable, run_script, start_logging, writing
 
 BEFORE = parse_degradation("resize:0.8:lanczos")
 """Of photographs that are rebuilt, and of those beside them."""
@@ -59,20 +74,6 @@ ELSEWHERE, SHRUNK = "elsewhere", "elsewhere_shrunk"
 PART, GRID, SHORT_SIDE = 256, 8, 320
 """Pixels: sides of the parts of photographs of other sources, the grid that they start on (that of
 JPEG), and the short side that photographs are shrunk to before, where they are larger."""
-EPILOG = f"""
-made, all PNG:
-  OUTPUT/{{{",".join(SEEN)}}}/{{0_real,1_fake}}/      DATAROOT/val as it is, and degraded
-  OUTPUT/{{{",".join(UP_SAMPLERS)}}}/{{0_real,1_fake}}/   its photographs, and the same rebuilt
-  OUTPUT/NAME_webp/{{0_real,1_fake}}/                 the same after WebP, for each of those three
-  OUTPUT/{ELSEWHERE}{{,_shrunk}}/{{0_real,1_fake}}/      parts of the pictures in --photographs, as they are and shrunk
-                                                     before, beside DATAROOT/val's generated ones, likewise
-  OUTPUT/heldout.json                                 settings, and PSNR of each auto-encoder in dB
-
-examples:
-  python -m tools.make_heldout --dataroot ./datasets/ForenSynths_train_val --classes car,cat \\
-      --photographs ~/Pictures --output ./datasets/heldout
-  python test.py --name my_model --dataroot ./datasets/heldout
-"""
 
 
 def write_degraded(
@@ -164,9 +165,9 @@ def write_elsewhere(output: Path, folder: Path, generated: ImageSet, seed: int) 
     return count
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = tool_parser("make_heldout", __doc__, EPILOG, steps=STEPS, seed=0)
+def parser() -> OneLineParser:
+    """Return the parser of the command line."""
+    made = rebuilding_parser("make_heldout", __doc__, steps=STEPS, seed=0)
     made.add_argument(
         "--photographs",
         type=Path,
@@ -182,7 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_splits(args.dataroot)
     if args.photographs is not None and not args.photographs.is_dir():
         raise UserError(f"--photographs {args.photographs}: no such folder")
-    with new_folder(args.output) as folder:
+    require_new(args.output)
+    with writing(args.output), atomic_folder(args.output) as folder:
         validation = load_set(args.dataroot / "val", classes=args.classes)
         training = training_photographs(
             load_set(args.dataroot / "train", classes=args.classes), BEFORE, args.seed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from options.base_options import Options
+from options.base_options import Options, tool_parser
 from options.predict_options import PredictOptions
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
@@ -274,3 +274,23 @@ def test_help_shows_every_flag_in_a_named_group(options: type[Options]) -> None:
     for field in dataclasses.fields(options):
         if not field.metadata["cli"]["positional"]:
             assert len(re.findall(rf"^  --{field.name}\b", text, re.MULTILINE)) == 1, field.name
+
+
+def test_a_tools_help_comes_from_its_docstring(capsys: pytest.CaptureFixture) -> None:
+    parser = tool_parser(
+        "any_tool", "Does this.\n\n    python -m tools.any_tool DIR\n\nWrites: that."
+    )
+    parser.add_argument("--flag", help="of the tool")
+    help_text = parser.format_help()
+    assert help_text.startswith("usage: python -m tools.any_tool ")
+    parts = (
+        "Does this.",
+        "of the tool",
+        "examples:\n    python -m tools.any_tool DIR",
+        "Writes: that.",
+    )
+    assert sorted(parts, key=help_text.index) == list(parts)
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(["--fla", "x"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

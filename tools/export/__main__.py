@@ -1,5 +1,4 @@
-"""Write a checkpoint as files that others can use: an ONNX graph, or safetensors weights, with a
-model card.
+"""Export a checkpoint for use elsewhere: an ONNX graph, or safetensors weights, with a model card.
 
     python -m tools.export --model_path checkpoints/RUN/model_epoch_best.pth --output exported/my_detector
     python -m tools.export --model_path M.pth --output DIR --format onnx --size 256 256    # for programs that need one size
@@ -7,20 +6,18 @@ model card.
 
 The folder holds config.json and README.md (a model card in Hugging Face's form) beside
 
-    model.onnx          for onnxruntime and the like: takes a picture's bytes, of any size, in batches (docs/export.md)
+    model.onnx          for onnxruntime and the like: takes the bytes of images of any size, in batches (docs/export.md)
     model.safetensors   weights without code; load_detector(DIR) and test.py --model_path DIR read the folder
 
-It takes its place when it is whole and has been checked: the graph by onnxruntime against PyTorch
-on random sizes and pictures (no output differs by more than 1e-4, or nothing is written), the
-weights by loading them. Calibrate before you export.
+The folder appears when it is complete and checked. The graph's outputs in onnxruntime may differ
+from PyTorch's by 1e-4 on random images, and the weights are loaded again. Calibrate before you export.
 
 Exit status: 0 written, 2 the command line or the checkpoint is wrong or a check failed, 130
 interrupted.
 """
 
-import argparse
+import json
 import os
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +33,7 @@ from networks.model_folder import (
     write_config,
     write_model_folder,
 )
-from options.base_options import CheckpointOptions, OneLineParser
+from options.base_options import CheckpointOptions, OneLineParser, tool_parser
 from options.flags import comma_list, scale
 from tools.export.model_card import model_card, public_config
 from tools.export.onnx import (
@@ -47,7 +44,7 @@ from tools.export.onnx import (
     largest_difference,
     smallest_side,
 )
-from util import UserError, log, run_script, start_logging, writing
+from util import UserError, atomic_folder, log, run_script, start_logging, writing
 
 ONNX_FILE, CARD_FILE = "model.onnx", "README.md"
 OURS = {ONNX_FILE, WEIGHTS_FILE, CONFIG_FILE, CARD_FILE}
@@ -55,16 +52,9 @@ NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safete
 """Packages of each format."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    description, rest = (__doc__ or "").split("\n\n    ", 1)
-    made = OneLineParser(
-        prog="python -m tools.export",
-        description=description,
-        epilog=f"examples:\n    {rest}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def parser() -> OneLineParser:
+    """Return the parser of the command line."""
+    made = tool_parser("export", __doc__)
     made.add_argument(
         "--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint"
     )
@@ -76,25 +66,25 @@ def parser() -> argparse.ArgumentParser:
         help="what to write (default: %(default)s)",
     )
     made.add_argument("--size", nargs="+", default=["dynamic"], metavar="N",
-                      help="of the graph's pictures: height and width in pixels, or dynamic for any (default)")  # fmt: skip
+                      help="of the graph's images: height and width in pixels, or dynamic for any (default)")  # fmt: skip
     made.add_argument("--npr_scales", type=comma_list(scale), metavar="SCALES",
                       help="of checkpoints of the earlier code, which do not hold them")  # fmt: skip
     made.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     return made
 
 
-def graph_size(given: Sequence[str]) -> Size | None:
-    """What --size says, None for any.
+def graph_size(words: Sequence[str]) -> Size | None:
+    """Return the value of --size; None is any size.
 
     Raises:
         UserError: it is neither 'dynamic' nor two sides in pixels.
     """
-    if list(given) == ["dynamic"]:
+    if list(words) == ["dynamic"]:
         return None
-    sides = [int(side) for side in given if side.isdecimal() and len(side) < 6]
-    if len(given) != 2 or len(sides) != 2 or min(sides) < 1:
+    sides = [int(side) for side in words if side.isdecimal() and len(side) < 6]
+    if len(words) != 2 or len(sides) != 2 or min(sides) < 1:
         raise UserError(
-            f"--size {' '.join(given)}: give dynamic, or height and width in pixels, such as --size 256 256"
+            f"--size {' '.join(words)}: give dynamic, or height and width in pixels, such as --size 256 256"
         )
     return sides[0], sides[1]
 
@@ -107,7 +97,7 @@ def require_packages(formats: Sequence[str]) -> None:
 
 
 def checked_output(output: Path, source: Path, overwrite: bool) -> Path:
-    """The folder to make, links followed; with `overwrite` it may hold an earlier export, and
+    """Return the folder to make, links followed; with `overwrite` it may hold an earlier export, and
     nothing else.
 
     Raises:
@@ -126,113 +116,85 @@ def checked_output(output: Path, source: Path, overwrite: bool) -> Path:
         )
     if held and (others := held - OURS or (held if CONFIG_FILE not in held else set())):
         raise UserError(
-            f"--output {output}: not overwritten, because it holds {min(others)}, which is no export; give another"
+            f"--output {output}: not overwritten, because {min(others)} in it is not an export; give another"
         )
     return place
 
 
 def fill(
-    folder: Path, loaded: LoadedModel, name: str, formats: Sequence[str], size: Size | None
+    folder: Path, loaded: LoadedModel, name: str, formats: tuple[str, ...], size: Size | None
 ) -> None:
     """Write all files into a new folder, and check them.
 
     Args:
-        name: what the folder will be called.
+        folder: to fill.
+        loaded: the model.
+        name: of the finished folder.
+        formats: "onnx", "safetensors".
+        size: of the graph's images; None: any.
 
     Raises:
-        UserError: the network cannot be exported, or what was written gives other answers. OSError:
-            a file cannot be written.
+        UserError: the network cannot be exported, or what was written gives other answers.
+        OSError: a file cannot be written.
     """
-    config = plain_config(loaded)
+    config = public_config(loaded, name)
+    try:
+        json.dumps(config, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"--model_path {loaded.path}: holds what JSON cannot hold ({error})"
+        ) from None
     if "safetensors" in formats:
         write_model_folder(folder, loaded.model.state_dict(), config)
         check_weights(folder, loaded)
     else:
         write_config(folder, config)
     if "onnx" in formats:
-        log.info("exporting %s to ONNX ...", loaded.name)
-        warn_of_calibration(loaded)
-        graph = export_onnx(loaded, size, config)
-        difference = largest_difference(graph, loaded, size)
-        log.info(
-            "onnxruntime and PyTorch differ by %.1e at most, on random pictures (%.0e is allowed)",
-            difference,
-            TOLERANCE,
-        )
-        if not difference <= TOLERANCE:
-            fixed = "" if size else "; try a fixed size, such as --size 224 224"
-            raise UserError(
-                f"--format onnx: the graph's outputs differ by {difference:.1e} from PyTorch's{fixed}"
-            )
-        (folder / ONNX_FILE).write_bytes(graph)
-    card = model_card(loaded, config, name, "onnx" in formats, "safetensors" in formats, size)
+        (folder / ONNX_FILE).write_bytes(checked_graph(loaded, size, config))
+    card = model_card(loaded, config, formats, size)
     (folder / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")
 
 
-def warn_of_calibration(loaded: LoadedModel) -> None:
-    """Say why the graph of a calibrated checkpoint gives no probability, if it does not."""
-    found = stored_calibration(loaded)
-    if found is not None and graph_calibration(loaded) is None:
-        log.warning(
-            "warning: %s is calibrated for protocol %s, and the graph takes pictures as they are: it gets no output"
-            " probability; calibrate with --protocol native for one",
-            loaded.path,
-            found.protocol,
-        )
-
-
-def plain_config(loaded: LoadedModel) -> dict[str, Any]:
-    """See `public_config`.
+def checked_graph(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> bytes:
+    """Return the ONNX graph after comparing its outputs with PyTorch's.
 
     Raises:
-        UserError: the checkpoint holds what JSON cannot say, such as NaN.
+        UserError: the network cannot be exported, or the graph gives other answers.
     """
-    config = public_config(loaded)
-    for key, value in config.items():
-        if (wrong := not_json(value)) is not None:
-            raise UserError(
-                f"--model_path {loaded.path}: its {key} holds {wrong}, which JSON cannot say"
-            )
-    return config
-
-
-def not_json(value: Any) -> str | None:
-    """What of nested values JSON cannot say; None if it can say all."""
-    if isinstance(value, dict | list | tuple):
-        parts = [*value, *value.values()] if isinstance(value, dict) else value
-        return next((wrong for part in parts if (wrong := not_json(part)) is not None), None)
-    finite = not isinstance(value, float) or abs(value) < float("inf")
-    return None if finite and isinstance(value, str | int | float | None) else f"{value!r}"[:100]
+    log.info("exporting %s to ONNX ...", loaded.name)
+    calibration = stored_calibration(loaded)
+    if calibration is not None and graph_calibration(loaded) is None:
+        log.warning(
+            "warning: %s is calibrated for protocol %s, and the graph takes images as they are: it gets no output"
+            " probability; calibrate with --protocol native for one",
+            loaded.path,
+            calibration.protocol,
+        )
+    graph = export_onnx(loaded, size, config)
+    difference = largest_difference(graph, loaded, size)
+    log.info(
+        "onnxruntime and PyTorch differ by at most %.1e on random images (%.0e is allowed)",
+        difference,
+        TOLERANCE,
+    )
+    if not difference <= TOLERANCE:
+        advice = "" if size else "; try a fixed size, such as --size 224 224"
+        raise UserError(
+            f"--format onnx: the graph's outputs differ by {difference:.1e} from PyTorch's{advice}"
+        )
+    return graph
 
 
 def check_weights(folder: Path, loaded: LoadedModel) -> None:
     """Raises UserError where a written folder gives other weights than the model's."""
     again = load_model(folder).model.state_dict()
-    changed = [
-        name
-        for name, value in loaded.model.state_dict().items()
-        if not torch.equal(again[name], value)
-    ]
-    if changed:
-        raise UserError(f"--format safetensors: {changed[0]} is not what was written")
-
-
-def take_place(made: Path, place: Path) -> None:
-    """Put a finished folder where it belongs; what was there goes aside, beside `made`, and comes
-    back if that fails."""
-    aside = made.with_name("before")
-    if place.exists():
-        place.rename(aside)
-    try:
-        made.rename(place)
-    except OSError:
-        if aside.exists():
-            aside.rename(place)
-        raise
+    for name, value in loaded.model.state_dict().items():
+        if not torch.equal(again[name], value):
+            raise UserError(f"--format safetensors: {name} is not what was written")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export; returns 0."""
+    """Export; return 0."""
     opt = parser().parse_args(argv)
     start_logging()
     size = graph_size(opt.size)
@@ -244,13 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(
             f"--size {size[0]} {size[1]}: the smallest scale needs sides of {smallest_side(loaded)} pixels"
         )
-    with writing(opt.output):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as scratch:
-            made = Path(scratch) / "made"
-            made.mkdir()
-            fill(made, loaded, place.name, formats, size)
-            take_place(made, place)
+    with writing(opt.output), atomic_folder(place) as folder:
+        fill(folder, loaded, place.name, formats, size)
     log.info("written: %s", ", ".join(str(opt.output / name) for name in sorted(os.listdir(place))))
     return 0
 

@@ -1,5 +1,7 @@
-"""A detector as an ONNX graph that takes a picture's bytes: normalisation, residuals and network in
-one, for any size."""
+"""Write a detector as an ONNX graph that takes an image's bytes, of any size.
+
+Normalisation, residuals and network are in the graph.
+"""
 
 import copy
 import json
@@ -26,16 +28,11 @@ from networks.resnet import LIGHT, NPRResNet
 from tools.export.npr_indices import IndexedNPR
 from util import UserError
 
-OPSET = 18
-"""Of ONNX 1.13, 2022: old enough for most programs that run graphs."""
-TOLERANCE = 1e-4
-"""Largest difference of an output from PyTorch's; of logits beyond `LARGE` relative to that."""
-LARGE = 10.0
-"""A logit's size up to which rounding in single precision matters; sigmoid(10) is 0.99995."""
-GEOMETRY = EVALUATION_PROTOCOLS["native"]
-"""The protocol of the graph: a picture keeps its size."""
-CLASSES = ("real", "generated")
-"""What a logit below and above 0 stands for."""
+OPSET = 18  # of ONNX 1.13, 2022: old enough for most programs that run graphs
+TOLERANCE = 1e-4  # largest difference of an output from PyTorch's; see `largest_difference`
+LARGE = 10.0  # of larger logits, rounding in single precision decides; sigmoid(10) is 0.99995
+GEOMETRY = EVALUATION_PROTOCOLS["native"]  # of the graph: an image keeps its size
+CLASSES = ("real", "generated")  # a logit below and above 0
 CHECKED_SIZES = 6
 LARGEST_SIDE = 320
 
@@ -44,8 +41,7 @@ Size = tuple[int, int]
 
 
 class OnnxGraph(nn.Module):
-    """What is exported: pixels [B, 3, H, W] uint8, RGB -> logit [B], score [B], and see
-    `output_names`."""
+    """The network to export: pixels [B, 3, H, W] uint8, RGB -> the tensors of `output_names`."""
 
     mean: Tensor
     std: Tensor
@@ -82,31 +78,30 @@ class OnnxGraph(nn.Module):
 
 
 def graph_calibration(loaded: LoadedModel) -> Calibration | None:
-    """The checkpoint's calibration; None where there is none, or one that was fitted for another
+    """Return the checkpoint's calibration; None where it is missing or was fitted for another
     protocol than the graph's."""
     found = stored_calibration(loaded)
     return found if found is not None and found.protocol == GEOMETRY.label else None
 
 
 def calibrated_probability(logits: Tensor, calibration: Calibration) -> Tensor:
-    """`Calibration.probabilities` of logits [B], in single precision."""
+    """Compute `Calibration.probabilities` of logits [B] in single precision."""
     return (logits / calibration.temperature).sigmoid()
 
 
 def output_names(loaded: LoadedModel) -> list[str]:
-    """logit [B], score [B] = sigmoid(logit); attention [B, S] of models with it; probability [B]
-    with a `graph_calibration`."""
-    attention = ["attention"] if loaded.config.model_type == MULTISCALE else []
-    return [
-        "logit",
-        "score",
-        *attention,
-        *([] if graph_calibration(loaded) is None else ["probability"]),
-    ]
+    """Return the names of the outputs: logit [B], score [B] = sigmoid(logit), attention [B, S] of
+    models with it, probability [B] with a `graph_calibration`."""
+    names = ["logit", "score"]
+    if loaded.config.model_type == MULTISCALE:
+        names.append("attention")
+    if graph_calibration(loaded) is not None:
+        names.append("probability")
+    return names
 
 
 def smallest_side(loaded: LoadedModel) -> int:
-    """Pixels that a picture's sides must have so that one is left at the smallest scale."""
+    """Return the pixels that an image's sides need so that one is left at the smallest scale."""
     smallest = min(loaded.config.scales)
     side = max(1, math.floor(1 / smallest) - 1)
     while reduced_size(side, smallest) < 1:
@@ -115,15 +110,16 @@ def smallest_side(loaded: LoadedModel) -> int:
 
 
 def export_onnx(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> bytes:
-    """The graph as the content of an ONNX file, which onnx.checker has passed. The batch may have
+    """Return the graph as the content of an ONNX file, checked by onnx.checker. The batch may have
     any size.
 
     Args:
-        size: of all pictures that it will take; None: any.
-        config: what its metadata says, each value as JSON; constants are added.
+        loaded: the model.
+        size: of all images that it will take; None: any.
+        config: for the metadata, each value as JSON; constants are added.
 
     Raises:
-        UserError: PyTorch cannot export this network, perhaps only not for any size.
+        UserError: PyTorch cannot export this network, or cannot export it for any size.
     """
     import onnx
 
@@ -136,7 +132,8 @@ def export_onnx(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) 
                 graph, (example,), dynamo=True, opset_version=OPSET, input_names=["images"], output_names=names,
                 dynamic_shapes=(axes,), external_data=False, verbose=False,
             )  # fmt: skip
-        proto = program.model_proto if program is not None else onnx.ModelProto()
+        assert program is not None
+        proto = program.model_proto
         name_axes(proto, size)
         without_traces(proto)
         onnx.helper.set_model_props(proto, metadata(loaded, size, config))
@@ -148,23 +145,16 @@ def export_onnx(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) 
         RuntimeError,
         ValueError,
     ) as error:
-        network = (
-            f"backbone {loaded.config.backbone}"
-            if loaded.config.backbone != LIGHT
-            else "this network"
-        )
-        which, advice = (
-            ("", "")
-            if size
-            else ("for pictures of any size ", "; give one, such as --size 224 224")
-        )
+        network = f"--format onnx: backbone {loaded.config.backbone} cannot be exported"
+        if size is not None:
+            raise UserError(f"{network} ({root_cause(error)})") from None
         raise UserError(
-            f"--format onnx: {network} cannot be exported {which}({root_cause(error)}){advice}"
+            f"{network} for images of any size ({root_cause(error)}); give one, such as --size 224 224"
         ) from None
 
 
 def root_cause(error: BaseException) -> str:
-    """The first line of what an exporter's error came from, without the traceback that it prints."""
+    """Return the first line of the error that an exporter's error came from, without its traceback."""
     while error.__cause__ is not None:
         error = error.__cause__
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
@@ -173,8 +163,7 @@ def root_cause(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back the exporter's warnings and its logged tracebacks: what matters comes as an
-    exception."""
+    """Silence the exporter's warnings and logged tracebacks; errors still come as exceptions."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -186,7 +175,7 @@ def quiet() -> Iterator[None]:
 
 
 def name_axes(proto: Any, size: Size | None) -> None:
-    """Call the free axes of inputs and outputs batch, height and width."""
+    """Name the free axes of inputs and outputs batch, height and width."""
     names = ("batch", "", "height", "width")
     for value in (*proto.graph.input, *proto.graph.output):
         for position, axis in enumerate(value.type.tensor_type.shape.dim):
@@ -199,28 +188,18 @@ def name_axes(proto: Any, size: Size | None) -> None:
 
 
 def without_traces(proto: Any) -> None:
-    """Take out what the exporter notes about where nodes come from: source files by their paths on
-    this machine."""
+    """Remove the exporter's notes on where nodes come from: source files by their paths on this
+    machine."""
     graph = proto.graph
-    for part in (
-        proto,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.initializer,
-        *proto.functions,
-    ):
+    parts = [proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer]
+    parts += [*proto.functions, *(node for function in proto.functions for node in function.node)]
+    for part in parts:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    for function in proto.functions:
-        for node in function.node:
-            node.ClearField("metadata_props")
 
 
 def metadata(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> dict[str, str]:
-    """The model's properties: config, and the constants of the preprocessing that the graph
-    contains; each as JSON."""
+    """Return the model's properties, each as JSON: config, and the constants of the graph."""
     protocol = trained_protocol(loaded)
     constants = {
         "scales": list(loaded.config.scales),
@@ -237,7 +216,7 @@ def metadata(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> 
 
 
 def session(model: bytes, threads: int = 0) -> Any:
-    """An onnxruntime session on the CPU; 0 threads are onnxruntime's own choice."""
+    """Start an onnxruntime session on the CPU; with 0 threads, onnxruntime chooses."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -249,44 +228,37 @@ def session(model: bytes, threads: int = 0) -> Any:
 def largest_difference(
     model: bytes, loaded: LoadedModel, size: Size | None, seed: int = 0
 ) -> float:
-    """The largest difference of any output between onnxruntime and PyTorch, on random sizes and
-    pictures.
+    """Return the largest difference of any output between onnxruntime and PyTorch, on random images
+    of random sizes.
 
-    That of a logit beyond `LARGE` is divided by its size in `LARGE`s, because rounding errors grow
-    with it.
+    Rounding errors grow with a logit, so the difference of one beyond `LARGE` is divided by its
+    size in `LARGE`s. A value that is not a number counts as an infinite difference.
 
     Raises:
         UserError: onnxruntime cannot run the graph.
     """
     rng = np.random.default_rng(seed)
     least = max(32 if loaded.config.backbone == LIGHT else 128, smallest_side(loaded))
-    largest, running = 0.0, session(model)
+    most = max(LARGEST_SIDE, least + 32)
+    largest, running, names = 0.0, session(model), output_names(loaded)
     for number in range(CHECKED_SIZES):
-        height, width = size or (
-            int(side) for side in rng.integers(least, max(LARGEST_SIDE, least + 32) + 1, 2)
-        )
+        height, width = size or rng.integers(least, most + 1, 2).tolist()
         pixels = noise(rng, 1 + number % 3, height, width)
         try:
-            found = dict(
-                zip(output_names(loaded), running.run(None, {"images": pixels}), strict=True)
-            )
+            outputs = dict(zip(names, running.run(None, {"images": pixels}), strict=True))
         except Exception as error:  # onnxruntime's have no common class
             raise UserError(
                 f"--format onnx: {width}x{height} pixels fail ({root_cause(error)})"
             ) from None
-        expected = plain_outputs(loaded, pixels)
-        sizes = {name: np.maximum(1, np.abs(value) / LARGE) for name, value in expected.items()}
-        differences = [
-            (np.abs(found[name] - value) / sizes[name]).max() for name, value in expected.items()
-        ]
-        largest = max(
-            largest, *(float(one) if np.isfinite(one) else math.inf for one in differences)
-        )
+        for name, expected in plain_outputs(loaded, pixels).items():
+            size_in_larges = np.maximum(1, np.abs(expected) / LARGE)
+            difference = np.abs(outputs[name] - expected) / size_in_larges
+            largest = max(largest, float(np.nan_to_num(difference, nan=math.inf).max()))
     return largest
 
 
 def plain_outputs(loaded: LoadedModel, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What the model in PyTorch and its calibration say of uint8 [B, 3, H, W]: by `output_names`."""
+    """Return the outputs of the model in PyTorch for uint8 [B, 3, H, W], by `output_names`."""
     with torch.inference_mode():
         images = trained_protocol(loaded).normalise(torch.from_numpy(pixels))
         if isinstance(loaded.model, AttentionMultiScaleNPR):
@@ -301,7 +273,7 @@ def plain_outputs(loaded: LoadedModel, pixels: np.ndarray) -> dict[str, np.ndarr
 
 
 def noise(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
-    """Pictures [count, 3, height, width] uint8: noise of different strength around different greys."""
+    """Draw images [count, 3, height, width] uint8: noise of different strength around greys."""
     strength, grey = rng.uniform(2, 80, (count, 1, 1, 1)), rng.uniform(40, 215, (count, 1, 1, 1))
     return (
         (grey + strength * rng.standard_normal((count, 3, height, width)))

