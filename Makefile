@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo demo-first demo-second browser test test-all soak fuzz coverage check format bench bench-gpu clean
+.PHONY: help install lock demo demo-first demo-second browser test test-all test-ci soak fuzz coverage check format bench bench-gpu clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -66,8 +66,11 @@ browser: ## Debian's Chromium for the tests of the web page, where it is missing
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install --yes --no-install-recommends chromium; } || \
 	echo "no Chromium: the tests of the web page will be skipped (Debian, Ubuntu: sudo apt install chromium)"
 
-test-all: $(VENV)/.installed-dev browser ## run all tests, the long ones too
-	$(PYTEST) -m "slow or not slow"
+test-all: $(VENV)/.installed-dev ## run the long tests, too
+	$(PYTEST) -m "not ci"
+
+test-ci: $(VENV)/.installed-dev browser ## run the tests of supply chain, web page in a browser, work without a network
+	$(PYTEST) -m ci
 
 FUZZ_FLAGS ?= --minutes 10
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.ci
+
 BLOCK = '''
 """Imported by Python as it starts: every attempt to reach another machine is noted, and fails."""
 import os, socket, sys, traceback

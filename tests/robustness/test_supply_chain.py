@@ -18,6 +18,8 @@ from packaging.version import Version
 
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.ci
+
 SOURCES = {
     "requirements-lock.txt": "requirements.txt",
     "requirements-dev-lock.txt": "requirements-dev.txt",

@@ -22,6 +22,8 @@ from inference.detector import load_detector
 from tests.conftest import REPOSITORY
 from tests.helpers.web_files import calibration, draw, film, save_web_model
 
+pytestmark = pytest.mark.ci
+
 LOOPBACK_ONLY = '''
 """Imported by Python as it starts: every attempt to reach another machine is noted, and fails."""
 import os, socket, sys
