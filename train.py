@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from options.presets import describe_presets
-from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from util import log, run_script, silent_unless_first
 
@@ -45,6 +44,7 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
     from evaluation.testing import run_tests
     from networks.checkpoint import load_model
     from networks.run_folder import checkpoint_path
+    from options.test_options import TestOptions
     from reports.result_folder import write_results
 
     loaded = distributed.by_first(lambda: load_model(checkpoint_path(folder, "last")))

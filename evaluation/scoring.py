@@ -11,8 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 import distributed
-from data import create_dataloader
-from data.loader import ImageLoader
+from data.loader import ImageLoader, create_dataloader
 from device import autocast_dtype
 from evaluation.metrics import binary_metrics
 from evaluation.scores import Scores

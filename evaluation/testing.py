@@ -12,10 +12,10 @@ import scipy
 import sklearn
 
 import distributed
-from data import evaluation_loader
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import find_test_sets
+from data.loader import evaluation_loader
 from data.protocols import evaluation_protocol, trained_protocol
 from device import autocast_dtype, memory_advice, versions
 from evaluation.format_leak import format_leak, is_leak

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from data import evaluation_loader
 from data.image_sets import ImageSet
+from data.loader import evaluation_loader
 from evaluation.scores import Scores
 from evaluation.scoring import predict_variants
 from inference.detector import Detector

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data import evaluation_loader
 from data.folders import folder_name
 from data.image_sets import ImageSet, sample_evenly, unique_names
 from data.layouts import find_test_sets
+from data.loader import evaluation_loader
 from data.protocols import evaluation_protocol, trained_protocol
 from device import autocast_dtype, choose_device, seed_everything
 from evaluation.attention.findings import attention_findings

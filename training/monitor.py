@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 import distributed
-from data import create_dataloader, evaluation_loader
 from data.image_sets import ImageSet, sample_evenly
+from data.loader import create_dataloader, evaluation_loader
 from data.protocols import training_protocol
 from evaluation.attention.statistics import group_statistics
 from evaluation.metrics import Metrics, best_threshold, binary_metrics

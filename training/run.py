@@ -14,8 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 import distributed
-from data import create_dataloader
 from data.batches import Batch, empty_part
+from data.loader import create_dataloader
 from data.protocols import training_protocol
 from device import seed_everything
 from networks.checkpoint_file import previous_of, save_checkpoint

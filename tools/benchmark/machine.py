@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from data import cores
+from data.loader import cores
 from device import autocast_dtype, versions
 
 BUSY = 0.5  # load average over the last minute above which results are not to be trusted

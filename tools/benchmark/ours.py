@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data import create_dataloader, evaluation_loader
 from data.layouts import load_set
-from data.loader import ImageLoader
+from data.loader import ImageLoader, create_dataloader, evaluation_loader
 from data.transforms import Protocol
 from device import autocast_dtype, seed_everything
 from evaluation.scoring import predict_variants

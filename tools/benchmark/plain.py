@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from data import worker_count
+from data.loader import worker_count
 from networks.factory import create_model
 from options.train_options import TrainOptions
 from tools.benchmark.recipe import LEARNING_RATE, NORMALIZE, SEED, Job, Outcome, Recipe, model_flags

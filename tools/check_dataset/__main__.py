@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from data import worker_count
+from data.loader import worker_count
 from evaluation.names import escaped
 from options.base_options import OneLineParser
 from options.flags import whole
