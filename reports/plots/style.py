@@ -1,15 +1,14 @@
-"""What all pictures share: the plotting libraries, their style, colours, checked input, text that
-fits, and saving.
+"""The plotting libraries, the style and colours of all plots, and how they are saved.
 
 Figures are made without pyplot: no display is needed, none stays open. Colours are safe for
 colour-blind readers (seaborn's "colorblind", viridis); no text is below 8 points. Modules with
-pictures import matplotlib from here, so that one message says what is missing.
+plots import matplotlib from here, so that one message says what is missing.
 """
 
-import io
 import math
 import os
 import re
+import textwrap
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,10 +31,11 @@ try:
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError(
-        "drawing pictures needs matplotlib and seaborn: pip install -r requirements.txt"
+        "plots need matplotlib and seaborn: pip install -r requirements.txt"
     ) from error
 
 from networks.npr import scale_keys, scale_label
+from util import atomic_file
 
 __all__ = [
     "CHANCE_LINE",
@@ -56,6 +56,7 @@ __all__ = [
     "label_array",
     "left_limit",
     "legend_fit",
+    "name_inches",
     "palette",
     "printable",
     "save",
@@ -71,6 +72,7 @@ CHANCE_LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth":
 # parse_math off: a "$" in a folder or run name is a character, not the start of a formula; 42:
 # fonts that publishers take
 RC: dict[Any, Any] = {
+    "axes.axisbelow": True,
     "font.size": 10,
     "axes.titlesize": 10,
     "text.parse_math": False,
@@ -81,8 +83,7 @@ _DRAWING = threading.RLock()  # re-entrant: a drawing function may call another
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """One drawing at a time: matplotlib's settings belong to the whole process, and whoever ends
-    puts back what it found."""
+    """Draw in this style, one thread at a time: matplotlib's settings belong to the process."""
     with (
         _DRAWING,
         matplotlib.rc_context(RC | {"axes.spines.top": False, "axes.spines.right": False}),
@@ -91,7 +92,7 @@ def _style() -> Iterator[None]:
 
 
 STYLE = _style()
-"""Decorator of every function that draws; other threads that call one wait."""
+"""Decorator of every function that draws."""
 
 
 def array(values: Any, name: str, shape: tuple[int | None, ...], unit: bool = False) -> np.ndarray:
@@ -126,20 +127,18 @@ def label_array(labels: Any, name: str, count: int | None = None) -> np.ndarray:
 
 
 def palette(count: int) -> list[Any]:
-    """`count` colours; those for up to ten are told apart by their order, more are steps of one
-    scale."""
+    """Return distinct colours for up to ten, and steps of one colour scale for more."""
     return list(seaborn.color_palette("colorblind" if count <= 10 else "viridis", count))
 
 
 def scale_labels(scales: Sequence[float]) -> list[str]:
-    """Names of the scales in their order: 0.25 is '0.25x', and where it comes again '0.25x #2' and
-    so on."""
+    """Return names of the scales: '0.25x', and '0.25x #2' where 0.25 is repeated."""
     return [scale_label(key) for key in scale_keys(tuple(map(float, scales)))]
 
 
 def left_limit(smallest: float) -> float:
-    """Start of an axis from 0 to 1 that must show `smallest` and chance, 0.5: a multiple of 0.05,
-    at most 0.45."""
+    """Return the start of an axis that shows `smallest` and chance: a multiple of 0.05 in
+    [0, 0.45]."""
     return max(0.0, min(0.45, math.floor(smallest * 20) / 20 - 0.05))
 
 
@@ -149,8 +148,7 @@ def ink(colour: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with "?" for what no font can draw: file names hold lone surrogates where they are not
-    UTF-8."""
+    """Return text with "?" for characters without a glyph, as in file names that are not UTF-8."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -221,30 +219,40 @@ class Page:
         )
 
 
-def save(figure: Figure, save_path: Target, title: str = "", formats: Sequence[str] = ()) -> Path:
-    """Write the figure at 150 dpi, under its title, to `save_path` (PNG without a suffix) and
-    return that path.
+def name_inches(names: Iterable[str]) -> float:
+    """Return the rough width of names beside a plot; the layout makes up for the difference."""
+    return 0.085 * max(map(len, names))
 
-    formats: several files instead, such as ("png", "pdf"), whose suffixes replace that of
-        `save_path`; the first is returned.
+
+def save(figure: Figure, save_path: Target, title: str = "", formats: Sequence[str] = ()) -> Path:
+    """Write the figure at 150 dpi, under its title, and return the (first) path.
+
+    Args:
+        figure: the figure.
+        save_path: where to, PNG without a suffix; its folder is made.
+        title: of the whole figure.
+        formats: several files in place of one, such as ("png", "pdf"); their suffixes replace that
+            of `save_path`.
+
+    Raises:
+        OSError: it cannot be written; an earlier file stays.
     """
     if title:
-        figure.suptitle(wrapped(title, figure.get_figwidth() - 0.3, 12), fontsize=12)
+        # at 12 points a character takes about a tenth of an inch
+        text = textwrap.fill(printable(title), round(10 * figure.get_figwidth()))
+        figure.suptitle(text, fontsize=12)
     path = Path(save_path)
     suffixes = [f".{name.removeprefix('.')}" for name in formats] or [path.suffix or ".png"]
     path.parent.mkdir(parents=True, exist_ok=True)
+    options: dict[str, dict[str, Any]] = {
+        # half the time of 6 for residuals, and hardly larger
+        ".png": {"pil_kwargs": {"compress_level": 4}},
+        # the same figure makes the same file
+        ".pdf": {"metadata": {"CreationDate": None}},
+    }
     for suffix in suffixes:
-        picture, kind = io.BytesIO(), suffix[1:].lower()
-        options: dict[str, Any] = {}
-        if kind == "png":
-            # half the time of 6 for residuals, and hardly larger
-            options["pil_kwargs"] = {"compress_level": 4}
-        elif kind == "pdf":
-            options["metadata"] = {"CreationDate": None}  # the same figure makes the same file
-        figure.savefig(picture, format=kind, dpi=150, **options)
+        kind = suffix.lower()
+        with atomic_file(path.with_suffix(suffix), "wb") as file:
+            figure.savefig(file, format=kind[1:], dpi=150, **options.get(kind, {}))
         figure.set_layout_engine("none")  # what follows is laid out alike
-        target = path.with_suffix(suffix)
-        unfinished = target.with_name(target.name + ".tmp")
-        unfinished.write_bytes(picture.getvalue())
-        os.replace(unfinished, target)
     return path.with_suffix(suffixes[0])
