@@ -20,6 +20,7 @@ from reports.plots.style import (
     Figure,
     Patch,
     Target,
+    name_inches,
     palette,
     printable,
     save,
@@ -49,7 +50,7 @@ def plot_attention_heatmap(
         formats: of the files.
     """
     table, names = np.stack(list(mean_attentions.values())), list(map(printable, mean_attentions))
-    size = 2.8 + 0.7 * len(scales) + _inches(names), 1.3 + 0.26 * len(names)
+    size = 2.8 + 0.7 * len(scales) + name_inches(names), 1.3 + 0.26 * len(names)
     figure = Figure(figsize=size, layout="constrained")
     # eight scales would all be dark on a range up to 1
     look = {"vmin": 0, "vmax": min(1, math.ceil(table.max() * 10) / 10), "cmap": "cividis"}
@@ -84,7 +85,7 @@ def plot_attention_means(
         formats: of the files.
     """
     names = list(map(printable, means))
-    size = 1.2 + 1.5 * len(scales) + _inches(names), 1.4 + 0.3 * len(names)
+    size = 1.2 + 1.5 * len(scales) + name_inches(names), 1.4 + 0.3 * len(names)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(scales), sharex=True, sharey=True, squeeze=False)[0]
     largest = max(float(found.max()) for classes in means.values() for found in classes.values())
@@ -268,7 +269,7 @@ def plot_control_changes(
         formats: of the files.
     """
     names, texts = list(map(printable, changes)), []
-    figure = Figure(figsize=(6 + _inches(names), 1.2 + 0.3 * len(names)), layout="constrained")
+    figure = Figure(figsize=(6 + name_inches(names), 1.2 + 0.3 * len(names)), layout="constrained")
     axes, colour = figure.subplots(), palette(1)[0]
     for row, (change, low, high) in enumerate(changes.values()):
         texts.append(f"{change:+.2f}")
@@ -286,8 +287,3 @@ def plot_control_changes(
     numbers.spines[:].set_visible(False)
     numbers.tick_params(length=0)
     return save(figure, save_path, title, formats)
-
-
-def _inches(names: Sequence[str]) -> float:
-    """Return the room that tick labels need beside a panel."""
-    return 0.085 * max(map(len, names))

@@ -1,7 +1,5 @@
-"""Bars that compare models, generator by generator; see `reports.plots.style` for what all pictures
-share."""
+"""Plot of a metric of several models, generator by generator."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,120 +11,77 @@ from reports.plots.style import (
     STYLE,
     Figure,
     Target,
-    array,
     left_limit,
-    legend_fit,
+    name_inches,
     palette,
     printable,
     save,
-    text_inches,
-    wrapped,
 )
+
+Bar = tuple[float, float | None, float | None]
+"""A value and the ends of its confidence interval, which may be missing."""
+NOT_MEASURED = (None, None, None)
 
 
 @STYLE
 def plot_comparison(
-    rows: Mapping[str, Mapping[str, tuple[float, float | None, float | None] | None]],
+    rows: Mapping[str, Mapping[str, Bar | None]],
     save_path: Target,
     metric: str = "AUC",
     published: Mapping[str, float] | None = None,
     published_label: str = "published",
 ) -> Path:
-    """Bars of a metric in [0, 1], grouped by generator, a bar per model and a line across it for
-    its 95 % interval.
+    """Draw bars of a metric, grouped by generator, one for each model with its 95 % interval.
 
-    rows: {model: {generator: (value, low, high)}}; low and high are None without an interval; None
-    in place of the three, a value that is None or NaN, or no entry is not measured and gets no bar.
-    published: {generator: value in [0, 1]}, what others report: a hollow diamond below the bars;
-    other generators than those of `rows` are left out. The label of an axis that does not start at
-    0 says so. Many generators are drawn in columns side by side.
+    The label of an axis that does not start at 0 says so.
+
+    Args:
+        rows: {model: {generator: (value, low, high)}}, all in [0, 1]; a missing entry or None is
+            not measured and gets no bar. At least one is measured.
+        save_path: file to write.
+        metric: name of the metric.
+        published: {generator: value in [0, 1]} that others report, drawn as a hollow diamond;
+            generators that are not in `rows` are skipped.
+        published_label: its name in the legend.
     """
-    generators = list(dict.fromkeys(name for values in rows.values() for name in values))
-    table = _values_and_intervals(rows, generators, metric)
-    reported = {name: value for name, value in (published or {}).items() if name in generators}
-    outside = (
-        array(list(reported.values()), "published", (None,), unit=True)
-        if reported
-        else np.array([])
+    generators = list(dict.fromkeys(name for bars in rows.values() for name in bars))
+    # [models, generators, 3]: value, low, high; NaN where missing
+    table = np.array(
+        [[bars.get(name) or NOT_MEASURED for name in generators] for bars in rows.values()], float
     )
-    thick = max(0.075, min(0.16, 0.24 / len(rows)))  # inches of a bar
-    group = thick * len(rows) + (0.14 if reported else 0)
-    pitch = max(0.25, group + 0.12)
-    entries = [*(printable(name) for name in rows), "95 % interval", published_label, "chance"]
-    columns = min(2, math.ceil(len(generators) * pitch / 16))
-    per_column = math.ceil(len(generators) / columns)
-    pitch = max(pitch, 0.4 / per_column)
-    width, across, above = legend_fit(entries, columns * (4.8 + text_inches(generators)))
-    figure = Figure(figsize=(width, above + 0.6 + pitch * per_column), layout="constrained")
-    left = left_limit(min([np.nanmin(table), *outside]))
+    others = {name: value for name, value in (published or {}).items() if name in generators}
+    places, thick = np.arange(len(generators)), 0.8 / (len(rows) + bool(others))
+    height = 1.5 + 0.21 * len(rows) + len(generators) * (0.2 + 0.04 * len(rows))
+    size = 6 + max(name_inches(generators), name_inches(rows) - 4), height
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    for row in places[::2]:
+        axes.axhspan(row - 0.5, row + 0.5, color="0.94", zorder=0)
+    handles: list[Any] = []
+    for i, (name, colour) in enumerate(zip(rows, palette(len(rows)), strict=True)):
+        values, low, high = table[i].T
+        at = places - 0.4 + (i + 0.5) * thick
+        handles.append(axes.barh(at, values, thick, color=colour, label=printable(name)))
+        errors = [values - low, high - values]
+        interval = axes.errorbar(
+            values, at, xerr=errors, fmt="none", ecolor="0.15", elinewidth=0.9, capsize=1.5,
+            label="95 % interval",
+        )  # fmt: skip
+    if not np.isnan(table[..., 1]).all():
+        handles.append(interval)
+    if others:
+        at = np.array([generators.index(name) for name in others]) + 0.4 - thick / 2
+        handles += axes.plot(
+            list(others.values()), at, linestyle="none", marker="D", markersize=5, color="black",
+            markerfacecolor="white", label=published_label,
+        )  # fmt: skip
+    handles.append(axes.axvline(0.5, label="chance", **CHANCE_LINE))
+    left = left_limit(min([np.nanmin(table), *others.values()]))
     notes = [f"axis starts at {left:.2f}, not at 0"] if left > 0 else []
-    notes += ["no bar: not measured"] if np.isnan(table[..., 0]).any() else []
-    label = wrapped(f"{metric} ({'; '.join(notes)})" if notes else metric, 4.8)
-    handles: dict[Any, Any] = {}  # by label
-    for column, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
-        shown = range(column * per_column, min((column + 1) * per_column, len(generators)))
-        places = np.arange(len(shown))
-        for row in places[::2]:
-            axes.axhspan(row - 0.5, row + 0.5, color="0.94", zorder=0)
-        for i, (name, colour) in enumerate(zip(rows, palette(len(rows)), strict=True)):
-            height = places + ((i + 0.5) * thick - group / 2) / pitch
-            values, low, high = table[i, shown].T
-            bars = axes.barh(height, values, thick / pitch, color=colour, label=printable(name))
-            handles.setdefault(i, bars)
-            known = ~np.isnan(low)
-            if known.any():
-                middle, half = (low + high)[known] / 2, (high - low)[known] / 2
-                line: dict[str, Any] = {
-                    "fmt": "none",
-                    "ecolor": "0.15",
-                    "elinewidth": 0.9,
-                    "capsize": 1.5,
-                }
-                drawn = axes.errorbar(
-                    middle, height[known], xerr=half, label="95 % interval", **line
-                )
-                handles.setdefault("interval", drawn)
-        theirs = [
-            (reported[generators[k]], row)
-            for row, k in enumerate(shown)
-            if generators[k] in reported
-        ]
-        if theirs:
-            hollow: dict[str, Any] = {
-                "linestyle": "none",
-                "marker": "D",
-                "markersize": 5,
-                "color": "black",
-            }
-            hollow |= {"markerfacecolor": "white", "label": published_label, "zorder": 4}
-            x, y = np.array(theirs).T
-            handles.setdefault("published", *axes.plot(x, y + (group / 2 - 0.07) / pitch, **hollow))
-        handles["chance"] = axes.axvline(0.5, label="chance", **CHANCE_LINE)
-        axes.set_yticks(places, [printable(generators[k]) for k in shown])
-        axes.set(xlim=(left, 1.01), ylim=(per_column - 0.5, -0.5), xlabel=label)
-    order = [
-        *range(len(rows)),
-        *(key for key in ("interval", "published", "chance") if key in handles),
-    ]
-    figure.legend(handles=[handles[key] for key in order], loc="outside upper center", ncols=across)
+    if np.isnan(table[..., 0]).any():
+        notes.append("no bar: not measured")
+    axes.set_yticks(places, [printable(name) for name in generators])
+    axes.set(xlim=(left, 1.01), ylim=(len(generators) - 0.5, -0.5))
+    axes.set_xlabel(f"{metric} ({'; '.join(notes)})" if notes else metric)
+    figure.legend(handles=handles, loc="outside upper center", ncols=1)
     return save(figure, save_path)
-
-
-def _values_and_intervals(
-    rows: Mapping[str, Mapping[str, Any]], generators: list[str], metric: str
-) -> np.ndarray:
-    """[models, generators, 3]: value, low and high in [0, 1]; all NaN without a value, the last two
-    without both."""
-    nothing = (math.nan, math.nan, math.nan)
-    triples = [[values.get(name) or nothing for name in generators] for values in rows.values()]
-    table = np.array(triples, dtype=float).reshape(len(rows), len(generators), 3)
-    if np.isnan(table[..., :1]).all():
-        raise ValueError(
-            f"rows holds no {metric} to draw: expected {{model: {{generator: (value, low, high)}}}}"
-        )
-    table[np.isnan(table[..., 0])] = math.nan
-    table[np.isnan(table).any(axis=2), 1:] = math.nan
-    array(table[~np.isnan(table)], f"{metric} in rows", (None,), unit=True)
-    if (table[..., 1] > table[..., 2]).any():
-        raise ValueError(f"rows holds an interval of {metric} whose low is above its high")
-    return table

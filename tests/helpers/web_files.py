@@ -1,4 +1,4 @@
-"""A small checkpoint, pictures and a video that the tests of the web page share."""
+"""A small checkpoint, images and a video that the tests of the web page share."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ ABOUT = {
 
 
 def save_web_model(path: Path, **more: Any) -> Path:
-    """A checkpoint with what the page says about it."""
+    """Save a checkpoint with metadata for the page."""
     return save_model(path, MULTI, seed=3, **ABOUT | more)
 
 
@@ -29,14 +29,14 @@ def calibration(lower: float, upper: float) -> Calibration:
 
 
 def draw(path: Path, height: int = 40, width: int = 56, seed: int = 0) -> Path:
-    """A PNG file of noise, whatever its name."""
+    """Write a PNG file of noise, whatever its name."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, "PNG")
     return path
 
 
 def film(path: Path, frames: int = 12, rate: int = 4, side: int = 64) -> Path:
-    """An MP4 file of noise that lasts `frames` / `rate` seconds, whatever its name."""
+    """Write an MP4 file of noise that lasts `frames` / `rate` seconds, whatever its name."""
     av = pytest.importorskip("av")
     rng = np.random.default_rng(1)
     with av.open(str(path), "w", format="mp4") as container:

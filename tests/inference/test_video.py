@@ -29,13 +29,9 @@ from inference.video.scoring import predict_video, write_video_report
 from networks import ModelConfig, build_model
 from networks.calibration import Calibration
 from networks.checkpoint_file import save_checkpoint
-from reports.plots.video import plot_video
-from tests.helpers import plot_checks
-from tests.helpers.plot_checks import Draw
 from tests.helpers.video_files import HEIGHT, WIDTH, encode, picture, plain
 from util import UserError
 
-texts, draw = plot_checks.texts, plot_checks.draw  # fixtures
 av = pytest.importorskip("av")
 
 QUIET = {"x265-params": "log-level=none"}
@@ -633,40 +629,3 @@ def test_report_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         write_video_report(found, tmp_path / "file" / "folder")
-
-
-@pytest.mark.parametrize("count", (1, 3, 300))
-@pytest.mark.parametrize("band", (None, (0.2, 1.2)))
-@pytest.mark.parametrize(
-    "scales", ((), (0.25, 0.5, 0.75), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
-)
-def test_plot_shows_every_frame(
-    draw: Draw, count: int, band: tuple[float, float] | None, scales: tuple[float, ...]
-) -> None:
-    rng = np.random.default_rng(0)
-    times, values = np.arange(count) * 0.5, rng.random(count)
-    weights = rng.dirichlet(np.ones(len(scales)), count) if scales else None
-    how: dict[str, Any] = {"band": band, "attention": weights, "scales": scales, "duration": 200.0}
-    title = "a video's $name that is rather long " * 5
-    figure = draw(plot_video, times, values, 0.3, 0.4, title=title, **how)
-    upper = figure.axes[0]
-    labels = [text.get_text() for text in upper.get_legend().get_texts()]
-    assert labels[:3] == ["each frame", "median of all: 0.300", "mean of all: 0.400"]
-    assert labels[3] == ("unsure: 0.2 to 1.2" if band else "generated above 0.5")
-    np.testing.assert_allclose(upper.lines[0].get_ydata(), values)
-    assert upper.get_xlim()[1] > 200
-    if weights is not None:
-        for line, of_scale in zip(figure.axes[1].lines, weights.T, strict=False):
-            np.testing.assert_allclose(line.get_ydata(), of_scale)
-    assert len(figure.axes) == (2 if scales else 1)
-
-
-def test_plot_refuses_what_does_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="times do not rise"):
-        plot_video([0, 0], [0.1, 0.2], 0.1, 0.1, tmp_path / "a.png")
-    with pytest.raises(ValueError, match="probabilities"):
-        plot_video([0, 1], [0.1, 2], 0.1, 0.1, tmp_path / "a.png")
-    with pytest.raises(ValueError, match="attention"):
-        plot_video(
-            [0, 1], [0.1, 0.2], 0.1, 0.1, tmp_path / "a.png", attention=[[1.0]], scales=(0.5,)
-        )

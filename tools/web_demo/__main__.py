@@ -1,15 +1,15 @@
-"""A web page that judges pictures and videos: drop one, see verdict, probability, attention,
-residual maps and evidence.
+"""Serve a web page that predicts images and videos: drop one, read the verdict, its probability,
+the attention of the scales, residual maps and evidence.
 
-It runs on this machine, asks nothing of the network, and listens to nobody else unless --host says
-so. Needs Gradio (requirements-web.txt); videos need PyAV (requirements-video.txt).
+The page needs no network and, unless --host says otherwise, answers this machine only. It needs
+Gradio (requirements-web.txt), and PyAV for videos (requirements-video.txt).
 """
 
 import argparse
 import os
-import socket
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,32 +17,31 @@ from typing import Any
 from data.protocols import EVALUATION_PROTOCOLS
 from device import choose_device
 from inference.detector import Detector, load_detector
+from networks.checkpoint import model_name
 from options.base_options import PRECISIONS, OneLineParser
 from options.flags import gpu_list, number, whole
 from tools.web_demo.answers import Limits
-from tools.web_demo.examples import draw_examples, examples_of
-from tools.web_demo.models import Models
+from tools.web_demo.examples import copy_examples, draw_examples
 from util import UserError, log, run_script, start_logging
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-EPILOG = """examples:
+EXAMPLES = """examples:
   on this machine:
     python -m tools.web_demo --model_path checkpoints/my_model_*/model_epoch_last.pth
-  several detectors to choose from, own pictures as examples:
-    python -m tools.web_demo --model_path A.pth B.pth --examples my_pictures
-  for the local network (everybody in it can use the page, and nothing is encrypted):
+  several detectors to choose from, and images of your own as examples:
+    python -m tools.web_demo --model_path A.pth B.pth --examples my_images
+  for the local network (everybody in it can use the page, unencrypted):
     python -m tools.web_demo --model_path A.pth --host 0.0.0.0 --port 8080
 
-Exit status: 2 the command line is wrong, something is missing or the port is in use, 130 ended by Ctrl-C.
+Exit status: 2 wrong command line, something is missing or the port is in use; 130 Ctrl-C.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = OneLineParser(
         prog="python -m tools.web_demo",
         description=__doc__,
-        epilog=EPILOG,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -52,24 +51,25 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         required=True,
         metavar="M.pth",
-        help="checkpoints to choose from; each is loaded when it is first used",
+        help="checkpoints to choose from; the first is loaded at the start, others on first use",
     )
     parser.add_argument(
         "--examples",
         type=Path,
         metavar="DIR",
-        help="folder whose first 12 pictures are offered; left out: six are drawn at the start (a few seconds)",
+        help="folder whose first 12 images are offered (default: six are drawn at the start)",
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen at; 0.0.0.0 = all of this machine (default: %(default)s, this machine alone)",
+        help="address to listen at; 0.0.0.0: every address of this machine (default: %(default)s,"
+        " this machine only)",
     )
     parser.add_argument(
         "--port",
         type=whole(0, 65535),
         default=7860,
-        help="port to listen at; 0 = any free one (default: %(default)s)",
+        help="port to listen at; 0: any free one (default: %(default)s)",
     )
     parser.add_argument(
         "--max_mb",
@@ -87,7 +87,8 @@ def parser() -> argparse.ArgumentParser:
         "--max_frames",
         type=whole(1),
         default=64,
-        help="frames of a video that are looked at; fewer if they are larger than full HD (default: %(default)s)",
+        help="most frames of a video to use; fewer if they are larger than full HD (default:"
+        " %(default)s)",
     )
     parser.add_argument(
         "--queue",
@@ -113,54 +114,29 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def free_port(host: str, port: int) -> int:
-    """The port, or with 0 any free one.
+def named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return checkpoints by the names that the page shows.
 
     Raises:
-        UserError: the port is taken, or the host is none of this machine's addresses.
+        UserError: a checkpoint is missing, or two have the same name.
     """
-    try:
-        with socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        ) as listening:
-            return listening.getsockname()[1]
-    except OSError as error:
-        raise UserError(
-            f"--host {host} --port {port}: {error.strerror}; another port, or --port 0 for any free one"
-        ) from None
-
-
-def show(page: Any, host: str, port: int, max_mb: float) -> None:
-    """Serve the page until a signal ends it.
-
-    Gradio's own `launch`, because only that makes it refuse paths of files that nobody uploaded
-    (mounted in another application, Gradio 6.31 hands out every file of the machine).
-    """
-    from tools.web_demo.page import CSS, THEME
-
-    # Gradio asks its own server whether it is there
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
-    try:
-        page.launch(
-            server_name=f"[{host}]" if ":" in host else host, server_port=port, max_file_size=int(max_mb * 2**20),
-            theme=THEME, css_paths=CSS, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,
-            num_workers=0, mcp_server=False, pwa=False, run_history=False, enable_monitoring=False, footer_links=[],
-        )  # fmt: skip
-    except OSError as error:
-        raise UserError(f"--port {port}: {error}") from None
-    try:
-        if host not in LOOPBACK:
-            log.warning(
-                "--host %s: everybody who reaches this machine can use the page, unencrypted", host
-            )
-        log.info("%s (Ctrl-C ends it)", page.local_url)
-        threading.Event().wait()
-    finally:
-        page.close(verbose=False)
+    checkpoints: dict[str, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"--model_path {path}: no such file")
+        name = model_name(path)
+        if name in checkpoints:
+            raise UserError(f"--model_path {path}: also called {name}; rename {checkpoints[name]}")
+        checkpoints[name] = path
+    return checkpoints
 
 
 def build(options: argparse.Namespace, folder: Path) -> Any:
-    """The page that the command line asks for. Uploads and drawn examples will lie in `folder`."""
+    """Return the page (a `gradio.Blocks`); uploads and drawn examples go into `folder`.
+
+    Raises:
+        UserError: Gradio is missing, or a checkpoint or the folder of examples cannot be used.
+    """
     # before Gradio is imported: it would report its use
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
@@ -170,25 +146,71 @@ def build(options: argparse.Namespace, folder: Path) -> Any:
         raise UserError(
             f"the web page needs Gradio ({error}): pip install -r requirements-web.txt"
         ) from None
+    paths = named(options.model_path)
     device = None if options.gpu_ids is None else choose_device(options.gpu_ids)
 
-    def load(path: Path) -> Detector:
-        return load_detector(path, device, options.protocol, options.precision)
+    @cache
+    def load(name: str) -> Detector:
+        return load_detector(paths[name], device, options.protocol, options.precision)
 
-    models = Models(options.model_path, load)
-    models[models.names[0]]  # what cannot be used had better be known now
-    examples = examples_of(options.examples) if options.examples else draw_examples(folder)
-    limits = Limits(options.max_seconds, options.max_frames)
-    return build_page(models, examples, limits, options.max_mb, options.queue)
+    load(next(iter(paths)))  # an error in it is for the terminal
+    examples = (
+        copy_examples(options.examples, folder) if options.examples else draw_examples(folder)
+    )
+    limits = Limits(options.max_mb, options.max_seconds, options.max_frames)
+    return build_page(list(paths), load, examples, limits, options.queue)
+
+
+def serve(page: Any, host: str, port: int, max_mb: float) -> None:
+    """Serve the page until a signal ends the process.
+
+    It is served by Gradio's own `launch`: Gradio 6.31 that is mounted in another application hands
+    out every file of the machine.
+
+    Raises:
+        UserError: the address cannot be used.
+    """
+    from tools.web_demo.page import CSS, THEME
+
+    # Gradio asks its own server whether it runs
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
+    try:
+        page.launch(
+            server_name=f"[{host}]" if ":" in host else host,
+            server_port=port or None,
+            max_file_size=int(max_mb * 2**20),
+            theme=THEME,
+            css=CSS,
+            footer_links=[],
+            share=False,
+            run_history=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            pwa=False,
+            ssr_mode=False,
+            num_workers=0,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except OSError as error:
+        raise UserError(
+            f"--host {host} --port {port}: cannot listen there; pass another ({error})"
+        ) from None
+    try:
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            log.warning("--host %s: everybody who reaches it can use the page, unencrypted", host)
+        log.info("%s (Ctrl-C ends it)", page.local_url)
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve the page; returns when it has been told to end."""
+    """Serve the page; return when it has ended."""
     options = parser().parse_args(argv)
     start_logging()
     with TemporaryDirectory(prefix="web_demo_") as folder:
-        port = free_port(options.host, options.port)
-        show(build(options, Path(folder)), options.host, port, options.max_mb)
+        serve(build(options, Path(folder)), options.host, options.port, options.max_mb)
     return 0
 
 

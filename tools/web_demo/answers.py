@@ -1,214 +1,164 @@
-"""What the page says of a file, as HTML: verdict, reservations, attention, and pictures of what was
-looked at."""
+"""The answer to an uploaded file: text, attention and an image of the evidence."""
 
-import base64
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from data.decode import NotAnImage, UnreadableImage
+from data.decode import NotAnImage
 from data.formats import read_with_quality
-from device import NotEnoughMemory, OutOfGpuMemory, memory_errors
 from inference.detector import Detector
 from inference.explain import draw, explain
-from inference.prediction import NamedImage, Prediction, predict_images
-from inference.video.container import UnreadableVideo, VideoInfo
+from inference.prediction import NamedImage, predict_images
+from inference.video.container import UnreadableVideo
 from inference.video.frames import Video
-from inference.video.scoring import VideoPrediction, predict_video, write_video_report
+from inference.video.scoring import predict_video, write_video_report
 from networks.calibration import GENERATED, REAL, UNSURE
 from networks.npr import scale_keys
-from reports.html import Picture as Drawing
-from tools.web_demo.models import facts
 from util import UserError
 
+MARKS = {GENERATED: "▲", REAL: "●", UNSURE: "?"}
 MEANING = {
-    GENERATED: "It has traces of the kind that generators leave between neighbouring pixels.",
+    GENERATED: "It has traces that generators leave between neighbouring pixels.",
     REAL: "It shows none of the traces that this detector has learned.",
     UNSURE: "The traces do not suffice for a verdict.",
 }
-MARKS = {GENERATED: "▲", REAL: "●", UNSURE: "?"}
-VIDEO_PIXELS = 64 * 1920 * 1080
-"""Pixels of all frames together that are looked at; of larger frames there are fewer."""
-SLOWEST = 10
-"""Frames per second that are taken for granted where a video does not say how long it lasts."""
-THUMBNAIL = 320
-"""Pixels of the longer side of the picture beside the verdict."""
+VIDEO_PIXELS = 64 * 1920 * 1080  # of all frames together; of larger frames fewer are used
+SLOWEST = 10  # frames per second, assumed where a video's duration is unknown
+METRICS = {"acc": "accuracy", "ap": "average precision", "auc": "ROC AUC"}
 
 
-class NoAnswer(ValueError):
-    """A file that cannot be judged; the message says why, to the person who sent it."""
+class Limits(NamedTuple):
+    """Megabytes of an upload, seconds of a video, and most frames of it to use."""
 
-
-@dataclass(frozen=True)
-class Limits:
-    """Seconds that a video may last, and how many of its frames are looked at at most."""
-
+    megabytes: float
     seconds: float
     frames: int
 
 
-def answer(detector: Detector, path: Path, limits: Limits) -> str:
-    """Judge the picture or the video in a file, whatever its name, and show why: HTML.
+class Answer(NamedTuple):
+    """What the page shows for a file.
+
+    Args:
+        html: verdict, probability or score, and warnings.
+        attention: {scale: weight in [0, 1]}, empty for a model without attention.
+        image: residual maps and evidence of an image, or scores over time of a video.
+    """
+
+    html: str
+    attention: dict[str, float]
+    image: Image.Image | None
+
+
+def answer(detector: Detector, path: Path, limits: Limits) -> Answer:
+    """Predict the image or the video in a file, whatever its name.
 
     Raises:
-        NoAnswer: there is nothing to judge, or not enough memory for it.
+        ValueError: it is neither, too small or too long; the message says why, without the path.
     """
     try:
-        with memory_errors():
-            try:
-                picture = NamedImage(path.name, *read_with_quality(str(path)))
-            except NotAnImage as error:
-                return of_video(detector, require_video(path, str(error), limits), path, limits)
-            except UnreadableImage as error:
-                raise NoAnswer(f"{path.name} cannot be read: {error}.") from None
-            return of_picture(detector, picture)
-    except (NotEnoughMemory, OutOfGpuMemory):
-        raise NoAnswer(
-            f"{path.name} cannot be judged: not enough memory for a picture of this size."
-        ) from None
+        image = NamedImage(path.name, *read_with_quality(str(path)))
+    except NotAnImage as error:
+        return _video_answer(detector, path, limits, str(error))
+    return _image_answer(detector, image)
 
 
-def of_picture(detector: Detector, picture: NamedImage) -> str:
-    """Raises NoAnswer where it is too small."""
-    try:
-        (found,) = predict_images(detector, [picture])
-        explanation = explain(detector, picture.image)
-    except ValueError as error:
-        raise NoAnswer(f"{picture.name} cannot be judged: {error}.") from None
+def _image_answer(detector: Detector, image: NamedImage) -> Answer:
+    (prediction,) = predict_images(detector, [image])
     with TemporaryDirectory() as folder:
-        panel = Drawing(
-            draw(explanation, Path(folder) / "panel.png"), panel_text(found, detector.scales)
-        )
-        about = f"{picture.name}, {found.width} x {found.height} pixels"
-        return rendered(
-            "answer.html",
-            **said(detector, found),
-            about=about,
-            panel=panel,
-            thumbnail=thumbnail(picture.image),
-        )
+        panel = draw(explain(detector, image.image), Path(folder) / "panel.png")
+        size = f"{prediction.width} x {prediction.height} pixels"
+        return _answer(detector, prediction, [f"{image.name}, {size}"], prediction.warnings, panel)
 
 
-def require_video(path: Path, no_picture: str, limits: Limits) -> VideoInfo:
-    """Raises NoAnswer where a file is no video, either, or too long; `no_picture` is why it is
-    none."""
+def _video_answer(detector: Detector, path: Path, limits: Limits, not_an_image: str) -> Answer:
     try:
         info = Video(path).info
     except UnreadableVideo as error:
-        raise NoAnswer(f"{path.name} cannot be read: {no_picture}. As a video: {error}.") from None
+        raise NotAnImage(f"{not_an_image}. As a video: {error}") from None
     except UserError:  # PyAV is missing
-        raise NoAnswer(
-            f"{path.name} cannot be read: {no_picture}. Videos are not read on this machine."
-        ) from None
-    lasts = info.frames / SLOWEST if info.duration is None else info.duration
-    if lasts > limits.seconds:
-        raise NoAnswer(
-            f"{path.name} lasts {lasts:,.0f} s; a video may last up to {limits.seconds:g} s here."
-        )
-    return info
-
-
-def of_video(detector: Detector, info: VideoInfo, path: Path, limits: Limits) -> str:
-    """Raises NoAnswer where no frame can be judged."""
+        raise NotAnImage(f"{not_an_image}. Videos are not read on this machine") from None
+    seconds = info.frames / SLOWEST if info.duration is None else info.duration
+    if seconds > limits.seconds:
+        raise ValueError(f"it lasts {seconds:,.0f} s, and the limit is {limits.seconds:g} s")
     frames = max(1, min(limits.frames, VIDEO_PIXELS // max(1, info.width * info.height)))
-    try:
-        found = predict_video(detector, path, max_frames=frames)
-    except ValueError as error:
-        raise NoAnswer(f"{path.name} cannot be judged: {error}.") from None
-    with TemporaryDirectory() as folder:
-        *_, plot = write_video_report(found, folder)
-        text = f"Score of each frame over time, their median and mean; the verdict on the median is {found.verdict}."
-        about = f"{path.name}, {found.width} x {found.height} pixels, {info.codec}; median of {counted(len(found.frames))}"
-        return rendered(
-            "answer.html",
-            **said(detector, found),
-            about=about,
-            plot=Drawing(plot, text),
-            shares=shares_text(found.shares),
-        )
-
-
-def shares_text(shares: dict[str, float]) -> str:
-    """{"real": 0.875, "unsure": 0.0, "generated": 0.125} -> "88 % are called real, 12 % generated"."""
-    words = [
-        f"{share:.0%} {verdict}".replace("%", " %") for verdict, share in shares.items() if share
+    prediction = predict_video(detector, path, max_frames=frames)
+    shares = [
+        f"{100 * share:.0f} % {verdict}" for verdict, share in prediction.shares.items() if share
     ]
-    return ", ".join(words).replace(" % ", " % are called ", 1)
+    lines = [
+        f"{path.name}, {info.width} x {info.height} pixels, {info.codec}",
+        f"The verdict is that on the median of {len(prediction.frames)} frames;"
+        f" of these, {', '.join(shares)}.",
+    ]
+    problem = [prediction.problem] if prediction.problem else []
+    with TemporaryDirectory() as folder:
+        plot = write_video_report(prediction, folder)[-1]
+        return _answer(detector, prediction, lines, [*prediction.warnings, *problem], plot)
 
 
-def counted(frames: int) -> str:
-    return f"{frames} frame{'s' * (frames != 1)}"
+def _answer(
+    detector: Detector, prediction: Any, lines: list[str], warnings: Sequence[str], image: Path
+) -> Answer:
+    """Return the answer for the prediction of an image or a video."""
+    number = (
+        f"Score {prediction.score:.2f} from 0 (real) to 1 (generated). The detector is not"
+        " calibrated, so this is not a probability."
+    )
+    if detector.calibration is not None:
+        number = f"Probability of being generated: {percent(prediction.probability)}."
+        lines = [f"Verdicts by probability: {detector.calibration.rule}.", *lines]
+    verdict = prediction.verdict
+    heading = f"<h2 class='{verdict}' role='status'>{MARKS[verdict]} {verdict.capitalize()}</h2>"
+    html = heading + paragraphs([number, MEANING[verdict], *lines])
+    if warnings:
+        html += f"<h3>What makes this less reliable</h3>{paragraphs(warnings)}"
+    attention = dict(zip(scale_keys(detector.scales), prediction.attention or (), strict=False))
+    with Image.open(image) as opened:
+        return Answer(html, attention, opened.convert("RGB"))
 
 
-def said(detector: Detector, found: Prediction | VideoPrediction) -> dict[str, Any]:
-    """What is said of pictures and videos alike, in the template's terms."""
-    fitted = detector.calibration
-    problem = getattr(found, "problem", None)
-    return {
-        "found": found,
-        "headline": found.verdict.capitalize(),
-        "mark": MARKS[found.verdict],
-        "meaning": MEANING[found.verdict],
-        "likely": percent(found.probability),
-        "band": None if fitted is None else (max(0.0, fitted.lower), min(1.0, fitted.upper)),
-        "bars": list(zip(scale_keys(detector.scales), found.attention or (), strict=False)),
-        "warnings": [*found.warnings, *([problem] if problem else [])],
-    }
+def paragraphs(lines: Sequence[str]) -> str:
+    """Return texts as HTML paragraphs."""
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
 def percent(share: float) -> str:
-    """A share in words that never promise certainty."""
+    """Return a share in [0, 1] as text that never promises certainty."""
     if share > 0.99:
         return "more than 99 %"
-    return "less than 1 %" if share < 0.01 else f"{share:.0%}".replace("%", " %")
+    return "less than 1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
-def panel_text(found: Prediction, scales: Sequence[float]) -> str:
-    """What a person who does not see the panel should know of it."""
-    names = ", ".join(f"{scale:g}" for scale in scales)
-    return f"Residual maps of {found.name} at scale {names}, and where the evidence lies; the verdict is {found.verdict}."
-
-
-def thumbnail(image: Image.Image) -> str:
-    """A small copy as a data URL; reduced in two steps, since a picture may have 89 million pixels."""
-    small = (
-        image.copy()
-        if max(image.size) <= THUMBNAIL
-        else image.reduce(max(1, min(image.size) // (2 * THUMBNAIL)))
-    )
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    file = io.BytesIO()
-    small.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def problem(text: str) -> str:
-    """HTML of why there is no answer."""
-    return rendered("problem.html", text=text)
-
-
-def about(detector: Detector) -> str:
-    """HTML of what a model is, and of what it is blind to."""
-    return rendered("about.html", name=detector.name, facts=facts(detector))
-
-
-def rendered(template: str, **values: Any) -> str:
-    return _environment().get_template(template).render(values)
-
-
-@cache
-def _environment() -> Environment:
-    folder = Path(__file__).parent / "templates"
-    return Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+def facts(detector: Detector) -> list[str]:
+    """Return what the checkpoint says of a detector's training and quality, without paths."""
+    meta, calibration = detector.loaded.meta, detector.calibration
+    options, metrics = meta.get("options") or {}, meta.get("val_metrics") or {}
+    trained = measured = unknown = "the checkpoint does not say"
+    if options.get("dataroot"):
+        classes = ", ".join(options.get("classes") or ["all classes"])
+        trained = f"{Path(options['dataroot']).name} ({classes})"
+    if metrics:
+        named = [f"{name} {metrics[key]:.3f}" for key, name in METRICS.items() if metrics.get(key)]
+        counts = f"{metrics['n_real']:,} real and {metrics['n_fake']:,} generated images"
+        measured = f"{', '.join(named)} on {counts}"
+    calibrated = "none, so scores are not probabilities"
+    if calibration is not None:
+        calibrated = (
+            f"on {calibration.n_real:,} real and {calibration.n_fake:,} generated images of"
+            f" {Path(calibration.data).name}, expected calibration error {calibration.ece_after:.3f}"
+        )
+    scales = ", ".join(f"{scale:g}" for scale in detector.scales)
+    return [
+        f"Detector: {detector.name}",
+        f"Trained on: {trained}",
+        f"Epochs: {detector.loaded.epoch or unknown}",
+        f"Validation: {measured}",
+        f"Calibration: {calibrated}",
+        f"NPR scales: {scales}",
+        f"Preprocessing: {detector.protocol.name}",
+        f"SHA-256 of the file: {detector.loaded.sha256[:12]}...",
+    ]

@@ -1,6 +1,7 @@
-"""Pictures to try the page with: those of a folder, or some of the kind that tools.make_demo_data
-makes."""
+"""Images to try the page with: those of a folder, or some like those of tools.make_demo_data."""
 
+import shutil
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +18,9 @@ from tools.make_demo_data.dataset import (
 )
 from util import UserError
 
-MOST = 12
-SEED, SIDE = 1, 256
-"""Of drawn examples; tools.make_demo_data takes seed 0 unless told otherwise, so a model of the
-demo has not seen them."""
+MOST = 12  # examples of a folder
+SIDE = 256  # pixels of a drawn example
+SEED = 1  # of drawn examples; the demo data has seed 0 by default, so no detector has seen these
 FOLDERS = [
     (ImageFolder("real", (0, 1), 3), "real"),
     (ImageFolder("generated", (1, 0), 3, SEEN), "generated"),
@@ -28,42 +28,45 @@ FOLDERS = [
 
 
 class Example(NamedTuple):
-    """A picture file and what it is called."""
+    """An image file and its caption."""
 
     path: Path
     caption: str
 
 
 def draw_examples(folder: Path) -> list[Example]:
-    """Make procedural photographs in `folder`, half of them decoded through the up-sampler of the
-    demo's training set."""
+    """Draw photographs into `folder`, half of them through the up-sampler of the demo's training
+    set."""
     settings = Settings(SEED, SIDE, 1, 1, 1)
-    found = []
+    examples = []
     with photographer(workers=1) as take:
         models, _ = fit_generators(take, SEED)
         for number, (place, caption) in enumerate(FOLDERS, start=1):
             write_images(folder / place.path, render(place, number, settings, models, take))
-            found += [Example(path, caption) for path in sorted((folder / place.path).iterdir())]
-    return found
+            examples += [Example(path, caption) for path in sorted((folder / place.path).iterdir())]
+    return examples
 
 
-def examples_of(folder: Path) -> list[Example]:
-    """The first `MOST` pictures of a folder, by name.
+def copy_examples(source: Path, folder: Path) -> list[Example]:
+    """Copy the first `MOST` images of `source`, by name, into `folder`: Gradio hands out no files
+    from elsewhere.
 
     Raises:
-        UserError: there are none.
+        UserError: `source` is missing or has no image.
     """
-    if not folder.is_dir():
-        raise UserError(f"--examples {folder}: no such folder")
-    found: list[Example] = []
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        try:
-            read_format(str(path))
-        except UnreadableImage:
-            continue
-        found.append(Example(path, path.name))
-        if len(found) == MOST:
-            break
-    if not found:
-        raise UserError(f"--examples {folder}: holds no picture; pictures lie directly in it")
-    return found
+    if not source.is_dir():
+        raise UserError(f"--examples {source}: no such folder")
+    images = list(islice(filter(_is_image, sorted(source.iterdir())), MOST))
+    if not images:
+        raise UserError(f"--examples {source}: no image directly in it; pass a folder of images")
+    copies = folder / "examples"
+    copies.mkdir()
+    return [Example(Path(shutil.copy(path, copies)), path.name) for path in images]
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        read_format(str(path))
+    except UnreadableImage:
+        return False
+    return True

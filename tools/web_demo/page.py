@@ -1,135 +1,169 @@
-"""The page: Gradio components, and what happens when someone uses them. Import it only where Gradio
-is installed."""
+"""The page, made of Gradio's components. Needs Gradio."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gradio as gr
-from gradio import processing_utils
+import safehttpx
 
-from device import NotEnoughMemory, OutOfGpuMemory
-from tools.web_demo.answers import Limits, NoAnswer, about, answer, problem, rendered
+from device import NotEnoughMemory, OutOfGpuMemory, memory_errors
+from inference.detector import Detector
+from tools.web_demo.answers import Answer, Limits, answer, facts, paragraphs
 from tools.web_demo.examples import Example
-from tools.web_demo.models import Models
 from util import UserError, log
 
 TITLE = "Real or generated?"
-KEPT = 10
-"""Minutes after which an upload is deleted."""
-EXAMPLES_NOTE = '<p class="soft">A detector knows pictures like those it was trained on, and may be wrong about these.</p>'
-CSS = Path(__file__).parent / "templates" / "page.css"
-SHOW_VERDICT = "() => document.querySelector('#said .verdict, #said .problem')?.scrollIntoView({block: 'nearest'})"
-"""On a small screen the answer may lie below what is seen."""
-THEME = gr.themes.Default(font="sans-serif", font_mono="monospace", primary_hue="blue")
-"""The system's own fonts: none comes from the network."""
+KEPT = 10  # minutes after which an upload is deleted
+INTRODUCTION = """# {title}
+Drop an image or a short video. The detector looks for traces that image generators leave between
+neighbouring pixels.
+
+Up to {limits.megabytes:g} MB; of a video (up to {limits.seconds:g} s) up to {limits.frames} frames
+are used. Give the original file: a screenshot has lost the traces. Uploads stay on this server and
+are deleted after about {kept} minutes."""
+EXAMPLES_NOTE = (
+    "A detector knows images like those it was trained on, and may be wrong about these."
+)
+READING = """### How to read this
+- **Attention of the scales.** The image is made smaller by this factor and larger again; the
+  residual is what gets lost. The weights say how much each residual counts.
+- **Residual** (a row for each scale): how pixels differ from what their neighbours let one expect.
+  Cameras leave irregular noise there. Generators often leave regular patterns, such as a grid; the
+  enlarged square shows single pixels.
+- **Evidence**: orange areas speak for "generated", purple ones for "real".
+- **Videos**: each point is a frame. The verdict is that on the median of the frames, so that a few
+  odd ones do not decide."""
+BLIND_SPOTS = """### What the detector is blind to
+- **Generators it has not seen.** Others may leave different traces, or none.
+- **Heavy compression.** Messengers and social networks compress images, which wipes traces out.
+- **Resized images and screenshots.** Resizing mixes neighbouring pixels.
+- **Small edits.** It looks for traces all over an image; a changed corner may go unnoticed.
+
+**No verdict here is proof.** Ask where an image comes from, and do not decide about people by this
+page."""
+CSS = """
+#answer h2, #answer .problem { padding: .5rem 1rem; border-left: .6rem solid #e69f00; }
+#answer h2.generated { border-color: #d55e00; }
+#answer h2.real { border-color: #0072b2; }
+#answer h2.unsure { border-color: #808080; }
+#answer, #facts, #examples .caption-label { overflow-wrap: anywhere; max-width: 100%; }
+#examples .grid-container { grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); }
+#panel .image-frame { justify-content: start; overflow-x: auto; }
+#panel img { min-width: 40rem; }
+"""
+THEME = gr.themes.Default(font="sans-serif", font_mono="monospace")  # no font from the network
+SHOW_ANSWER = "() => document.querySelector('#answer > *')?.scrollIntoView({block: 'nearest'})"
 
 
-async def _follow_no_address(url: str, cache_dir: str) -> str:
-    raise gr.Error("Upload the file itself; addresses are not followed.")
+async def _refuse(*args: Any, **keywords: Any) -> NoReturn:
+    raise gr.Error("Upload the file itself; addresses are not fetched.", print_exception=False)
 
 
-# requests that no browser sends may name an address where a file should be, and Gradio would fetch
-# it
-processing_utils.async_ssrf_protected_download = _follow_no_address
+# a request may name an address where a file should be; Gradio would fetch it by these two functions
+safehttpx.get = safehttpx.async_validate_url = _refuse
 
 
 def build_page(
-    models: Models, examples: Sequence[Example], limits: Limits, max_mb: float, queue: int
+    names: Sequence[str],
+    load: Callable[[str], Detector],
+    examples: Sequence[Example],
+    limits: Limits,
+    queue: int,
 ) -> gr.Blocks:
-    """The page, ready to be mounted.
+    """Return the page.
 
     Args:
-        examples: pictures to choose from, at least one. max_mb: size of an upload, which whoever
-            mounts the page has to check.
+        names: of the detectors to choose from.
+        load: returns the detector of a name; it may raise UserError for all but the first.
+        examples: images to choose from, at least one.
+        limits: of uploads; that of their size holds where `launch` is told.
         queue: requests that may wait; one is answered at a time.
     """
-    handler = _Handler(models, examples, limits)
-    first = models.names[0]
+
+    def choose(event: gr.SelectData) -> str:
+        return str(examples[event.index].path)
+
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 60 * KEPT)) as page:
-        gr.HTML(
-            rendered("head.html", title=TITLE, max_mb=max_mb, limits=limits, kept=KEPT),
-            padding=False,
+        gr.Markdown(INTRODUCTION.format(title=TITLE, limits=limits, kept=KEPT))
+        detector = gr.Dropdown(
+            list(names), value=names[0], label="Detector", visible=len(names) > 1
         )
-        model = gr.Dropdown(
-            models.names, value=first, label="Detector", visible=len(models.names) > 1
-        )
-        upload = gr.File(
-            label="Picture or video",
-            file_count="single",
-            type="filepath",
-            height=140,
-            elem_id="upload",
-        )
+        upload = gr.File(label="Image or video", type="filepath", height=140, elem_id="upload")
         gallery = gr.Gallery(
-            [(str(example.path), example.caption) for example in examples],
-            label="Or try one of these", height="auto", object_fit="cover", allow_preview=False, buttons=[], interactive=False,
+            list(examples),
+            label="Or try one of these",
+            height="auto",
+            object_fit="cover",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
             elem_id="examples",
-        )  # fmt: skip
-        gr.HTML(EXAMPLES_NOTE, padding=False)
-        shown = gr.State(None)
-        said = gr.HTML(elem_id="said", padding=False)
-        what = gr.HTML(handler.about(first), elem_id="what", padding=False)
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress_on": said}
-        # without a name in common, Gradio would answer one of each event at a time
-        one: dict[str, Any] = {**private, "concurrency_id": "answer", "concurrency_limit": 1}
-        for answered in (
-            upload.upload(handler.upload, [upload, model], [said, shown], **one),
-            gallery.select(handler.example, [model], [said, shown, upload], **one),
-        ):
-            answered.then(None, js=SHOW_VERDICT, api_visibility="private")
-        upload.clear(handler.clear, None, [said, shown], **private)
-        model.change(handler.again, [shown, model], [said, what], **one)
+        )
+        gr.Markdown(EXAMPLES_NOTE)
+        outputs = [
+            gr.HTML(elem_id="answer"),
+            gr.Label(label="Attention of the scales", show_heading=False, visible=False),
+            gr.Image(
+                label="Evidence",
+                alt_text="Residual maps and evidence, or scores over time",
+                format="png",
+                interactive=False,
+                visible=False,
+                buttons=["download", "fullscreen"],
+                elem_id="panel",
+                elem_classes="scroll",
+            ),
+            gr.HTML(paragraphs(facts(load(names[0]))), elem_id="facts"),
+        ]
+        gr.Markdown(READING)
+        gr.Markdown(BLIND_SPOTS)
+        gallery.select(choose, None, upload, api_visibility="private")
+        gr.on(
+            [upload.change, detector.change],
+            lambda path, name: respond(load, limits, path, name),
+            [upload, detector],
+            outputs,
+            concurrency_limit=1,
+            show_progress_on=outputs[0],
+            api_visibility="private",
+        ).then(None, js=SHOW_ANSWER, api_visibility="private")
     page.queue(max_size=queue)
     return page
 
 
-class _Handler:
-    """What the page does; every method returns new values of components."""
+def respond(
+    load: Callable[[str], Detector], limits: Limits, path: str | None, name: str
+) -> list[Any]:
+    """Return new values of the answer, the attention, the image and the facts.
 
-    def __init__(self, models: Models, examples: Sequence[Example], limits: Limits) -> None:
-        self._models, self._examples, self._limits = models, examples, limits
-
-    def upload(self, path: str | None, model: str) -> tuple[str, str | None]:
-        return self._answer(path, model), path
-
-    def clear(self) -> tuple[str, None]:
-        return "", None
-
-    def example(self, model: str, event: gr.SelectData) -> tuple[str, str, None]:
-        path = str(self._examples[event.index].path)
-        return self._answer(path, model), path, None
-
-    def again(self, path: str | None, model: str) -> tuple[str, str]:
-        return self._answer(path, model) if path else "", self.about(model)
-
-    def about(self, model: str) -> str:
-        try:
-            return about(self._models[model])
-        except UserError as error:
-            return self._unusable(error)
-
-    def _answer(self, path: str | None, model: str) -> str:
-        if path is None:
-            return ""
-        try:
-            detector = self._models[model]
-        except UserError as error:
-            return self._unusable(error)
-        try:
-            return answer(detector, Path(path), self._limits)
-        except NoAnswer as error:
-            return problem(str(error))
-        except UserError as error:
-            log.error("%s", error)
-            return problem(
-                "This cannot be answered; the terminal where the page was started says why."
-            )
-
-    def _unusable(self, error: UserError) -> str:
-        log.error("%s", error)  # paths of this machine are nobody else's business
-        if isinstance(error, NotEnoughMemory | OutOfGpuMemory):
-            return problem("This detector cannot be loaded: not enough memory.")
-        return problem(
-            "This detector cannot be loaded; the terminal where the page was started says why."
-        )
+    Args:
+        load: see `build_page`.
+        limits: of videos.
+        path: the uploaded file, None if there is none.
+        name: of the detector.
+    """
+    problem, known, new = "", "", Answer("", {}, None)
+    try:
+        with memory_errors():
+            detector = load(name)
+            known = paragraphs(facts(detector))
+            if path is not None:
+                new = answer(detector, Path(path), limits)
+    except (NotEnoughMemory, OutOfGpuMemory) as error:
+        log.error("%s", error)
+        problem = "There is not enough memory for this file or this detector."
+    except UserError as error:  # it may name paths of this machine
+        log.error("%s", error)
+        problem = "The terminal where the page was started says why."
+    except ValueError as error:
+        problem = f"{Path(str(path)).name} cannot be scored: {error}."
+    if problem:
+        lines = paragraphs([f"No answer. {problem}"])
+        new = Answer(f"<div class='problem' role='alert'>{lines}</div>", {}, None)
+    return [
+        new.html,
+        gr.Label(new.attention, visible=len(new.attention) > 1),
+        gr.Image(new.image, visible=new.image is not None),
+        known,
+    ]
