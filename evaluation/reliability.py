@@ -133,5 +133,5 @@ def reliability(labels: NDArray, probabilities: NDArray) -> Reliability:
         share = share_of_label(fake, total, 1, n_real, n_fake)
         bins.append(Bin(float(edges[k]), float(edges[k + 1]), total - fake, fake, mean, share))
     return Reliability(
-        expected_calibration_error(labels, probabilities, weights=weights), tuple(bins)
+        float(expected_calibration_error(labels, probabilities, weights=weights)), tuple(bins)
     )
