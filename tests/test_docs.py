@@ -1,8 +1,9 @@
-"""The README's links and promises."""
+"""README and docs: their links, flags and commands exist, and they are as wide as agreed."""
 
 import re
-import subprocess
+from pathlib import Path
 
+import pytest
 from torch.distributed.run import get_args_parser
 
 from options.predict_options import PredictOptions
@@ -20,50 +21,62 @@ from tools.web_demo import __main__ as web_demo
 
 TOOLS = (benchmark, calibrate, check_dataset, compare_results, export, make_demo_data, make_fakes, make_heldout, recompute,
          web_demo)  # fmt: skip
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+README = REPOSITORY / "README.md"
+PAGES = [README, REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+LOG = REPOSITORY / "docs" / "research-log.md"  # names flags of earlier commits
+OTHERS = {  # of other programs: the pipeline's, srun's, git's, pip's and the tests' own
+    "--dry", "--help", "--cpus", "--kills", "--minutes", "--upgrade", "--disable", "--require",
+}  # fmt: skip
 
 
-def test_linked_files_are_in_the_repository() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    tracked = subprocess.run(
-        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout.split()
-    titles = [
-        re.sub(r"[^\w -]", "", title.lower())
-        for title in re.findall("^##+ (.*)$", README, re.MULTILINE)
-    ]
-    headings = {"#" + title.replace(" ", "-") for title in titles}
-    assert links
-    assert set(links) <= {*tracked, *headings}
+def of_page(page: Path) -> str:
+    return page.name
 
 
-def test_nothing_is_left_to_fill_in() -> None:
-    assert not re.findall(r"@[A-Z]+@", README)
+def anchors(text: str) -> set[str]:
+    titles = re.findall("^##+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_every_flag_that_is_named_exists() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_linked_files_and_headings_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)]+)\)", re.sub("```.*?```", "", text, flags=re.DOTALL)):
+        place, _, heading = link.partition("#")
+        if "://" in link:
+            continue
+        target = (page.parent / place).resolve() if place else page
+        assert target.exists(), link
+        assert not heading or heading in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_pages_are_at_most_100_columns_wide(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
+
+
+def test_readme_is_one_page() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 160
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != LOG], ids=of_page)
+def test_every_flag_that_is_named_exists(page: Path) -> None:
     known = {
         name
         for parser in (
-            *(
-                options.parser()
-                for options in (TrainOptions, TestOptions, VisualizeOptions, PredictOptions)
-            ),
+            *(options.parser() for options in (TrainOptions, TestOptions, VisualizeOptions, PredictOptions)),
             get_args_parser(),  # of torchrun
             *(tool.parser() for tool in TOOLS),
         )
         for name in parser._option_string_actions
-    }
-    text = re.sub("^#SBATCH.*$", "", README, flags=re.MULTILINE)
-    named = set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text))
-    assert named - known <= {
-        "--dry",
-        "--help",
-        "--cpus",
-    }  # --dry-run and --help of the shell script; srun's --cpus-per-task
+    }  # fmt: skip
+    text = re.sub("^#SBATCH.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text)) - known <= OTHERS
 
 
-def test_make_targets_that_are_named_exist() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_make_targets_that_are_named_exist(page: Path) -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
-    for target in re.findall(r"(?:`|^)make ([a-z-]+)", README, re.MULTILINE):
+    for target in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
