@@ -15,14 +15,14 @@ help: ## show this list
 # no file is installed whose SHA-256 is not in the lock
 PIP_INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 
-$(VENV)/.installed: requirements-lock.txt
+$(VENV)/.installed: requirements/lock.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -r requirements-lock.txt
+	$(PIP_INSTALL) -r requirements/lock.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev-lock.txt
+$(VENV)/.installed-dev: requirements/dev-lock.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -r requirements-dev-lock.txt
+	$(PIP_INSTALL) -r requirements/dev-lock.txt
 	@touch $@ $(VENV)/.installed
 
 install: $(VENV)/.installed ## make the virtual environment and install the requirements
@@ -34,8 +34,8 @@ COMPILE = "$$uv/bin/uv" pip compile --quiet --universal --python-version 3.11 --
 lock: ## lock what the requirements need, with the hashes of all files (uv gets an environment of its own)
 	@uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && $(PYTHON) -m venv "$$uv" && \
 	"$$uv/bin/pip" install --quiet --disable-pip-version-check uv==0.13.9 && \
-	$(COMPILE) requirements-dev.txt --output-file requirements-dev-lock.txt && \
-	$(COMPILE) requirements.txt --constraint requirements-dev-lock.txt --output-file requirements-lock.txt
+	$(COMPILE) requirements/dev.txt --output-file requirements/dev-lock.txt && \
+	$(COMPILE) requirements.txt --constraint requirements/dev-lock.txt --output-file requirements/lock.txt
 
 DEMO = PYTHON="$(abspath $(RUN))" DATAROOT=datasets/demo TESTROOT=datasets/demo/test OUTPUT_DIR=demo CLASSES= \
 	BATCH_SIZE=16 LR=0.001 EPOCHS=9 DELR_FREQ=1 NUM_SAMPLES=20 EXTRA_TRAIN_ARGS="--no_resize --cropSize 64" \

@@ -20,7 +20,7 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 MAX_CONFIG_BYTES = 2**20  # those written here have a few thousand
 # of weights; int64 are the batches that BatchNorm counts
 PLAIN_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
-INSTALL = "pip install -r requirements-export.txt"
+INSTALL = "pip install -r requirements/export.txt"
 
 
 def write_model_folder(folder: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:

@@ -142,7 +142,7 @@ def _timm_factory(name: str) -> BackboneFactory:
     except ImportError:
         raise UserError(
             f"--backbone {name}: torchvision has no such classifier; "
-            "for timm's models run: pip install -r requirements-timm.txt"
+            "for timm's models run: pip install -r requirements/timm.txt"
         ) from None
     if not timm.is_model(name):
         raise UserError(

@@ -85,7 +85,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         import av
     except ImportError:
         raise UserError(
-            f"{path}: reading videos needs PyAV: pip install -r requirements-video.txt"
+            f"{path}: reading videos needs PyAV: pip install -r requirements/video.txt"
         ) from None
     options = {
         "max_pixels": str(Image.MAX_IMAGE_PIXELS or 2**31 - 1),

@@ -421,7 +421,7 @@ def test_without_pyav_the_message_says_what_to_install(
 ) -> None:
     path = encode(tmp_path / "a.mkv", count=1)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r"PyAV.* pip install -r requirements-video\.txt"):
+    with pytest.raises(UserError, match=r"PyAV.* pip install -r requirements/video\.txt"):
         Video(path)
 
 

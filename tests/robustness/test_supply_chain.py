@@ -21,8 +21,8 @@ from tests.conftest import REPOSITORY
 pytestmark = pytest.mark.ci
 
 SOURCES = {
-    "requirements-lock.txt": "requirements.txt",
-    "requirements-dev-lock.txt": "requirements-dev.txt",
+    "requirements/lock.txt": "requirements.txt",
+    "requirements/dev-lock.txt": "requirements/dev.txt",
 }
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 SYSTEMS = [
@@ -57,7 +57,7 @@ def pins(name: str) -> Iterator[Requirement]:
     """What a requirements file asks for, with the files it includes."""
     for line in (REPOSITORY / name).read_text(encoding="utf-8").splitlines():
         if line.startswith("-r "):
-            yield from pins(line.removeprefix("-r "))
+            yield from pins(str(Path(name).parent / line.removeprefix("-r ")))
         elif line.strip() and not line.startswith("#"):
             yield Requirement(line)
 
@@ -97,11 +97,11 @@ def test_every_locked_file_has_a_hash_and_nothing_says_where_it_comes_from(lock:
 
 def test_both_locks_agree() -> None:
     development = {
-        str(requirement): options for requirement, options in locked("requirements-dev-lock.txt")
+        str(requirement): options for requirement, options in locked("requirements/dev-lock.txt")
     }
-    for requirement, options in locked("requirements-lock.txt"):
+    for requirement, options in locked("requirements/lock.txt"):
         assert development[str(requirement)] == options
-    assert "timm" not in {requirement.name for requirement, _ in locked("requirements-lock.txt")}
+    assert "timm" not in {requirement.name for requirement, _ in locked("requirements/lock.txt")}
 
 
 @pytest.mark.parametrize("lock", SOURCES)
@@ -179,7 +179,8 @@ def test_make_install_refuses_what_has_another_hash_or_none(
 ) -> None:
     small_wheel(tmp_path)
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
-    (tmp_path / "requirements-lock.txt").write_text(f"hello-lock==1.0{hashes}\n")
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/lock.txt").write_text(f"hello-lock==1.0{hashes}\n")
     ran = subprocess.run(
         ["make", "install", f"PYTHON={sys.executable}", "VENV=v"],
         cwd=tmp_path,

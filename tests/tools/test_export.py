@@ -478,7 +478,7 @@ def test_hostile_folders_are_refused_in_a_line(kind: str, copied: Path) -> None:
 
 def test_reading_says_what_to_install(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(UserError, match="pip install -r requirements-export.txt"):
+    with pytest.raises(UserError, match="pip install -r requirements/export.txt"):
         read_model_folder(exported)
 
 
@@ -487,7 +487,7 @@ def test_writing_says_what_to_install(
     package: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == package else object())
-    with pytest.raises(UserError, match=f"{package}.* pip install -r requirements-export.txt"):
+    with pytest.raises(UserError, match=f"{package}.* pip install -r requirements/export.txt"):
         export.main(["--model_path", str(checkpoint), "--output", str(tmp_path / "out")])
     assert not list(tmp_path.iterdir())
 

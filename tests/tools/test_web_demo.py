@@ -392,7 +392,7 @@ def test_without_gradio_the_requirements_are_named(
     monkeypatch.delitem(sys.modules, "tools.web_demo.page", raising=False)
     for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR"):
         monkeypatch.setenv(name, "")
-    with pytest.raises(UserError, match=r"pip install -r requirements-web\.txt"):
+    with pytest.raises(UserError, match=r"pip install -r requirements/web\.txt"):
         web_demo.main(["--model_path", str(checkpoint)])
 
 

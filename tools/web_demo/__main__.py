@@ -2,7 +2,7 @@
 the attention of the scales, residual maps and evidence.
 
 The page needs no network and, unless --host says otherwise, answers this machine only. It needs
-Gradio (requirements-web.txt), and PyAV for videos (requirements-video.txt).
+Gradio (requirements/web.txt), and PyAV for videos (requirements/video.txt).
 """
 
 import argparse
@@ -144,7 +144,7 @@ def build(options: argparse.Namespace, folder: Path) -> Any:
         from tools.web_demo.page import build_page
     except ImportError as error:
         raise UserError(
-            f"the web page needs Gradio ({error}): pip install -r requirements-web.txt"
+            f"the web page needs Gradio ({error}): pip install -r requirements/web.txt"
         ) from None
     paths = named(options.model_path)
     device = None if options.gpu_ids is None else choose_device(options.gpu_ids)
