@@ -117,8 +117,9 @@ def binary_metrics(labels: NDArray, scores: NDArray, threshold: float | None = N
 
 
 def equal_error_rate(fpr: NDArray, tpr: NDArray) -> float:
-    """Where the piecewise linear ROC curve through (fpr, tpr) [K], from (0, 0) to (1, 1), meets fpr
-    = 1 - tpr."""
+    """Return the error rate at which the piecewise linear ROC curve meets fpr = 1 - tpr.
+
+    The curve goes through (fpr, tpr) [K], from (0, 0) to (1, 1)."""
     excess = fpr + tpr - 1  # from -1 to 1, never falling
     after = int(np.argmax(excess >= 0))  # not the first, where it is -1
     part = -excess[after - 1] / (excess[after] - excess[after - 1])

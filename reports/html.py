@@ -83,7 +83,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Page:
-    """What a report says, in its order."""
+    """Title, subtitle and sections of a report, in order."""
 
     title: str
     subtitle: str

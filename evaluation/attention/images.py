@@ -42,7 +42,7 @@ def typical_and_surprising(weights: NDArray, count: int) -> tuple[NDArray, NDArr
 
 @dataclass(frozen=True)
 class ScaleMaps:
-    """What the scales of a model see in one image.
+    """Residuals, evidence and attention of one image, scale by scale.
 
     Args:
         index: of the image in its loader.

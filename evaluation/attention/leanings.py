@@ -1,4 +1,4 @@
-"""Which scale a generator's attention leans to, and what that is usually taken for."""
+"""Leanings of a generator's attention to a scale, and their usual reading."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -47,7 +47,7 @@ class Evidence:
 
     @property
     def holds(self) -> bool:
-        """Whether the number is on the verdict's side."""
+        """True if the number is on the verdict's side."""
         return (self.value >= self.threshold) == (self.side == ">=")
 
 

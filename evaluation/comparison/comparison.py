@@ -71,7 +71,7 @@ class Comparison:
         return None if drawn is None else interval(drawn)
 
     def gain(self, recipe: Recipe, metric: str) -> Gain:
-        """What a recipe gains over the baseline."""
+        """Return the gain of a recipe over the baseline."""
         points, drawn = {}, {}
         for key in self.keys:
             ours, theirs = recipe.mean(key, metric), self.baseline.mean(key, metric)
@@ -123,8 +123,10 @@ def _pictures(recipe: Recipe, key: str) -> frozenset[tuple[str, int]] | None:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """What limits the comparison: sets that a run lacks, sets of one class, other pictures, other
-    preprocessing, no scores."""
+    """Return the limits of the comparison.
+
+    These are missing sets, sets of one class, other images, other preprocessing, no scores.
+    """
     found, results, keys = [], comparison.results, comparison.keys
     for recipe in comparison.recipes:
         missing = [

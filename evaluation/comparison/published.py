@@ -36,8 +36,7 @@ def published(method: str, metric: str, keys: Iterable[str]) -> dict[str, float]
 
 
 def sources(method: str, keys: Iterable[str]) -> list[str]:
-    """Where a method's figures for these sets were published, and what it was trained on, where
-    that is said."""
+    """Return the sources of a method's metrics for these sets, and its training data where stated."""
     wanted = {(key.split("/", 1)[0], plain(key.split("/", 1)[-1])) for key in keys}
     chosen = (
         r for r in rows() if r["method"] == method and (r["suite"], plain(r["folder"])) in wanted

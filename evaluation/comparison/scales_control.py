@@ -1,5 +1,6 @@
-"""What several scales do beyond their capacity: recipes with scales against the control that has as
-many branches at one scale."""
+"""Gain of several scales beyond their capacity.
+
+Recipes with scales are compared with the control that has as many branches at one scale."""
 
 from collections.abc import Iterator, Sequence
 

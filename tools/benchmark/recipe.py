@@ -56,7 +56,7 @@ class Job:
 
     @property
     def trains(self) -> bool:
-        """Whether the model is in training mode."""
+        """True if the model is in training mode."""
         return self.part in TRAINING_PARTS
 
     @property

@@ -21,7 +21,7 @@ SAME_AS = {".jpeg": ".jpg", ".tiff": ".tif"}  # other suffixes of formats in `SU
 
 
 class Decoded(NamedTuple):
-    """What is kept of a file: a digest of its pixels, its encoding, and why it is unreadable."""
+    """Digest of a file's pixels, its encoding, and why it is unreadable."""
 
     digest: bytes
     encoding: FileFormat | None

@@ -36,7 +36,7 @@ POOL_FROM = 200
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the bytes of every file."""
+    """Settings that decide the bytes of every file."""
 
     seed: int
     size: int  # pixels, width and height

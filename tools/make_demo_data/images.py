@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scene:
-    """What one content class looks like.
+    """Appearance of one content class.
 
     Lengths are in pixels, contrasts in natural-log units of linear light, hues in turns of the
     colour circle.

@@ -1,5 +1,4 @@
-"""How well a data set's classes can be told apart without looking for any trace: by size,
-brightness and blur."""
+"""AUC of a dataset's classes by size, brightness and blur alone, without any trace of up-sampling."""
 
 from pathlib import Path
 

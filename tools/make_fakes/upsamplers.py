@@ -113,8 +113,9 @@ def _pad(expanded: Tensor, kernel_size: int) -> Tensor:
 
 
 def design_matrix(operator: Operator, latents: Tensor) -> Tensor:
-    """What the convolution of a decoder multiplies: [N * positions, D * k * k + 1], the last column
-    of ones."""
+    """Return the matrix that a decoder's convolution multiplies.
+
+    It is [N * positions, D * k * k + 1]; the last column is of ones."""
     padded = F.pad(latents, 4 * (MARGIN,), mode="replicate")
     expanded = operator.expand(padded)
     inset = MARGIN * expanded.shape[-1] // padded.shape[-1]

@@ -40,7 +40,7 @@ class Limits(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the page shows for a file.
+    """Text, attention and plot that the page shows for a file.
 
     Args:
         html: verdict, probability or score, and warnings.
