@@ -83,5 +83,6 @@ def plot_comparison(
     axes.set_yticks(places, [printable(name) for name in generators])
     axes.set(xlim=(left, 1.01), ylim=(len(generators) - 0.5, -0.5))
     axes.set_xlabel(f"{metric} ({'; '.join(notes)})" if notes else metric)
-    figure.legend(handles=handles, loc="outside upper center", ncols=1)
+    short = all(len(str(handle.get_label())) <= 24 for handle in handles)  # three fit side by side
+    figure.legend(handles=handles, loc="outside upper center", ncols=3 if short else 1)
     return save(figure, save_path)
