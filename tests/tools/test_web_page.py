@@ -217,7 +217,7 @@ def test_a_bad_file_gets_a_message_and_the_page_goes_on(visit: Visit, tmp_path: 
     bad.write_text("Dear reader")
     visit.upload(bad)
     assert visit.read().startswith(
-        "No answer. letter.png cannot be read: no picture in one of the formats"
+        "No answer. letter.png cannot be read: not an image in one of the formats"
     )
     visit.clear()
     visit.upload(draw(tmp_path / "photo.png"))
