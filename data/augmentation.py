@@ -1,10 +1,12 @@
 """Random degradations in training, drawn alike for real and fake images.
 
-Photographs reach us shrunk and compressed, generated images often neither; a detector that learns
-this fails on the next set (Wang et al., CVPR 2020, arXiv 1912.11035; Rajan et al., ICLR 2025, arXiv
-2410.11835). Each image is shrunk, resized, blurred and compressed, each step at random, and cut down
-to what the crop needs. An image that is hardly larger than the crop can hardly be shrunk: where the
-classes differ in size, their augmentation does, too.
+Photographs usually arrive shrunk and compressed, generated images often neither. A detector that
+learns this difference fails on the next dataset (Wang et al., CVPR 2020, arXiv 1912.11035; Rajan et
+al., ICLR 2025, arXiv 2410.11835).
+
+Each image is shrunk, resized, blurred and compressed, each step at random, and cut down to what the
+crop needs. An image that is hardly larger than the crop can hardly be shrunk. So where the classes
+differ in size, their augmentation differs, too.
 """
 
 import math
@@ -33,7 +35,7 @@ def matched(pixels: Tensor, rng: np.random.Generator, degrade: float, side: int)
         pixels: uint8 [3, H, W] with both sides >= `side`.
         rng: draws the degradations.
         degrade: probability in [0, 1] of shrinking, and of compression.
-        side: smallest side in pixels of what is returned.
+        side: smallest side of the result in pixels.
     """
     happens = rng.random(4) < degrade * np.array([1, RARER, RARER, 1])
     shrink, resize, sigma = rng.uniform(*np.array([SHRINK, RESIZE, BLUR]).T)
@@ -67,7 +69,7 @@ def cut(pixels: Tensor, rng: np.random.Generator, side: int) -> Tensor:
 
 
 def resized(pixels: Tensor, factor: float, mode: InterpolationMode) -> Tensor:
-    """Resize both sides by the factor, rounded up, antialiased."""
+    """Return the image with both sides times the factor, rounded up, antialiased."""
     if factor == 1:
         return pixels
     return TF.resize(pixels, [math.ceil(side * factor) for side in pixels.shape[1:]], mode)

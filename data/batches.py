@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 def empty_part(protocol: Protocol) -> list[Batch]:
-    """Return what stands for a part of a batch without images; nothing in a single process.
+    """Return a batch of 0 images for a process without images; an empty list in a single process.
 
     Raises:
         UserError: images keep their own sizes, so that some processes would take more steps than
@@ -36,10 +36,11 @@ def empty_part(protocol: Protocol) -> list[Batch]:
     side = protocol.crop or protocol.resize
     if side is None:
         raise UserError(
-            "--no_crop, --no_resize: several processes need images of one size; leave one of them out"
+            "--no_crop, --no_resize: several processes need images of one size;"
+            " leave one of them out"
         )
-    none = torch.zeros(0, dtype=torch.int64)
-    return [Batch(torch.zeros(0, 3, side, side, dtype=torch.uint8), none, none, none)]
+    empty = torch.zeros(0, dtype=torch.int64)
+    return [Batch(torch.zeros(0, 3, side, side, dtype=torch.uint8), empty, empty, empty)]
 
 
 def ahead(steps: Iterable[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:

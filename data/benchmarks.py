@@ -1,5 +1,4 @@
-"""The field's benchmark suites, read from benchmarks.toml: published table, protocol, and what they
-are known by."""
+"""The field's benchmark suites, read from benchmarks.toml: table, protocol and folder names."""
 
 import tomllib
 from collections.abc import Collection
@@ -10,8 +9,7 @@ from typing import Any
 DATA: dict[str, Any] = tomllib.loads(
     Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
 )
-AT_LEAST = 4
-"""Fewer generators than this could be anybody's folder, and do not make a suite."""
+MIN_GENERATORS = 4  # fewer names than this could occur in any folder
 
 
 @dataclass(frozen=True)
@@ -19,11 +17,13 @@ class Suite:
     """A benchmark of several generators.
 
     Args:
-        table: of the NPR paper (Tan et al., CVPR 2024), None elsewhere. protocol: name of its
-            published preprocessing.
-        aliases: further folder names. generators: names of its generators' folders.
+        name: as tables show it.
+        protocol: name of its published preprocessing.
+        table: of the NPR paper (Tan et al., CVPR 2024), None elsewhere.
+        aliases: further folder names.
+        generators: names of its generators' folders.
         shared_real: {generator: folder of its real images}, 'default' for the others; empty where
-            each has its own.
+            each generator has its own real images.
     """
 
     name: str
@@ -42,16 +42,16 @@ def _suite(name: str, values: dict[str, Any]) -> Suite:
 
 
 SUITES = {name: _suite(name, values) for name, values in DATA["suites"].items()}
-"""By name, the published tables first and in their order."""
+"""Suites by name, the published tables first and in their order."""
 
 
 def plain(name: str) -> str:
-    """A folder's name without case, '-', '_' and ' ', so that spellings of one name compare equal."""
+    """Return a name without case, '-', '_' and ' ', so that its spellings compare equal."""
     return name.lower().replace("-", "").replace("_", "").replace(" ", "")
 
 
 def suite_called(name: str) -> str | None:
-    """The suite that a folder of this name is ('_test' at the end allowed), or None."""
+    """Return the suite with this folder name ('_test' at the end allowed), or None."""
     wanted = plain(name).removesuffix("test")
     for suite in SUITES.values():
         if wanted in {plain(known).removesuffix("test") for known in (suite.name, *suite.aliases)}:
@@ -60,21 +60,22 @@ def suite_called(name: str) -> str | None:
 
 
 def suite_of_generators(names: Collection[str]) -> str | None:
-    """The suite that has generators of all these names (at least four); of several, the one with
-    the fewest others.
+    """Return the suite that has generators of all these names, or None.
 
-    None where several fit that are preprocessed differently: names that they share do not say which
-    it is.
+    Of several such suites it is the one with the fewest other generators.
+
+    None where there are fewer than `MIN_GENERATORS` names, or where the suites differ in their
+    preprocessing: then the names do not decide between them.
     """
     wanted = {plain(name) for name in names}
     fitting = [
         suite for suite in SUITES.values() if wanted <= {plain(name) for name in suite.generators}
     ]
-    if len(wanted) < AT_LEAST or len({suite.protocol for suite in fitting}) != 1:
+    if len(wanted) < MIN_GENERATORS or len({suite.protocol for suite in fitting}) != 1:
         return None
     return min(fitting, key=lambda suite: len(suite.generators)).name
 
 
 def is_generator_of(suite: str, name: str) -> bool:
-    """True if the suite has a generator of this name, however it is spelt."""
+    """Return True if the suite has a generator of this name, in any spelling."""
     return plain(name) in {plain(known) for known in SUITES[suite].generators}

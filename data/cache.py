@@ -1,8 +1,8 @@
 """Cache of decoded images: uint8 pixels after a protocol's first half, in a memory-mapped file.
 
-A cache is a folder below the one that the user names. Its name is a digest of the files (path, size,
-time of change, permission) and of the protocol's first half, so changed files or another resize make
-another cache. Files in it:
+A cache is a folder below the one that the user names. Its name is a digest of the files (path,
+size, time of change, permission) and of the protocol's first half, so changed files or another
+resize make another cache. Files in it:
 
     pixels.bin      one image after the other, [3, H, W] each
     index.npy       rows (offset into pixels.bin, H, W) in the order of the files; 0: unreadable
@@ -84,7 +84,7 @@ def open_cache(
     """
     if not protocol.begins_alike:
         log.warning(
-            "--cache: not used, --rz_interp draws another interpolation for every picture and epoch"
+            "--cache: not used, --rz_interp draws another interpolation for every image and epoch"
         )
         return None
     folder = Path(root) / _digest(paths, protocol)[:20]
@@ -102,7 +102,7 @@ def open_cache(
 
 
 def _digest(paths: Sequence[str], protocol: Protocol) -> str:
-    """Return what tells caches apart: state of the files, and first half of the protocol."""
+    """Return the cache's name: a digest of the files' state and the protocol's first half."""
     interpolation = protocol.interpolation[0] if protocol.resize else None
     digest = hashlib.sha256(json.dumps([FORMAT, protocol.resize, interpolation]).encode())
     for path in paths:
@@ -133,7 +133,7 @@ def _build(folder: Path, paths: Sequence[str], protocol: Protocol, threads: int)
 
 
 def _decode(paths: Sequence[str], protocol: Protocol, threads: int) -> Iterator[Tensor | str]:
-    """Yield the pixels of each file, or why there are none."""
+    """Yield the pixels of each file, or the reason why it has none."""
 
     def decode(path: str) -> Tensor | str:
         try:

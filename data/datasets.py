@@ -38,7 +38,7 @@ WORKER_ADVICE = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image as a worker hands it over; `problem` says why there are no pixels."""
+    """One image as a worker returns it; `problem` is the reason for missing pixels, else ''."""
 
     index: int
     variant: int
@@ -48,7 +48,7 @@ class Sample:
 
 
 class LoadedBatch(NamedTuple):
-    """One step of a loader: batches by image size, and what is skipped; or memory had no room."""
+    """One step of a loader: batches by image size, and skipped files; `no_room`: memory is full."""
 
     groups: list[Batch]
     left_out: list[tuple[int, int, str]]  # (index, variant, reason)
@@ -84,7 +84,7 @@ class ImageDataset(Dataset[list[Sample]]):
         self.protocol, self.seed, self.variants = protocol, seed, list(variants)
         self.cache = cache
         if cache is not None and self.variants != [NOTHING]:
-            raise ValueError("a cache holds images as they are: no variants of them")
+            raise ValueError("a cache holds images without degradations; leave out variants")
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -1,7 +1,7 @@
-"""Image files to pictures, and why some give none. No other module opens the image files of a data
-set.
+"""Decode image files, or say why a file cannot be decoded.
 
-docs/files.md says what happens to every kind of file.
+No other module opens the image files of a dataset. docs/files.md lists how each kind of file is
+handled.
 """
 
 import logging
@@ -19,39 +19,42 @@ from PIL.TiffImagePlugin import TiffImageFile
 from util import printable
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""Pillow's decoders that may look at a file, whatever its name; some of the others start programs
-(EPS: Ghostscript)."""
+"""Pillow's decoders that may read a file, whatever its name.
+
+Some of the others start programs (EPS: Ghostscript).
+"""
 NO_RANGE = {"I": "integer pixels of 32 bits, or with a sign,", "F": "floating-point pixels"}
-"""Pixel types of which no value is known to be white."""
+"""Pixel types without a defined value of white."""
 
 Image.init()  # registers the decoders
-# remarks about metadata and size must not reach the terminal; what matters is raised
+# warnings about metadata and size must not reach the terminal; problems are raised as errors
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UnreadableImage(ValueError):
-    """A file gives no picture; the message says why, on one line and without the file's name."""
+    """A file that cannot be decoded; the message is one line without the file's name."""
 
 
 class NotAnImage(UnreadableImage):
-    """It does not even begin like a picture in one of `FORMATS`; it may be a video, or anything."""
+    """A file that does not begin like an image in one of `FORMATS`; it may be a video."""
 
 
 def read_image(path: str) -> Image.Image:
-    """Decode a file completely, its first picture if it has several, as 8-bit RGB of the size in
-    which it is stored.
+    """Return a file's image, decoded completely, as 8-bit RGB in its stored size.
+
+    Of a file with several images it is the first.
 
     Raises:
-        UnreadableImage: it is no picture in one of `FORMATS`, is damaged, too large, or has pixels
-            of no defined range.
+        UnreadableImage: the file is not an image in one of `FORMATS`, is damaged, is too large, or
+            has pixels without a defined range.
     """
     with open_image(path) as image:
         return decoded(image)
 
 
 def as_read(image: Image.Image) -> Image.Image:
-    """A picture of PIL's, from wherever it is, as `read_image` would give it.
+    """Return any PIL image in the form that `read_image` returns.
 
     Raises:
         UnreadableImage: see `read_image`.
@@ -65,34 +68,35 @@ def as_read(image: Image.Image) -> Image.Image:
 
 
 def decoded(image: Image.Image) -> Image.Image:
-    """What `read_image` returns, of a file that `open_image` has opened and within its block."""
+    """Return what `read_image` returns, for an image inside the block of `open_image`."""
     return _rgb(_as_stored(image))
 
 
 @contextmanager
 def open_image(path: str) -> Iterator[Image.Image]:
-    """A file of which the header has been read, and nothing else yet.
+    """Open an image file and read its header only; the block decodes it.
 
     Raises:
-        UnreadableImage: see `read_image`; also for whatever is raised in the block, which is to
-            decode and no more.
+        UnreadableImage: see `read_image`. Any error of the block becomes one, too, so the block
+            must do nothing but decode.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-            raise UnreadableImage("no regular file")
+        # opening a pipe would wait for ever
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UnreadableImage("not a regular file")
         with open(path, "rb") as file:
             start = file.read(16)
             if not start:
                 raise UnreadableImage("empty file")
-            for make, accepts in map(Image.OPEN.__getitem__, FORMATS):
-                # not Image.open: beyond twice the limit it does not say how large the picture is
+            for opener, accepts in map(Image.OPEN.__getitem__, FORMATS):
+                # not Image.open: beyond twice the limit it does not say how large the image is
                 if accepts is not None and accepts(start) is True:
                     file.seek(0)
-                    with make(file, "") as image:
+                    with opener(file, "") as image:
                         _require_limit(image)
                         yield image
                     return
-        raise NotAnImage(f"no picture in one of the formats that are read: {', '.join(FORMATS)}")
+        raise NotAnImage(f"not an image in one of the formats that are read: {', '.join(FORMATS)}")
     except UnreadableImage:
         raise
     # on damaged bytes decoders raise nearly anything, from KeyError to struct.error
@@ -101,8 +105,7 @@ def open_image(path: str) -> Iterator[Image.Image]:
 
 
 def _require_limit(image: Image.Image) -> None:
-    """Raises UnreadableImage where a header promises more pixels than Pillow's limit, in the
-    picture or in one TIFF tile."""
+    """Raise UnreadableImage where the header of an image or TIFF tile exceeds Pillow's limit."""
     limit = Image.MAX_IMAGE_PIXELS
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     tile = tags.get(Tag.TileWidth, 1), tags.get(Tag.TileLength, 1)
@@ -112,30 +115,35 @@ def _require_limit(image: Image.Image) -> None:
 
 
 def _as_stored(image: Image.Image) -> Image.Image:
-    """The picture without the turn that Pillow gives to TIFF files, and to no others, by their
-    orientation."""
+    """Return the image in its stored orientation.
+
+    Pillow rotates TIFF files, and no others, by their orientation tag.
+    """
     if not isinstance(image, TiffImageFile):
         return image
-    if 12 in image.tag_v2.get(Tag.BitsPerSample, ()):  # Pillow gives them as 16 bits, nearly black
+    # Pillow returns these as 16 bits, nearly black
+    if 12 in image.tag_v2.get(Tag.BitsPerSample, ()):
         raise UnreadableImage("12 bits per pixel")
     image.getexif()[Tag.Orientation] = 1
-    return image.copy()  # its size is that of its pixels
+    # a copy has the size of its pixels
+    return image.copy()
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in NO_RANGE:
         raise UnreadableImage(f"{NO_RANGE[image.mode]} have no defined range")
-    # the high byte, as Pillow takes it of 16-bit colour; its conversion would clip
+    # keep the high byte, as Pillow does for 16-bit colour; its conversion of grey would clip
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")
 
 
 def _reason(error: Exception, path: str) -> str:
-    if isinstance(error, OSError) and error.strerror:  # the system's: no such file, no permission
+    # an error of the system: no such file, no permission
+    if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(printable(str(error).replace(path, "")).split()).strip(" :'\"")
-    # some decoders ask for the limit themselves
+    # some decoders check the limit themselves
     if isinstance(error, Image.DecompressionBombError):
         return f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,} ({text})"
     if isinstance(error, MemoryError):

@@ -19,20 +19,20 @@ CLEAN = "clean"
 
 
 def gaussian_blur(image: Image.Image, sigma: float) -> Image.Image:
-    """Blur an RGB image by a Gaussian, standard deviation in pixels."""
+    """Return an RGB image blurred by a Gaussian; `sigma` is its standard deviation in pixels."""
     blurred = gaussian_filter(np.asarray(image, np.float32), sigma=(sigma, sigma, 0))
     return Image.fromarray(blurred.round().astype(np.uint8))
 
 
 def pil_jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """Compress and decompress by Pillow's JPEG; quality 1..100."""
+    """Return the image after a JPEG round trip by Pillow; quality 1..100."""
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
 
 
 def cv2_jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """Compress and decompress by OpenCV's JPEG; quality 1..100."""
+    """Return the image after a JPEG round trip by OpenCV; quality 1..100."""
     import cv2
 
     _, data = cv2.imencode(
@@ -48,7 +48,7 @@ JPEG_ROUND_TRIP: dict[str, Callable[[Image.Image, int], Image.Image]] = {
 
 
 def available_jpeg_methods(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the asked methods whose library is installed; Pillow where none is."""
+    """Return the methods whose library is installed, ('pil',) if that leaves none."""
     installed = tuple(
         method for method in asked if method != "cv2" or importlib.util.find_spec("cv2") is not None
     )
@@ -80,7 +80,7 @@ def parse_degradation(text: str) -> Degradation:
     """Return the degradation that is written as `text`; 'clean' changes nothing.
 
     Raises:
-        ValueError: an unknown step or a number out of range; the message says what would be right.
+        ValueError: an unknown step or a number out of range; the message gives a right example.
     """
     if text == CLEAN:
         return NOTHING
@@ -89,14 +89,17 @@ def parse_degradation(text: str) -> Degradation:
         kind, *arguments = part.split(":")
         if kind not in KINDS:
             raise ValueError(
-                f"{part!r} is no degradation; known are {', '.join(EXAMPLES)}, and chains such as {CHAIN}"
+                f"{part!r} is not a degradation;"
+                f" give one like {', '.join(EXAMPLES)}, or a chain such as {CHAIN}"
             )
         try:
             KINDS[kind](*arguments)
         except (TypeError, ValueError) as error:
-            right = next(example for example in EXAMPLES if example.startswith(kind))
+            example = next(text for text in EXAMPLES if text.startswith(kind))
             detail = f" ({error})" if isinstance(error, ValueError) else ""
-            raise ValueError(f"{part!r} is no degradation; write it as {right}{detail}") from None
+            raise ValueError(
+                f"{part!r} is not a degradation; write it as {example}{detail}"
+            ) from None
         steps.append((kind, *arguments))
     return Degradation(text, tuple(steps))
 
@@ -108,17 +111,17 @@ def _number(text: str, low: float, high: float) -> float:
     return value
 
 
-def _whole(text: str, low: int, high: int) -> int:
+def _integer(text: str, low: int, high: int) -> int:
     return int(_number(str(int(text)), low, high))
 
 
 def _jpeg(quality: str) -> Step:
-    value = _whole(quality, 1, 100)
+    value = _integer(quality, 1, 100)
     return lambda image, rng: pil_jpeg(image, value)
 
 
 def _webp(quality: str) -> Step:
-    value = _whole(quality, 1, 100)
+    value = _integer(quality, 1, 100)
 
     def step(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         buffer = io.BytesIO()
@@ -172,9 +175,14 @@ KINDS: dict[str, Callable[..., Step]] = {
     "noise": _noise,
     "crop": _crop,
 }
-"""jpeg:Q and webp:Q (quality 1..100, Pillow), resize:F:I (both sides times F; bilinear, bicubic,
-...; antialiased), blur:S (Gaussian, standard deviation in pixels), noise:S (Gaussian, standard
-deviation in grey levels of 0..255), crop:P (the centre, P of each side)."""
+"""Kinds of steps and their numbers.
+
+    jpeg:Q, webp:Q  quality 1..100, by Pillow
+    resize:F:I      both sides times F, interpolation I (bilinear, bicubic, ...), antialiased
+    blur:S          Gaussian, standard deviation in pixels
+    noise:S         Gaussian, standard deviation in grey levels of 0..255
+    crop:P          the centre, share P of each side
+"""
 EXAMPLES = ("jpeg:75", "webp:75", "resize:0.5:bilinear", "blur:1", "noise:5", "crop:0.75")
 CHAIN = "resize:0.75:bilinear+jpeg:75"
 

@@ -1,5 +1,4 @@
-"""The folders of a data set: which hold a class each, and how suites are laid out as their archives
-unpack."""
+"""Folders of a dataset: class folders, and the layouts of suites as their archives unpack."""
 
 import os
 from collections.abc import Sequence
@@ -18,25 +17,28 @@ CLASS_FOLDERS = {
     "real": REAL,
     "fake": FAKE,
 }
-"""Names of class folders, in lower case."""
+"""Labels by name of the class folder, in lower case."""
 SPLITS = ("train", "val", "test")
 DIRE_COPIES = ("recons", "dire")
-"""Folders of reconstructions and their differences, beside images/ in DiffusionForensics as
-distributed."""
+"""Folders of reconstructions and of their differences.
+
+They lie beside images/ in DiffusionForensics as distributed.
+"""
 EMPTY_CLASS = "%s: a class folder without images"
-LINK_ABOVE = "%s: not followed, a link to a folder that it lies in"
+LINK_ABOVE = "%s: not followed, a link to a folder above it"
 EXPECTED = "0_real/ and 1_fake/ (or nature/ and ai/, real/ and fake/)"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of a data set: with class folders, or with such folders below.
+    """A folder of a dataset: with class folders, or with such folders below.
 
     Args:
-        name: what a set of it is called. classes: (folder, label) of the class folders that make up
-            a set.
-        below: the folders that have class folders in them or below, by name; empty where there are
-            `classes`.
+        path: the folder.
+        name: generator name of its set.
+        classes: (folder, label) of the class folders that make up a set.
+        below: the folders with class folders in them or below, by name; empty beside `classes`,
+            but for generators beside their real images (see `_generators_beside_real`).
     """
 
     path: Path
@@ -46,55 +48,62 @@ class Folder:
 
     @property
     def height(self) -> int:
-        """0 for a folder with class folders, else one more than the highest below."""
+        """Return 0 for a folder with class folders, else one more than the highest below."""
         return max((folder.height + 1 for folder in self.below), default=0)
 
     @property
     def suite(self) -> str | None:
-        """The published suite that this is, by its name, its class folders or its generators."""
-        found = suite_called(self.name) or suite_of_generators(
+        """Return the published suite, told by name, class folders or generators; else None."""
+        suite = suite_called(self.name) or suite_of_generators(
             [folder.name for folder in self.below]
         )
-        if not found and any(folder.is_its_own_class for folder in self.below):
-            found = "DiffusionForensics"
-        return found or ("GenImage" if self._has_nature else None)
+        if not suite and any(folder.is_its_own_class for folder in self.below):
+            suite = "DiffusionForensics"
+        return suite or ("GenImage" if self._has_nature else None)
 
     @property
     def suite_named(self) -> bool:
-        """True if the folder itself is called like a published suite."""
+        """Return True if the folder itself has the name of a published suite."""
         return suite_called(self.path.name) is not None or suite_called(self.name) is not None
 
     @property
     def is_its_own_class(self) -> bool:
-        """True for a folder of generated images whose real ones lie beside it (see
-        `_generators_beside_real`)."""
+        """Return True for a folder of fakes whose real images lie beside it.
+
+        See `_generators_beside_real`.
+        """
         return any(path == self.path for path, _ in self.classes)
 
     @property
     def _has_nature(self) -> bool:
-        """True where all that is below lies in GenImage's class folders."""
+        """Return True if all class folders here or below have GenImage's names."""
         if self.below:
             return all(folder._has_nature for folder in self.below)
         return {path.name.lower() for path, _ in self.classes} <= {"nature", "ai"}
 
     def images(self, suite: str, generator: str = "") -> ImageSet:
-        """All images of the class folders here, or in the folders directly below, as one set.
+        """Return all images of the class folders, here or directly below, as one set.
+
+        Args:
+            suite: name of the set's suite.
+            generator: name of the set; '' = the folder's name.
 
         Raises:
-            UserError: there is none.
+            UserError: no images, or generators beside their real images.
         """
         if any(folder.is_its_own_class for folder in self.below):
             raise UserError(
-                f"{self.path}: holds generators beside their real images, which are sets of their own"
+                f"{self.path}: holds generators beside their real images;"
+                " they are separate sets, not one"
             )
         paths: list[str] = []
         labels: list[int] = []
         for path, label in [pair for folder in (self.below or (self,)) for pair in folder.classes]:
-            found = list_images(path)
-            if not found:
+            images = list_images(path)
+            if not images:
                 log.warning(EMPTY_CLASS, printable(str(path)))
-            paths += found
-            labels += [label] * len(found)
+            paths += images
+            labels += [label] * len(images)
         if not paths:
             raise UserError(
                 f"no images in {self.path}: expected {', '.join(SUFFIXES)} files in {EXPECTED}"
@@ -103,7 +112,7 @@ class Folder:
 
 
 def class_folders(folder: Path) -> tuple[tuple[Path, int], ...]:
-    """The folders directly below that hold one class each, with their labels."""
+    """Return the class folders directly below, with their labels."""
     below = subfolders(folder) if folder.is_dir() else []
     return tuple(
         (sub, CLASS_FOLDERS[sub.name.lower()]) for sub in below if sub.name.lower() in CLASS_FOLDERS
@@ -111,8 +120,10 @@ def class_folders(folder: Path) -> tuple[tuple[Path, int], ...]:
 
 
 def folder_name(folder: Path) -> str:
-    """A folder's own name, also when it is given as '.' or '..'; that of its parent where it is a
-    split's."""
+    """Return a folder's name, or the name of its parent where the folder is a split.
+
+    '.' and '..' are resolved first.
+    """
     path = Path(os.path.abspath(folder))
     is_split = path.name in SPLITS and (suite_called(path.parent.name) or "nature" in _names(path))
     return path.parent.name if is_split else path.name
@@ -128,18 +139,19 @@ def scan(
     limit: int = 5,
     above: frozenset[str] = frozenset(),
 ) -> Folder | None:
-    """The class folders in and below a folder; None if there is none.
+    """Return the class folders in and below a folder, None if there are none.
 
     Args:
-        splits: of <folder>/{train,val,test}/<class folders>, as in GenImage and Chameleon, the
-            first of these is taken.
-        limit: how many folders deep to look. above: real paths of folders that this one lies in;
-            links to them are not followed.
+        path: the folder.
+        splits: folder names; where class folders lie in <folder>/<split>/, as in GenImage and
+            Chameleon, the first split with class folders is used.
+        limit: levels of folders to search, >= 0.
+        above: real paths of the folders above this one; links to them are not followed.
     """
     name, above = folder_name(path), above | {os.path.realpath(path)}
-    for place in (path, *(path / split for split in splits)):
-        if classes := class_folders(place):
-            return Folder(path, name, classes, _generators_beside_real(place, classes))
+    for parent in (path, *(path / split for split in splits)):
+        if classes := class_folders(parent):
+            return Folder(path, name, classes, _generators_beside_real(parent, classes))
     if limit == 0:
         return None
     below = []
@@ -158,9 +170,9 @@ def scan(
         chosen = next((inner[split] for split in splits if split in inner), None)
         return chosen and replace(chosen, path=path, name=name)
     below = [
-        one
+        generator
         for folder in below
-        for one in (folder.below if folder.classes and folder.below else (folder,))
+        for generator in (folder.below if folder.classes and folder.below else (folder,))
     ]
     return Folder(path, name, below=_with_shared_real(below))
 
@@ -168,8 +180,10 @@ def scan(
 def _generators_beside_real(
     folder: Path, classes: tuple[tuple[Path, int], ...]
 ) -> tuple[Folder, ...]:
-    """DiffusionForensics as distributed (DIRE): <content>/real/ and, beside it, a folder of images
-    for each generator."""
+    """Return the generators of DiffusionForensics as distributed (DIRE), each with the real images.
+
+    There, <content>/ holds real/ and, beside it, a folder of images for each generator.
+    """
     if [label for _, label in classes] != [REAL]:
         return ()
     (real, _), *_ = classes
@@ -181,7 +195,7 @@ def _generators_beside_real(
     ]
     if unknown:
         log.warning(
-            "%s: only %s/ is read, %s are no class folders", folder, real.name, ", ".join(unknown)
+            "%s: only %s/ is read; not class folders: %s", folder, real.name, ", ".join(unknown)
         )
         return ()
     return tuple(
@@ -190,8 +204,11 @@ def _generators_beside_real(
 
 
 def _with_shared_real(below: list[Folder]) -> tuple[Folder, ...]:
-    """UniversalFakeDetect as distributed: generators with fakes only get the images of its folders
-    of real ones."""
+    """Return the folders of UniversalFakeDetect as distributed, each generator with real images.
+
+    There, generators hold fakes only, and the real images lie in folders of their own. Folders of
+    other datasets come back unchanged.
+    """
     shared = SUITES["UniversalFakeDetect"].shared_real
     one_class = {
         folder.name: folder for folder in below if len({label for _, label in folder.classes}) == 1

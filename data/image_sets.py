@@ -1,8 +1,8 @@
 """Sets of labelled image files.
 
-A *set* is what one line of figures is reported for: the real and generated images of one generator.
-A *suite* is a benchmark of several sets, of which some are published as tables of the NPR paper
-(Tan et al., CVPR 2024).
+A *set* has one row of metrics in the results: the real and generated images of one generator.
+A *suite* is a benchmark of several sets. Some suites are published as tables of the NPR paper (Tan
+et al., CVPR 2024).
 """
 
 import os
@@ -30,7 +30,7 @@ class ImageSet:
     labels: tuple[int, ...]  # 0 real, 1 fake
 
     def of_class(self, label: int) -> "ImageSet":
-        """Its real or its generated images only."""
+        """Return the set's images with this label only."""
         paths = tuple(
             path for path, other in zip(self.paths, self.labels, strict=True) if other == label
         )
@@ -46,7 +46,7 @@ class ImageSet:
 
 
 class Named(Protocol):
-    """What belongs to a generator of a suite."""
+    """Anything that belongs to a generator of a suite, such as an `ImageSet`."""
 
     @property
     def suite(self) -> str: ...
@@ -57,25 +57,26 @@ class Named(Protocol):
 
 
 def unique_names(sets: Sequence[Named]) -> dict[str, str]:
-    """A name for each set's key: its generator, with the suite in front where two suites have it:
-    {'A/ddpm': 'A_ddpm'}.
+    """Return a short name for each set, by the set's key.
 
-    Where even these are not distinct, the keys themselves.
+    It is the generator, with the suite in front where two suites have that generator:
+    {'A/ddpm': 'A_ddpm'}. Where these names are not distinct, it is the key.
     """
-    generators = [found.generator for found in sets]
+    generators = [item.generator for item in sets]
     names = {
-        found.key: found.generator
-        if generators.count(found.generator) == 1
-        else f"{found.suite}_{found.generator}"
-        for found in sets
+        item.key: item.generator
+        if generators.count(item.generator) == 1
+        else f"{item.suite}_{item.generator}"
+        for item in sets
     }
     return names if len(set(names.values())) == len(names) else {key: key for key in names}
 
 
 def sample_evenly(images: ImageSet, count: int, seed: int) -> ImageSet:
-    """`count` images of a set, half real and half generated, drawn repeatably and kept in order.
+    """Return `count` images of a set, half real and half generated, in their order.
 
-    A class with fewer images than its half gives all it has, and the other class fills up.
+    A class with fewer images than half of `count` gives all of them, and the other class the rest.
+    The same seed draws the same images.
     """
     rng = np.random.default_rng(seed)
     labels = np.asarray(images.labels)
@@ -92,7 +93,7 @@ def sample_evenly(images: ImageSet, count: int, seed: int) -> ImageSet:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders directly below, links to folders too, sorted by name; hidden ones are left out.
+    """Return the folders directly below, and links to folders, sorted by name, without hidden ones.
 
     Raises:
         UserError: the folder cannot be listed.
@@ -108,33 +109,33 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> list[str]:
-    """Paths of all image files below a folder (by their suffix), sorted; hidden files are left out.
+    """Return the sorted paths of all image files below a folder, by suffix, without hidden files.
 
     Links to folders are not followed, with a warning: one may lead to the other class, or in a
     circle.
 
     Raises:
-        UserError: a folder below cannot be listed; its images would be missing without a word.
+        UserError: a folder below cannot be listed; its images would be missing without a message.
     """
 
     def refuse(error: OSError) -> None:
         raise _unlisted(error)
 
-    found = []
+    paths = []
     for directory, subdirs, files in os.walk(folder, onerror=refuse):
         subdirs[:] = sorted(name for name in subdirs if not name.startswith("."))
         if links := [
             path for name in subdirs if os.path.islink(path := os.path.join(directory, name))
         ]:
             log.warning(
-                "links inside of a class folder are not followed: %s",
+                "links to folders inside a class folder are not followed: %s",
                 ", ".join(map(printable, links)),
             )
         names = (
             name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         )
-        found += [os.path.join(directory, name) for name in sorted(names)]
-    return found
+        paths += [os.path.join(directory, name) for name in sorted(names)]
+    return paths
 
 
 def _unlisted(error: OSError) -> UserError:

@@ -1,4 +1,4 @@
-"""Which folder is what: sets, generators, suites, found by what is in the folders."""
+"""Recognise sets, generators and suites by the contents of their folders."""
 
 import os
 from collections.abc import Sequence
@@ -11,55 +11,64 @@ from data.image_sets import FAKE, ImageSet, subfolders
 from util import UserError, log
 
 MULTI_CLASS_GENERATORS = ("progan", "stylegan", "stylegan2", "cyclegan")
-"""Generators of ForenSynths whose images lie in content folders; the published evaluation lists
-them by name."""
+"""Generators of ForenSynths whose images lie in content folders.
+
+The published evaluation lists them by name.
+"""
 
 
 def load_set(
     root: Path, suite: str = "", generator: str = "", classes: tuple[str, ...] = ()
 ) -> ImageSet:
-    """All images of one set: of the class folders in `root`, or in each of its folders (root/car,
-    root/cat).
+    """Return all images of one set.
 
     Args:
-        classes: names of the folders to take; empty for all.
+        root: holds the class folders, or folders that hold them (root/car, root/cat).
+        suite: name of the set's suite.
+        generator: name of the set; '' = the folder's name.
+        classes: names of the folders to use; empty for all.
 
     Raises:
-        UserError: one of `classes` is missing, there are no class folders, or no image in them.
+        UserError: one of `classes` is missing, or class folders or their images are missing.
     """
     missing = [name for name in classes if not (root / name).is_dir()]
     if missing:
-        there = ", ".join(sub.name for sub in subfolders(root)) or "no folders"
-        raise UserError(f"--classes {','.join(missing)}: not in {root}, which has {there}")
-    found = scan(root)
+        present = ", ".join(sub.name for sub in subfolders(root)) or "no folders"
+        raise UserError(f"--classes {','.join(missing)}: not in {root}, which has {present}")
+    folder = scan(root)
     contents = (
-        [folder for folder in found.below if not classes or folder.path.name in classes]
-        if found
+        [content for content in folder.below if not classes or content.path.name in classes]
+        if folder
         else []
     )
-    if found is None or (found.below and not any(folder.classes for folder in contents)):
+    if folder is None or (folder.below and not any(content.classes for content in contents)):
         raise UserError(
             f"no class folders in {root}: expected {EXPECTED} in it or in each of its folders"
         )
-    return replace(found, below=tuple(contents)).images(suite, generator)
+    return replace(folder, below=tuple(contents)).images(suite, generator)
 
 
 def find_sets(
     root: Path, classes: tuple[str, ...] = (), splits: Sequence[str] = ("test", "val")
 ) -> list[ImageSet]:
-    """All sets below a folder: one set, a generator with content folders, a suite, or a folder of
-    suites.
+    """Return all sets below a folder.
 
-    A folder that is named like a published suite, or has its generators, is that suite. Otherwise
-    the structure decides; where two readings fit (a folder of folders with class folders is a
-    generator with contents, or a suite of generators), it is a generator if it bears the name of
-    one that is published that way, and a suite if not.
+    The folder may be one set, a generator with content folders, a suite, or a folder of suites. A
+    folder that has the name of a published suite, or its generators, is that suite. Otherwise the
+    structure decides.
+
+    The structure is ambiguous for a folder of folders with class folders: it may be a generator
+    with contents, or a suite of generators. It is a generator if it has one of the names in
+    `MULTI_CLASS_GENERATORS`, else a suite.
 
     Args:
-        classes: content folders to take; empty for all. splits: see `scan`.
+        root: the folder.
+        classes: content folders to use; empty for all.
+        splits: see `scan`.
 
     Raises:
-        UserError: no class folders below, or no images in one of them.
+        UserError: no class folders below or no images in them, a set that occurs twice, or one of
+            `classes` is missing.
     """
     folder = scan(root, splits)
     if folder is None:
@@ -81,12 +90,12 @@ def find_sets(
         if folder.height == 1 and (classes or (_holds_contents(folder) and not folder.suite)):
             return [load_set(root, above, classes=classes)]
     suites = folder.below if _is_folder_of_suites(folder) else (folder,)
-    sets = [found for suite in suites for found in _suite_sets(suite, classes)]
+    sets = [images for suite in suites for images in _suite_sets(suite, classes)]
     if not sets:
         raise UserError(f"no images below {root}")
     _refuse_twice(sets, root)
     for name in classes:
-        if not any(f"{os.sep}{name}{os.sep}" in path for found in sets for path in found.paths):
+        if not any(f"{os.sep}{name}{os.sep}" in path for images in sets for path in images.paths):
             raise UserError(
                 f"--classes {name}: no generator below {root} has a folder of that name"
             )
@@ -94,16 +103,18 @@ def find_sets(
 
 
 def _refuse_twice(sets: Sequence[ImageSet], root: Path) -> None:
-    keys = [found.key for found in sets]
-    if twice := {key for key in keys if keys.count(key) > 1}:
+    keys = [images.key for images in sets]
+    if repeated := {key for key in keys if keys.count(key) > 1}:
         raise UserError(
-            f"{root}: {', '.join(sorted(twice))} occurs twice; test the folders one at a time"
+            f"{root}: {', '.join(sorted(repeated))} occurs twice; test the folders one at a time"
         )
 
 
 def _with_shared_real_above(folder: Folder) -> Folder:
-    """A generator of UniversalFakeDetect that is given alone, with the real images that lie beside
-    it."""
+    """Return a generator of UniversalFakeDetect with the real images that lie beside its folder.
+
+    Other folders come back unchanged.
+    """
     parent = Path(os.path.abspath(folder.path)).parent
     if suite_called(parent.name) != "UniversalFakeDetect" or {
         label for _, label in folder.classes
@@ -133,47 +144,54 @@ def _is_folder_of_suites(folder: Folder) -> bool:
 
 
 def _suite_sets(folder: Folder, classes: tuple[str, ...]) -> list[ImageSet]:
-    """The sets of one suite; a folder of class folders directly below counts as a suite of one."""
+    """Return the sets of one suite; a folder with class folders counts as a suite of one set."""
     suite = folder.suite or folder.name
     if folder.suite and suite_called(folder.name) is None:
-        log.info("%s is taken for %s by what is in it", folder.path, suite)
+        log.info("%s is read as %s, by its contents", folder.path, suite)
     sets = []
     for generator in folder.below or (folder,):
         contents = tuple(sub for sub in generator.below if sub.path.name in classes)
         try:
-            # the contents of a suite within a suite: no set of one generator
+            # contents of a suite within a suite do not make a set of one generator
             if generator.height > 1:
                 raise UserError(
-                    f"no class folders in {generator.path}: expected {EXPECTED} in it or in each of its folders"
+                    f"no class folders in {generator.path}:"
+                    f" expected {EXPECTED} in it or in each of its folders"
                 )
             sets.append(replace(generator, below=contents or generator.below).images(suite))
-        except UserError as error:  # one empty folder must not keep the others from being tested
-            log.warning("left out %s: %s", generator.path, error)
+        # one empty folder must not keep the others from being tested
+        except UserError as error:
+            log.warning("skipped %s: %s", generator.path, error)
     return sets
 
 
 def default_test_root() -> Path:
-    """./datasets/Generalization_Test, else ./datasets.
+    """Return ./datasets/Generalization_Test, or ./datasets if that is missing.
 
     Raises:
-        UserError: there is neither.
+        UserError: both are missing.
     """
     for candidate in (Path("datasets/Generalization_Test"), Path("datasets")):
         if candidate.is_dir():
             return candidate
     raise UserError(
-        "--dataroot: missing, and there is no ./datasets/Generalization_Test; give the folder to test on"
+        "--dataroot: missing, and ./datasets/Generalization_Test does not exist;"
+        " give the folder to test on"
     )
 
 
 def find_test_sets(
     dataroot: str | None, classes: tuple[str, ...] = ()
 ) -> tuple[Path, list[ImageSet]]:
-    """The folder to test on and its sets; below the default ./datasets, training roots (with train/
-    or val/) are left out.
+    """Return the folder to test on and its sets.
+
+    Args:
+        dataroot: the folder; None = `default_test_root()`. Below ./datasets, training folders (see
+            `is_training_root`) are skipped.
+        classes: content folders to use; empty for all.
 
     Raises:
-        UserError: nothing to test there, or a training root was given.
+        UserError: nothing to test in the folder, or it is a training folder.
     """
     root = Path(dataroot) if dataroot is not None else default_test_root()
     if dataroot is None and root.name == "datasets":
@@ -182,9 +200,9 @@ def find_test_sets(
         ]
         if not candidates:
             raise UserError(
-                "--dataroot: missing, and ./datasets holds no test images; give the folder to test on"
+                "--dataroot: missing, and ./datasets has no test images; give the folder to test on"
             )
-        sets = [found for folder in candidates for found in find_sets(folder, classes)]
+        sets = [images for folder in candidates for images in find_sets(folder, classes)]
         _refuse_twice(sets, root)
         return root, sets
     if is_training_root(root) and not _is_one_set(root):
@@ -196,9 +214,9 @@ def find_test_sets(
 
 
 def is_training_root(folder: Path) -> bool:
-    """True if the folder has train/ or val/."""
+    """Return True if the folder has train/ or val/."""
     return any((folder / split).is_dir() for split in ("train", "val"))
 
 
 def _is_one_set(root: Path) -> bool:
-    return any(class_folders(place) for place in (root, root / "test", root / "val"))
+    return any(class_folders(folder) for folder in (root, root / "test", root / "val"))

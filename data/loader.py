@@ -76,7 +76,7 @@ class ImageLoader:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Files that are skipped in the first variant: path -> reason."""
+        """Return the skipped files of the first variant: path -> reason."""
         return self.left_out_of[0]
 
     def __len__(self) -> int:
@@ -129,7 +129,7 @@ class ImageLoader:
         seen = any(path in left_out for left_out in self.left_out_of)
         self.left_out_of[variant].setdefault(path, why)
         if not seen:
-            log.warning("left out %s (%s)", printable(path), why)
+            log.warning("skipped %s (%s)", printable(path), why)
 
 
 def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
@@ -154,7 +154,8 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
         root, sets = distributed.by_first(lambda: find_test_sets(opt.dataroot, opt.classes))
         if len(sets) > 1:
             raise UserError(
-                f"--dataroot {root}: has {len(sets)} sets; a loader takes one, such as {sets[0].generator}"
+                f"--dataroot {root}: has {len(sets)} sets;"
+                f" a loader takes one, such as {sets[0].generator}"
             )
         images = sets[0]
         protocol = evaluation_protocol(Protocol("published"), images.suite, opt)
@@ -228,7 +229,10 @@ def cores() -> int:
 
 
 def shared_set(root: Path, classes: tuple[str, ...]) -> ImageSet:
-    """Return `load_set` of rank 0, so that all processes number the same files alike. Collective."""
+    """Return the set that `load_set` finds in rank 0, so that all ranks number files alike.
+
+    Collective: every process must call it.
+    """
     return distributed.by_first(lambda: load_set(root, classes=classes))
 
 
@@ -246,5 +250,6 @@ def _require_both_classes(images: ImageSet, opt: Any) -> None:
     for label, name in ((REAL, "real (0_real/)"), (FAKE, "fake (1_fake/)")):
         if label not in images.labels:
             raise UserError(
-                f"--dataroot {opt.dataroot}: {opt.train_split}/ has no {name} images; training needs both classes"
+                f"--dataroot {opt.dataroot}: {opt.train_split}/ has no {name} images;"
+                " training needs both classes"
             )

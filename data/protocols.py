@@ -1,5 +1,4 @@
-"""Which preprocessing applies: the training protocol of a run, and the evaluation protocols by name
-and by suite."""
+"""Choose the preprocessing: training protocol of a run, evaluation protocols by name and suite."""
 
 import typing
 from collections.abc import Callable
@@ -16,8 +15,7 @@ from util import UserError, log
 TRAIN_RESIZE = 256
 TRAIN_CROP = 224
 
-PUBLISHED = "published"
-"""The name that stands for each suite's own protocol, and native size for an unknown suite."""
+PUBLISHED = "published"  # each suite's published protocol, native size for an unknown suite
 
 
 def _protocol(name: str, values: dict[str, Any]) -> Protocol:
@@ -25,7 +23,7 @@ def _protocol(name: str, values: dict[str, Any]) -> Protocol:
 
 
 EVALUATION_PROTOCOLS = {name: _protocol(name, values) for name, values in DATA["protocols"].items()}
-"""By name, from benchmarks.toml."""
+"""Protocols by name, from benchmarks.toml."""
 
 NO_AUGMENTATION: dict[str, Any] = {
     "blur_prob": 0.0,
@@ -39,12 +37,14 @@ DATA_AUGMENTATION: dict[str, Any] = {
     "jpg_prob": 0.5,
     "jpg_qual": (30, 100),
 }
-"""What --data_aug stands for: Blur+JPEG (0.5) of Wang et al., CVPR 2020, arXiv 1912.11035."""
+"""Values of --data_aug: Blur+JPEG (0.5) of Wang et al., CVPR 2020, arXiv 1912.11035."""
 
 
 def training_protocol(opt: Any) -> Protocol:
-    """The protocol that TrainOptions describe. By default the published one: resize 256, random
-    crop 224, random flip."""
+    """Return the protocol of these TrainOptions.
+
+    By default it is the published one: resize 256, random crop 224, random flip.
+    """
     augment = training_augmentation(opt)
     plain = replace(augment, flip=False) == Augmentation(flip=False)
     return Protocol(
@@ -57,15 +57,17 @@ def training_protocol(opt: Any) -> Protocol:
 
 
 def training_augmentation(opt: Any) -> Augmentation:
-    """The random changes that TrainOptions ask for; --data_aug sets what the single flags leave
-    open."""
+    """Return the augmentation of these TrainOptions.
+
+    --data_aug gives the values of the flags that are not set.
+    """
     defaults = DATA_AUGMENTATION if opt.data_aug else NO_AUGMENTATION
-    given = {name: getattr(opt, name) for name in defaults}
-    chosen = {name: defaults[name] if value is None else value for name, value in given.items()}
+    values = {name: getattr(opt, name) for name in defaults}
+    chosen = {name: defaults[name] if value is None else value for name, value in values.items()}
     methods = available_jpeg_methods(opt.jpg_method)
     if methods != opt.jpg_method and chosen["jpg_prob"] > 0:
         log.warning(
-            "--jpg_method %s: OpenCV is not installed, compressing with %s",
+            "--jpg_method %s: OpenCV is not installed, compressing with %s (for cv2, install it)",
             ",".join(opt.jpg_method),
             methods[0],
         )
@@ -81,10 +83,19 @@ def training_augmentation(opt: Any) -> Augmentation:
 
 
 def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
-    """Geometry for one suite, normalisation of the trained protocol.
+    """Return a protocol with the geometry for a suite and the normalisation of the trained one.
 
-    Geometry comes from, in this order: the flags --loadSize, --cropSize, --no_resize, --no_crop,
-    --rz_interp; --protocol; the suite's published protocol; native size for an unknown suite.
+    The first of these that applies decides the geometry:
+
+    1. --loadSize, --cropSize, --no_resize, --no_crop, --rz_interp
+    2. --protocol
+    3. the suite's published protocol
+    4. native size, for an unknown suite
+
+    Args:
+        trained: protocol of the checkpoint.
+        suite: name of the suite.
+        opt: options with these flags.
 
     Raises:
         UserError: --protocol is unknown.
@@ -107,20 +118,21 @@ def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
 
 
 def known_protocol(name: str | None) -> str | None:
-    """The name of --protocol, None if it was not given.
+    """Return the value of --protocol after a check; None stays None.
 
     Raises:
-        UserError: it is unknown.
+        UserError: the name is unknown.
     """
     if name not in (None, PUBLISHED, *EVALUATION_PROTOCOLS):
         raise UserError(
-            f"--protocol {name}: unknown; one of {PUBLISHED}, {', '.join(EVALUATION_PROTOCOLS)}"
+            f"--protocol {name}: unknown; give one of"
+            f" {PUBLISHED}, {', '.join(EVALUATION_PROTOCOLS)}"
         )
     return name
 
 
 def describe_protocols() -> str:
-    """The table of --list_protocols: name, version, geometry."""
+    """Return the table of --list_protocols: name, version, geometry."""
     by_suite = "; ".join(f"{suite.name}: {suite.protocol}" for suite in SUITES.values())
     rows = [[PUBLISHED, "", f"by suite ({by_suite}; others: native)"]]
     rows += [
@@ -137,10 +149,11 @@ class Stored(typing.Protocol):
 
 
 def trained_protocol(checkpoint: Stored) -> Protocol:
-    """The preprocessing that a checkpoint was trained with; the published normalisation where it
-    does not say.
+    """Return the preprocessing of a checkpoint's training.
+
+    It is the published normalisation where the checkpoint holds no protocol.
 
     Raises:
-        UserError: what it says is none.
+        UserError: the checkpoint's value is not a protocol.
     """
     return checkpoint.stored("protocol", Protocol.from_dict) or Protocol("published")

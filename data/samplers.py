@@ -1,5 +1,7 @@
-"""The order of images as a function of (seed, epoch) alone, so that workers, prefetching and
-resuming change nothing."""
+"""Samplers whose order depends on (seed, epoch) alone.
+
+Workers, prefetching and resuming therefore change nothing.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +13,10 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
-    """What a dataset is asked for: the epoch decides, with the seed and the index, every random
-    augmentation."""
+    """Key of one sample of a dataset.
+
+    Epoch, index and the dataset's seed decide every random augmentation.
+    """
 
     epoch: int
     index: int
@@ -25,8 +29,8 @@ class EpochSampler(Sampler[SampleKey]):
         size: number of images.
         seed: with the epoch, decides the order.
         shuffle: a fresh permutation per epoch.
-        weights: one per image; draw `size` images with replacement in proportion to them (then
-            `shuffle` has no effect).
+        weights: one per image; `size` images are drawn with replacement in proportion to them.
+            `shuffle` then has no effect.
     """
 
     def __init__(
@@ -40,8 +44,7 @@ class EpochSampler(Sampler[SampleKey]):
         self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch, and how many of its keys to leave out at its beginning (after an
-        interruption)."""
+        """Choose the epoch and, to resume within it, the number of its first keys to skip."""
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
@@ -61,14 +64,17 @@ class EpochSampler(Sampler[SampleKey]):
 
 
 class ProcessBatches(Sampler[list[SampleKey]]):
-    """A sampler's keys in batches, and of each batch the part of one of several processes: keys
-    `rank`, `rank + world_size`, ...
+    """Batches of a sampler's keys, and of each batch the part of one process.
 
-    Every process gets the same number of batches, whatever remains for the last; a part may be
-    empty there. Together, the parts are every key once.
+    The part holds the batch's keys `rank`, `rank + world_size`, ... Every process gets the same
+    number of batches. The part of the last batch may be empty. All parts together hold every key
+    once.
 
     Args:
+        sampler: yields the keys.
         batch_size: keys per batch, over all processes together.
+        rank: of the process, in [0, world_size).
+        world_size: number of processes.
     """
 
     def __init__(
@@ -91,7 +97,9 @@ class ProcessBatches(Sampler[list[SampleKey]]):
 
 
 def balancing_weights(labels: Sequence[int]) -> list[float]:
-    """Weights that draw each class equally often: one over the number of images of the image's
-    class."""
+    """Return a weight per image that draws each class equally often.
+
+    It is one over the number of images of the image's class.
+    """
     counts = torch.bincount(torch.tensor(labels)).tolist()
     return [1.0 / counts[label] for label in labels]

@@ -1,8 +1,8 @@
-"""Preprocessing as one object: from a decoded picture to the tensor that a network sees.
+"""Preprocessing as one object: from a decoded image to the tensor that a network sees.
 
-A checkpoint stores the protocol that it was trained with; test and visualise replay its
-normalisation and choose the geometry of the test suite. Every random choice is drawn from a
-generator that the caller passes in.
+A checkpoint stores the protocol of its training. Testing and visualisation reuse its normalisation
+and choose the geometry of the test suite. Every random choice is drawn from a generator that the
+caller passes in.
 """
 
 import math
@@ -29,12 +29,13 @@ class Augmentation:
 
     Args:
         flip: mirror left-right with probability 1/2.
-        blur_prob: probability in [0, 1] of a Gaussian blur whose standard deviation in pixels is
-            drawn from blur_sigma (one value, or the ends of a range).
-        jpeg_prob: probability in [0, 1] of a JPEG round trip at a quality from jpeg_quality (one
-            value, or the ends of a range, both included) by one of jpeg_methods ('pil', 'cv2').
+        blur_prob: probability in [0, 1] of a Gaussian blur.
+        blur_sigma: its standard deviation in pixels, one value or the ends of a range.
+        jpeg_prob: probability in [0, 1] of a JPEG round trip.
+        jpeg_quality: 1..100, one value or the ends of a range, both included.
+        jpeg_methods: 'pil', 'cv2' or both; one is drawn per image.
         degrade: probability in [0, 1] of the steps of `data.augmentation`, before the crop; needs
-            one.
+            a crop.
     """
 
     flip: bool = True
@@ -48,20 +49,24 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named preprocessing: resize, augment (training), tile, crop, flip (training), scale to [0,
-    1], normalise.
+    """A named preprocessing.
+
+    Its steps are resize, augment (training), tile, crop, flip (training), scale to [0, 1],
+    normalise.
 
     Args:
-        name: what tables and checkpoints call it.
+        name: as tables and checkpoints show it.
         resize: both sides in pixels, None = native size.
-        crop: both sides of a square crop in pixels, None = none; centred unless `augment` is set.
-        tile: repeat a picture smaller than the crop until it covers it; otherwise such a picture is
-            an error.
+        crop: both sides of a square crop in pixels, None = no crop; centred unless `augment` is
+            set.
+        tile: repeat an image smaller than the crop until it covers the crop; otherwise such an
+            image is an error.
         interpolation: of the resize; of several, training draws one per image and evaluation takes
             the first.
-        mean, std: per RGB channel, of values in [0, 1].
+        mean: per RGB channel, of values in [0, 1].
+        std: per RGB channel, of values in [0, 1].
         augment: random changes; None in evaluation.
-        version: rises whenever a named protocol changes what it does.
+        version: raised whenever the steps of a named protocol change.
     """
 
     name: str
@@ -76,15 +81,15 @@ class Protocol:
 
     @property
     def label(self) -> str:
-        """Name and version, as in 'native v1'."""
+        """Return name and version, as in 'native v1'."""
         return f"{self.name} v{self.version}"
 
     def for_evaluation(self) -> "Protocol":
-        """The same without anything random."""
+        """Return this protocol without random changes."""
         return replace(self, augment=None)
 
     def with_geometry_of(self, other: "Protocol") -> "Protocol":
-        """This normalisation, with the other's name, resize, crop and tiling; nothing random."""
+        """Return the other protocol with this one's normalisation and without random changes."""
         return replace(other, mean=self.mean, std=self.std, augment=None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,16 +97,16 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Protocol":
-        """The inverse of `to_dict`.
+        """Return the protocol that `to_dict` gave these values.
 
         Raises:
-            TypeError, ValueError, KeyError: the values describe no protocol, or no normalisation.
+            TypeError, ValueError, KeyError: the values are not those of a protocol.
         """
         fields = _tuples(values)
         if fields["augment"] is not None:
             fields["augment"] = Augmentation(**fields["augment"])
-        found = cls(**fields)
-        for name, channels, least in (("mean", found.mean, -1e6), ("std", found.std, 1e-6)):
+        protocol = cls(**fields)
+        for name, channels, least in (("mean", protocol.mean, -1e6), ("std", protocol.std, 1e-6)):
             numbers = isinstance(channels, tuple) and all(
                 isinstance(value, int | float) for value in channels
             )
@@ -111,30 +116,31 @@ class Protocol:
                 or not all(least <= value <= 1e6 for value in channels)
             ):
                 raise ValueError(f"{name} is not three numbers from {least:g} to 1e6")
-        return found
+        return protocol
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
-        """RGB picture -> normalised float32 [3, H, W].
+        """Return an RGB image as normalised float32 [3, H, W].
 
         Args:
-            rng: source of every random choice; needed when `augment` is set.
+            image: RGB.
+            rng: draws every random choice; needed when `augment` is set.
 
         Raises:
-            ValueError: the picture is smaller than the crop and may not be tiled.
+            ValueError: the image is smaller than the crop, and `tile` is False.
         """
         return self.normalise(self.pixels(image, rng))
 
     def pixels(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
-        """All steps but scaling and normalisation: RGB picture -> uint8 [3, H, W]."""
+        """Return an RGB image as uint8 [3, H, W], after all steps but scaling and normalisation."""
         return self.finish(self.begin(image, rng), rng)
 
     @property
     def begins_alike(self) -> bool:
-        """True if `begin` gives the same for a picture every time, so that its outcome can be kept."""
+        """Return True if `begin` is not random, so that its result can be cached."""
         return self.resize is None or self.augment is None or len(self.interpolation) == 1
 
     def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
-        """Decoding's half of `pixels`: RGB picture -> uint8 [3, H, W], resized."""
+        """Return an RGB image as uint8 [3, H, W], resized; the first half of `pixels`."""
         if self.augment is not None and rng is None:
             raise ValueError("a protocol with random augmentation needs a random generator")
         if self.resize is not None:
@@ -148,8 +154,10 @@ class Protocol:
         return TF.pil_to_tensor(image)
 
     def finish(self, pixels: Tensor, rng: np.random.Generator | None = None) -> Tensor:
-        """The other half, cheap and random in training: uint8 [3, H, W] -> augmented, tiled,
-        cropped, flipped."""
+        """Return uint8 pixels [3, H, W] of `begin` augmented, tiled, cropped and flipped.
+
+        This is the second half of `pixels`: cheap, and random in training.
+        """
         if self.augment is None:
             return pixels if self.crop is None else self._cropped(pixels, self.crop, None)
         if rng is None:
@@ -162,12 +170,12 @@ class Protocol:
         return pixels.flip(-1) if self.augment.flip and rng.random() < 0.5 else pixels
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 [..., 3, H, W] -> float32, (value / 255 - mean) / std."""
+        """Return uint8 pixels [..., 3, H, W] as float32, (value / 255 - mean) / std."""
         mean, std = (per_channel(values, pixels.device) for values in (self.mean, self.std))
         return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
 
     def denormalise(self, images: Tensor) -> Tensor:
-        """Normalised [..., 3, H, W] -> [0, 1], for pictures."""
+        """Return normalised images [..., 3, H, W] as values in [0, 1], for display."""
         mean, std = (per_channel(values, images.device) for values in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
 
@@ -177,7 +185,8 @@ class Protocol:
         height, width = pixels.shape[1:]
         if width < size or height < size:
             raise ValueError(
-                f"{width}x{height} pixels are fewer than the {size}x{size} crop of protocol {self.name!r}"
+                f"{width}x{height} pixels are fewer than the {size}x{size} crop"
+                f" of protocol {self.name!r}"
             )
         if rng is None:
             return TF.center_crop(pixels, [size, size])
@@ -189,8 +198,10 @@ _ON_DEVICE: dict[tuple[tuple[float, ...], torch.device], Tensor] = {}
 
 
 def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """[3, 1, 1] float32 on the device; kept there, because a copy to a GPU would wait for what that
-    still computes."""
+    """Return the values as float32 [3, 1, 1] on the device.
+
+    The tensor is cached, because a copy to a GPU would wait for the work queued on it.
+    """
     key = values, device
     if key not in _ON_DEVICE:
         with torch.inference_mode(False):
@@ -199,23 +210,27 @@ def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 def _lists(value: Any) -> Any:
-    """Tuples as lists, all the way down, so that the value is the same after a checkpoint's or
-    JSON's round trip."""
+    """Return a value with all tuples, nested ones too, as lists.
+
+    It is then the same after a round trip through a checkpoint or JSON.
+    """
     if isinstance(value, dict):
         return {key: _lists(item) for key, item in value.items()}
     return [_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _tuples(value: Any) -> Any:
-    """The inverse of `_lists`."""
+    """Return a value with all lists, nested ones too, as tuples."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def tiled(pixels: Tensor, size: int) -> Tensor:
-    """Repeat a picture [3, H, W] whose smaller side is below `size` pixels until both sides reach
-    it (GenImage's way)."""
+    """Return an image [3, H, W], repeated until both sides reach `size` pixels.
+
+    An image whose sides both reach it comes back unchanged. GenImage preprocesses this way.
+    """
     height, width = pixels.shape[1:]
     if min(width, height) >= size:
         return pixels
@@ -223,8 +238,10 @@ def tiled(pixels: Tensor, size: int) -> Tensor:
 
 
 def augmented(pixels: Tensor, augment: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Random blur, then random JPEG (Wang et al., CVPR 2020) of uint8 [3, H, W]; the same draws
-    whatever the probabilities are."""
+    """Return uint8 pixels [3, H, W] after random blur, then random JPEG (Wang et al., CVPR 2020).
+
+    The draws do not depend on the probabilities.
+    """
     blur_draw, sigma_draw, jpeg_draw, quality_draw, method_draw = rng.random(5)
     blurs, compresses = blur_draw < augment.blur_prob, jpeg_draw < augment.jpeg_prob
     if not (blurs or compresses):

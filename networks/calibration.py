@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-LARGEST = 1e12  # above this, a constant in a checkpoint is an error
+MAX_CONSTANT = 1e12  # above this, a constant in a checkpoint is an error
 REAL, UNSURE, GENERATED = "real", "unsure", "generated"
 
 
@@ -16,24 +16,24 @@ REAL, UNSURE, GENERATED = "real", "unsure", "generated"
 class Calibration:
     """Temperature scaling (Guo et al., ICML 2017), a threshold and an unsure band.
 
-    Probabilities are for images of which half are generated.
+    Probabilities hold for data of which half is generated.
 
     Args:
-        temperature: T > 0. The probability of "generated" is sigmoid(logit / T).
+        temperature: T > 0; the probability of "generated" is sigmoid(logit / T).
         threshold: probability in [0, 1] with the best balanced accuracy within `max_false_alarms`.
-        lower: the verdict is "real" up to this probability; below 0 it is never "real".
-        upper: the verdict is "generated" from this probability on; above 1 it is never "generated".
-            lower <= upper, and between them the verdict is "unsure".
+        lower: the verdict is "real" up to this probability, never if this is below 0.
+        upper: the verdict is "generated" from this probability on, never if this is above 1. It is
+            >= lower; between them the verdict is "unsure".
         target_error: share in [0, 1] of wrong verdicts that the band allows, among "generated"
             verdicts and among "real" ones.
         ece_before: expected calibration error in [0, 1] of sigmoid(logit).
         ece_after: expected calibration error in [0, 1] of the probability.
         n_real: number of real images in the fit.
         n_fake: number of generated images in the fit.
-        data: name of these images.
-        protocol: name and version of their preprocessing.
-        max_false_alarms: share in [0, 1] of the real images of any set that may lie above the
-            threshold; 1 is no limit.
+        data: name of the dataset of the fit.
+        protocol: name and version of its preprocessing.
+        max_false_alarms: largest share in [0, 1] of the real images of any set above the threshold;
+            1 = no limit.
     """
 
     temperature: float
@@ -55,7 +55,7 @@ class Calibration:
 
     @property
     def score_threshold(self) -> float:
-        """The threshold as a score, sigmoid(logit), in [0, 1]."""
+        """Return the threshold as a score, sigmoid(logit), in [0, 1]."""
         return float(expit(self.temperature * logit(self.threshold)))
 
     def verdict(self, probability: float) -> str:
@@ -66,7 +66,7 @@ class Calibration:
 
     @property
     def rule(self) -> str:
-        """The rule of `verdict` as text."""
+        """Return the rule of `verdict` as text."""
         generated, real = f'never "{GENERATED}"', f'never "{REAL}"'
         if self.upper <= 1:
             generated = f'"{GENERATED}" from {self.upper:.3f} on'
@@ -88,14 +88,18 @@ class Calibration:
         """
         if differing := {field.name for field in fields(cls)} ^ set(values):
             names = ", ".join(sorted(map(str, differing)))
-            raise ValueError(f"other fields: {names}; run python -m tools.calibrate again")
+            raise ValueError(
+                f"missing or unknown fields: {names}; run python -m tools.calibrate again"
+            )
         calibration = cls(**values)
         for field in fields(cls):
             value = values[field.name]
             kind: Any = {float: int | float, int: int, str: str}[field.type]  # type: ignore[index]
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise TypeError(f"{field.name} is a {type(value).__name__}")
-            if not isinstance(value, str) and not (abs(value) <= LARGEST and math.isfinite(value)):
+            if not isinstance(value, str) and not (
+                abs(value) <= MAX_CONSTANT and math.isfinite(value)
+            ):
                 raise ValueError(f"{field.name} is out of range")
         shares = ("threshold", "target_error", "ece_before", "ece_after", "max_false_alarms")
         for name in shares:

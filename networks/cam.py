@@ -1,9 +1,10 @@
 """Evidence of a model in an image: per scale, class-activation maps in units of the logit.
 
-Exact maps follow Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016;
-where a network is not linear behind its last feature map, Grad-CAM (Selvaraju et al., ICCV 2017)
-stands in. Grad-CAM is written out here: the library for it, grad-cam, clips every map at 0 and
-stretches it to 0..1, so that neither signs nor scales could be compared, and needs OpenCV.
+Exact maps follow Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
+A network that is not linear after its last feature map gets Grad-CAM (Selvaraju et al., ICCV 2017).
+
+Grad-CAM is implemented here, because its library, grad-cam, needs OpenCV, clips every map at 0 and
+stretches it to 0..1. Signs and scales could then not be compared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ Network = AttentionMultiScaleNPR | NPRResNet
 
 
 def has_exact_maps(model: Network) -> bool:
-    """Return whether the maps of this model add up to its logits: single-scale, or light branches."""
+    """Return True if the model's maps add up to its logits: single-scale, or light branches."""
     return isinstance(model, NPRResNet) or all(
         isinstance(branch, LightBranch) for branch in model.feature_branches
     )
@@ -34,7 +35,7 @@ def classifier(model: Network) -> nn.Linear:
 def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Tensor:
     """Return the contribution of every position and scale to a logit, in evaluation mode.
 
-    It is positive towards fake.
+    It is positive for fake.
 
     With F_s [C, h, w] the last feature map of scale s, W, c its projection, w, b the classifier and
     a_s the attention of the image (plus 1/S with a residual fusion; 1, and no projection, in the
@@ -42,13 +43,14 @@ def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Te
 
         map_s(x, y) = a_s * (w . (W F_s(x, y) + c)),        logit = b + sum_s mean_xy map_s(x, y).
 
-    The attention is taken as given: what happens where it changes, too, is not in the maps. A model
-    without `has_exact_maps` gets `grad_cam`. Gradients and modes (training, evaluation) of the
-    model stay as they are.
+    The attention is treated as a constant: the maps do not contain the effect of its changes. A
+    model without `has_exact_maps` gets `grad_cam`. Gradients and modes (training, evaluation) of
+    the model stay as they are.
 
     Args:
-        images: [B, 3, H, W], normalised as the model takes them.
-        output: which logit, for a model with several.
+        model: the detector.
+        images: [B, 3, H, W], normalised.
+        output: index of the logit, for a model with several.
 
     Returns:
         [B, S, h, w], about H/8 and W/8 for light branches and the single-scale model.
@@ -73,21 +75,25 @@ def class_activation_maps(model: Network, images: Tensor, output: int = 0) -> Te
 def grad_cam(
     model: Network, images: Tensor, output: int = 0, layers: Sequence[nn.Module] | None = None
 ) -> Tensor:
-    """Grad-CAM of each scale's part of a logit, a_s * (w . f_s), with the attention a_s taken as
-    given; in evaluation mode.
+    """Return the Grad-CAM of each scale's part of a logit, a_s * (w . f_s), in evaluation mode.
 
-    With A [K, h, w] the output of `layers[s]`, map_s = sum_k (sum_xy d part_s / d A_k(x, y)) A_k:
-    Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) times h * w, which makes it one of
-    units of the logit, and not clipped. Its positive part is the Grad-CAM of "generated"; its
-    negative part is that of "real", whose logit is the negative one. Where nothing but the mean
-    over positions and linear layers follow, it is the exact map without its constant; elsewhere
-    maps do not add up to the logit.
+    The attention a_s is treated as a constant. With A [K, h, w] the output of `layers[s]`,
+
+        map_s = sum_k (sum_xy d part_s / d A_k(x, y)) A_k.
+
+    This is Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) times h * w, and not clipped,
+    so that maps have units of the logit. The positive part is the Grad-CAM of "generated". The
+    negative part is that of "real", whose logit is the negative one.
+
+    If only the mean over positions and linear layers follow, it is the exact map without its
+    constant. Otherwise the maps do not add up to the logit.
 
     Args:
-        images: [B, 3, H, W], normalised as the model takes them.
-        output: which logit, for a model with several.
-        layers: one module per branch, within it, whose output is [B, K, h, w]; left out, the last
-            convolution to run in each branch with more than one position.
+        model: the detector.
+        images: [B, 3, H, W], normalised.
+        output: index of the logit, for a model with several.
+        layers: one module within each branch, with output [B, K, h, w]; None = the last convolution
+            to run in each branch with more than one position.
 
     Returns:
         [B, S, h, w], the size of the layers' output.
@@ -96,16 +102,15 @@ def grad_cam(
         ValueError: a branch has no such convolution.
     """
     branches = _branches(model)
-    watched = [[layer] for layer in layers or []] or [
+    candidates = [[layer] for layer in layers or []] or [
         [module for module in branch.modules() if isinstance(module, nn.Conv2d)]
         for branch in branches
     ]
     with torch.enable_grad(), _evaluation(model, images), ExitStack() as stack:
-        kept = [stack.enter_context(_outputs(modules)) for modules in watched]
+        kept = [stack.enter_context(_outputs(modules)) for modules in candidates]
         # f_s, or the single-scale logits
         vectors = [stack.enter_context(_outputs([branch])) for branch in branches]
-        # from the images on, so that feature maps of a model with frozen weights have gradients,
-        # too
+        # gradients start at the images, so that a model with frozen weights has them, too
         share = _share(model, images.detach().requires_grad_()).detach()
         maps = []
         for scale, (outputs, (vector,)) in enumerate(zip(kept, vectors, strict=True)):
@@ -118,7 +123,8 @@ def grad_cam(
             ]
             if not wide:
                 raise ValueError(
-                    "Grad-CAM needs a convolution with more than one position, and a branch has none"
+                    "Grad-CAM needs a convolution with more than one position,"
+                    " and a branch has none; use larger images"
                 )
             (slope,) = torch.autograd.grad((share[:, scale] * part).sum(), wide[-1])
             maps.append((slope.sum(dim=(2, 3), keepdim=True) * wide[-1]).sum(dim=1).detach())
@@ -167,13 +173,13 @@ def _outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence in B images, in units of the logit, positive towards fake.
+    """Evidence in B images, in units of the logit, positive for fake.
 
     Args:
         adds: [B, S], part of each scale: logit = bias of the classifier + sum over the scales.
         maps: [B, S, h, w], see `class_activation_maps`.
-        exact: whether the means of the maps are `adds`. Otherwise they are Grad-CAM, which shows
-            where but not how much, and may even have the other sign.
+        exact: True if the means of the maps are `adds`. Otherwise the maps are Grad-CAM, which
+            shows the place but not the amount of evidence, and may even have the other sign.
     """
 
     adds: Tensor
@@ -183,14 +189,14 @@ class Evidence:
 
 @torch.no_grad()
 def evidence(model: Network, images: Tensor) -> Evidence:
-    """Return the evidence of a model with one logit in images.
+    """Return the evidence in images, for a model with one logit.
 
     A scale adds its branch's logit times its attention (plus 1/S with a residual fusion), see
     `AttentionMultiScaleNPR.forward`.
 
     Args:
         model: in evaluation mode.
-        images: [B, 3, H, W], normalised as the model takes them.
+        images: [B, 3, H, W], normalised.
     """
     maps = class_activation_maps(model, images)
     if has_exact_maps(model):

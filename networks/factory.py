@@ -1,4 +1,4 @@
-"""The one place where a description of a model becomes a model."""
+"""Build and initialise models from their configuration."""
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,8 +18,7 @@ MULTISCALE = "multiscale_attention"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides a model's architecture; stored in checkpoints. A single-scale model
-    uses model_type only."""
+    """Architecture of a model, stored in checkpoints; single-scale models use `model_type` only."""
 
     model_type: str = SINGLE_SCALE
     scales: tuple[float, ...] = (NPRResNet.scale,)
@@ -33,10 +32,10 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """The inverse of `to_dict`.
+        """Return the configuration that `to_dict` gave these values.
 
         Raises:
-            TypeError, ValueError, KeyError: the values describe no model.
+            TypeError, ValueError, KeyError: the values are not those of a model.
         """
         config = cls(**(values | {"scales": tuple(values["scales"])}))
         for field in fields(cls):
@@ -48,12 +47,12 @@ class ModelConfig:
         if config.feature_dim < 1 or config.attention_reduction < 1:
             raise ValueError("feature_dim and attention_reduction must be 1 or more")
         if len(config.backbone) > 100:
-            raise ValueError(f"no backbone has a name of {len(config.backbone):,} characters")
+            raise ValueError(f"the backbone's name has {len(config.backbone):,} characters")
         return config
 
 
 class ModelFlags(Protocol):
-    """The command-line options that choose an architecture; None = not given."""
+    """Command-line options that choose an architecture; None = not on the command line."""
 
     @property
     def model_type(self) -> str | None: ...
@@ -70,8 +69,7 @@ class ModelFlags(Protocol):
 
 
 def model_config(opt: ModelFlags) -> ModelConfig:
-    """The architecture that the options describe; the published defaults where a flag was not
-    given."""
+    """Return the architecture of these options, with the published default for each None."""
     if opt.model_type != MULTISCALE:
         return ModelConfig()
     return ModelConfig(
@@ -88,7 +86,7 @@ def refuse_contradictions(config: ModelConfig, flags: ModelFlags, path: Path) ->
     """Refuse flags that contradict a checkpoint's architecture.
 
     Raises:
-        UserError: names the flag, its value and what is in the file.
+        UserError: with the flag, its value and the value in the file.
     """
     if (
         config.model_type == SINGLE_SCALE
@@ -103,16 +101,16 @@ def refuse_contradictions(config: ModelConfig, flags: ModelFlags, path: Path) ->
     )
     for name in compared:
         flag = "npr_scales" if name == "scales" else name
-        given, stored = getattr(flags, flag), getattr(config, name)
-        if given is not None and given != stored:
-            shown = [",".join(map(str, v)) if isinstance(v, tuple) else v for v in (given, stored)]
+        value, stored = getattr(flags, flag), getattr(config, name)
+        if value is not None and value != stored:
+            shown = [",".join(map(str, v)) if isinstance(v, tuple) else v for v in (value, stored)]
             raise UserError(
                 f"--{flag} {shown[0]}: contradicts {path}, which has {shown[1]}; leave the flag out"
             )
 
 
 def build_model(config: ModelConfig) -> nn.Module:
-    """A freshly initialised model of this architecture, with one output."""
+    """Return a newly initialised model of this architecture, with one output."""
     if config.model_type == SINGLE_SCALE:
         return resnet50(num_classes=1)
     if config.model_type != MULTISCALE:
@@ -128,10 +126,13 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 
 def initialize_weights(model: nn.Module, init_type: str, gain: float) -> None:
-    """Redraw all convolution and linear weights (biases 0) and BatchNorm scales (1 +- gain), as
-    pix2pix does.
+    """Initialise all convolution, linear and BatchNorm layers, as pix2pix does.
+
+    Biases become 0. BatchNorm scales are drawn from a normal distribution around 1 with standard
+    deviation `gain`.
 
     Args:
+        model: changed in place.
         init_type: normal (standard deviation = gain), xavier, kaiming (ignores the gain) or
             orthogonal.
         gain: scaling factor, > 0.
@@ -153,11 +154,11 @@ def initialize_weights(model: nn.Module, init_type: str, gain: float) -> None:
 
 
 def create_model(opt: ModelFlags, config: ModelConfig | None = None) -> nn.Module:
-    """Build the model that the command line asks for, freshly initialised.
+    """Return a newly initialised model for these options.
 
     Args:
-        opt: --init_type and --init_gain redraw the weights, see `initialize_weights`.
-        config: architecture; left out, `model_config(opt)`.
+        opt: with --init_type and --init_gain, see `initialize_weights`.
+        config: architecture; None = `model_config(opt)`.
     """
     model = build_model(config or model_config(opt))
     init_type, init_gain = getattr(opt, "init_type", None), getattr(opt, "init_gain", None)
@@ -167,7 +168,12 @@ def create_model(opt: ModelFlags, config: ModelConfig | None = None) -> nn.Modul
 
 
 def too_small(model: nn.Module, images: Tensor) -> str | None:
-    """Why images [..., 3, H, W] leave no pixel at the model's smallest NPR scale; None if they do."""
+    """Return the reason why images are too small for the model, None if they are not.
+
+    Args:
+        model: its smallest NPR scale must leave at least one pixel.
+        images: [..., 3, H, W].
+    """
     height, width = images.shape[-2:]
     smallest = min(getattr(model, "scales", (NPRResNet.scale,)))
     if reduced_size(min(height, width), smallest) >= 1:

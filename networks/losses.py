@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-MIN_LR = 1e-6
+MIN_LR = 1e-6  # of the step schedule
 
 
 def attention_entropy(attention_weights: Tensor) -> Tensor:
-    """Return the Shannon entropy in nats of weights [..., S] that sum to 1.
+    """Return the Shannon entropy of weights in nats.
+
+    Args:
+        attention_weights: [..., S], sums of 1 over the last dimension.
 
     Returns:
         [...], from 0 (one scale) to ln S (uniform).
@@ -25,14 +28,17 @@ def detection_loss(
     entropy_weight: float = 0.0,
     diversity_weight: float = 0.0,
 ) -> Tensor:
-    """BCE(logits, labels) - entropy_weight * mean_i H(a_i) + diversity_weight * (mean_i H(a_i) -
-    H(mean_i a_i)).
+    """Return the training loss: binary cross-entropy with optional attention terms.
 
-    The entropy term is written as guides to attention often give it; with a positive weight it
-    *maximises* entropy, which makes attention uniform. The diversity term is the negative mutual
-    information between image and scale (Bridle et al., NIPS 1991; Krause et al., NIPS 2010): it
-    wants each image decided (low entropy per image) and all scales used over the batch (high
-    entropy of the mean), which is what cures uniform attention.
+        BCE(logits, labels) - entropy_weight * mean_i H(a_i)
+            + diversity_weight * (mean_i H(a_i) - H(mean_i a_i))
+
+    The entropy term has the sign that guides to attention often give. With a positive weight it
+    *maximises* entropy, which makes attention uniform.
+
+    The diversity term is the negative mutual information between image and scale (Bridle et al.,
+    NIPS 1991; Krause et al., NIPS 2010). It rewards few scales per image (low entropy per image)
+    and all scales over the batch (high entropy of the mean), and so prevents uniform attention.
 
     Args:
         logits: [B, 1].
@@ -56,8 +62,8 @@ def detection_loss(
 def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
     """Return the learning rate of the epoch with this index (from 0) by the step schedule.
 
-    It is multiplied by 0.9 after each epoch whose index is a positive multiple of delr_freq, and
-    never falls below 1e-6 (nor below `initial`, where that is smaller).
+    It is multiplied by 0.9 after each epoch whose index is a positive multiple of `delr_freq`. It
+    never falls below `MIN_LR`, or below `initial` if that is smaller.
     """
     decays = max(epoch - 1, 0) // delr_freq
     return max(initial * 0.9**decays, min(MIN_LR, initial))
@@ -66,7 +72,7 @@ def learning_rate(initial: float, delr_freq: int, epoch: int) -> float:
 def cosine_learning_rate(initial: float, epochs: int, epoch: int) -> float:
     """Return the learning rate of the epoch with this index (from 0) of `epochs` by the cosine.
 
-    It is half a cosine from `initial` to 0, which no epoch reaches.
+    It follows half a cosine from `initial` to 0. No epoch reaches 0.
 
     Source: Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983, equation 5, without restarts.
     """

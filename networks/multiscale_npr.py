@@ -1,7 +1,7 @@
 """NPR at several scales, one branch per scale, fused by attention over the scales.
 
-The residual is that of Tan et al., CVPR 2024 (arXiv 2312.10461); softmax attention over branches
-follows the additive attention of Bahdanau et al., ICLR 2015, with the scales in place of time
+The residual is that of Tan et al., CVPR 2024 (arXiv 2312.10461). The softmax attention over
+branches follows the additive attention of Bahdanau et al., ICLR 2015, with scales in place of time
 steps.
 """
 
@@ -19,17 +19,18 @@ DEFAULT_SCALES = (0.25, 0.5, 0.75)
 
 
 class AttentionFusionModule(nn.Module):
-    """Weights S feature vectors per image and adds them up: a = softmax(MLP(concat f)), fused =
-    sum_s a_s f_s.
+    """Attention-weighted sum of S feature vectors per image.
+
+    The weights are a = softmax(MLP(concat f)), the result is sum_s a_s f_s.
 
     Args:
         feature_dim: D, length of each branch's feature vector.
         num_scales: S.
         reduction: the hidden layer has D // reduction units; a smaller reduction means more
             capacity.
-        residual: add the plain mean of the branches, fused = mean_s f_s + sum_s a_s f_s, so that
-            every branch keeps a gradient when its attention is near zero. (A residual of (1 - sum_s
-            a_s) f would be zero: the weights sum to 1.)
+        residual: add the mean of the branches, so that the result is mean_s f_s + sum_s a_s f_s.
+            Every branch then keeps a gradient when its attention is near zero. (A residual of
+            (1 - sum_s a_s) f would be zero, because the weights sum to 1.)
     """
 
     def __init__(
@@ -55,7 +56,11 @@ class AttentionFusionModule(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """S tensors [B, D] -> (fused [B, D], attention_weights [B, S], rows that sum to 1)."""
+        """Return the fused features [B, D] and the attention weights [B, S], whose rows sum to 1.
+
+        Args:
+            features: S tensors [B, D].
+        """
         stacked = torch.stack(list(features), dim=1).float()  # [B, S, D]
         # in bf16 the weights would not sum to 1
         with torch.autocast(stacked.device.type, enabled=False):
@@ -67,8 +72,9 @@ class AttentionFusionModule(nn.Module):
 
 
 class AttentionMultiScaleNPR(nn.Module):
-    """Detector over several NPR scales: images [B, 3, H, W] (normalised) -> logits [B,
-    num_classes].
+    """Detector over several NPR scales.
+
+    Normalised images [B, 3, H, W] give logits [B, num_classes].
 
     Args:
         num_classes: length of the output; 1 = one logit, positive for generated.
@@ -77,8 +83,9 @@ class AttentionMultiScaleNPR(nn.Module):
         feature_dim: D, features per branch.
         reduction: see `AttentionFusionModule`.
         residual: see `AttentionFusionModule`.
-        backbone: 'light', the name of a torchvision or timm classifier, or a callable feature_dim
-            -> module with feature_dim outputs; it is called once per scale.
+        backbone: 'light', the name of a torchvision or timm classifier, or a callable. The callable
+            takes feature_dim and returns a module with feature_dim outputs; it is called once per
+            scale.
     """
 
     def __init__(
@@ -113,16 +120,24 @@ class AttentionMultiScaleNPR(nn.Module):
     def forward(
         self, images: Tensor, return_attention: bool = False, return_branches: bool = False
     ) -> Tensor | tuple[Tensor, ...]:
-        """Logits [B, num_classes]; with return_attention also attention_weights [B, S].
+        """Return logits [B, num_classes].
 
-        With return_branches (one class only, else ValueError) attention_weights and branch_logits
-        [B, S]: z_s = w . f_s in full precision, w the classifier's weights. Both steps behind the
-        branches are linear in their features, so the logit is b + sum_s a_s z_s, and with the
-        residual fusion + mean_s z_s, to the classifier's rounding.
+        The branch logits are z_s = w . f_s in full precision, with the classifier's weights w. Both
+        steps after the branches are linear in their features. So the logit is b + sum_s a_s z_s to
+        the classifier's rounding, and with the residual fusion, mean_s z_s is added.
+
+        Args:
+            images: [B, 3, H, W], normalised.
+            return_attention: also return attention_weights [B, S].
+            return_branches: also return attention_weights [B, S] and branch_logits [B, S].
+
+        Raises:
+            ValueError: return_branches in a model with more than one class.
         """
         if return_branches and self.classifier.out_features != 1:
             raise ValueError(
-                f"branch logits are those of one class, this model has {self.classifier.out_features}"
+                "branch logits need a model with one class;"
+                f" this model has {self.classifier.out_features}"
             )
         pairs = zip(self.npr_extractors, self.feature_branches, strict=True)
         # S x [B, D]
@@ -132,8 +147,10 @@ class AttentionMultiScaleNPR(nn.Module):
         if return_branches:
             with torch.autocast(images.device.type, enabled=False):
                 # [B, S, 1]
-                each = linear(torch.stack(features, dim=1).float(), self.classifier.weight.float())
-            return logits, attention_weights, each.squeeze(2)
+                per_scale = linear(
+                    torch.stack(features, dim=1).float(), self.classifier.weight.float()
+                )
+            return logits, attention_weights, per_scale.squeeze(2)
         return (logits, attention_weights) if return_attention else logits
 
     def gradient_norms(self) -> dict[str, Tensor]:
@@ -148,13 +165,16 @@ class AttentionMultiScaleNPR(nn.Module):
 
     @torch.no_grad()
     def get_scale_contributions(self, images: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
-        """What each scale sees and how much it counts, in evaluation mode (the mode is put back
-        afterwards).
+        """Return residuals, attention and logits in evaluation mode; the mode is then restored.
+
+        Args:
+            images: [B, 3, H, W], normalised.
 
         Returns:
             npr_maps: {'npr_0.5': [B, 3, H, W], ...}, residuals without gain; a repeated scale is
                 'npr_0.5_2'.
-            attention_weights: [B, S]; prediction: logits [B, num_classes].
+            attention_weights: [B, S].
+            prediction: logits [B, num_classes].
         """
         was_training = self.training
         self.eval()
@@ -174,6 +194,8 @@ def attention_multiscale_npr18(
     reduction: int = 4,
     residual: bool = False,
 ) -> AttentionMultiScaleNPR:
-    """The multi-scale detector with light branches (the first two stages of a ResNet-18), 2,088,260
-    parameters by default."""
+    """Return the multi-scale detector with light branches: the first two stages of a ResNet-18.
+
+    By default it has 2,088,260 parameters. For the arguments, see `AttentionMultiScaleNPR`.
+    """
     return AttentionMultiScaleNPR(num_classes, scales, feature_dim, reduction, residual)

@@ -1,5 +1,4 @@
-"""Options shared by all scripts, and how a command line becomes typed options that never change
-afterwards."""
+"""Options shared by all scripts, and the parser of a command line to typed, frozen options."""
 
 import argparse
 import dataclasses
@@ -25,15 +24,18 @@ from util import printable
 RETIRED_ANYWHERE = ("mode", "arch", "resize_or_crop", "last_epoch", "eval")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
-NO_CHECKPOINT = "argument --model_path: missing; give the checkpoint to load, such as checkpoints/RUN/model_epoch_last.pth"
+NO_CHECKPOINT = (
+    "argument --model_path: missing; give the checkpoint to load, such as"
+    " checkpoints/RUN/model_epoch_last.pth"
+)
 MODEL_TYPES = ("single_scale", "multiscale_attention")
 
 GROUPS = {
     "model": "model_path model_type npr_scales feature_dim attention_reduction attention_residual "
     "backbone init_type init_gain",
-    "data": "dataroot train_split val_split test_dataroot classes class_bal serial_batches loadSize "
-    "cropSize no_resize no_crop rz_interp protocol list_protocols on_bad_image cache equalize "
-    "robustness num_samples null fps max_frames",
+    "data": "dataroot train_split val_split test_dataroot classes class_bal serial_batches "
+    "loadSize cropSize no_resize no_crop rz_interp protocol list_protocols on_bad_image cache "
+    "equalize robustness num_samples null fps max_frames",
     "augmentation": "no_flip data_aug blur_prob blur_sig jpg_prob jpg_method jpg_qual degrade",
     "optimisation": "recipe list_recipes niter optim lr beta1 lr_schedule delr_freq "
     "accumulation_steps sync_bn skip_nonfinite attention_entropy_weight "
@@ -65,8 +67,8 @@ def tool_parser(name: str, doc: str | None) -> OneLineParser:
 
     Args:
         name: of the module in tools/, as in `python -m tools.NAME`.
-        doc: docstring of the tool's module. --help shows the text before the first indented line as
-            the description, and the rest after the flags as examples.
+        doc: docstring of the tool's module. Its text before the first indented line is the
+            description in --help; the rest follows the flags as examples.
     """
     description, _, examples = (doc or "").partition("\n\n    ")
     return OneLineParser(
@@ -80,8 +82,10 @@ def tool_parser(name: str, doc: str | None) -> OneLineParser:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options as typed fields; `parse` makes them from a command line, `dataclasses.replace` makes
-    a variant."""
+    """Options as typed fields.
+
+    `parse` reads them from a command line; `dataclasses.replace` makes a variant.
+    """
 
     isTrain: ClassVar[bool] = False
     examples: ClassVar[str] = ""
@@ -89,24 +93,27 @@ class Options:
     retired: ClassVar[tuple[str, ...]] = ()
 
     gpu_ids: tuple[int, ...] = flag(
-        (0,), "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU; under torchrun each process uses that of its number",
+        (0,),
+        "GPU to use, counted within CUDA_VISIBLE_DEVICES; -1 = CPU;"
+        " under torchrun each process uses the GPU of its local rank",
         parse=gpu_list,
-    )  # fmt: skip
+    )
     precision: str = flag(
         "fp32",
-        "number format; auto = bf16 where the hardware has it, else fp32",
+        "number format; auto = bf16 if the hardware supports it, else fp32",
         choices=PRECISIONS,
     )
     checkpoints_dir: str = flag("./checkpoints", "folder of run folders")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # argparse collects several values into a list
+        # argparse collects several values into a list
+        for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
 
     @classmethod
     def parser(cls) -> argparse.ArgumentParser:
-        """Build the argument parser of these options, in the groups that --help shows."""
+        """Return the argument parser of these options, in the groups of --help."""
         fields = {field.name: field for field in dataclasses.fields(cls)}
         positional = [field for field in fields.values() if field.metadata["cli"]["positional"]]
         parser = OneLineParser(
@@ -143,27 +150,27 @@ class Options:
             print_options: print every option and mark those that differ from the default.
 
         Returns:
-            New options. Nothing is written, no folder made, no GPU chosen.
+            New options. No file is written and no GPU is chosen.
 
         Raises:
-            SystemExit: status 2 after one line that names the flag, the value and what would be
-                right.
+            SystemExit: status 2, after one line with the flag, the value and what would be right.
         """
         parser = self.parser()
         argv = sys.argv[1:] if argv is None else argv
         for word in argv:
-            if word.startswith("--") and word.endswith("=--"):  # of which argparse makes no value
-                parser.error(f"argument {word.removesuffix('=--')}: -- is no value")
-        given, unknown = self._split(parser, list(argv))
+            # argparse does not read -- as a value
+            if word.startswith("--") and word.endswith("=--"):
+                parser.error(f"argument {word.removesuffix('=--')}: -- is not a value")
+        chosen, unknown = self._split(parser, list(argv))
         if unknown:
             parser.error(self._unknown_flag(parser, unknown))
-        retired = [f"--{name}" for name in self.retired if given.pop(name, None) is not None]
+        retired = [f"--{name}" for name in self.retired if chosen.pop(name, None) is not None]
         if retired:
             print(
                 f"warning: {', '.join(retired)}: accepted for old command lines, without effect",
                 file=sys.stderr,
             )
-        opt = dataclasses.replace(self, **(self.preset_values(given) | given))
+        opt = dataclasses.replace(self, **(self.preset_values(chosen) | chosen))
         problem = opt.problem()
         if problem:
             parser.error(problem)
@@ -173,15 +180,17 @@ class Options:
             print(opt.dump())
         return opt
 
-    def preset_values(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return values that the given flags imply; the given ones win over them."""
+    def preset_values(self, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Return values that the chosen flags imply; the chosen ones win over them."""
         return {}
 
     def _split(
         self, parser: argparse.ArgumentParser, argv: list[str]
     ) -> tuple[dict[str, Any], list[str]]:
-        """What was given, by field, and the words that are no flags; a positional field takes words
-        anywhere and all after --."""
+        """Return the values on the command line by field, and the unknown words.
+
+        A positional field takes words anywhere, and all words after --.
+        """
         fields = dataclasses.fields(self)
         positional = next(
             (field.name for field in fields if field.metadata["cli"]["positional"]), None
@@ -189,12 +198,12 @@ class Options:
         if positional is None:
             words, unknown = parser.parse_known_args(argv)
             return vars(words), unknown
-        # argparse forgets it where words stand between flags
+        # argparse forgets -- where words stand between flags
         end = argv.index("--") if "--" in argv else len(argv)
         words, unknown = parser.parse_known_intermixed_args(argv[:end])
-        given = vars(words)
-        given[positional] = [*given.get(positional, ()), *argv[end + 1 :]]
-        return given, unknown
+        chosen = vars(words)
+        chosen[positional] = [*chosen.get(positional, ()), *argv[end + 1 :]]
+        return chosen, unknown
 
     @staticmethod
     def _unknown_flag(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
@@ -209,16 +218,15 @@ class Options:
         return f"unknown argument {word}" + (f"; did you mean {close[0]}?" if close else "")
 
     def problem(self) -> str | None:
-        """What is wrong with a combination of values, as 'flag value: what would be right'; None if
-        nothing is."""
+        """Return the error of a combination of values, as 'flag value: remedy'; None if valid."""
         return None
 
     def warnings(self) -> list[str]:
-        """Combinations that run, but not as one might think."""
+        """Return warnings about combinations that run, but not as users may expect."""
         return []
 
     def dump(self) -> str:
-        """All options, one a line, with the default beside those that differ from it."""
+        """Return all options as text, one a line, with the default beside those that differ."""
         lines = ["----------------- Options ---------------"]
         for field in sorted(dataclasses.fields(self), key=lambda field: field.name.lower()):
             value = getattr(self, field.name)
@@ -227,7 +235,7 @@ class Options:
         return "\n".join([*lines, "----------------- End -------------------"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python values, for a checkpoint."""
+        """Return plain Python values by field name, for a checkpoint."""
         values = dataclasses.asdict(self)
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -237,8 +245,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseOptions(Options):
-    """What train.py, test.py and visualize_attention.py share: labelled images, and what becomes of
-    them."""
+    """Options that train.py, test.py and visualize_attention.py share: images and preprocessing."""
 
     retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE
 
@@ -247,37 +254,42 @@ class BaseOptions(Options):
         64, "images per forward pass, over all processes together", parse=whole(1)
     )
     num_threads: int = flag(
-        8, "worker processes that load images, for each process; all together never more than there are cores", parse=whole(0)
-    )  # fmt: skip
-    seed: int = flag(100, "seed of every random number", parse=whole(0, 2**32 - 1))
+        8,
+        "workers that load images, per process; never more in all than there are cores",
+        parse=whole(0),
+    )
+    seed: int = flag(100, "seed of all random numbers", parse=whole(0, 2**32 - 1))
     loadSize: int | None = flag(
         None,
-        "resize images to this many pixels, both sides (training: 256; testing: by protocol)",
+        "resize both sides to this many pixels (default: 256 in training, else by protocol)",
         parse=whole(1),
     )
     cropSize: int | None = flag(
         None,
-        "then crop a square of this many pixels (training: 224; testing: by protocol)",
+        "then crop a square of this many pixels (default: 224 in training, else by protocol)",
         parse=whole(1),
     )
-    no_resize: bool = flag(False, "keep the images' own size")
+    no_resize: bool = flag(False, "do not resize")
     no_crop: bool = flag(False, "do not crop")
     rz_interp: tuple[str, ...] = flag(
         ("bilinear",),
-        f"interpolation of the resize, of {', '.join(INTERPOLATIONS)}; of several, training draws one per image",
+        f"interpolation of the resize: {', '.join(INTERPOLATIONS)};"
+        " of several, training draws one per image",
         parse=comma_list(one_of(*INTERPOLATIONS)),
     )
     cache: str | None = flag(
         None,
-        "folder to keep decoded pictures in, so that every file is decoded once and not every epoch; left out: none",
+        "folder for decoded images, so that every file is decoded once and not every epoch"
+        " (default: no cache)",
     )
     on_bad_image: str = flag(
         "skip",
-        "a file that gives no picture (docs/files.md): skip = left out and named, fail = the run ends there",
+        "for a file that cannot be decoded (docs/files.md): skip = log its name and continue,"
+        " fail = end the run",
         choices=("skip", "fail"),
     )
     classes: tuple[str, ...] = flag(
-        (), "class folders to use, such as car,cat; all when left out", parse=names
+        (), "class folders to use, such as car,cat (default: all)", parse=names
     )
 
     def problem(self) -> str | None:
@@ -294,23 +306,26 @@ class BaseOptions(Options):
                 f"argument --cropSize {self.cropSize}: must not exceed --loadSize {self.loadSize}"
             )
         if self.dataroot is not None and not Path(self.dataroot).is_dir():
-            return f"argument --dataroot {self.dataroot}: no such folder; give the folder that holds the images"
+            return (
+                f"argument --dataroot {self.dataroot}: no such folder;"
+                " give the folder that holds the images"
+            )
         return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
-    """Checkpoints by the name of their run."""
+    """Options that choose a checkpoint by the name of its run."""
 
     name: str | None = flag(
-        None, "instead of --model_path: the newest run of this --name in --checkpoints_dir"
+        None, "instead of --model_path: use the newest run with this name in --checkpoints_dir"
     )
     epoch: str = flag(
-        "last", "with --name: which checkpoint, last, best or a number ('latest' is 'last')"
+        "last", "with --name: checkpoint to load: last, best or a number ('latest' means 'last')"
     )
     npr_scales: tuple[float, ...] | None = flag(
         None,
-        "NPR scales; needed only for checkpoints of the earlier code, which do not hold them",
+        "NPR scales; needed only for checkpoints of the earlier code, which do not store them",
         parse=comma_list(scale),
         aliases=("--scales",),
     )
@@ -318,17 +333,19 @@ class RunOptions(Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointOptions(RunOptions, BaseOptions):
-    """What scripts share that read a checkpoint. It knows its architecture; the flags here may only
-    agree with it."""
+    """Options of scripts that read checkpoints of labelled images.
+
+    A checkpoint holds its architecture. Flags of the architecture must agree with it.
+    """
 
     model_path: tuple[str, ...] | None = flag(
         None,
-        "checkpoint (or a folder that tools.export wrote), several, or a quoted glob pattern",
+        "one or more checkpoints or folders that tools.export wrote, or a quoted glob pattern",
         nargs="+",
         metavar="PATH",
     )
     protocol: str | None = flag(
-        None, "preprocessing protocol; left out: the suite's published one, else native size"
+        None, "preprocessing protocol (default: the suite's published one, else native size)"
     )
     model_type: str | None = flag(None, "refuse checkpoints of another type", choices=MODEL_TYPES)
     feature_dim: int | None = flag(

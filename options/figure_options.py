@@ -1,4 +1,4 @@
-"""Options of scripts that draw figures of a checkpoint."""
+"""Options of scripts that draw plots of a checkpoint."""
 
 import dataclasses
 
@@ -8,11 +8,11 @@ from options.flags import flag
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FigureOptions(CheckpointOptions):
-    """What test.py and visualize_attention.py share."""
+    """Options that test.py and visualize_attention.py share."""
 
-    pdf: bool = flag(False, "write all figures as PDF, too")
+    pdf: bool = flag(False, "write all plots as PDF, too")
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Of every figure; empty for PNG alone (see `reports.plots.style.save`)."""
+        """Return the formats of every plot; empty = PNG only (see `reports.plots.style.save`)."""
         return ("png", "pdf") if self.pdf else ()

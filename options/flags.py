@@ -1,5 +1,4 @@
-"""How a flag is declared: once, as a typed dataclass field that carries its help text and its
-check."""
+"""Command-line flags as typed dataclass fields, each with its help text and its check."""
 
 import argparse
 import dataclasses
@@ -20,16 +19,18 @@ def flag(
     switch: bool = False,
     positional: bool = False,
 ) -> Any:
-    """A dataclass field that is also the command-line flag of the same name.
+    """Return a dataclass field that is also the command-line flag of the same name.
 
     Args:
-        default: value without the flag; False makes a switch, and so does `switch` for one whose
-            absence is None.
-        help: what the flag does; the default is added to it.
-        parse: text -> value, raising argparse.ArgumentTypeError that says what would be right.
-        choices: allowed texts. aliases: further spellings ('--scales'). nargs: as in argparse.
-            metavar: name of the value.
-        positional: given without the flag's name.
+        default: value without the flag; False makes it a switch.
+        help: text of --help; the default is added to it.
+        parse: text -> value; raises argparse.ArgumentTypeError that says what would be right.
+        choices: allowed texts.
+        aliases: further spellings, such as '--scales'.
+        nargs: as in argparse.
+        metavar: name of the value in --help.
+        switch: makes a switch of a flag whose default is None.
+        positional: written on the command line without the flag's name.
     """
     cli: dict[str, Any] = {
         "help": help,
@@ -45,8 +46,10 @@ def flag(
 
 
 def add_to_parser(parser: argparse._ActionsContainer, field: dataclasses.Field) -> None:
-    """Declare one field to argparse. Defaults stay out, so that what was given can be told from
-    what was not."""
+    """Add one field to an argparse parser.
+
+    The default is not passed on, so that flags on the command line can be told from absent ones.
+    """
     cli = field.metadata["cli"]
     names = [f"--{field.name}", *cli["aliases"]]
     shown = (
@@ -79,12 +82,12 @@ def add_to_parser(parser: argparse._ActionsContainer, field: dataclasses.Field) 
 
 
 def shown_value(value: Any) -> str:
-    """A value as one would type it: (0.25, 0.5) -> '0.25,0.5'."""
+    """Return a value as text for the command line: (0.25, 0.5) -> '0.25,0.5'."""
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
-    """Parser of whole numbers from minimum to maximum."""
+    """Return a parser of whole numbers from minimum to maximum."""
     wanted = f"a whole number from {minimum}" + (f" to {maximum}" if maximum is not None else " up")
 
     def parse(text: str) -> int:
@@ -100,11 +103,11 @@ def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
 
 
 def resamples(text: str) -> int:
-    """Parser of a number of bootstrap resamples: 0 for none, else enough for a 95 % interval."""
+    """Parse a number of bootstrap resamples: 0 for none, else enough for a 95 % interval."""
     value = whole(0, 100_000)(text)
     if 0 < value < 100:
         raise argparse.ArgumentTypeError(
-            f"{value} is too few for an interval: give at least 100, or 0 for none"
+            f"{value} is too few for a confidence interval: give at least 100, or 0 for none"
         )
     return value
 
@@ -112,7 +115,7 @@ def resamples(text: str) -> int:
 def number(
     above: float = -math.inf, minimum: float = -math.inf, maximum: float = math.inf
 ) -> Callable[[str], float]:
-    """Parser of finite numbers with above < x, minimum <= x <= maximum."""
+    """Return a parser of finite numbers with above < x, minimum <= x <= maximum."""
     limits = [
         f"{sign} {limit:g}"
         for sign, limit in ((">", above), (">=", minimum), ("<=", maximum))
@@ -133,7 +136,7 @@ def number(
 
 
 def comma_list(item: Callable[[str], Any], at_most: int | None = None) -> Callable[[str], tuple]:
-    """Parser of a comma-separated list of items."""
+    """Return a parser of a comma-separated list of items."""
 
     def parse(text: str) -> tuple:
         values = tuple(item(part.strip()) for part in text.split(",") if part.strip())
@@ -146,11 +149,11 @@ def comma_list(item: Callable[[str], Any], at_most: int | None = None) -> Callab
 
 
 def ends_of_range(item: Callable[[str], Any]) -> Callable[[str], tuple]:
-    """Parser of one value, or of the lower and upper end of a range."""
-    several = comma_list(item, at_most=2)
+    """Return a parser of one value, or of the lower and upper end of a range."""
+    parse_ends = comma_list(item, at_most=2)
 
     def parse(text: str) -> tuple:
-        values = several(text)
+        values = parse_ends(text)
         if values[0] > values[-1]:
             raise argparse.ArgumentTypeError(
                 f"{text!r}: the lower end comes first, as in {values[1]},{values[0]}"
@@ -161,7 +164,7 @@ def ends_of_range(item: Callable[[str], Any]) -> Callable[[str], tuple]:
 
 
 def one_of(*known: str) -> Callable[[str], str]:
-    """Parser of one of the known words, for lists of words."""
+    """Return a parser of one of the known words, for lists of words."""
 
     def parse(text: str) -> str:
         if text not in known:
@@ -172,9 +175,10 @@ def one_of(*known: str) -> Callable[[str], str]:
 
 
 def scale(text: str) -> float:
-    """Parser of one NPR scale."""
+    """Parse one NPR scale."""
     try:
-        value = float(text) if "_" not in text else math.nan  # Python reads 0.5_2 as 0.52
+        # Python reads 0.5_2 as 0.52
+        value = float(text) if "_" not in text else math.nan
     except ValueError:
         value = math.nan
     if not 0.0 < value < 1.0:
@@ -185,12 +189,12 @@ def scale(text: str) -> float:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Parser of folder names, 'car,cat'; empty means all."""
+    """Parse folder names, 'car,cat'; empty means all."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def gpu_list(text: str) -> tuple[int, ...]:
-    """Parser of GPU numbers: '0' or '0,1'; '-1' is the CPU, an empty tuple."""
+    """Parse GPU numbers: '0' or '0,1'; '-1' is the CPU, an empty tuple."""
     try:
         ids = tuple(int(part) for part in text.split(","))
     except ValueError:

@@ -16,11 +16,11 @@ class PredictOptions(RunOptions):
 
     description: ClassVar[str] = "Predict whether images and videos are real or generated."
     examples: ClassVar[str] = """examples:
-  an image, a folder with all below it, and a pattern:
+  an image, a folder with all its subfolders, and a pattern:
     python predict.py --model_path M.pth photo.jpg ./photos "./more/**/*_final.png"
   a list of paths from another program, as JSON lines:
     find . -name "*.webp" -print0 | python predict.py --model_path M.pth --null --format jsonl -
-  a spreadsheet, and a panel for each image that shows what the detector saw:
+  a spreadsheet, and a panel for each image with its residuals, attention and evidence:
     python predict.py --model_path M.pth ./photos --format csv --output p.csv --explain ./panels
   a video, four frames of each second:
     python predict.py --model_path M.pth --fps 4 --max_frames 1000 clip.mp4
@@ -33,7 +33,7 @@ exit status:
 
     paths: tuple[str, ...] = flag(
         (),
-        "files, folders (with all below them), quoted patterns such as 'a/**/*.png', or - for a"
+        "files, folders (with all subfolders), quoted patterns such as 'a/**/*.png', or - for a"
         " list of paths on standard input",
         nargs="*",
         metavar="PATH",
@@ -47,41 +47,41 @@ exit status:
     )
     protocol: str = flag(
         "native",
-        "preprocessing protocol (test.py --list_protocols); native = images keep their size",
+        "preprocessing protocol (test.py --list_protocols); native = do not resize",
     )
     format: str = flag(
         "table",
-        "table for people; jsonl = a JSON object a line, csv = comma-separated, for programs",
+        "table = for people; jsonl = one JSON object per line; csv = comma-separated values",
         choices=FORMATS,
     )
     output: str | None = flag(
         None,
-        "new file for the predictions, called FILE.partial until it is complete (default: standard"
+        "new file for the predictions, named FILE.partial until it is complete (default: standard"
         " output)",
     )
     explain: str | None = flag(
         None,
-        "empty folder that gets a panel for each image (residuals, attention, evidence), and a"
-        " report for each video",
+        "empty folder for a panel per image (residuals, attention, evidence) and a report per"
+        " video",
     )
     overwrite: bool = flag(
         False,
-        "replace the file of --output; write into --explain although it holds files, over those of"
-        " the same name",
+        "replace the file of --output; write into an --explain folder that is not empty, replacing"
+        " files of the same name",
     )
     null: bool = flag(
         False,
-        "with -: paths in the list end with a NUL byte instead of a line break, as find -print0"
-        " writes them",
+        "with -: paths in the list end with a NUL byte instead of a line break, as from"
+        " find -print0",
     )
     num_threads: int = flag(8, "threads that decode images; fewer need less memory", parse=whole(1))
-    fps: float = flag(1.0, "frames to predict of each second of a video", parse=number(above=0))
+    fps: float = flag(1.0, "frames to predict per second of video", parse=number(above=0))
     max_frames: int = flag(
-        300, "most frames to predict of a video, spread evenly over it", parse=whole(1)
+        300, "largest number of frames to predict per video, evenly spaced", parse=whole(1)
     )
 
     def problem(self) -> str | None:
-        """Return why the flags do not go together, None if they do."""
+        """Return the error of a combination of flags, None if it is valid."""
         if not self.model_path and not self.name:
             return NO_CHECKPOINT
         if not self.paths:
@@ -90,16 +90,16 @@ exit status:
                 " standard input"
             )
         if self.paths.count("-") > 1:
-            return "argument PATH -: given twice; there is one standard input"
+            return "argument PATH -: given twice; give it once, there is one standard input"
         if self.null and "-" not in self.paths:
-            return "argument --null: without effect; it says how the list of PATH - is separated"
+            return "argument --null: without effect; give PATH -, whose list it separates"
         if self.overwrite and self.output is None and self.explain is None:
-            return "argument --overwrite: without effect; it is for --output and --explain"
+            return "argument --overwrite: without effect; give --output or --explain, too"
         for path in self.paths:
             if path.endswith((".pth", ".pt", ".safetensors")):
                 return (
-                    f"argument PATH {path}: a checkpoint; give one by --model_path, with a glob"
-                    " pattern in quotes"
+                    f"argument PATH {path}: is a checkpoint; pass it to --model_path, and put glob"
+                    " patterns in quotes"
                 )
         if self.output is not None and os.path.realpath(self.output) in map(
             os.path.realpath, self.paths

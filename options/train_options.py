@@ -19,11 +19,24 @@ NOT_IN_RECIPES = (
     "epoch",
     "new_optim",
 )
-"""Flags that say which run it is, not how it trains."""
-NOT_THE_RECIPE = (*NOT_IN_RECIPES, "seed", "test_dataroot", "gpu_ids", "num_threads", "cache", "loss_freq", "save_latest_freq",
-                  "save_epoch_freq", "attention_log_freq", "attention_patience")  # fmt: skip
-"""Flags in which two runs of one recipe may differ (of the dataroot, all but the folder's own
-name)."""
+"""Flags that identify the run; a preset cannot set them."""
+NOT_THE_RECIPE = (
+    *NOT_IN_RECIPES,
+    "seed",
+    "test_dataroot",
+    "gpu_ids",
+    "num_threads",
+    "cache",
+    "loss_freq",
+    "save_latest_freq",
+    "save_epoch_freq",
+    "attention_log_freq",
+    "attention_patience",
+)
+"""Flags in which two runs with the same training may differ.
+
+Of the dataroot, the folder's own name may not differ.
+"""
 CONTRADICTIONS = {
     "no_resize": ("loadSize",),
     "loadSize": ("no_resize",),
@@ -31,7 +44,7 @@ CONTRADICTIONS = {
     "cropSize": ("no_crop",),
     "delr_freq": ("lr_schedule",),
 }
-"""A given flag and the flags of a preset that it drops."""
+"""Flags on the command line, each with the flags of a preset that it drops."""
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
 
@@ -44,21 +57,24 @@ class TrainOptions(BaseOptions):
     retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE
     examples: ClassVar[str] = """examples:
   the published single-scale detector:
-    python train.py --name baseline --dataroot ./datasets/ForenSynths_train_val --classes car,cat,chair,horse \\
-        --batch_size 32 --lr 0.0002 --niter 50
+    python train.py --name baseline --dataroot ./datasets/ForenSynths_train_val \\
+        --classes car,cat,chair,horse --batch_size 32 --lr 0.0002 --niter 50
   three scales fused by attention:
-    python train.py --name three --model_type multiscale_attention --npr_scales 0.25,0.5,0.75 --dataroot DIR --niter 50
-  a recipe that holds better after compression and resizing, and what recipes there are:
+    python train.py --name three --model_type multiscale_attention --npr_scales 0.25,0.5,0.75 \\
+        --dataroot DIR --niter 50
+  a preset that is more robust to compression and resizing, and the list of presets:
     python train.py --name robust --recipe robust --model_type multiscale_attention --dataroot DIR
     python train.py --list_recipes
-  go on with the newest run of that name:
-    python train.py --name three --model_type multiscale_attention --dataroot DIR --niter 50 --continue_train
+  resume the newest run of that name:
+    python train.py --name three --model_type multiscale_attention --dataroot DIR --niter 50 \\
+        --continue_train
   on four GPUs, 16 of the 64 images of a batch on each:
-    torchrun --nproc_per_node=4 train.py --name three --model_type multiscale_attention --dataroot DIR --batch_size 64
+    torchrun --nproc_per_node=4 train.py --name three --model_type multiscale_attention \\
+        --dataroot DIR --batch_size 64
 """
 
     dataroot: str = flag(
-        "./dataset/", "folder that holds the train and val splits, <split>/<class>/{0_real,1_fake}/"
+        "./dataset/", "folder with the train and val splits, <split>/<class>/{0_real,1_fake}/"
     )
     name: str = flag(
         "experiment_name", "name of the run; its folder is CHECKPOINTS_DIR/NAME_<time stamp>/"
@@ -68,36 +84,41 @@ class TrainOptions(BaseOptions):
     )
     recipe: str = flag(
         PUBLISHED,
-        "named set of the flags below, or a .toml file of one's own; flags that are given win over it",
+        "preset of flags, by name or as a custom .toml file; flags on the command line win over it",
     )
-    list_recipes: bool = flag(False, "print the recipes with their flags and stop")
+    list_recipes: bool = flag(False, "print the presets with their flags and exit")
     # model
     model_type: str = flag(
         "single_scale",
-        "the published detector, or several scales fused by attention",
+        "single_scale = the published detector; multiscale_attention = scales fused by attention",
         choices=MODEL_TYPES,
     )
     npr_scales: tuple[float, ...] | None = flag(
         None,
-        "scales of the multi-scale model, numbers in (0,1) that may repeat; left out: 0.25,0.5,0.75",
+        "scales of the multi-scale model, numbers in (0,1) that may repeat"
+        " (default: 0.25,0.5,0.75)",
         parse=comma_list(scale),
         aliases=("--scales",),
     )
     feature_dim: int = flag(128, "features per branch", parse=whole(1))
     attention_reduction: int = flag(
-        4, "attention's hidden width is feature_dim / this; smaller = more capacity", parse=whole(1)
+        4,
+        "hidden units of the attention are feature_dim / this; smaller = more capacity",
+        parse=whole(1),
     )
     attention_residual: bool = flag(
-        False, "add the branches' plain mean to their attention-weighted sum"
+        False, "add the mean of the branches to their attention-weighted sum"
     )
     backbone: str = flag(
         "light", "branch network: light, or a torchvision or timm classifier by name"
     )
     init_type: str | None = flag(
-        None, "redraw all weights this way; left out: each layer's own", choices=INIT_TYPES
+        None,
+        "initialise all weights this way (default: each layer's own initialisation)",
+        choices=INIT_TYPES,
     )
     init_gain: float | None = flag(
-        None, "gain of --init_type (0.02 when left out)", parse=number(above=0)
+        None, "gain of --init_type (default: 0.02)", parse=number(above=0)
     )
     # loss
     attention_entropy_weight: float = flag(
@@ -107,19 +128,21 @@ class TrainOptions(BaseOptions):
     )
     attention_diversity_weight: float = flag(
         0.0,
-        "w of loss + w * (mean entropy per image - entropy of the batch mean); w > 0 rewards attention "
-        "that is decided per image and uses all scales (docs/research-log.md: it does, and AUC did not rise); "
-        "of several processes, each takes the mean of its part of the batch",
+        "w of loss + w * (mean entropy per image - entropy of the batch mean); w > 0 rewards"
+        " attention on few scales per image and on all scales over the batch (docs/research-log.md:"
+        " this works, but AUC did not rise); each of several processes uses the mean of its part of"
+        " the batch",
         parse=number(minimum=0),
     )
     # optimisation
     optim: str = flag("adam", "optimizer", choices=("adam", "sgd"))
-    lr: float = flag(0.0001, "learning rate at the start", parse=number(above=0))
-    beta1: float = flag(0.9, "Adam's first momentum", parse=number(minimum=0, maximum=0.999999))
+    lr: float = flag(0.0001, "initial learning rate", parse=number(above=0))
+    beta1: float = flag(0.9, "Adam's beta1", parse=number(minimum=0, maximum=0.999999))
     niter: int = flag(1000, "epochs", parse=whole(1))
     lr_schedule: str = flag(
         "step",
-        "step: see --delr_freq; cosine: falls from --lr to 0 along half a cosine over --niter epochs (Loshchilov and Hutter, 2017)",
+        "step: see --delr_freq; cosine: half a cosine from --lr to 0 over --niter epochs"
+        " (Loshchilov and Hutter, 2017)",
         choices=("step", "cosine"),
     )
     delr_freq: int = flag(
@@ -127,72 +150,76 @@ class TrainOptions(BaseOptions):
     )
     sync_bn: bool = flag(
         False,
-        "several processes on GPUs: BatchNorm over the whole batch; left out: each over its part of it",
+        "several processes on GPUs: BatchNorm over the whole batch"
+        " (default: over each process' part of it)",
     )
     accumulation_steps: int = flag(1, "batches per optimizer step", parse=whole(1))
     skip_nonfinite: int = flag(
         0,
-        "optimizer steps with a NaN or infinite loss or gradient to leave out, in all, before training stops; "
-        "on a GPU, more than 0 makes every step wait for the one before",
+        "optimizer steps with a NaN or infinite loss or gradient to skip, in all, before training"
+        " stops; on a GPU, more than 0 makes every step wait for the previous one",
         parse=whole(0),
     )
     epoch_count: int = flag(
-        1, "number of the first epoch; epochs before it are left out", parse=whole(1)
+        1, "number of the first epoch; epochs before it are skipped", parse=whole(1)
     )
     earlystop_epoch: int | None = flag(
         None,
-        "stop after this many epochs without a better validation AP; left out: never",
+        "stop after this many epochs without a better validation AP (default: never)",
         parse=whole(1),
     )
     # data
-    train_split: str = flag("train", "folder of training images in the dataroot")
-    val_split: str = flag("val", "folder of validation images in the dataroot")
+    train_split: str = flag("train", "folder of training images in --dataroot")
+    val_split: str = flag("val", "folder of validation images in --dataroot")
     test_dataroot: str | None = flag(
-        None, "also test the finished model on this folder of generators; left out: no test"
+        None, "also test the trained model on this folder of generators (default: no test)"
     )
     class_bal: bool = flag(False, "draw real and fake images equally often")
-    serial_batches: bool = flag(False, "take the images in order instead of shuffled")
+    serial_batches: bool = flag(False, "use the images in order instead of shuffled")
     no_flip: bool = flag(False, "no random horizontal flip")
     data_aug: bool = flag(
         False,
-        "random blur and JPEG, each with probability 0.5 unless the flags below say otherwise",
+        "random blur and JPEG, each with probability 0.5 unless --blur_prob, --jpg_prob are set",
     )
     blur_prob: float | None = flag(
         None, "probability of a Gaussian blur", parse=number(minimum=0, maximum=1)
     )
     blur_sig: tuple[float, ...] | None = flag(
-        None, "its standard deviation in pixels, or a range such as 0.0,3.0 (0.5 when left out)",
+        None,
+        "standard deviation of the blur in pixels, or a range such as 0.0,3.0 (default: 0.5, with"
+        " --data_aug 0.0,3.0)",
         parse=ends_of_range(number(minimum=0)),
-    )  # fmt: skip
+    )
     jpg_prob: float | None = flag(
         None, "probability of a JPEG compression", parse=number(minimum=0, maximum=1)
     )
     jpg_method: tuple[str, ...] = flag(
         ("pil",),
-        "who compresses: pil, or cv2 where it is installed, or both",
+        "JPEG encoder: pil, cv2 (needs OpenCV), or both; of both, one is drawn per image",
         parse=comma_list(one_of("pil", "cv2")),
     )
     jpg_qual: tuple[int, ...] | None = flag(
         None,
-        "its quality, or a range such as 30,100 (75 when left out)",
+        "JPEG quality, or a range such as 30,100 (default: 75, with --data_aug 30,100)",
         parse=ends_of_range(whole(1, 100)),
     )
     degrade: float = flag(
         0.0,
-        "probability of shrinking, and of a JPEG compression, of each picture (of resizing and blur, half of it), drawn "
-        "alike for both classes; pictures hardly larger than the crop are hardly shrunk",
+        "probability of shrinking an image, and of compressing it as JPEG; resizing and blur have"
+        " half of it; both classes alike; images hardly larger than the crop are hardly shrunk",
         parse=number(minimum=0, maximum=1),
     )
     # run
-    continue_train: bool = flag(False, "go on with the newest run folder of this name")
+    continue_train: bool = flag(False, "resume the newest run with this --name")
     epoch: str = flag(
         "last",
-        "with --continue_train: which checkpoint, last, best or a number ('latest' is 'last')",
+        "with --continue_train: checkpoint to resume: last, best or a number ('latest' means"
+        " 'last')",
     )
     new_optim: bool = flag(False, "with --continue_train: start with a fresh optimizer")
     loss_freq: int = flag(400, "log the training loss every this many steps", parse=whole(1))
     save_latest_freq: int = flag(
-        2000, "save the last checkpoint every this many steps, besides every epoch", parse=whole(1)
+        2000, "save the last checkpoint every this many steps, and every epoch", parse=whole(1)
     )
     save_epoch_freq: int = flag(20, "keep a checkpoint every this many epochs", parse=whole(1))
     attention_log_freq: int = flag(
@@ -202,21 +229,22 @@ class TrainOptions(BaseOptions):
     )
     attention_patience: int = flag(
         3,
-        "warn when attention has been uniform, or on one scale, for this many epochs in a row",
+        "warn when attention was uniform, or on one scale, for this many epochs in a row",
         parse=whole(1),
     )
     compile: bool = flag(
-        False, "compile the model with torch.compile; goes on without where that fails"
+        False, "compile the model with torch.compile; if that fails, run it uncompiled"
     )
     fast: bool = flag(
         False,
-        "the fastest algorithms, repeatable or not; on GPUs also compiled, with one GPU and no accumulation as CUDA graphs",
+        "use the fastest algorithms, deterministic or not; on GPUs also compile;"
+        " on one GPU without accumulation also use CUDA graphs",
     )
 
-    def preset_values(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Parse the flags of --recipe; those that a given flag contradicts are dropped."""
+    def preset_values(self, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of --recipe, without those that the chosen flags contradict."""
         parser = self.parser()
-        name = given.get("recipe", self.recipe)
+        name = chosen.get("recipe", self.recipe)
         parser.prog += f": --recipe {name}"
         try:
             preset = load_preset(name)
@@ -225,11 +253,11 @@ class TrainOptions(BaseOptions):
         fields = {field.name for field in dataclasses.fields(self)}
         for flag_name in preset.flags:
             if flag_name in NOT_IN_RECIPES:
-                parser.error(f"{flag_name}: not in a recipe; give it on the command line")
+                parser.error(f"{flag_name}: not allowed in a preset; give it on the command line")
             if flag_name not in fields:
                 parser.error(self._unknown_flag(parser, [f"--{flag_name}"]))
         values = vars(parser.parse_args(preset.words()))
-        dropped = {other for flag_name in given for other in CONTRADICTIONS.get(flag_name, ())}
+        dropped = {other for flag_name in chosen for other in CONTRADICTIONS.get(flag_name, ())}
         return {flag_name: value for flag_name, value in values.items() if flag_name not in dropped}
 
     def problem(self) -> str | None:
@@ -245,16 +273,28 @@ class TrainOptions(BaseOptions):
                     f"expected {root / split}/<class>/0_real and 1_fake"
                 )
         if self.test_dataroot is not None and not Path(self.test_dataroot).is_dir():
-            return f"argument --test_dataroot {self.test_dataroot}: no such folder; give a folder of generators"
+            return (
+                f"argument --test_dataroot {self.test_dataroot}: no such folder;"
+                " give a folder of generators"
+            )
         if (self.cropSize or 224) > (self.loadSize or 256) and not (self.no_resize or self.no_crop):
-            return f"argument --cropSize {self.cropSize or 224}: must not exceed --loadSize {self.loadSize or 256}"
+            return (
+                f"argument --cropSize {self.cropSize or 224}: must not exceed"
+                f" --loadSize {self.loadSize or 256}"
+            )
         if self.degrade and self.no_crop:
             return f"argument --degrade {self.degrade:g}: needs a crop; leave out --no_crop"
         side, smallest = self.cropSize or 224, min(self.npr_scales or (0.5,))
         if not self.no_crop and side * smallest < 1:
-            return f"argument --npr_scales {smallest:g}: leaves no pixel of a crop of {side}"
+            return (
+                f"argument --npr_scales {smallest:g}: leaves no pixel of a crop of {side};"
+                " give a larger scale or --cropSize"
+            )
         if self.attention_reduction > self.feature_dim:
-            return f"argument --attention_reduction {self.attention_reduction}: must not exceed --feature_dim {self.feature_dim}"
+            return (
+                f"argument --attention_reduction {self.attention_reduction}: must not exceed"
+                f" --feature_dim {self.feature_dim}"
+            )
         if not self.name or "/" in self.name:
             return f"argument --name {self.name!r}: give a plain name without slashes"
         return self._suffix_problem()
@@ -265,21 +305,28 @@ class TrainOptions(BaseOptions):
         except (KeyError, ValueError, IndexError, AttributeError):
             return f"argument --suffix {self.suffix}: write flags in braces, as in b{{batch_size}}"
         return (
-            f"argument --suffix {self.suffix}: makes a name with slashes, {name}"
+            f"argument --suffix {self.suffix}: makes a name with slashes, {name}; remove them"
             if "/" in name
             else None
         )
 
     def warnings(self) -> list[str]:
-        multi_only = ("npr_scales", "feature_dim", "attention_reduction", "attention_residual", "backbone",
-                      "attention_entropy_weight", "attention_diversity_weight")  # fmt: skip
+        multi_only = (
+            "npr_scales",
+            "feature_dim",
+            "attention_reduction",
+            "attention_residual",
+            "backbone",
+            "attention_entropy_weight",
+            "attention_diversity_weight",
+        )
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        found = []
+        messages = []
         for names, idle, why in (
             (
                 multi_only,
                 self.model_type == "single_scale",
-                "ignored beside --model_type single_scale",
+                "ignored with --model_type single_scale",
             ),
             (
                 ("blur_sig",),
@@ -294,7 +341,7 @@ class TrainOptions(BaseOptions):
             (
                 ("delr_freq",),
                 self.lr_schedule == "cosine",
-                "without effect beside --lr_schedule cosine",
+                "without effect with --lr_schedule cosine",
             ),
             (
                 ("epoch", "new_optim"),
@@ -302,13 +349,13 @@ class TrainOptions(BaseOptions):
                 "without effect; add --continue_train",
             ),
         ):
-            given = [name for name in names if getattr(self, name) != defaults[name]]
-            if idle and given:
-                found.append(f"--{', --'.join(given)}: {why}")
-        return found
+            changed = [name for name in names if getattr(self, name) != defaults[name]]
+            if idle and changed:
+                messages.append(f"--{', --'.join(changed)}: {why}")
+        return messages
 
     def run_name(self) -> str:
-        """Name of the run without its time stamp: --name, and --suffix with its {flags} filled in."""
+        """Return the run's name without its time stamp: --name and the expanded --suffix."""
         if not self.suffix:
             return self.name
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

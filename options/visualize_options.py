@@ -12,14 +12,16 @@ class VisualizeOptions(FigureOptions):
     """Options of the attention plots; `VisualizeOptions().parse()` reads the command line."""
 
     description: ClassVar[str] = (
-        "Show which scales a multi-scale model attends to, and what they see."
+        "Plot the attention of a multi-scale model over its scales, and their residuals."
     )
     examples: ClassVar[str] = """examples:
   one generator, with NPR residuals:
     python visualize_attention.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth \\
-        --dataroot ./datasets/test/stylegan --output_dir ./visualizations/stylegan --num_samples 100 --save_npr_maps
+        --dataroot ./datasets/test/stylegan --output_dir ./visualizations/stylegan \\
+        --num_samples 100 --save_npr_maps
   a suite: one folder per generator and a heat map over all of them:
-    python visualize_attention.py --model_path M.pth --dataroot ./datasets/test --output_dir ./visualizations/all
+    python visualize_attention.py --model_path M.pth --dataroot ./datasets/test \\
+        --output_dir ./visualizations/all
 """
 
     dataroot: str | None = flag(None, "one set, a generator, a suite or a folder of suites")
@@ -42,5 +44,8 @@ class VisualizeOptions(FigureOptions):
 
     def problem(self) -> str | None:
         if self.dataroot is None:
-            return "argument --dataroot: missing; give a folder of test images, such as ./datasets/test/stylegan"
+            return (
+                "argument --dataroot: missing; give a folder of test images, such as"
+                " ./datasets/test/stylegan"
+            )
         return super().problem()

@@ -72,7 +72,7 @@ def test_noise_has_its_standard_deviation_and_follows_the_generator() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("gif:3", "'gif:3' is no degradation.*jpeg:75"),
+        ("gif:3", "'gif:3' is not a degradation.*jpeg:75"),
         ("jpeg", "write it as jpeg:75"),
         ("jpeg:0", "write it as jpeg:75.*not between 1 and 100"),
         ("jpeg:x", "write it as jpeg:75"),
@@ -80,7 +80,7 @@ def test_noise_has_its_standard_deviation_and_follows_the_generator() -> None:
         ("resize:0.5", "write it as resize:0.5:bilinear"),
         ("resize:0.5:cubic", "write it as resize:0.5:bilinear"),
         ("blur:-1", "not between"),
-        ("jpeg:75+", "is no degradation"),
+        ("jpeg:75+", "is not a degradation"),
         ("blur:nan", "not between"),
     ],
 )

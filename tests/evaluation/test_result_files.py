@@ -96,7 +96,7 @@ def test_what_is_in_the_folder(tested: Path) -> None:
     assert document["skipped"] == [
         {
             "path": "gan/0_real/bad.png",
-            "reason": "no picture in one of the formats that are read: PNG, JPEG, WEBP, BMP, TIFF, GIF",
+            "reason": "not an image in one of the formats that are read: PNG, JPEG, WEBP, BMP, TIFF, GIF",
         }
     ]
     figures = document["sets"]["suite/gan"]

@@ -155,7 +155,7 @@ def test_a_gain_per_scale_would_change_nothing_in_training() -> None:
 
 
 def test_branch_logits_are_those_of_one_class_and_in_full_precision() -> None:
-    with pytest.raises(ValueError, match="one class, this model has 2"):
+    with pytest.raises(ValueError, match="one class; this model has 2"):
         AttentionMultiScaleNPR(num_classes=2)(torch.zeros(1, 3, 16, 16), return_branches=True)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         logits, _, branches = randomised(AttentionMultiScaleNPR())(

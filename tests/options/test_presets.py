@@ -81,7 +81,7 @@ def test_false_leaves_a_switch_alone(dataroot: Path, tmp_path: Path) -> None:
     [
         ("[flags]\nlr = -1\n", "argument --lr: -1 is not a number > 0"),
         ("[flags]\nlearning_rate = 1\n", "unknown argument --learning_rate"),
-        ('[flags]\nname = "x"\n', "name: not in a recipe"),
+        ('[flags]\nname = "x"\n', "name: not allowed in a preset"),
         ('[flags]\n"name=x" = true\n', "unknown argument --name=x"),
         ("[flags]\nhelp = true\n", "unknown argument --help"),
         ("[flags]\nmode = 1\n", "unknown argument --mode"),

@@ -51,7 +51,7 @@ def test_default_folder_without_test_images(
 ) -> None:
     (tmp_path / "datasets" / "mine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="./datasets holds no test images"):
+    with pytest.raises(UserError, match="./datasets has no test images"):
         find_test_sets(None)
 
 

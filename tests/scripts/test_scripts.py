@@ -377,7 +377,7 @@ def test_one_class_and_bad_files(trained: Path, tmp_path: Path) -> None:
     assert figures["ap"] is None and figures["auc"] is None and figures["fake_acc"] is None
     (skipped,) = document["skipped"]
     assert skipped["path"] == "0_real/bad.png" and skipped["reason"].startswith(
-        "no picture in one of the formats"
+        "not an image in one of the formats"
     )
     text = only(tmp_path / "out", "*.txt").read_text()
     assert "are undefined with one class: set" in text
