@@ -13,30 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.resampling import CONFIDENCE, RESAMPLES, ResampledAuc, interval, resampled_aucs
+from evaluation.attention.relevance import (
+    MEANINGS,
+    Aucs,
+    auc_change,
+    choice_per_generator,
+    choice_per_image,
+    generator_aucs,
+    macro_aucs,
+    relevance,
+)
+from evaluation.resampling import CONFIDENCE, RESAMPLES, interval
 from evaluation.scores import Scores, first_of_each, set_of_each
 from networks.npr import scale_keys, scale_label
 
 SHUFFLES = 5  # their AUCs are averaged
-RELEVANT = 0.005  # a change of AUC within this, with its whole interval, does not matter
-FEWEST_OF_CLASS = 20  # with fewer real or fake images, resamples say nothing about other images
-UNSEEN = 3.0
-"""Where the AUC is the same in all resamples, what n images do not show may still happen to a share
-of 3 / n of others (upper end of its 95 % interval; Hanley and Lippman-Hand, JAMA 249, 1983): the
-interval of the change is so wide on either side."""
-SAME = 1e-4  # logits that differ by less are the same
 # these keep all branches and replace what attention decides
 ATTENTION_CONDITIONS = ("uniform", "mean", "shuffled_within", "shuffled_across")
-MEANINGS = {
-    "uniform": ("replacing attention by uniform weights", "the attention"),
-    "mean": ("replacing attention by its mean over all images", "that attention differs between images"),
-    "shuffled_within": ("shuffling attention between the images of each generator", "the choice per image within generators"),
-    "shuffled_across": ("shuffling attention between all images", "which image gets which attention"),
-}  # fmt: skip
-PER_GENERATOR = (
-    "shuffling attention between generators, too, and not only within them,",
-    "that attention differs between generators",
-)
 
 
 def fused_logits(weights: NDArray, branch_logits: NDArray, bias: float, residual: bool) -> NDArray:
@@ -119,7 +112,7 @@ def attention_controls(
             numbers from logit_change to high.
         attention, sentence: `matters` and sentence of uniform weights.
         per_image: whether it matters that attention is chosen per image, by 'mean' and
-            'shuffled_within', see `_per_image`.
+            'shuffled_within', see `choice_per_image`.
         per_generator: change, low, high, matters, sentence of 'shuffled_across' against
             'shuffled_within', whose difference is what generators differ by; None for fewer than
             two generators.
@@ -140,10 +133,12 @@ def attention_controls(
     of_set = set_of_each(sets)
     stacked = np.concatenate(everything)
     found = [
-        _aucs(one, stacked[:, of_set == index], list(map(len, everything)), resamples, seed)
+        generator_aucs(
+            one, stacked[:, of_set == index], list(map(len, everything)), resamples, seed
+        )
         for index, one in enumerate(sets)
     ]
-    macro = _macro(sets, found)
+    macro = macro_aucs(sets, found)
     moved = [condition.logits - conditions[0].logits for condition in conditions]
     described = [
         _described(condition, position, sets, moved[position], found, macro)
@@ -158,8 +153,8 @@ def attention_controls(
         "keys": keys, "seed": seed, "resamples": resamples, "shuffles": shuffles, "confidence": CONFIDENCE,
         "bias": bias, "residual": residual, "generators": defined, "auc": auc, "low": low, "high": high,
         "attention": by_name["uniform"]["matters"], "sentence": by_name["uniform"]["sentence"],
-        "per_image": _per_image(by_name["mean"]["matters"], by_name["shuffled_within"]["matters"]),
-        "per_generator": _per_generator([one.name for one in conditions], moved, macro) if defined > 1 else None,
+        "per_image": choice_per_image(by_name["mean"]["matters"], by_name["shuffled_within"]["matters"]),
+        "per_generator": choice_per_generator([one.name for one in conditions], moved, macro) if defined > 1 else None,
         "conditions": described,
     }  # fmt: skip
 
@@ -201,77 +196,8 @@ def _conditions(
         yield _Condition(f"only_{key}", text, "what the other scales add", alone[None])
 
 
-@dataclass(frozen=True)
-class _Aucs:
-    """AUC per condition [C], in the resamples [C, R] or None, and how many images the smaller class
-    has."""
-
-    plain: NDArray
-    drawn: NDArray | None
-    images: int
-
-
-def _aucs(
-    one: Scores, logits: NDArray, counts: list[int], resamples: int, seed: int
-) -> _Aucs | None:
-    """Return the AUCs of one generator; None for one class.
-
-    Args:
-        one: the generator, n images.
-        logits: [sum of counts, n].
-        counts: rows per condition, whose AUCs are averaged.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-    """
-    labels = np.asarray(one.labels)
-    if labels.min() == labels.max():
-        return None
-    starts = np.cumsum([0, *counts[:-1]])
-    once = np.ones((len(labels), 1))
-    plain = np.array([ResampledAuc(labels, row)(once)[0] for row in logits])
-    fewest, drawn = int(np.bincount(labels).min()), None
-    if resamples and fewest > 1:
-        aucs = resampled_aucs(labels, logits, one.names, resamples, seed)
-        drawn = np.add.reduceat(aucs, starts) / np.array(counts)[:, None]
-    return _Aucs(np.add.reduceat(plain, starts) / counts, drawn, fewest)
-
-
-def _macro(sets: Sequence[Scores], found: list[_Aucs | None]) -> _Aucs | None:
-    """Return means over the generators that have both classes; an image of several of them counts
-    once."""
-    defined = [one for one in found if one is not None]
-    if not defined:
-        return None
-    both = [one for one, aucs in zip(sets, found, strict=True) if aucs is not None]
-    labels = np.concatenate([np.asarray(one.labels) for one in both])[first_of_each(both)]
-    drawn = [one.drawn for one in defined if one.drawn is not None]
-    return _Aucs(
-        np.mean([one.plain for one in defined], axis=0),
-        np.mean(drawn, axis=0) if len(drawn) == len(defined) else None,
-        int(min((labels == label).sum() for label in (0, 1))),
-    )
-
-
-def _change(
-    found: _Aucs | None, position: int, moved: NDArray, base: int = 0
-) -> dict[str, float | None]:
-    """Return how the AUC of a condition differs from that of another, whose logits differ by moved
-    [K, N]."""
-    if found is None:
-        return dict.fromkeys(("change", "low", "high"))
-    low = high = None
-    if found.drawn is not None:
-        low, high = interval(found.drawn[position] - found.drawn[base])
-        if low == high and np.abs(moved).max() > SAME:
-            low, high = (
-                max(-1.0, low - UNSEEN / found.images),
-                min(1.0, high + UNSEEN / found.images),
-            )
-    return {"change": float(found.plain[position] - found.plain[base]), "low": low, "high": high}
-
-
 def _numbers(
-    found: _Aucs | None, position: int, moved: NDArray, labels: NDArray
+    found: Aucs | None, position: int, moved: NDArray, labels: NDArray
 ) -> dict[str, float | None]:
     """Return the numbers of a condition that adds moved, [K, N of these labels], to the logits."""
     mean = moved.mean(axis=0)
@@ -283,7 +209,7 @@ def _numbers(
         "logit_change_real": signed[0],
         "logit_change_fake": signed[1],
         "auc": None if found is None else float(found.plain[position]),
-        **_change(found, position, moved),
+        **auc_change(found, position, moved),
     }
 
 
@@ -292,8 +218,8 @@ def _described(
     position: int,
     sets: Sequence[Scores],
     moved: NDArray,
-    found: list[_Aucs | None],
-    macro: _Aucs | None,
+    found: list[Aucs | None],
+    macro: Aucs | None,
 ) -> dict[str, Any]:
     labels, of_set = np.concatenate([np.asarray(one.labels) for one in sets]), set_of_each(sets)
     numbers = _numbers(macro, position, moved, labels)
@@ -301,82 +227,10 @@ def _described(
         "name": condition.name,
         "label": condition.label,
         **numbers,
-        **_in_words(condition.text, condition.subject, numbers, macro),
+        **relevance(condition.text, condition.subject, numbers, macro),
         "by_generator": [
             {"name": one.generator, "family": one.suite}
             | _numbers(aucs, position, moved[:, of_set == index], np.asarray(one.labels))
             for index, (one, aucs) in enumerate(zip(sets, found, strict=True))
         ],
-    }
-
-
-def _per_image(mean: str | None, within: str | None) -> str | None:
-    """Return whether the choice per image matters.
-
-    It harms if either control says so, does not matter if a constant does as well, and helps only
-    if both say so.
-    """
-    if "harms" in (mean, within):
-        return "harms"
-    if mean in (None, "no"):
-        return mean
-    return within if mean == "helps" else "unclear"
-
-
-def _per_generator(names: list[str], moved: list[NDArray], macro: _Aucs | None) -> dict[str, Any]:
-    across, within = (names.index(name) for name in ("shuffled_across", "shuffled_within"))
-    change = _change(macro, across, moved[across] - moved[within], within)
-    return change | _in_words(*PER_GENERATOR, change, macro)
-
-
-def what_matters(low: float | None, high: float | None, images: int) -> str | None:
-    """Return what the interval of a change of AUC says about what was taken away.
-
-    Args:
-        low: end of the interval.
-        high: end of the interval.
-        images: how many the smaller class has.
-
-    Returns:
-        'no': the interval lies within +- `RELEVANT`; 'helps', 'harms': what is replaced raises or
-        lowers the AUC beyond chance; 'unclear': neither, or fewer than `FEWEST_OF_CLASS` images;
-        None without interval.
-    """
-    if low is None or high is None:
-        return None
-    if images < FEWEST_OF_CLASS:
-        return "unclear"
-    if low > -RELEVANT and high < RELEVANT:
-        return "no"
-    if high < 0:
-        return "helps"
-    return "harms" if low > 0 else "unclear"
-
-
-def _in_words(
-    text: str, subject: str, change: dict[str, float | None], found: _Aucs | None
-) -> dict[str, str | None]:
-    """Return `what_matters`, and a sentence with it."""
-    if found is None or change["change"] is None:
-        return {
-            "matters": None,
-            "sentence": f"{text}: no generator has images of both classes, so there is no AUC",
-        }
-    matters = what_matters(change["low"], change["high"], found.images)
-    said = f"{text} changes the mean AUC by {100 * change['change']:+.1f} points"
-    if change["low"] is None or change["high"] is None:
-        return {
-            "matters": matters,
-            "sentence": f"{said}: too few images to say whether {subject} matters",
-        }
-    few = f" (fewer than {FEWEST_OF_CLASS} of a class)" * (found.images < FEWEST_OF_CLASS)
-    conclusion = {
-        "no": f"{subject} does not matter here",
-        "helps": f"{subject} helps",
-        "harms": f"{subject} harms",
-        "unclear": f"these images do not tell whether {subject} matters{few}",
-    }[str(matters)]
-    return {
-        "matters": matters,
-        "sentence": f"{said} [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]: {conclusion}",
     }

@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from evaluation.attention.controls import (
-    FEWEST_OF_CLASS,
-    _per_image,
-    attention_controls,
-    fused_logits,
-    what_matters,
-    without_scale,
-)
+from evaluation.attention.controls import attention_controls, fused_logits, without_scale
+from evaluation.attention.relevance import FEWEST_OF_CLASS, choice_per_image, what_matters
 from evaluation.scores import Scores
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from tests.helpers.attended_sets import make_scores
@@ -233,7 +227,7 @@ def test_a_choice_per_image_that_is_worse_than_none_harms_though_the_preference_
 def test_what_two_controls_say_of_the_choice_per_image(
     mean: str, within: str, expected: str
 ) -> None:
-    assert _per_image(mean, within) == expected
+    assert choice_per_image(mean, within) == expected
 
 
 @pytest.mark.parametrize(
