@@ -1,11 +1,11 @@
-"""Make a validation suite of what a detector has not been trained on: other up-samplers,
-compression and resizing; no download.
+"""Make a validation suite of unseen up-samplers, compression and resizing, without a download.
 
-Photographs of DATAROOT/val are passed through small auto-encoders, trained here on those of
-DATAROOT/train, whose decoders up-sample in three ways. Photographs and fakes of DATAROOT/val go
-through WebP, and through another resize than training has. --photographs adds real photographs of
-other sources, which a detector may call generated only because they are unfamiliar. Choose between
-detectors by this suite, and keep the test set for the end.
+Photographs of DATAROOT/val pass through small auto-encoders, which are trained here on the
+photographs of DATAROOT/train and whose decoders up-sample in three ways. Photographs and fakes of
+DATAROOT/val pass through WebP, through noise, and through a resize that training does not have.
+--photographs adds real photographs of other sources, which a detector may call generated only
+because they are unfamiliar. Choose between detectors by this suite, and keep the test set for the
+end.
 
     python -m tools.make_heldout --dataroot ./datasets/ForenSynths_train_val --classes car,cat \\
         --photographs ~/Pictures --output ./datasets/heldout
@@ -14,11 +14,11 @@ detectors by this suite, and keep the test set for the end.
 Writes, all images as PNG:
     OUTPUT/seen{,_webp,_resized,_noisy}/{0_real,1_fake}/   DATAROOT/val as it is, and degraded
     OUTPUT/rebuilt_{transposed,nearest,shuffled}/{0_real,1_fake}/
-                                                           its photographs, and the same rebuilt
+                                                           its photographs, and their copies
     OUTPUT/rebuilt_NAME_webp/{0_real,1_fake}/              the same after WebP
     OUTPUT/elsewhere{,_shrunk}/{0_real,1_fake}/            parts of the images in --photographs, as
-                                                           they are and shrunk before, beside the
-                                                           fakes of DATAROOT/val, likewise
+                                                           they are and shrunk first, and the fakes
+                                                           of DATAROOT/val, likewise
     OUTPUT/heldout.json                                    settings, and PSNR of each auto-encoder
                                                            in dB
 """
@@ -61,8 +61,7 @@ from tools.make_fakes.rebuilding import (
 )
 from util import UserError, atomic_folder, log, printable, run_script, start_logging, writing
 
-BEFORE = parse_degradation("resize:0.8:lanczos")
-"""Of photographs that are rebuilt, and of those beside them."""
+BEFORE = parse_degradation("resize:0.8:lanczos")  # applied to photographs before they are rebuilt
 SEEN = {
     "seen": "clean",
     "seen_webp": "webp:70",
@@ -71,9 +70,9 @@ SEEN = {
 }
 REBUILT_WEBP = parse_degradation("webp:80")
 ELSEWHERE, SHRUNK = "elsewhere", "elsewhere_shrunk"
-PART, GRID, SHORT_SIDE = 256, 8, 320
-"""Pixels: sides of the parts of photographs of other sources, the grid that they start on (that of
-JPEG), and the short side that photographs are shrunk to before, where they are larger."""
+PART = 256  # side in pixels of the parts of photographs of other sources
+GRID = 8  # parts start on the grid of JPEG
+SHORT_SIDE = 320  # pixels; larger photographs of other sources are shrunk to it
 
 
 def write_degraded(
@@ -83,44 +82,65 @@ def write_degraded(
     seed: int,
     progress: Callable[[], object] = lambda: None,
 ) -> None:
-    """Each picture of a set after a degradation."""
+    """Write each image of a set after a degradation; skip unreadable ones with a warning.
+
+    Args:
+        folder: folder to make, with class folders.
+        images: the set.
+        degradation: applied to each image.
+        seed: seed of the degradation.
+        progress: called after each image.
+    """
     for number, (path, label) in enumerate(zip(images.paths, images.labels, strict=True)):
         try:
-            picture = degradation(read_image(path), np.random.default_rng((seed, number)))
+            image = degradation(read_image(path), np.random.default_rng((seed, number)))
         except UnreadableImage as error:
-            log.warning("left out %s (%s)", printable(path), error)
+            log.warning("skipped %s (%s)", printable(path), error)
         else:
-            save(picture, folder / CLASS_FOLDERS[label], number)
+            save(image, folder / CLASS_FOLDERS[label], number)
         progress()
 
 
 def write_rebuilt(
     output: Path, name: str, model: AutoEncoder, validation: ImageSet, seed: int
 ) -> float:
-    """Photographs and their copies by an auto-encoder, as they are and after WebP; the PSNR of the
-    copies in dB."""
+    """Write photographs and their copies by an auto-encoder, as they are and after WebP.
+
+    Args:
+        output: folder of the suite.
+        name: folder to make, beside NAME_webp.
+        model: the auto-encoder.
+        validation: set with the photographs.
+        seed: seed of the shrinking.
+
+    Returns:
+        The PSNR of the copies in dB.
+
+    Raises:
+        UserError: no photograph is large enough.
+    """
     errors = []
     for number, pixels in enumerate(photographs(validation, BEFORE, seed)):
-        made = rebuilt(model, pixels)
-        errors.append(mean_squared_error(made, pixels))
-        for label, values in ((REAL, pixels), (FAKE, made)):
-            picture = TF.to_pil_image(values)
-            save(picture, output / name / CLASS_FOLDERS[label], number)
+        copy = rebuilt(model, pixels)
+        errors.append(mean_squared_error(copy, pixels))
+        for label, values in ((REAL, pixels), (FAKE, copy)):
+            image = TF.to_pil_image(values)
+            save(image, output / name / CLASS_FOLDERS[label], number)
             save(
-                REBUILT_WEBP(picture, np.random.default_rng(0)),
+                REBUILT_WEBP(image, np.random.default_rng(0)),
                 output / f"{name}_webp" / CLASS_FOLDERS[label],
                 number,
             )
     if not errors:
         raise UserError(
-            f"--dataroot: no photograph of val/ has {CROP} pixels a side after shrinking"
+            f"--dataroot: no photograph of val/ has {CROP} pixels a side after shrinking; "
+            "pass a dataset with larger images"
         )
     return psnr(errors)
 
 
 def part(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A random part with sides of `PART` pixels, or less where there are no more, that starts on
-    the grid of JPEG."""
+    """Return a random part with sides of at most `PART` pixels that starts on the grid of JPEG."""
     width, height = (min(PART, side) for side in image.size)
     left, top = (
         GRID * int(rng.integers((side - PART) // GRID + 1)) if side > PART else 0
@@ -130,36 +150,45 @@ def part(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def shrunk(image: Image.Image) -> Image.Image:
-    """To a short side of `SHORT_SIDE` pixels; smaller ones as `BEFORE` does."""
+    """Shrink an image to a short side of `SHORT_SIDE` pixels; a small one by `BEFORE`."""
     if min(image.size) * 0.8 <= SHORT_SIDE:
         return BEFORE(image, np.random.default_rng(0))
     return TF.resize(image, [SHORT_SIDE], InterpolationMode.LANCZOS)
 
 
 def write_elsewhere(output: Path, folder: Path, generated: ImageSet, seed: int) -> int:
-    """Parts of photographs of other sources beside generated pictures; how many there are.
+    """Write parts of photographs of other sources, and generated images as the other class.
+
+    Args:
+        output: folder of the suite.
+        folder: photographs of other sources.
+        generated: set of generated images.
+        seed: seed of all that is drawn.
+
+    Returns:
+        The number of photographs.
 
     Raises:
-        UserError: no picture in `folder` can be read.
+        UserError: no image in `folder` can be read.
     """
     count = 0
-    for number, found in enumerate(
+    for number, source in enumerate(
         tqdm(Inputs([str(folder)]), desc=ELSEWHERE, disable=None, leave=False)
     ):
         try:
-            picture = read_image(found.path)
+            image = read_image(source.path)
         except UnreadableImage as error:
-            log.warning("left out %s (%s)", printable(found.path), error)
+            log.warning("skipped %s (%s)", printable(source.path), error)
             continue
-        for name, whole_picture in ((ELSEWHERE, picture), (SHRUNK, shrunk(picture))):
+        for name, variant in ((ELSEWHERE, image), (SHRUNK, shrunk(image))):
             save(
-                part(whole_picture, np.random.default_rng((seed, number))),
+                part(variant, np.random.default_rng((seed, number))),
                 output / name / CLASS_FOLDERS[REAL],
                 number,
             )
         count += 1
     if not count:
-        raise UserError(f"--photographs {folder}: no picture in it can be read")
+        raise UserError(f"--photographs {folder}: no image in it can be read; pass another folder")
     for name, degradation in ((ELSEWHERE, NOTHING), (SHRUNK, BEFORE)):
         write_degraded(output / name, generated, degradation, seed)
     return count
@@ -167,22 +196,22 @@ def write_elsewhere(output: Path, folder: Path, generated: ImageSet, seed: int) 
 
 def parser() -> OneLineParser:
     """Return the parser of the command line."""
-    made = rebuilding_parser("make_heldout", __doc__, steps=STEPS, seed=0)
-    made.add_argument(
+    parser = rebuilding_parser("make_heldout", __doc__, steps=STEPS, seed=0)
+    parser.add_argument(
         "--photographs",
         type=Path,
-        help="folder of real photographs of other sources; none when left out",
+        help="folder of real photographs of other sources (default: none)",
     )
-    return made
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the suite; returns 0."""
+    """Make the suite; return 0."""
     args = parser().parse_args(argv)
     start_logging()
     require_splits(args.dataroot)
     if args.photographs is not None and not args.photographs.is_dir():
-        raise UserError(f"--photographs {args.photographs}: no such folder")
+        raise UserError(f"--photographs {args.photographs}: no such folder; pass one that exists")
     require_new(args.output)
     with writing(args.output), atomic_folder(args.output) as folder:
         validation = load_set(args.dataroot / "val", classes=args.classes)

@@ -484,7 +484,7 @@ def test_help_shows_parts_and_examples(capsys: pytest.CaptureFixture) -> None:
         (["--rounds", "0"], "argument --rounds: 0 is not a whole number from 1 up"),
         (
             ["--output", "figures.txt"],
-            "argument --output figures.txt: give a file name that ends with .json",
+            "argument --output figures.txt: pass a file name that ends with .json",
         ),
         (
             ["--output", "no/such/folder.json"],

@@ -586,8 +586,8 @@ def test_nothing_is_left_of_an_export_that_ends_early(
 @pytest.mark.parametrize(
     ("flags", "says"),
     (
-        (["--size", "0", "5"], "--size 0 5: give dynamic, or height and width"),
-        (["--size", "256"], "--size 256: give dynamic"),
+        (["--size", "0", "5"], "--size 0 5: pass dynamic, or height and width"),
+        (["--size", "256"], "--size 256: pass dynamic"),
         (["--size", "big", "5"], "--size big 5"),
         (["--size", "3", "300"], "--size 3 300: the smallest scale needs sides of 4 pixels"),
         (["--output", "{checkpoint}"], "is the model itself"),

@@ -103,7 +103,7 @@ def test_photographs_of_other_sources(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         make_heldout.main([*words, str(tmp_path / "none"), "--output", str(tmp_path / "two")])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no picture in it can be read"):
+    with pytest.raises(UserError, match="no image in it can be read"):
         make_heldout.main([*words, str(tmp_path / "empty"), "--output", str(tmp_path / "two")])
 
 

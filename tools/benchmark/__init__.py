@@ -1,1 +1,1 @@
-"""Speed and memory of this project, measured against a plain PyTorch loop."""
+"""Measure speed and memory of this project against a plain PyTorch loop."""

@@ -4,11 +4,12 @@
     python -m tools.benchmark --parts step epoch --batch_size 32 256 --data DATAROOT
     python -m tools.benchmark --size 64 --batch_size 8 --images 16 --rounds 1 --no_compile
 
-Contestants run in processes of their own and take turns, so that other work on the machine meets
-all alike. docs/performance.md says what they do. Temporary files lie in TMPDIR: the images, and 3
-bytes per pixel of each for the cached contestants.
+Each contestant runs in its own process. They take turns, so that other work on the machine affects
+all of them equally. docs/performance.md describes them. TMPDIR holds temporary files: the images,
+and 3 bytes per pixel of each for the cached contestants.
 
-Exit status: 0 all finished, 1 a contestant did not, 2 the command line is wrong, 130 interrupted.
+Exit status: 0 all contestants finished, 1 one of them did not, 2 the command line is wrong, 130
+interrupted.
 """
 
 import argparse
@@ -55,12 +56,12 @@ PARTS = {
     "epoch": "train for an epoch, from files to the last optimizer step",
 }
 FROM_FILES = ("input", "evaluation", "epoch")
-IMAGES = {"cpu": 256, "cuda": 4096}  # per round, so that one takes seconds
-MAX_FOLDER_BYTES = 72  # workers put sockets into it, whose whole names may have 107 bytes
+IMAGES = {"cpu": 256, "cuda": 4096}  # per round, so that a round takes seconds
+MAX_FOLDER_BYTES = 72  # workers put sockets into it, and the path of a socket has at most 107 bytes
 
 
 def model_name(text: str) -> str:
-    """Parse a value of --models."""
+    """Return a value of --models if it is valid; see `model_flags`."""
     model_flags(text)
     return text
 
@@ -69,66 +70,69 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     description, _, epilog = (__doc__ or "").partition("\n\n")
     parts = "\n".join(f"    {name:12}{about}" for name, about in PARTS.items())
-    made = OneLineParser(
+    parser = OneLineParser(
         prog="python -m tools.benchmark",
         description=description,
         epilog=f"parts:\n{parts}\n\nexamples:\n{epilog}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = made.add_argument
+    add = parser.add_argument
     add("--parts", nargs="+", choices=(*PARTS, "all"), default=["all"], metavar="PART",
         help=f"what to measure, of {', '.join(PARTS)}, all (default: all)")  # fmt: skip
     add("--models", nargs="+", type=model_name, default=list(DEFAULT_MODELS), metavar="MODEL",
         help="model types, or comma-separated scales of a multi-scale model "
         f"(default: {' '.join(DEFAULT_MODELS)})")  # fmt: skip
     add("--data", type=Path, metavar="DIR",
-        help="data root with train/ (default: images are drawn)")  # fmt: skip
+        help="dataset with train/ (default: procedural images)")  # fmt: skip
     add("--size", type=whole(8), default=224, metavar="N",
         help="side of the images in pixels (default: %(default)s)")  # fmt: skip
     add("--batch_size", nargs="+", type=whole(1), default=[32], metavar="N",
-        help="images per batch; several are measured one after the other (default: 32)")  # fmt: skip
+        help="images per batch; several sizes are measured in turn (default: 32)")  # fmt: skip
     add("--rounds", type=whole(1), default=5, metavar="N",
-        help="rounds that count, after one that does not (default: %(default)s)")  # fmt: skip
+        help="measured rounds, after one to warm up (default: %(default)s)")  # fmt: skip
     add("--images", type=whole(2), metavar="N",
         help="images per round and contestant "
         f"(default: {IMAGES['cpu']} on a CPU, {IMAGES['cuda']} on a GPU)")  # fmt: skip
     add("--device", choices=("cpu", "cuda"),
-        help="where to compute (default: cuda if PyTorch sees a GPU)")  # fmt: skip
+        help="device to compute on (default: cuda if PyTorch sees a GPU)")  # fmt: skip
     add("--threads", type=whole(1), metavar="N",
-        help="threads of PyTorch (default: its own choice, all cores)")  # fmt: skip
+        help="threads of PyTorch (default: PyTorch's choice, all cores)")  # fmt: skip
     add("--no_compile", action="store_true",
-        help="without torch.compile, also where ours uses it")  # fmt: skip
+        help="do not use torch.compile where ours does")  # fmt: skip
     add("--output", type=Path, metavar="FILE.json",
-        help="write the result there, and tables to FILE.md")  # fmt: skip
-    return made
+        help="write the result to FILE.json and tables to FILE.md")  # fmt: skip
+    return parser
 
 
 def checked(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options with device and images filled in; exit with status 2 if one is wrong."""
-    made = parser()
-    opt = made.parse_args(argv)
+    command_line = parser()
+    opt = command_line.parse_args(argv)
     if opt.device == "cuda" and not torch.cuda.is_available():
-        made.error("argument --device cuda: PyTorch sees no CUDA device")
+        command_line.error("argument --device cuda: PyTorch sees no CUDA device; pass cpu")
     opt.device = opt.device or ("cuda" if torch.cuda.is_available() else "cpu")
     opt.images = opt.images or IMAGES[opt.device]
     opt.parts = [part for part in PARTS if part in opt.parts or "all" in opt.parts]
     for model in opt.models:
         smallest = min(model_flags(model).get("npr_scales", (NPRResNet.scale,)))
         if reduced_size(opt.size, smallest) < 1:
-            made.error(f"argument --size {opt.size}: leaves no pixel at scale {smallest:g}")
+            command_line.error(
+                f"argument --size {opt.size}: leaves no pixel at scale {smallest:g}; "
+                "pass a larger size"
+            )
     if opt.output is not None and (opt.output.suffix != ".json" or opt.output.is_dir()):
-        made.error(f"argument --output {opt.output}: give a file name that ends with .json")
+        command_line.error(f"argument --output {opt.output}: pass a file name that ends with .json")
     if opt.output is not None and not os.access(opt.output.absolute().parent, os.W_OK):
-        made.error(f"argument --output {opt.output}: cannot be written there")
+        command_line.error(f"argument --output {opt.output}: cannot be written there")
     return opt
 
 
 def contestants(job: Job, compiled: bool) -> list[Job]:
-    """Return the contestants of a part, the plain recipe first.
+    """Return the jobs of all contestants of a part, the plain recipe first.
 
     Args:
-        job: part, model, batch size and settings of all of them.
+        job: part, model, batch size and the common settings.
         compiled: use torch.compile where ours does.
     """
     switches = () if compiled else ("not compiled",)
@@ -138,15 +142,15 @@ def contestants(job: Job, compiled: bool) -> list[Job]:
     if job.part in ("step", "epoch") and job.device == "cuda" and compiled:
         ours += [
             replace(
-                one, contestant=one.contestant.replace("ours", "ours --fast"), switches=("fast",)
+                base, contestant=base.contestant.replace("ours", "ours --fast"), switches=("fast",)
             )
-            for one in ours
+            for base in ours
         ]
     return [replace(job, contestant=PLAIN), *ours]
 
 
 def plan(opt: argparse.Namespace, folder: str) -> Iterator[list[Job]]:
-    """Yield contestants that take turns, part by part.
+    """Yield groups of contestants that take turns, part by part.
 
     Args:
         opt: see `checked`.
@@ -162,25 +166,25 @@ def plan(opt: argparse.Namespace, folder: str) -> Iterator[list[Job]]:
 
 
 def write(result: dict[str, Any], path: Path) -> None:
-    """Write a result as JSON to `path`, and as tables beside it."""
+    """Write a result as JSON to `path`, and its tables to the .md file beside it."""
     with writing(path):
-        for place, text in (
+        for target, text in (
             (path, json.dumps(result, indent=2) + "\n"),
             (path.with_suffix(".md"), markdown(result)),
         ):
-            with atomic_file(place) as file:
+            with atomic_file(target) as file:
                 file.write(text)
 
 
 def run(opt: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure all parts; print and write what is known after each.
+    """Measure all parts; print and write the results after each part.
 
     Args:
         opt: see `checked`.
         folder: an empty folder for temporary files.
 
     Returns:
-        The result as it is written.
+        The complete result, as written.
     """
     machine = describe_machine(opt.device, opt.threads)
     settings = {

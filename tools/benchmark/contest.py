@@ -1,7 +1,7 @@
-"""Contestants in processes of their own that take turns.
+"""Contestants that take turns, each in its own process.
 
 The process of a contestant runs this module. The first line of its standard input is its job as
-JSON. For each further line it plays a round and answers with a line of JSON.
+JSON. For each further line it plays a round and prints a line of JSON.
 """
 
 import dataclasses
@@ -23,19 +23,19 @@ from tqdm import tqdm
 from tools.benchmark.recipe import Job, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-WARM_UP_BATCHES = 3
+WARM_UP_BATCHES = 3  # before each round on a GPU
 COMMAND = (sys.executable, "-m", "tools.benchmark.contest")
 
 
 class Contestant:
-    """A job in a process of its own, which plays a round when it is asked to.
+    """A job in its own process, which plays a round on request.
 
-    The process has a session of its own, so that Ctrl-C reaches only the one who waits for it.
+    The process has its own session, so that Ctrl-C reaches only its parent.
 
     Attributes:
         job: the job.
-        rounds: answers to the rounds played, see `measure`.
-        failure: why it ended early; None while it is well.
+        rounds: results of the rounds played, see `measure`.
+        failure: reason of its early end; None while it runs.
     """
 
     def __init__(self, job: Job, command: Sequence[str] = COMMAND) -> None:
@@ -51,11 +51,12 @@ class Contestant:
         self._send(dataclasses.asdict(job))
 
     def _send(self, message: Any) -> None:
-        with suppress(BrokenPipeError):  # it has ended; `play` says so
+        # if the process has ended, `play` reports it
+        with suppress(BrokenPipeError):
             print(json.dumps(message), file=self._process.stdin, flush=True)
 
     def play(self) -> None:
-        """Play a round and add its answer to `rounds`, or set `failure`."""
+        """Play a round and add its result to `rounds`; set `failure` if it fails."""
         assert self._process.stdout is not None
         self._send("play")
         if line := self._process.stdout.readline():
@@ -67,7 +68,8 @@ class Contestant:
 
     def close(self) -> None:
         """End the process and its workers."""
-        with suppress(ProcessLookupError, PermissionError):  # they have ended
+        # the processes may have ended already
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(BrokenPipeError):
             self._process.communicate()
@@ -78,14 +80,17 @@ def compete(
 ) -> list[Contestant]:
     """Let contestants play in turn, A B C A B C ..., and end their processes.
 
-    The first round does not count: it compiles, builds caches and starts workers. A contestant that
-    fails leaves, the others go on.
+    The first round does not count, because it compiles, builds caches and starts workers. A
+    contestant that fails plays no further round; the others continue.
 
     Args:
         jobs: one per contestant.
         rounds: number of rounds that count.
         title: label of the progress bar, which is shown on terminals only.
         command: starts the process of a contestant.
+
+    Returns:
+        The contestants in the order of `jobs`.
     """
     with ExitStack() as exit_stack:
         contestants = []
@@ -102,7 +107,7 @@ def compete(
 
 
 def make_recipe(job: Job) -> Recipe:
-    """Return the job's recipe; the process of the plain one does not import ours."""
+    """Return the job's recipe; import only that one."""
     if job.recipe == "plain":
         from tools.benchmark.plain import Plain
 
@@ -113,7 +118,7 @@ def make_recipe(job: Job) -> Recipe:
 
 
 def warm_up(recipe: Recipe) -> None:
-    """Compute a few batches, so that a GPU's clock is up and its memory is there again."""
+    """Compute a few batches, so that a GPU's clock is up and its memory is reserved again."""
     for _ in range(WARM_UP_BATCHES):
         if recipe.job.trains:
             recipe.train_step(*recipe.training_batch)
@@ -144,7 +149,7 @@ def measure(recipe: Recipe) -> dict[str, Any]:
         raise RuntimeError(f"the last loss or mean score is {outcome.check}")
     peak_gpu = torch.cuda.max_memory_reserved() / 2**20 if on_gpu else None
     if on_gpu:
-        torch.cuda.empty_cache()  # for those whose turn it is
+        torch.cuda.empty_cache()  # free memory for the next contestants
     return {
         "seconds": seconds,
         **outcome._asdict(),
@@ -168,7 +173,7 @@ def peak_rss_mib() -> float | None:
 def main() -> None:
     """Play a round for each line of standard input until it ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print goes to standard error
+    os.dup2(2, 1)  # output of libraries goes to standard error
     job = Job(**json.loads(sys.stdin.readline()))
     if job.threads is not None:
         torch.set_num_threads(job.threads)

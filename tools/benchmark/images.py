@@ -1,4 +1,4 @@
-"""The images of a benchmark: drawn, or taken from a data root."""
+"""Images of a benchmark: procedural, or from a dataset."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from data.layouts import load_set
 from tools.make_demo_data.images import SCENES, photograph
 from util import UserError
 
-DRAWN = 64  # different images at most; more files are links to these
-SIDE = 256
+DRAWN = 64  # different procedural images; more files are links to these
+SIDE = 256  # pixels
 
 
 def draw_images(folder: Path, count: int) -> list[str]:
-    """Write `count` procedural photographs of 256x256 pixels as PNG files and return their paths."""
+    """Write `count` procedural photographs as PNG files of 256x256 pixels; return their paths."""
     folder.mkdir()
     paths = [str(folder / f"{number:04d}.png") for number in range(count)]
     for number, path in enumerate(paths):
@@ -31,12 +31,12 @@ def link_images(folder: Path, data: Path | None, count: int) -> None:
 
     Args:
         folder: an empty folder.
-        data: a data root with train/, from which images are taken at even distances, repeatedly
-            where there are too few; None to draw them.
+        data: a dataset with train/, whose images are taken at even distances, some of them more
+            than once if there are too few; None: procedural images.
         count: number of links.
 
     Raises:
-        UserError: there is no train/, or it lacks a class.
+        UserError: train/ is missing or lacks a class.
     """
     if data is None:
         paths = draw_images(folder / "drawn", min(count, DRAWN))
@@ -44,9 +44,13 @@ def link_images(folder: Path, data: Path | None, count: int) -> None:
     elif (data / "train").is_dir():
         images = load_set(data / "train")
         pairs = list(zip(images.paths, images.labels, strict=True))
-        sources = {label: [path for path, its in pairs if its == label] for label in (REAL, FAKE)}
+        sources = {
+            label: [path for path, truth in pairs if truth == label] for label in (REAL, FAKE)
+        }
     else:
-        raise UserError(f"--data {data}: has no folder train/ with <class>/0_real and 1_fake")
+        raise UserError(
+            f"--data {data}: has no folder train/ with <class>/0_real and 1_fake; pass one"
+        )
     for label, name, links in ((REAL, "0_real", count - count // 2), (FAKE, "1_fake", count // 2)):
         if not sources[label]:
             raise UserError(

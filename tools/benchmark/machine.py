@@ -11,14 +11,14 @@ import torch
 from data.loader import cores
 from device import autocast_dtype, versions
 
-BUSY = 0.5  # load average over the last minute above which results are not to be trusted
+BUSY = 0.5  # load average of the last minute; above this, results are not reliable
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile")
 MATRIX_SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 4096, 8192)}
-REPEATS = 5  # of each product, after one that warms up
+REPEATS = 5  # measurements of each product, after one to warm up
 
 
 def cpu_info() -> dict[str, str]:
-    """Return /proc/cpuinfo of the first core; empty where it is missing."""
+    """Return /proc/cpuinfo of the first core; empty if it is missing."""
     lines: list[str] = []
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         lines = file.read().split("\n\n")[0].splitlines()
@@ -26,7 +26,7 @@ def cpu_info() -> dict[str, str]:
 
 
 def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
-    """Return hardware, versions, and what else decides speed."""
+    """Return hardware, versions, threads and load average."""
     cpu = cpu_info()
     flags = cpu.get("flags", "").split()
     machine: dict[str, Any] = {
@@ -52,7 +52,7 @@ def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
 
 
 def machine_warnings(machine: dict[str, Any]) -> list[str]:
-    """Return reasons why the results may not be what the machine can do."""
+    """Return reasons why results may be slower than the machine allows."""
     warnings = []
     if machine["load_average"] > BUSY:
         load = machine["load_average"]
@@ -65,11 +65,12 @@ def machine_warnings(machine: dict[str, Any]) -> list[str]:
 def matrix_peaks(device: str, threads: int | None) -> dict[str, float]:
     """Return the peak of matrix products by number format, in operations per second.
 
-    It covers the formats that contestants use.
-
     Args:
         device: 'cpu' or 'cuda'.
-        threads: threads of PyTorch from here on; None for its own choice.
+        threads: threads of PyTorch from here on; None: PyTorch's choice.
+
+    Returns:
+        Peaks of the formats that contestants use.
     """
     if threads is not None:
         torch.set_num_threads(threads)

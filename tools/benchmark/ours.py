@@ -1,5 +1,4 @@
-"""Our recipe: what train.py and `test.py --fast` do with --precision auto, by calling what they
-call."""
+"""Our recipe: train.py and `test.py --fast` with --precision auto, by the same functions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -50,7 +49,7 @@ class Ours(Recipe):
 
     @cached_property
     def trainer(self) -> Trainer:
-        """As train.py makes it, in its first epoch."""
+        """The trainer of train.py, in its first epoch."""
         seed_everything(self.opt.seed, deterministic=not self.opt.fast)
         trainer = Trainer(self.opt)
         trainer.start_epoch(0)
@@ -64,7 +63,7 @@ class Ours(Recipe):
 
     @cached_property
     def fast_model(self) -> InferenceModel:
-        """`model` as `test.py --fast` runs it, on pixels."""
+        """The model as `test.py --fast` runs it, on pixels."""
         compiled = "not compiled" not in self.job.switches
         return InferenceModel(self.model, self.job.batch_size, compiled, PROTOCOL.normalise).eval()
 

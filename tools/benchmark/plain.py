@@ -1,9 +1,8 @@
-"""The plain recipe: a PyTorch loop as a good user writes it, without this project's data pipeline
-and trainer.
+"""The plain recipe: a common PyTorch loop without this project's data pipeline and trainer.
 
-fp32 and PyTorch's own memory layout, threads and memory allocator; torchvision's ImageFolder and
-transforms in a DataLoader with a worker per core; on a GPU with cuDNN and pinned memory. The
-network is the project's, so that both recipes compute the same function.
+It uses fp32, PyTorch's defaults for memory layout, threads and memory allocator, and torchvision's
+ImageFolder and transforms in a DataLoader with a worker per core. On a GPU it uses cuDNN and pinned
+memory. The network is the project's, so that both recipes compute the same function.
 """
 
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from networks.factory import create_model
 from options.train_options import TrainOptions
 from tools.benchmark.recipe import LEARNING_RATE, NORMALIZE, SEED, Job, Outcome, Recipe, model_flags
 
-WORKERS = 8  # at most, as --num_threads of train.py
+WORKERS = 8  # largest number of workers, like --num_threads of train.py
 
 
 class Plain(Recipe):

@@ -1,4 +1,4 @@
-"""Jobs of the benchmark, and its parts written once for both recipes."""
+"""Jobs of the benchmark, and the parts that both recipes share."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -27,17 +27,17 @@ class Job:
     Args:
         part: name of the `Recipe` method that is timed.
         contestant: name in tables.
-        folder: temporary folder with train/images/{0_real,1_fake}; caches go there, too.
+        folder: temporary folder with train/images/{0_real,1_fake}, also for caches.
         recipe: 'plain' or 'ours'.
-        switches: of ours: 'fast' is train.py's flag, 'not compiled' scores without torch.compile.
-        source: of ours: 'files', or 'cache' for a warm --cache.
+        switches: ours only: 'fast' is train.py's flag, 'not compiled' scores without torch.compile.
+        source: ours only: 'files', or 'cache' for a warm --cache.
         model: 'single_scale', 'multiscale_attention' or scales ('0.25,0.5').
         device: 'cpu' or 'cuda'.
         size: side of the network's input in pixels.
         batch_size: images per batch.
         images: images per round.
-        threads: threads of PyTorch; None for its own choice.
-        precision: of ours, see --precision.
+        threads: threads of PyTorch; None: PyTorch's choice.
+        precision: ours only: value of --precision.
     """
 
     part: str
@@ -72,7 +72,7 @@ def model_flags(model: str) -> dict[str, Any]:
         model: a model type, or a comma-separated list of scales.
 
     Raises:
-        argparse.ArgumentTypeError: it is neither.
+        argparse.ArgumentTypeError: `model` is neither.
     """
     if model in DEFAULT_MODELS:
         return {"model_type": model}
@@ -80,10 +80,10 @@ def model_flags(model: str) -> dict[str, Any]:
 
 
 class Outcome(NamedTuple):
-    """Images of a round, and its last loss or mean score, which shows that work was done."""
+    """Result of a round."""
 
     images: int
-    check: float
+    check: float  # last loss or mean score; finite if the work was done
 
 
 class Recipe(ABC):

@@ -50,16 +50,16 @@ def work_title(job: Job) -> str:
 def median_ratio(ours: Sequence[float], plain: Sequence[float]) -> float:
     """Return the median over rounds of the ratio within a round.
 
-    Noise that lasts longer than a round does not change it.
+    Noise that lasts longer than a round does not change this ratio.
     """
     return statistics.median(a / b for a, b in zip(ours, plain, strict=True))
 
 
 def group_result(contestants: Sequence[Contestant], peaks: dict[str, float]) -> dict[str, Any]:
-    """Return the result of contestants that took turns; those that failed are missing.
+    """Return the result of contestants that took turns, without those that failed.
 
     Args:
-        contestants: of one part, model and batch size.
+        contestants: all of one part, model and batch size.
         peaks: see `matrix_peaks`.
     """
     job = contestants[0].job
@@ -69,7 +69,7 @@ def group_result(contestants: Sequence[Contestant], peaks: dict[str, float]) -> 
         per_image = operations(network, job.size, job.part in TRAINING_PARTS)
     finished = [contestant for contestant in contestants if contestant.failure is None]
     rates = {
-        contestant.job.contestant: [one["images"] / one["seconds"] for one in contestant.rounds]
+        contestant.job.contestant: [turn["images"] / turn["seconds"] for turn in contestant.rounds]
         for contestant in finished
     }
     results = []
@@ -81,7 +81,7 @@ def group_result(contestants: Sequence[Contestant], peaks: dict[str, float]) -> 
             "switches": list(contestant.job.switches),
             "batch_size": job.batch_size,
             **last,
-            "seconds": [one["seconds"] for one in contestant.rounds],
+            "seconds": [turn["seconds"] for turn in contestant.rounds],
             "images_per_second": {
                 "median": median,
                 "min": min(rates[name]),
@@ -100,12 +100,12 @@ def group_result(contestants: Sequence[Contestant], peaks: dict[str, float]) -> 
 
 
 def failures(contestants: Sequence[Contestant]) -> list[dict[str, Any]]:
-    """Return the contestants that did not finish, and why."""
+    """Return the contestants that did not finish, with the reason."""
+    keys = ("part", "model", "batch_size", "contestant")
     return [
-        {key: getattr(one.job, key) for key in ("part", "model", "batch_size", "contestant")}
-        | {"message": one.failure}
-        for one in contestants
-        if one.failure is not None
+        {key: getattr(contestant.job, key) for key in keys} | {"message": contestant.failure}
+        for contestant in contestants
+        if contestant.failure is not None
     ]
 
 

@@ -1,16 +1,21 @@
-"""Export a checkpoint for use elsewhere: an ONNX graph, or safetensors weights, with a model card.
+"""Export a checkpoint as an ONNX graph and safetensors weights, with a model card.
 
-    python -m tools.export --model_path checkpoints/RUN/model_epoch_best.pth --output exported/my_detector
-    python -m tools.export --model_path M.pth --output DIR --format onnx --size 256 256    # for programs that need one size
+    python -m tools.export --model_path checkpoints/RUN/model_epoch_best.pth \\
+        --output exported/my_detector
+    # for programs that need one size
+    python -m tools.export --model_path M.pth --output DIR --format onnx --size 256 256
     python -m tools.export --model_path M.pth --output DIR --format safetensors --overwrite
 
-The folder holds config.json and README.md (a model card in Hugging Face's form) beside
+The folder holds config.json, README.md (a model card in Hugging Face's form), and
 
-    model.onnx          for onnxruntime and the like: takes the bytes of images of any size, in batches (docs/export.md)
-    model.safetensors   weights without code; load_detector(DIR) and test.py --model_path DIR read the folder
+    model.onnx          for onnxruntime and similar: takes the bytes of images of any size, in
+                        batches (docs/export.md)
+    model.safetensors   weights without code; load_detector(DIR) and test.py --model_path DIR read
+                        the folder
 
-The folder appears when it is complete and checked. The graph's outputs in onnxruntime may differ
-from PyTorch's by 1e-4 on random images, and the weights are loaded again. Calibrate before you export.
+The folder appears when it is complete and checked. The outputs of the graph in onnxruntime must
+agree with those of PyTorch to 1e-4 on random images, and the weights are loaded again. Calibrate
+before you export.
 
 Exit status: 0 written, 2 the command line or the checkpoint is wrong or a check failed, 130
 interrupted.
@@ -47,78 +52,93 @@ from tools.export.onnx import (
 from util import UserError, atomic_folder, log, run_script, start_logging, writing
 
 ONNX_FILE, CARD_FILE = "model.onnx", "README.md"
-OURS = {ONNX_FILE, WEIGHTS_FILE, CONFIG_FILE, CARD_FILE}
+OURS = {ONNX_FILE, WEIGHTS_FILE, CONFIG_FILE, CARD_FILE}  # files that --overwrite may replace
+# packages of each format
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
-"""Packages of each format."""
 
 
 def parser() -> OneLineParser:
     """Return the parser of the command line."""
-    made = tool_parser("export", __doc__)
-    made.add_argument(
-        "--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint"
+    parser = tool_parser("export", __doc__)
+    parser.add_argument(
+        "--model_path", type=Path, required=True, metavar="PATH", help="checkpoint to export"
     )
-    made.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
-    made.add_argument(
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument(
         "--format",
         choices=(*NEEDED, "both"),
         default="both",
         help="what to write (default: %(default)s)",
     )
-    made.add_argument("--size", nargs="+", default=["dynamic"], metavar="N",
-                      help="of the graph's images: height and width in pixels, or dynamic for any (default)")  # fmt: skip
-    made.add_argument("--npr_scales", type=comma_list(scale), metavar="SCALES",
-                      help="of checkpoints of the earlier code, which do not hold them")  # fmt: skip
-    made.add_argument("--overwrite", action="store_true", help="replace an earlier export")
-    return made
+    parser.add_argument(
+        "--size",
+        nargs="+",
+        default=["dynamic"],
+        metavar="N",
+        help="image size of the graph: height and width in pixels, or dynamic for any (default)",
+    )
+    parser.add_argument(
+        "--npr_scales",
+        type=comma_list(scale),
+        metavar="SCALES",
+        help="scales of a checkpoint of the earlier code, which does not hold them",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    return parser
 
 
 def graph_size(words: Sequence[str]) -> Size | None:
-    """Return the value of --size; None is any size.
+    """Return height and width from the words of --size; None: any size.
 
     Raises:
-        UserError: it is neither 'dynamic' nor two sides in pixels.
+        UserError: the words are neither 'dynamic' nor two sides in pixels.
     """
     if list(words) == ["dynamic"]:
         return None
     sides = [int(side) for side in words if side.isdecimal() and len(side) < 6]
     if len(words) != 2 or len(sides) != 2 or min(sides) < 1:
         raise UserError(
-            f"--size {' '.join(words)}: give dynamic, or height and width in pixels, such as --size 256 256"
+            f"--size {' '.join(words)}: pass dynamic, or height and width in pixels, "
+            "such as --size 256 256"
         )
     return sides[0], sides[1]
 
 
 def require_packages(formats: Sequence[str]) -> None:
-    """Raises UserError where a package is missing that these formats need."""
+    """Raise UserError if a package is missing that these formats need."""
     missing = [name for kind in formats for name in NEEDED[kind] if find_spec(name) is None]
     if missing:
         raise UserError(f"--format {'/'.join(formats)}: needs {', '.join(missing)}; run: {INSTALL}")
 
 
 def checked_output(output: Path, source: Path, overwrite: bool) -> Path:
-    """Return the folder to make, links followed; with `overwrite` it may hold an earlier export, and
-    nothing else.
+    """Return the folder to make, links resolved.
+
+    Args:
+        output: folder to make. It may exist if it is empty.
+        source: the checkpoint.
+        overwrite: `output` may also hold an earlier export, and nothing else.
 
     Raises:
-        UserError: something is in the way.
+        UserError: `output` is a file, or the model, or holds anything else.
     """
-    place = Path(os.path.realpath(output))
-    if place.exists() and source.exists() and place.samefile(source):
-        raise UserError(f"--output {output}: is the model itself; give another folder")
-    if place.exists() and not place.is_dir():
-        raise UserError(f"--output {output}: is a file; give a folder to make")
+    folder = Path(os.path.realpath(output))
+    if folder.exists() and source.exists() and folder.samefile(source):
+        raise UserError(f"--output {output}: is the model itself; pass another folder")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {output}: is a file; pass a folder to make")
     with writing(output):
-        held = {path.name for path in place.iterdir()} if place.exists() else set()
+        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if held and not overwrite:
         raise UserError(
-            f"--output {output}: exists and holds {min(held)}; give another, or --overwrite"
+            f"--output {output}: exists and holds {min(held)}; pass another folder, or --overwrite"
         )
     if held and (others := held - OURS or (held if CONFIG_FILE not in held else set())):
         raise UserError(
-            f"--output {output}: not overwritten, because {min(others)} in it is not an export; give another"
+            f"--output {output}: not overwritten, because {min(others)} in it is not an export; "
+            "pass another folder"
         )
-    return place
+    return folder
 
 
 def fill(
@@ -127,14 +147,14 @@ def fill(
     """Write all files into a new folder, and check them.
 
     Args:
-        folder: to fill.
+        folder: folder to fill.
         loaded: the model.
-        name: of the finished folder.
-        formats: "onnx", "safetensors".
-        size: of the graph's images; None: any.
+        name: name of the finished folder.
+        formats: "onnx" and "safetensors", or one of them.
+        size: image size of the graph; None: any.
 
     Raises:
-        UserError: the network cannot be exported, or what was written gives other answers.
+        UserError: the network cannot be exported, or the written model gives other outputs.
         OSError: a file cannot be written.
     """
     config = public_config(loaded, name)
@@ -142,7 +162,7 @@ def fill(
         json.dumps(config, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"--model_path {loaded.path}: holds what JSON cannot hold ({error})"
+            f"--model_path {loaded.path}: holds values that JSON cannot hold ({error})"
         ) from None
     if "safetensors" in formats:
         write_model_folder(folder, loaded.model.state_dict(), config)
@@ -159,14 +179,14 @@ def checked_graph(loaded: LoadedModel, size: Size | None, config: dict[str, Any]
     """Return the ONNX graph after comparing its outputs with PyTorch's.
 
     Raises:
-        UserError: the network cannot be exported, or the graph gives other answers.
+        UserError: the network cannot be exported, or the graph gives other outputs.
     """
     log.info("exporting %s to ONNX ...", loaded.name)
     calibration = stored_calibration(loaded)
     if calibration is not None and graph_calibration(loaded) is None:
         log.warning(
-            "warning: %s is calibrated for protocol %s, and the graph takes images as they are: it gets no output"
-            " probability; calibrate with --protocol native for one",
+            "warning: %s is calibrated for protocol %s, but the graph takes images as they are, "
+            "so it gets no output probability; calibrate with --protocol native for one",
             loaded.path,
             calibration.protocol,
         )
@@ -186,29 +206,31 @@ def checked_graph(loaded: LoadedModel, size: Size | None, config: dict[str, Any]
 
 
 def check_weights(folder: Path, loaded: LoadedModel) -> None:
-    """Raises UserError where a written folder gives other weights than the model's."""
-    again = load_model(folder).model.state_dict()
+    """Raise UserError if a written folder gives other weights than the model's."""
+    written = load_model(folder).model.state_dict()
     for name, value in loaded.model.state_dict().items():
-        if not torch.equal(again[name], value):
-            raise UserError(f"--format safetensors: {name} is not what was written")
+        if not torch.equal(written[name], value):
+            raise UserError(f"--format safetensors: {name} differs from the model's after writing")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export; return 0."""
+    """Export the checkpoint; return 0."""
     opt = parser().parse_args(argv)
     start_logging()
     size = graph_size(opt.size)
     formats = tuple(NEEDED) if opt.format == "both" else (opt.format,)
     require_packages(formats)
-    place = checked_output(opt.output, opt.model_path, opt.overwrite)
+    output = checked_output(opt.output, opt.model_path, opt.overwrite)
     loaded = load_model(opt.model_path, CheckpointOptions(npr_scales=opt.npr_scales))
     if size and min(size) < smallest_side(loaded):
         raise UserError(
-            f"--size {size[0]} {size[1]}: the smallest scale needs sides of {smallest_side(loaded)} pixels"
+            f"--size {size[0]} {size[1]}: the smallest scale needs sides of "
+            f"{smallest_side(loaded)} pixels; pass a larger size"
         )
-    with writing(opt.output), atomic_folder(place) as folder:
-        fill(folder, loaded, place.name, formats, size)
-    log.info("written: %s", ", ".join(str(opt.output / name) for name in sorted(os.listdir(place))))
+    with writing(opt.output), atomic_folder(output) as folder:
+        fill(folder, loaded, output.name, formats, size)
+    written = sorted(os.listdir(output))
+    log.info("written: %s", ", ".join(str(opt.output / name) for name in written))
     return 0
 
 

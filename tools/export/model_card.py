@@ -1,7 +1,7 @@
 """config.json and the model card of an exported model.
 
 Both hold known-safe fields of the checkpoint only: numbers, and words that this project chose. Text
-that people chose, such as folder, class and run names, stays out.
+that users chose, such as names of folders, classes and runs, is not exported.
 """
 
 import json
@@ -33,15 +33,16 @@ PUBLIC_OPTIONS = (
     *("no_flip", "data_aug", "blur_prob", "blur_sig", "jpg_prob", "jpg_method", "jpg_qual"),
     "degrade",
 )
-"""Options of train.py that say what was done, and nothing of where and on what."""
+"""Options of train.py that describe the training without naming folders or data."""
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
 
 
 def public_config(loaded: LoadedModel, name: str) -> dict[str, Any]:
-    """Return the content of config.json but the digests of files: plain values that JSON can hold.
+    """Return the content of config.json, without the digests of files, as plain values for JSON.
 
     Args:
-        name: of the exported model.
+        loaded: the exported model.
+        name: name of the exported model.
     """
     meta, calibration = loaded.meta, stored_calibration(loaded)
     return {
@@ -62,7 +63,7 @@ def public_config(loaded: LoadedModel, name: str) -> dict[str, Any]:
 
 
 def _known(values: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
-    """Return the items of a dictionary with these names; None where it is not a dictionary."""
+    """Return the items of a dictionary with these names; None if `values` is not a dictionary."""
     if not isinstance(values, dict):
         return None
     return {name: values[name] for name in names if name in values}
@@ -87,8 +88,8 @@ def model_card(
     Args:
         loaded: the exported model.
         config: see `public_config`.
-        formats: of the files in the folder, "onnx" and "safetensors".
-        size: of the graph's images; None: any.
+        formats: "onnx" and "safetensors", or one of them.
+        size: image size of the graph; None: any.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -96,7 +97,7 @@ def model_card(
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown; the only texts from outside are escaped below
+        autoescape=False,  # Markdown; text that this project did not write is escaped below
     )
     metrics = config["val_metrics"] or {}
     calibration = config["calibration"] or {}
@@ -147,7 +148,7 @@ def _changed_options(options: dict[str, Any]) -> dict[str, str]:
 
 
 def _table(heading: str, values: dict[str, Any]) -> str:
-    """Return a Markdown table of the values that are not None; empty where there are none."""
+    """Return a Markdown table of the values that are not None; empty if all are None."""
     rows = [
         (name, f"{value:.4f}" if isinstance(value, float) else value)
         for name, value in values.items()

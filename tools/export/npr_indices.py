@@ -1,8 +1,8 @@
-"""The NPR residual as a choice of pixels by index, for graphs that run where PyTorch does not.
+"""The NPR residual by pixel indices, for graphs that run without PyTorch.
 
-What other programs call "nearest" may pick other pixels than `torch.nn.functional.interpolate`.
-Here its arithmetic is written out, so that an exported graph computes the same indices for every
-size.
+The "nearest" interpolation of other programs may choose other pixels than
+`torch.nn.functional.interpolate`. Here PyTorch's arithmetic is written out, so that an exported
+graph computes the same indices for every size.
 """
 
 import torch
@@ -12,13 +12,14 @@ from networks.npr import grid_period
 
 
 def nearest_sources(positions: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """The pixel of `source` pixels that each of `positions`, of `target` pixels, is a copy of.
+    """Return the source pixel of each target pixel in nearest-neighbour interpolation.
 
-    It is min(floor(position * (source / target)), source - 1) in single precision, as PyTorch's
-    "nearest" computes it.
+    It is min(floor(position * (source / target)), source - 1) in single precision, as in PyTorch.
 
     Args:
-        positions: [N] int64. source, target: side lengths in pixels, int64 scalars.
+        positions: [N] int64 in [0, target).
+        source: side in pixels before interpolation, int64 scalar.
+        target: side in pixels after it, int64 scalar.
 
     Returns:
         [N] int64 in [0, source).
@@ -27,16 +28,14 @@ def nearest_sources(positions: Tensor, source: Tensor, target: Tensor) -> Tensor
     return torch.minimum((positions.to(torch.float32) * ratio).to(torch.int64), source - 1)
 
 
-OUT_OF_RANGE = 2**40
-"""Added to the indices of an image that is smaller than the scale allows."""
+OUT_OF_RANGE = 2**40  # added to the indices of an image that is too small for the scale
 
 
 class IndexedNPR(nn.Module):
-    """`networks.npr.npr_residual` of one scale without resizing: x - x[rows][columns], to the last
-    bit the same.
+    """`networks.npr.npr_residual` of one scale, computed as x - x[rows][columns].
 
-    Images smaller than the scale allows are not refused; in an exported graph their indices are out
-    of range.
+    Both are equal to the last bit. Images that are too small for the scale are not refused here; in
+    an exported graph their indices are out of range.
 
     Args:
         scale: down-sampling factor in (0, 1).
@@ -47,9 +46,9 @@ class IndexedNPR(nn.Module):
 
     def __init__(self, scale: float) -> None:
         super().__init__()
-        # in buffers, because exporters write plain numbers in single precision; and with a factor
-        # of two moved, which changes no
-        # bit, because they drop a multiplication by what they take for 1
+        # Exporters write plain numbers in single precision, so these are buffers. Exporters also
+        # drop a multiplication by a number close to 1, so a factor of 2 moves from one to the
+        # other, which does not change a bit.
         self.period = grid_period(scale)
         self.register_buffer(
             "twice_scale", torch.tensor(2 * scale, dtype=torch.float64), persistent=False
@@ -59,23 +58,24 @@ class IndexedNPR(nn.Module):
         )
 
     def kept(self, size: int) -> Tensor:
-        """For each of `size` rows, the row that down- and up-sampling puts in its place: [size]
-        int64."""
-        whole = (size + self.period - 1) // self.period * self.period
+        """Return the row that replaces each row in down- and up-sampling: [size] int64."""
+        padded = (size + self.period - 1) // self.period * self.period
         up = nearest_sources(
-            torch.arange(size), self._reduced(whole), torch.scalar_tensor(whole, dtype=torch.int64)
+            torch.arange(size),
+            self._reduced(padded),
+            torch.scalar_tensor(padded, dtype=torch.int64),
         )
         rows = nearest_sources(
-            up, torch.scalar_tensor(whole, dtype=torch.int64), self._reduced(whole)
+            up, torch.scalar_tensor(padded, dtype=torch.int64), self._reduced(padded)
         )
         return rows + (1 - self._reduced(size).clamp(max=1)) * OUT_OF_RANGE
 
     def _reduced(self, size: int) -> Tensor:
-        """As `networks.npr.reduced_size`, int64 scalar."""
+        """Return `networks.npr.reduced_size` as an int64 scalar."""
         full = torch.scalar_tensor(size, dtype=torch.float64)
         return (full * self.twice_scale * self.half_forgiveness).to(torch.int64)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]."""
+        """Return the residual [B, C, H, W] of images [B, C, H, W]."""
         height, width = images.shape[-2:]
         return images - images.index_select(2, self.kept(height)).index_select(3, self.kept(width))

@@ -28,13 +28,13 @@ from networks.resnet import LIGHT, NPRResNet
 from tools.export.npr_indices import IndexedNPR
 from util import UserError
 
-OPSET = 18  # of ONNX 1.13, 2022: old enough for most programs that run graphs
+OPSET = 18  # of ONNX 1.13 (2022): old enough for most programs that run graphs
 TOLERANCE = 1e-4  # largest difference of an output from PyTorch's; see `largest_difference`
-LARGE = 10.0  # of larger logits, rounding in single precision decides; sigmoid(10) is 0.99995
-GEOMETRY = EVALUATION_PROTOCOLS["native"]  # of the graph: an image keeps its size
+LARGE = 10.0  # differences of larger logits are rounding; sigmoid(10) is 0.99995
+GEOMETRY = EVALUATION_PROTOCOLS["native"]  # protocol of the graph: an image keeps its size
 CLASSES = ("real", "generated")  # a logit below and above 0
-CHECKED_SIZES = 6
-LARGEST_SIDE = 320
+CHECKED_SIZES = 6  # random image sizes on which the graph is compared with PyTorch
+LARGEST_SIDE = 320  # pixels, of these images
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -78,10 +78,10 @@ class OnnxGraph(nn.Module):
 
 
 def graph_calibration(loaded: LoadedModel) -> Calibration | None:
-    """Return the checkpoint's calibration; None where it is missing or was fitted for another
-    protocol than the graph's."""
-    found = stored_calibration(loaded)
-    return found if found is not None and found.protocol == GEOMETRY.label else None
+    """Return the checkpoint's calibration; None if it is missing or of another protocol."""
+    calibration = stored_calibration(loaded)
+    fits = calibration is not None and calibration.protocol == GEOMETRY.label
+    return calibration if fits else None
 
 
 def calibrated_probability(logits: Tensor, calibration: Calibration) -> Tensor:
@@ -90,8 +90,11 @@ def calibrated_probability(logits: Tensor, calibration: Calibration) -> Tensor:
 
 
 def output_names(loaded: LoadedModel) -> list[str]:
-    """Return the names of the outputs: logit [B], score [B] = sigmoid(logit), attention [B, S] of
-    models with it, probability [B] with a `graph_calibration`."""
+    """Return the names of the graph's outputs.
+
+    They are logit [B], score [B] = sigmoid(logit), attention [B, S] of multi-scale models, and
+    probability [B] with a `graph_calibration`.
+    """
     names = ["logit", "score"]
     if loaded.config.model_type == MULTISCALE:
         names.append("attention")
@@ -101,7 +104,7 @@ def output_names(loaded: LoadedModel) -> list[str]:
 
 
 def smallest_side(loaded: LoadedModel) -> int:
-    """Return the pixels that an image's sides need so that one is left at the smallest scale."""
+    """Return the smallest side in pixels that leaves one pixel at the smallest scale."""
     smallest = min(loaded.config.scales)
     side = max(1, math.floor(1 / smallest) - 1)
     while reduced_size(side, smallest) < 1:
@@ -115,8 +118,8 @@ def export_onnx(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) 
 
     Args:
         loaded: the model.
-        size: of all images that it will take; None: any.
-        config: for the metadata, each value as JSON; constants are added.
+        size: image size of the graph; None: any.
+        config: metadata, stored with each value as JSON; constants are added.
 
     Raises:
         UserError: PyTorch cannot export this network, or cannot export it for any size.
@@ -129,9 +132,16 @@ def export_onnx(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) 
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                graph, (example,), dynamo=True, opset_version=OPSET, input_names=["images"], output_names=names,
-                dynamic_shapes=(axes,), external_data=False, verbose=False,
-            )  # fmt: skip
+                graph,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=names,
+                dynamic_shapes=(axes,),
+                external_data=False,
+                verbose=False,
+            )
         assert program is not None
         proto = program.model_proto
         name_axes(proto, size)
@@ -149,12 +159,13 @@ def export_onnx(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) 
         if size is not None:
             raise UserError(f"{network} ({root_cause(error)})") from None
         raise UserError(
-            f"{network} for images of any size ({root_cause(error)}); give one, such as --size 224 224"
+            f"{network} for images of any size ({root_cause(error)}); "
+            "pass a fixed size, such as --size 224 224"
         ) from None
 
 
 def root_cause(error: BaseException) -> str:
-    """Return the first line of the error that an exporter's error came from, without its traceback."""
+    """Return type and first line of the error that started a chain of errors."""
     while error.__cause__ is not None:
         error = error.__cause__
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
@@ -163,7 +174,7 @@ def root_cause(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the exporter's warnings and logged tracebacks; errors still come as exceptions."""
+    """Silence the exporter's warnings and logged tracebacks; exceptions still pass."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -175,7 +186,11 @@ def quiet() -> Iterator[None]:
 
 
 def name_axes(proto: Any, size: Size | None) -> None:
-    """Name the free axes of inputs and outputs batch, height and width."""
+    """Name the free axes of inputs and outputs batch, height and width.
+
+    Raises:
+        ValueError: an axis of the input that should be free is fixed.
+    """
     names = ("batch", "", "height", "width")
     for value in (*proto.graph.input, *proto.graph.output):
         for position, axis in enumerate(value.type.tensor_type.shape.dim):
@@ -184,12 +199,12 @@ def name_axes(proto: Any, size: Size | None) -> None:
     axes = proto.graph.input[0].type.tensor_type.shape.dim
     if any(not axes[position].HasField("dim_param") for position in ((0,) if size else (0, 2, 3))):
         raise ValueError("an axis of the input became fixed")
-    del proto.graph.value_info[:]  # they speak of the axes by other names, and follow from the rest
+    # shapes of inner values hold the old names of the axes, and follow from the rest
+    del proto.graph.value_info[:]
 
 
 def without_traces(proto: Any) -> None:
-    """Remove the exporter's notes on where nodes come from: source files by their paths on this
-    machine."""
+    """Remove the exporter's notes on the origin of nodes, which hold paths on this machine."""
     graph = proto.graph
     parts = [proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer]
     parts += [*proto.functions, *(node for function in proto.functions for node in function.node)]
@@ -199,7 +214,7 @@ def without_traces(proto: Any) -> None:
 
 
 def metadata(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> dict[str, str]:
-    """Return the model's properties, each as JSON: config, and the constants of the graph."""
+    """Return the metadata of the graph: config and constants, each value as JSON."""
     protocol = trained_protocol(loaded)
     constants = {
         "scales": list(loaded.config.scales),
@@ -221,18 +236,23 @@ def session(model: bytes, threads: int = 0) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # errors come as exceptions
+    options.log_severity_level = 4  # fatal only; errors come as exceptions
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def largest_difference(
     model: bytes, loaded: LoadedModel, size: Size | None, seed: int = 0
 ) -> float:
-    """Return the largest difference of any output between onnxruntime and PyTorch, on random images
-    of random sizes.
+    """Return the largest difference between outputs of onnxruntime and PyTorch on random images.
 
-    Rounding errors grow with a logit, so the difference of one beyond `LARGE` is divided by its
-    size in `LARGE`s. A value that is not a number counts as an infinite difference.
+    Rounding errors grow with a logit, so beyond `LARGE` a difference is divided by |logit| / LARGE.
+    A NaN counts as an infinite difference.
+
+    Args:
+        model: content of the ONNX file.
+        loaded: the model in PyTorch.
+        size: image size of the graph; None: random sizes.
+        seed: seed of images and sizes.
 
     Raises:
         UserError: onnxruntime cannot run the graph.
@@ -246,34 +266,35 @@ def largest_difference(
         pixels = noise(rng, 1 + number % 3, height, width)
         try:
             outputs = dict(zip(names, running.run(None, {"images": pixels}), strict=True))
-        except Exception as error:  # onnxruntime's have no common class
+        # onnxruntime's exceptions have no common class
+        except Exception as error:
             raise UserError(
-                f"--format onnx: {width}x{height} pixels fail ({root_cause(error)})"
+                f"--format onnx: onnxruntime fails on {width}x{height} pixels ({root_cause(error)})"
             ) from None
         for name, expected in plain_outputs(loaded, pixels).items():
-            size_in_larges = np.maximum(1, np.abs(expected) / LARGE)
-            difference = np.abs(outputs[name] - expected) / size_in_larges
+            tolerated = np.maximum(1, np.abs(expected) / LARGE)
+            difference = np.abs(outputs[name] - expected) / tolerated
             largest = max(largest, float(np.nan_to_num(difference, nan=math.inf).max()))
     return largest
 
 
 def plain_outputs(loaded: LoadedModel, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the outputs of the model in PyTorch for uint8 [B, 3, H, W], by `output_names`."""
+    """Return the outputs of the model in PyTorch for pixels uint8 [B, 3, H, W], by name."""
     with torch.inference_mode():
         images = trained_protocol(loaded).normalise(torch.from_numpy(pixels))
         if isinstance(loaded.model, AttentionMultiScaleNPR):
             output, attention = loaded.model(images, return_attention=True)
-            found = {"attention": attention.numpy()}
+            outputs = {"attention": attention.numpy()}
         else:
-            output, found = loaded.model(images), {}
+            output, outputs = loaded.model(images), {}
     logits = output.flatten().numpy()
     if (calibration := graph_calibration(loaded)) is not None:
-        found["probability"] = calibration.probabilities(logits)
-    return found | {"logit": logits, "score": expit(logits)}
+        outputs["probability"] = calibration.probabilities(logits)
+    return outputs | {"logit": logits, "score": expit(logits)}
 
 
 def noise(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
-    """Draw images [count, 3, height, width] uint8: noise of different strength around greys."""
+    """Draw images uint8 [count, 3, height, width]: noise of random strength around random greys."""
     strength, grey = rng.uniform(2, 80, (count, 1, 1, 1)), rng.uniform(40, 215, (count, 1, 1, 1))
     return (
         (grey + strength * rng.standard_normal((count, 3, height, width)))

@@ -1,1 +1,1 @@
-"""Make a small data set without a download."""
+"""Make a small dataset without a download."""

@@ -1,11 +1,10 @@
-"""Make a small dataset of procedural photographs and up-sampled copies, to try the detector without
-a download.
+"""Make a small dataset of procedural photographs and fakes, to try the detector without a download.
 
 Real images are procedural photographs (dead leaves, lens, sensor noise). A fake is *another*
-photograph that was encoded at half resolution and decoded through a real up-sampling layer, whose
-kernel was fitted by least squares. White noise replaces the fine detail that decoding removed, so
-that blur does not tell the classes apart. All images are PNG files of one size, quantised in the
-same way.
+photograph, encoded at half resolution and decoded through a real up-sampling layer. The layer's
+kernel is fitted by least squares. White noise replaces the fine detail that decoding removes, so
+that blur does not separate the classes. All images are PNG files of one size, quantised in the same
+way.
 
     python -m tools.make_demo_data
     python -m tools.make_demo_data --output /tmp/tiny --train 8 --val 4 --test 4 --size 64
@@ -13,18 +12,18 @@ same way.
 Writes:
     OUTPUT/train/{leaves,stones}/{0_real,1_fake}/*.png   fakes by nearest_conv
     OUTPUT/val/{leaves,stones}/{0_real,1_fake}/*.png     fakes by nearest_conv
-    OUTPUT/test/GENERATOR/{0_real,1_fake}/*.png          new photographs; nearest_conv (seen in
-                                                         training), and, unseen, bilinear_conv,
+    OUTPUT/test/GENERATOR/{0_real,1_fake}/*.png          new photographs. GENERATOR: nearest_conv
+                                                         (seen in training), bilinear_conv,
                                                          transposed_conv, pixel_shuffle,
-                                                         nearest_conv_x4
+                                                         nearest_conv_x4 (unseen)
     OUTPUT/demo.json                                     settings, PSNR of each up-sampler,
                                                          trivial-feature AUC of each set
 
-The trivial-feature AUC says how well a logistic regression tells the classes apart by file size,
-image size, brightness, colour and blur alone (mean of a 5-fold cross-validation; 0.5 is chance).
+The trivial-feature AUC is that of a logistic regression which sees only file size, image size,
+brightness, colour and blur (mean of a 5-fold cross-validation; 0.5 is chance).
 Measured with the default settings: train 0.529, nearest_conv 0.594, bilinear_conv 0.438,
-transposed_conv 0.410, pixel_shuffle 0.526, nearest_conv_x4 0.503. With 120 images per test set,
-these scatter by about 0.1, also below 0.5.
+transposed_conv 0.410, pixel_shuffle 0.526, nearest_conv_x4 0.503. With 120 images per test set
+these values scatter by about 0.1 around chance.
 """
 
 import json
@@ -41,15 +40,17 @@ from tools.make_demo_data.dataset import GENERATORS, Settings, fill, planned_fol
 from tools.make_demo_data.trivial_features import trivial_feature_auc
 from util import UserError, atomic_folder, run_script, writing
 
-CHANCE_LIMIT = 0.6
-SMALLEST_SIZE = 32
+CHANCE_LIMIT = 0.6  # a trivial-feature AUC above this is marked in the output
+SMALLEST_SIZE = 32  # pixels
 SIZE_STEP = 4  # pixels: the generator with two stages halves the side twice
 MOST_WORKERS = 8
 
 
 def measure(output: Path) -> dict[str, float | None]:
-    """Return the trivial-feature AUC of train and of every test set; None where a class has fewer
-    than two images."""
+    """Return the trivial-feature AUC of the training set and of every test set, by name.
+
+    It is None where a class has fewer than two images.
+    """
     sets = ("train", *(f"test/{generator}" for generator in GENERATORS))
     aucs = {name: trivial_feature_auc(output / name) for name in sets}
     return {name: None if np.isnan(auc) else round(auc, 3) for name, auc in aucs.items()}
@@ -70,9 +71,9 @@ def _existing(output: Path, settings: Settings) -> dict[str, Any] | None:
 
 
 def _set_aside(output: Path) -> None:
-    """Rename a folder to the first free of NAME.old1, NAME.old2, ...; nothing is ever deleted."""
-    places = (output.with_name(f"{output.name}.old{number}") for number in count(1))
-    output.rename(next(place for place in places if not place.exists()))
+    """Rename a folder to the first free name of NAME.old1, NAME.old2, ...; delete nothing."""
+    candidates = (output.with_name(f"{output.name}.old{number}") for number in count(1))
+    output.rename(next(path for path in candidates if not path.exists()))
 
 
 def _check(settings: Settings, workers: int | None) -> None:
@@ -97,29 +98,28 @@ def make_demo_data(
     workers: int | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Make the dataset in `output`, or leave it as it is where it was already made with the same
-    settings.
+    """Make the dataset in `output`; do nothing if it is already there with the same settings.
 
-    The bytes of all files follow from seed, size and counts; the number of workers does not matter.
-    The folder appears under its name only when it is complete.
+    The bytes of all files follow from seed, size and counts. They do not depend on `workers`. The
+    folder appears under its name only when it is complete.
 
     Args:
         output: folder to make.
-        seed: of everything that is drawn.
+        seed: seed of all random numbers, at least 0.
         size: width and height in pixels, a multiple of 4, at least 32.
         train: images per class folder (0_real or 1_fake) of the training set, at least 1.
         val: images per class folder of the validation set, at least 1.
         test: images per class folder of each test set, at least 1.
-        workers: processes that make photographs; None: one per core, at most 8.
-        force: where `output` holds something else, rename that to `output`.old1 and go on.
+        workers: processes that make photographs, at least 1; None: one per core, at most 8.
+        force: if `output` holds anything else, rename it to `output`.old1 first.
 
     Returns:
-        The content of demo.json (settings, psnr_db, trivial_feature_auc), and `made`: False if
-        there was nothing to do.
+        The content of demo.json (settings, psnr_db, trivial_feature_auc), and `made`, which is
+        False if there was nothing to do.
 
     Raises:
-        UserError: a number is out of range, `output` holds something else and `force` is off, or it
-            cannot be written.
+        UserError: a number is out of range; or `output` holds something else and `force` is off; or
+            `output` cannot be written.
     """
     settings = Settings(seed, size, train, val, test)
     _check(settings, workers)
@@ -129,8 +129,8 @@ def make_demo_data(
     occupied = output.exists() and (not output.is_dir() or any(output.iterdir()))
     if occupied and not force:
         raise UserError(
-            f"--output {output}: holds something else than a demo set with these settings; "
-            "give another folder, or --force to rename what is there"
+            f"--output {output}: holds something else than a demo dataset with these settings; "
+            "pass another folder, or --force to rename this one"
         )
     with writing(output), atomic_folder(output) as folder:
         psnr = fill(folder, settings, workers or min(os.cpu_count() or 1, MOST_WORKERS))
@@ -155,7 +155,7 @@ def parser() -> OneLineParser:
         help="folder to make (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="decides every byte (default: %(default)s)"
+        "--seed", type=int, default=0, help="seed of all random numbers (default: %(default)s)"
     )
     parser.add_argument(
         "--size",
@@ -174,28 +174,30 @@ def parser() -> OneLineParser:
     parser.add_argument(
         "--workers",
         type=int,
-        help="processes; the images do not depend on it (default: one per core)",
+        help="processes; images do not depend on it (default: one per core, at most 8)",
     )
     parser.add_argument(
-        "--force", action="store_true", help="rename what OUTPUT holds to OUTPUT.old1 and go on"
+        "--force",
+        action="store_true",
+        help="rename OUTPUT to OUTPUT.old1 if it holds anything else",
     )
     return parser
 
 
 def describe(report: dict[str, Any]) -> str:
-    """Return the report as lines of text; an AUC above the limit is marked."""
+    """Return the report as lines of text, with a mark on each AUC above `CHANCE_LIMIT`."""
     psnr = ", ".join(f"{name} {value:.1f}" for name, value in report["psnr_db"].items())
     lines = [f"PSNR of decoding in dB: {psnr}", "trivial-feature AUC (chance: 0.5):"]
     for name, auc in report["trivial_feature_auc"].items():
         value = "undefined, too few images" if auc is None else f"{auc:.3f}"
         if auc is not None and auc > CHANCE_LIMIT:
-            value += f"  above {CHANCE_LIMIT}: size, colour or blur give it away"
+            value += f"  above {CHANCE_LIMIT}: size, colour or blur separate the classes"
         lines.append(f"  {name:24} {value}")
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the demo set that the command line asks for; return 0."""
+    """Make the dataset that the command line asks for; return 0."""
     options = vars(parser().parse_args(argv))
     report = make_demo_data(options.pop("output"), **options)
     print("made" if report["made"] else "already there with these settings: nothing to do")

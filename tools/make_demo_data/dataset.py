@@ -1,5 +1,4 @@
-"""The demo data set: which folders it has, how its generators are fitted, and how its images are
-made."""
+"""Folders, generators and images of the demo dataset."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,9 +17,8 @@ from tqdm import tqdm
 from tools.make_demo_data.images import SCENES, photograph
 from tools.make_fakes.upsamplers import OPERATORS, AutoEncoder, fit_autoencoder, restore_detail
 
-VERSION = 1
-"""Of the recipe; a folder that another version made is not the same, whatever its settings."""
-SEEN = "nearest_conv"
+VERSION = 1  # raise it when the same settings give other images, so that old folders do not match
+SEEN = "nearest_conv"  # the generator of training and validation
 GENERATORS: dict[str, tuple[str, tuple[int, ...]]] = {
     SEEN: ("nearest", (10,)),
     "bilinear_conv": ("bilinear", (10,)),
@@ -28,10 +26,9 @@ GENERATORS: dict[str, tuple[str, tuple[int, ...]]] = {
     "pixel_shuffle": ("pixel_shuffle", (10,)),
     "nearest_conv_x4": ("nearest", (12, 48)),
 }
-"""Test folder: up-sampling operator, and latent channels of each stage."""
-FIT_IMAGES, FIT_SIZE = 12, 64
-POOL_FROM = 200
-"""Photographs below which starting worker processes takes longer than it saves."""
+"""Up-sampling operator and latent channels of each stage, by test folder."""
+FIT_IMAGES, FIT_SIZE = 12, 64  # photographs to fit on, and as many to measure on; side in pixels
+POOL_FROM = 200  # for fewer photographs, starting worker processes takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -48,17 +45,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder to fill: `amount` photographs of each of `scenes`, decoded by `generator` unless
-    that is empty."""
+    """A folder to fill with `amount` images."""
 
     path: str  # relative to the output
     scenes: tuple[int, ...]  # scene of image i: scenes[i % len(scenes)]
     amount: int
-    generator: str = ""
+    generator: str = ""  # decodes the photographs; empty: they stay as they are
 
 
 def planned_folders(settings: Settings) -> list[ImageFolder]:
-    """All folders of the data set; test folders mix the scenes."""
+    """Return all folders of the dataset; test folders mix the scenes."""
     folders = []
     for split, amount in (("train", settings.train), ("val", settings.val)):
         for index, scene in enumerate(SCENES):
@@ -73,7 +69,7 @@ def planned_folders(settings: Settings) -> list[ImageFolder]:
 
 @contextmanager
 def _single_threaded() -> Iterator[None]:
-    """Sums in a fixed order, so that the bytes do not depend on the number of cores."""
+    """Compute on one thread, so that sums and bytes do not depend on the number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -83,18 +79,20 @@ def _single_threaded() -> Iterator[None]:
 
 
 def _take(size: int, job: tuple[tuple[int, ...], int]) -> np.ndarray:
-    seeds, scene = job
-    return photograph(seeds, size, SCENES[scene])
+    seed, scene = job
+    return photograph(seed, size, SCENES[scene])
 
 
 Photographer = Callable[[Sequence[tuple[int, ...]], int, list[int]], Tensor]
-"""(seeds, size in pixels, scenes) -> photographs [N, 3, size, size] in double precision, display
-values in [0, 1]."""
+"""Takes N seeds, a size in pixels and N scenes; returns photographs.
+
+They are [N, 3, size, size] in double precision, display values in [0, 1].
+"""
 
 
 @contextmanager
 def photographer(workers: int) -> Iterator[Photographer]:
-    """A photographer that shares its work among processes; with one worker, it is this process."""
+    """Yield a photographer that works in `workers` processes; with one, in this process."""
     if workers == 1:
         yield lambda seeds, size, scenes: _stack(
             map(partial(_take, size), zip(seeds, scenes, strict=True))
@@ -107,15 +105,22 @@ def photographer(workers: int) -> Iterator[Photographer]:
         )
 
 
-def _stack(pictures: Iterable[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(list(pictures)))
+def _stack(images: Iterable[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(list(images)))
 
 
 def fit_generators(
     take: Photographer, seed: int
 ) -> tuple[dict[str, AutoEncoder], dict[str, float]]:
-    """Each generator, fitted on photographs that are in no folder, and its PSNR in dB on as many
-    further ones."""
+    """Fit each generator on photographs that are in no folder.
+
+    Args:
+        take: makes the photographs.
+        seed: seed of the dataset.
+
+    Returns:
+        The generators by name, and their PSNR in dB on `FIT_IMAGES` further photographs.
+    """
     half = FIT_IMAGES
     seeds = [(seed, 0, index) for index in range(2 * half)]
     images = take(seeds, FIT_SIZE, [index % len(SCENES) for index in range(2 * half)])
@@ -131,17 +136,23 @@ def fit_generators(
 
 
 def write_images(folder: Path, images: Tensor) -> None:
-    """Quantise images [N, 3, H, W] of display values to 8 bits and write them as 0000.png,
-    0001.png, ..."""
+    """Quantise images to 8 bits and write them as 0000.png, 0001.png, ...
+
+    Args:
+        folder: folder to make.
+        images: [N, 3, H, W], display values; clipped to [0, 1].
+    """
     folder.mkdir(parents=True)
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    for index, picture in enumerate(pixels):
-        Image.fromarray(picture).save(folder / f"{index:04d}.png")
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{index:04d}.png")
 
 
 def fill(output: Path, settings: Settings, workers: int) -> dict[str, float]:
-    """Make all images below `output`; returns the PSNR of each generator in dB. `workers` does not
-    change a byte."""
+    """Make all images below `output` and return the PSNR of each generator in dB.
+
+    The bytes do not depend on `workers`.
+    """
     folders = planned_folders(settings)
     total = sum(folder.amount for folder in folders)
     if total < POOL_FROM:
@@ -162,8 +173,18 @@ def render(
     models: dict[str, AutoEncoder],
     take: Photographer,
 ) -> Tensor:
-    """The images [N, 3, size, size] of folder `number` (from 1; number 0 seeds the photographs for
-    fitting)."""
+    """Return the images of a folder.
+
+    Args:
+        folder: the folder.
+        number: seed of the folder, from 1; 0 is that of the photographs for fitting.
+        settings: seed and size.
+        models: fitted generators by name.
+        take: makes the photographs.
+
+    Returns:
+        [N, 3, size, size], display values, not clipped.
+    """
     scenes = [folder.scenes[index % len(folder.scenes)] for index in range(folder.amount)]
     images = take(
         [(settings.seed, number, index) for index in range(folder.amount)], settings.size, scenes

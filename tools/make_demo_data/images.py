@@ -1,8 +1,9 @@
 """Procedural photographs: dead leaves seen through a lens and recorded by a noisy sensor.
 
 The dead-leaves model (Matheron 1968; Lee, Mumford and Huang, IJCV 2001) lets opaque shapes with
-power-law radii fall on top of each other. Occlusion and the density r^-3 give it what photographs
-have at all scales: steep power spectra and heavy-tailed differences between neighbouring pixels.
+power-law radii fall on top of each other. Occlusion and the density r^-3 give its images two
+statistics of photographs at all scales: steep power spectra and heavy-tailed differences between
+neighbouring pixels.
 """
 
 from dataclasses import dataclass
@@ -41,23 +42,27 @@ SCENES = (
     ),
 )
 LENS_BLUR = (0.85, 1.15)
-"""Standard deviation in pixels. Outlines stay sharper below that, and decoding at half resolution
-then loses so much of them that file sizes tell decoded images apart, whatever noise is added."""
-COVERAGE = 4.0
-"""Summed leaf area over picture area; a share exp(-4) of the background stays visible."""
+"""Range of the standard deviation in pixels.
+
+With less blur, decoding at half resolution loses so much of the sharp outlines that file sizes
+separate the classes, whatever noise is added.
+"""
+COVERAGE = 4.0  # summed leaf area over image area; a share exp(-4) of the background stays visible
 
 
 def power_law_radii(rng: np.random.Generator, count: int, smallest: float, largest: float) -> Array:
-    """Radii [count] in pixels with density proportional to r^-3 between the limits (inverse of the
-    distribution)."""
+    """Draw radii [count] in pixels with density proportional to r^-3 between the limits."""
+    # inverse of the cumulative distribution
     u = rng.random(count)
     return (smallest**-2 - u * (smallest**-2 - largest**-2)) ** -0.5
 
 
 @lru_cache(maxsize=4)
 def texture_tile(side: int) -> Array:
-    """A periodic field [side, side] of 1/f noise with mean 0 and variance 1; leaves take their
-    texture from places in it."""
+    """Return a periodic field [side, side] of 1/f noise with mean 0 and variance 1.
+
+    The texture of a leaf is a random part of it.
+    """
     frequencies = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :])
     frequencies[0, 0] = np.inf
     spectrum = np.fft.rfft2(np.random.default_rng(0).standard_normal((side, side))) / frequencies
@@ -68,16 +73,25 @@ def texture_tile(side: int) -> Array:
 def signed_distance(
     shape: str, dx: Array, dy: Array, radius: float, rng: np.random.Generator
 ) -> Array:
-    """Distance in pixels to the outline of a shape around the origin, positive inside; dx [1, W]
-    and dy [H, 1]."""
+    """Return the distance to the outline of a random shape around the origin, positive inside.
+
+    Args:
+        shape: "ellipse" or "polygon".
+        dx: [1, W], offsets from the centre in pixels.
+        dy: [H, 1], likewise.
+        radius: largest radius in pixels.
+        rng: draws orientation and proportions.
+
+    Returns:
+        [H, W], in pixels.
+    """
     if shape == "ellipse":
         angle, elongation = rng.uniform(0, np.pi), rng.uniform(1.2, 2.5)
         along = (dx * np.cos(angle) + dy * np.sin(angle)) / radius
         across = (dy * np.cos(angle) - dx * np.sin(angle)) / (radius / elongation)
         level = np.hypot(along, across)
-        slope = (
-            np.hypot(along, across * elongation) / radius
-        )  # level / slope: first-order distance of an implicit curve
+        # level / slope: first-order distance of an implicit curve
+        slope = np.hypot(along, across * elongation) / radius
         return (1 - level) * level / np.maximum(slope, 1e-9)
     sides = int(rng.integers(5, 9))
     angles = (np.arange(sides) + rng.uniform(-0.3, 0.3, sides)) * (2 * np.pi / sides) + rng.uniform(
@@ -90,8 +104,7 @@ def signed_distance(
 
 
 def leaf_colours(rng: np.random.Generator, count: int, scene: Scene) -> Array:
-    """Reflectances [count, 3, 1, 1] in linear light: random tones, and hues around one that the
-    picture has."""
+    """Draw reflectances [count, 3, 1, 1] in linear light: random tones, hues around one mean."""
     hue = scene.hue + 0.06 * rng.standard_normal()
     turns = hue + scene.hue_spread * rng.standard_normal((count, 1)) - np.array([0.0, 1 / 3, 2 / 3])
     tint = rng.uniform(0.1, 0.45, (count, 1)) * np.cos(2 * np.pi * turns)
@@ -100,8 +113,10 @@ def leaf_colours(rng: np.random.Generator, count: int, scene: Scene) -> Array:
 
 
 def dead_leaves(rng: np.random.Generator, size: int, scene: Scene) -> Array:
-    """Light [3, size, size] that reaches the lens, linear, with mean 1; outlines are anti-aliased
-    by area."""
+    """Return linear light [3, size, size] in front of the lens, with mean 1.
+
+    Outlines are anti-aliased by area.
+    """
     tile = texture_tile(2 * size)
     light_x, light_y = np.array([np.cos(t := rng.uniform(0, 2 * np.pi)), np.sin(t)])
     mean_area = (
@@ -133,19 +148,21 @@ def dead_leaves(rng: np.random.Generator, size: int, scene: Scene) -> Array:
 
 
 def srgb_encode(linear: Array) -> Array:
-    """Linear light in [0, 1] to display values in [0, 1] (IEC 61966-2-1)."""
+    """Convert linear light in [0, 1] to display values in [0, 1] (IEC 61966-2-1)."""
     return np.where(
         linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
     )
 
 
 def photograph(seed: tuple[int, ...], size: int, scene: Scene) -> Array:
-    """One photograph [3, size, size] of display values in [0, 1], before quantisation; `seed`
-    decides everything.
+    """Return one procedural photograph; all random numbers follow from `seed`.
 
-    Lens: Gaussian blur of `LENS_BLUR` and vignetting. Sensor: noise of variance gain * light +
-    read_noise^2 in linear light (Foi et al., IEEE TIP 2008), independent per colour, then sRGB
-    encoding.
+    The lens blurs (`LENS_BLUR`) and vignettes. The sensor adds noise of variance
+    gain * light + read_noise^2 in linear light (Foi et al., IEEE TIP 2008), independent per colour.
+    Then values are encoded as sRGB.
+
+    Returns:
+        [3, size, size], display values in [0, 1], before quantisation.
     """
     rng = np.random.default_rng(seed)
     light = gaussian_filter(

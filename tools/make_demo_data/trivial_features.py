@@ -1,4 +1,4 @@
-"""AUC of a dataset's classes by size, brightness and blur alone, without any trace of up-sampling."""
+"""Separability of a dataset's classes by size, brightness and blur alone, without any trace."""
 
 from pathlib import Path
 
@@ -27,8 +27,10 @@ FEATURES = (
 
 
 def trivial_features(path: str | Path) -> Array:
-    """The `FEATURES` of one image file: bytes, pixels, means and standard deviation of values in
-    [0, 1], log energies."""
+    """Return the `FEATURES` [12] of one image file.
+
+    Units: bytes, pixels, means and standard deviation of values in [0, 1], log energies.
+    """
     with Image.open(path) as image:
         rgb = np.asarray(image.convert("RGB"), dtype=np.float64) / 255
     height, width, _ = rgb.shape
@@ -48,19 +50,18 @@ def trivial_features(path: str | Path) -> Array:
 
 
 def trivial_feature_auc(folder: Path) -> float:
-    """`separability` of a set's classes by `trivial_features`: ROC AUC, mean over 5 folds of a
-    cross-validation; 0.5 is chance.
+    """Return the `separability` of a set's classes by `trivial_features`.
 
     Args:
-        folder: a set: 0_real/ and 1_fake/ in it or in each of its content folders. Images are at
+        folder: a set: 0_real/ and 1_fake/ in it or in each of its content folders. Images have at
             least 3x3 pixels.
 
     Returns:
-        The AUC; NaN where a class has fewer than two images. Small classes get as many folds as
-        they have images.
+        ROC AUC, mean over the 5 folds of a cross-validation (small classes: a fold per image); 0.5
+        is chance. NaN where a class has fewer than two images.
 
     Raises:
-        UserError: no class folders, or no image in them.
+        UserError: class folders are missing or hold no image.
     """
     images = load_set(folder, generator=folder.name)
     features = np.stack([trivial_features(path) for path in images.paths])

@@ -1,1 +1,1 @@
-"""Make fakes by auto-encoders of the real images."""
+"""Make fakes from real images by auto-encoders."""

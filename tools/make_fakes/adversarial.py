@@ -1,10 +1,9 @@
-"""Auto-encoders trained on against a discriminator: sharp copies, with the grid that a generative
-adversarial network leaves.
+"""Adversarial training of auto-encoders: sharp copies with the grid of a generative network.
 
-An auto-encoder that keeps errors small blurs, even where the error of the Laplacian counts: after a
-few hundred steps its copies have about half the Laplacian of their photographs, and blur is what a
-detector then learns. Discriminator of patches (Isola et al., CVPR 2017, arXiv 1611.07004), hinge
-loss, spectral normalisation (Miyato et al., ICLR 2018, arXiv 1802.05957).
+An auto-encoder that keeps errors small blurs, even where the error of the Laplacian counts. After a
+few hundred steps its copies have about half the Laplacian of their photographs, and a detector
+learns the blur. A discriminator of patches (Isola et al., CVPR 2017, arXiv 1611.07004) with hinge
+loss and spectral normalisation (Miyato et al., ICLR 2018, arXiv 1802.05957) removes it.
 """
 
 from collections.abc import Callable
@@ -18,17 +17,17 @@ from torch.nn.utils import spectral_norm
 from tools.make_fakes.autoencoders import AutoEncoder, random_crops
 
 STEPS = 500
-WIDTHS = (3, 32, 64, 128)
+WIDTHS = (3, 32, 64, 128)  # channels of the discriminator, input first
 GENERATOR_LR, DISCRIMINATOR_LR, BETAS = 2e-4, 4e-4, (0.5, 0.999)
-FAITHFULNESS = 20.0
-"""Weight of the mean absolute error, of pictures in [0, 1], beside the discriminator's opinion."""
-CLIP = 5.0
-"""Norm of the auto-encoder's gradient, at most."""
+FAITHFULNESS = 20.0  # weight of the mean absolute error of images in [0, 1]; adversarial loss: 1
+CLIP = 5.0  # largest norm of the auto-encoder's gradient
 
 
 def patch_discriminator() -> nn.Sequential:
-    """Images [B, 3, H, W] in [-1, 1] -> [B, 1, H/8, W/8], high for real; each value sees 38 pixels
-    a side."""
+    """Return a network from images [B, 3, H, W] in [-1, 1] to [B, 1, H/8, W/8], high for real.
+
+    Each output sees a patch of 38x38 pixels.
+    """
     layers: list[nn.Module] = []
     for before, after in pairwise(WIDTHS):
         layers += [
@@ -39,7 +38,7 @@ def patch_discriminator() -> nn.Sequential:
 
 
 def hinge_loss(of_photographs: Tensor, of_copies: Tensor) -> Tensor:
-    """Of the discriminator: zero where photographs have 1 or more and copies -1 or less."""
+    """Return the discriminator's loss: 0 if photographs have >= 1 and copies <= -1."""
     return F.relu(1 - of_photographs).mean() + F.relu(1 + of_copies).mean()
 
 
@@ -49,11 +48,18 @@ def train_adversarially(
     steps: int = STEPS,
     progress: Callable[[], object] = lambda: None,
 ) -> AutoEncoder:
-    """Train an auto-encoder on until its copies pass for photographs; returns it. Draws from
-    PyTorch's global generator.
+    """Train an auto-encoder further, against a discriminator that learns with it.
+
+    Random numbers come from PyTorch's global generator.
 
     Args:
+        model: trained in place.
         photographs: uint8 [3, H, W], sides >= 64.
+        steps: training steps, at least 0.
+        progress: called after each step.
+
+    Returns:
+        The model, in evaluation mode.
     """
     model.train()
     discriminator = patch_discriminator().train()

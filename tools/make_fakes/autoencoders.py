@@ -1,8 +1,7 @@
-"""Small convolutional auto-encoders, trained on photographs on the spot; their decoders up-sample
-as generators do.
+"""Small convolutional auto-encoders of photographs, whose decoders up-sample as generators do.
 
-Four times in two steps, with a latent of `LATENT` channels: enough for 30 dB and more;
-`tools.make_fakes.adversarial` takes away what blur is left.
+They reduce each side by 4 in two steps, to `LATENT` channels: enough for 30 dB and more.
+`tools.make_fakes.adversarial` removes the blur that is left.
 """
 
 from collections.abc import Callable
@@ -13,18 +12,15 @@ from torch import Tensor, nn
 
 from tools.make_fakes.upsamplers import laplacian
 
-FACTOR = 4
-LATENT, WIDTH = 24, 32
+FACTOR = 4  # image side over latent side
+LATENT, WIDTH = 24, 32  # channels
 STEPS, BATCH, CROP, LR = 1200, 16, 64, 2e-3
-CLIP = 0.5
-"""Norm of the gradient, at most; before there was a limit, one training of eleven ended in noise.
-"""
-SHARPNESS = 2.0
-"""Weight of the error of the Laplacian beside that of the picture."""
+CLIP = 0.5  # largest norm of the gradient; without a limit, one training of eleven ended in noise
+SHARPNESS = 2.0  # weight of the error of the Laplacian; that of the image has 1
 
 
 class Residual(nn.Module):
-    """x + f(x) with two 3x3 convolutions."""
+    """Residual block: x + f(x), f with two 3x3 convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -40,18 +36,20 @@ class Residual(nn.Module):
 
 
 def transposed(channels: int, out: int) -> nn.Module:
-    """As in CycleGAN (Zhu et al., ICCV 2017): transposed convolution, 3x3, stride 2."""
+    """Return a transposed convolution, 3x3, stride 2, as in CycleGAN (Zhu et al., ICCV 2017)."""
     return nn.ConvTranspose2d(channels, out, 3, stride=2, padding=1, output_padding=1)
 
 
 def nearest(channels: int, out: int) -> nn.Module:
-    """As in latent diffusion's decoder (Rombach et al., CVPR 2022): nearest neighbour, then a 3x3
-    convolution."""
+    """Return nearest-neighbour up-sampling and a 3x3 convolution.
+
+    Latent diffusion's decoder has the same (Rombach et al., CVPR 2022).
+    """
     return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(channels, out, 3, padding=1))
 
 
 def shuffled(channels: int, out: int) -> nn.Module:
-    """Sub-pixel convolution (Shi et al., CVPR 2016)."""
+    """Return a sub-pixel convolution (Shi et al., CVPR 2016)."""
     return nn.Sequential(nn.Conv2d(channels, 4 * out, 3, padding=1), nn.PixelShuffle(2))
 
 
@@ -63,7 +61,7 @@ UP_SAMPLERS: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 class AutoEncoder(nn.Module):
-    """Images [B, 3, H, W] in [0, 1], sides that divide by 4 -> the same, unclamped."""
+    """Auto-encoder of images [B, 3, H, W] in [0, 1] with sides divisible by 4; output unclamped."""
 
     def __init__(self, up_sampler: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
@@ -96,8 +94,18 @@ def train_autoencoder(
     steps: int = STEPS,
     progress: Callable[[], object] = lambda: None,
 ) -> AutoEncoder:
-    """An auto-encoder of `UP_SAMPLERS`, trained on random crops of photographs, uint8 [3, H, W]
-    with sides >= 64."""
+    """Train an auto-encoder on random crops of photographs.
+
+    Args:
+        name: up-sampler of the decoder, a key of `UP_SAMPLERS`.
+        photographs: uint8 [3, H, W], sides >= 64.
+        seed: seed of PyTorch's global generator.
+        steps: training steps, at least 1.
+        progress: called after each step.
+
+    Returns:
+        The model, in evaluation mode.
+    """
     torch.manual_seed(seed)
     model = AutoEncoder(UP_SAMPLERS[name]).train()
     optimizer = torch.optim.AdamW(model.parameters(), LR)
@@ -118,18 +126,18 @@ def train_autoencoder(
 
 
 def random_crops(photographs: list[Tensor]) -> Tensor:
-    """A batch to train on, [16, 3, 64, 64] in [0, 1]."""
-    drawn = torch.randint(len(photographs), (BATCH,))
-    return torch.stack([random_crop(photographs[int(i)]) for i in drawn]).float() / 255
+    """Return a batch for training: [16, 3, 64, 64] in [0, 1]."""
+    indices = torch.randint(len(photographs), (BATCH,))
+    return torch.stack([random_crop(photographs[int(i)]) for i in indices]).float() / 255
 
 
 def random_crop(pixels: Tensor) -> Tensor:
-    """[3, H, W] -> [3, 64, 64]."""
+    """Return a random part [3, 64, 64] of an image [3, H, W]."""
     top, left = (int(torch.randint(side - CROP + 1, ())) for side in pixels.shape[1:])
     return pixels[:, top : top + CROP, left : left + CROP]
 
 
 @torch.no_grad()
 def rebuilt(model: AutoEncoder, pixels: Tensor) -> Tensor:
-    """uint8 [3, H, W], sides that divide by 4 -> the same, as the model gives it back."""
+    """Return the model's copy, uint8 [3, H, W], of an image like it, sides divisible by 4."""
     return (model(pixels[None].float() / 255)[0].clamp(0, 1) * 255).round().to(torch.uint8)

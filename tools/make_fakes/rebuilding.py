@@ -1,4 +1,4 @@
-"""Photographs and their copies by an auto-encoder, side by side in class folders."""
+"""Common parts of the tools that write photographs and their copies by auto-encoders."""
 
 import argparse
 import json
@@ -20,19 +20,25 @@ from tools.make_fakes.autoencoders import CROP, FACTOR
 from util import UserError, log, printable
 
 CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
-MOST = 2000
-"""Photographs that auto-encoders are trained on, at most; they are held in memory."""
-FAITHFUL = 25.0
-"""PSNR in dB."""
+MOST = 2000  # photographs that auto-encoders are trained on; all are held in memory
+FAITHFUL = 25.0  # PSNR in dB; below this, copies are noise
 Shrink = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 def photographs(images: ImageSet, shrink: Shrink, seed: int) -> Iterator[Tensor]:
-    """The real pictures of a set, uint8 [3, H, W], shrunk and cut to sides that divide by 4; small
-    ones are left out.
+    """Yield the real images of a set, shrunk and cut to sides divisible by 4.
 
     Shrinking removes the grid of an earlier JPEG compression, which would tell photographs from
-    their copies.
+    their copies. Images with a side below `CROP` after shrinking are skipped, and so are unreadable
+    ones, with a warning.
+
+    Args:
+        images: the set.
+        shrink: makes an image smaller, with random numbers of its own.
+        seed: seed of these random numbers.
+
+    Yields:
+        uint8 [3, H, W].
     """
     for number, (path, label) in enumerate(zip(images.paths, images.labels, strict=True)):
         if label != REAL:
@@ -42,7 +48,7 @@ def photographs(images: ImageSet, shrink: Shrink, seed: int) -> Iterator[Tensor]
                 shrink(read_image(path), np.random.default_rng((seed, number)))
             )
         except UnreadableImage as error:
-            log.warning("left out %s (%s)", printable(path), error)
+            log.warning("skipped %s (%s)", printable(path), error)
             continue
         height, width = (side - side % FACTOR for side in pixels.shape[1:])
         if min(height, width) >= CROP:
@@ -50,38 +56,46 @@ def photographs(images: ImageSet, shrink: Shrink, seed: int) -> Iterator[Tensor]
 
 
 def training_photographs(images: ImageSet, shrink: Shrink, seed: int) -> list[Tensor]:
-    """`photographs` to train auto-encoders on, of at most `MOST` files.
+    """Return the `photographs` of at most `MOST` random files, to train auto-encoders on.
 
     Raises:
-        UserError: there is none.
+        UserError: no file gives one.
     """
     real = images.of_class(REAL)
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(real.paths))[:MOST])
-    some = replace(real, paths=tuple(real.paths[i] for i in drawn), labels=(REAL,) * len(drawn))
-    if found := list(photographs(some, shrink, seed)):
-        return found
-    raise UserError(f"--dataroot: no photograph of train/ has {CROP} pixels a side after shrinking")
+    indices = np.sort(np.random.default_rng(seed).permutation(len(real.paths))[:MOST])
+    sample = replace(
+        real, paths=tuple(real.paths[i] for i in indices), labels=(REAL,) * len(indices)
+    )
+    if training := list(photographs(sample, shrink, seed)):
+        return training
+    raise UserError(
+        f"--dataroot: no photograph of train/ has {CROP} pixels a side after shrinking; "
+        "pass a dataset with larger images"
+    )
 
 
-def save(picture: Image.Image, folder: Path, number: int) -> None:
-    """As PNG, numbered."""
+def save(image: Image.Image, folder: Path, number: int) -> None:
+    """Write an image as PNG, named by its number."""
     folder.mkdir(parents=True, exist_ok=True)
-    picture.save(folder / f"{number:05d}.png")
+    image.save(folder / f"{number:05d}.png")
 
 
-def mean_squared_error(one: Tensor, other: Tensor) -> float:
-    """Of two uint8 pictures of one shape."""
-    return float((one.float() - other.float()).square().mean())
+def mean_squared_error(image: Tensor, reference: Tensor) -> float:
+    """Return the mean squared error of two uint8 images of one shape."""
+    return float((image.float() - reference.float()).square().mean())
 
 
 def psnr(errors: list[float]) -> float:
-    """Peak signal-to-noise ratio in dB of 8-bit pictures with these mean squared errors, all
-    together; rounded to 0.01."""
+    """Return the peak signal-to-noise ratio of 8-bit images, in dB, rounded to 0.01.
+
+    Args:
+        errors: mean squared error of each image; they are averaged.
+    """
     return round(float(10 * np.log10(255**2 / np.mean(errors))), 2)
 
 
 def rebuilding_parser(name: str, doc: str | None, steps: int, seed: int) -> OneLineParser:
-    """Return the parser of a tool that rebuilds photographs, with the flags that all of these have.
+    """Return the parser of a tool that rebuilds photographs, with the common flags.
 
     Args:
         name: see `tool_parser`.
@@ -94,26 +108,26 @@ def rebuilding_parser(name: str, doc: str | None, steps: int, seed: int) -> OneL
         "--dataroot", type=Path, required=True, help="folder that holds train/ and val/"
     )
     parser.add_argument(
-        "--classes", type=names, default=(), help="class folders; all when left out"
+        "--classes", type=names, default=(), help="comma-separated class folders (default: all)"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder to make; must not exist")
     parser.add_argument(
         "--steps",
         type=whole(1),
         default=steps,
-        help=f"training steps of each auto-encoder ({steps})",
+        help=f"training steps of each auto-encoder (default: {steps})",
     )
     parser.add_argument(
         "--seed",
         type=whole(0),
         default=seed,
-        help=f"of the auto-encoders and all that is drawn ({seed})",
+        help=f"seed of the auto-encoders and all that is drawn (default: {seed})",
     )
     return parser
 
 
 def write_report(path: Path, args: argparse.Namespace, decibel: Any) -> None:
-    """JSON with all flags but the output's, and PSNR in dB."""
+    """Write JSON with all flags except --output, and the PSNR in dB."""
     settings = {name: value for name, value in vars(args).items() if name != "output"}
     path.write_text(
         json.dumps({"settings": settings, "psnr": decibel}, indent=2, default=str) + "\n"
@@ -121,12 +135,17 @@ def write_report(path: Path, args: argparse.Namespace, decibel: Any) -> None:
 
 
 def warn_of_noise(decibel: dict[str, float], or_else: str = "") -> None:
-    """Say which auto-encoders rebuild so badly that their copies tell nothing; `or_else`: what else
-    may help."""
+    """Warn of auto-encoders whose copies are noise.
+
+    Args:
+        decibel: PSNR in dB by name.
+        or_else: another remedy, added to the message.
+    """
     for name, value in decibel.items():
         if value < FAITHFUL:
             log.warning(
-                "%s rebuilds at %.1f dB only, unlike a generator; give more --steps%s, or another --seed",
+                "%s rebuilds at %.1f dB only, unlike a generator; "
+                "pass more --steps%s, or another --seed",
                 name,
                 value,
                 or_else,
@@ -134,13 +153,15 @@ def warn_of_noise(decibel: dict[str, float], or_else: str = "") -> None:
 
 
 def require_splits(dataroot: Path) -> None:
-    """Raises UserError unless `dataroot` holds train/ and val/."""
+    """Raise UserError unless `dataroot` holds train/ and val/."""
     for split in ("train", "val"):
         if not (dataroot / split).is_dir():
-            raise UserError(f"--dataroot {dataroot}: has no folder {split}/")
+            raise UserError(
+                f"--dataroot {dataroot}: has no folder {split}/; pass one with train/ and val/"
+            )
 
 
 def require_new(output: Path) -> None:
-    """Raises UserError where `output` exists."""
+    """Raise UserError if `output` exists."""
     if output.exists():
-        raise UserError(f"--output {output}: exists already; give another folder")
+        raise UserError(f"--output {output}: exists already; pass another folder")

@@ -1,11 +1,10 @@
-"""Up-sampling decoders fitted by least squares, and the noise that gives their output its fine
-detail back.
+"""Up-sampling decoders fitted by least squares, and noise that replaces lost fine detail.
 
-A generator of images ends in up-sampling layers, and what they leave between neighbouring pixels is
-what NPR looks for (Tan et al., CVPR 2024, arXiv 2312.10461). Here such layers stand alone: an
-encoder (a strided convolution whose kernels are principal components of image patches) halves the
-resolution, a decoder (an up-sampling operator and a convolution) goes back, with the kernel that
-minimises the squared error. Everything is linear; kernels are fitted in double precision and
+A generator of images ends in up-sampling layers. NPR looks for the traces that they leave between
+neighbouring pixels (Tan et al., CVPR 2024, arXiv 2312.10461). Here such layers stand alone. An
+encoder halves the resolution: a strided convolution whose kernels are principal components of image
+patches. A decoder restores it: an up-sampling operator and a convolution with the kernel that
+minimises the squared error. Everything is linear. Kernels are fitted in double precision and
 applied in that of the images.
 
 Copies by auto-encoders that were trained to the same PSNR (40 dB) carry a weaker trace. After three
@@ -21,11 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 STRIDE = 2
-PATCH = 4
-"""Side in pixels of the patches that the encoder sees; they overlap by half."""
-MARGIN = 2
-"""Latent cells by which a latent is continued beyond its border, so that no decoder leaves a frame
-of zeros."""
+PATCH = 4  # side in pixels of the patches that the encoder sees; they overlap by half
+MARGIN = 2  # latent cells added around a latent, so that no decoder leaves a frame of zeros
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,12 @@ class Encoder:
 
 
 def fit_encoder(images: Tensor, latent_channels: int) -> Encoder:
-    """The first principal components of all 4x4 patches at stride 2 of images [N, C, H, W]."""
+    """Fit an encoder: the first principal components of all 4x4 patches at stride 2.
+
+    Args:
+        images: [N, C, H, W] in double precision.
+        latent_channels: number of components, at most 16 C.
+    """
     mean = images.mean((0, 2, 3))
     patches = F.unfold(images - mean[:, None, None], PATCH, stride=STRIDE)  # [N, C * 16, positions]
     second_moment = torch.einsum("nip,njp->ij", patches, patches)
@@ -55,8 +56,10 @@ def fit_encoder(images: Tensor, latent_channels: int) -> Encoder:
 
 
 def insert_zeros(latents: Tensor) -> Tensor:
-    """[N, D, h, w] -> [N, D, 2h, 2w] with zeros after each cell; a convolution of it is a
-    transposed convolution."""
+    """Return [N, D, 2h, 2w] with the cells of latents [N, D, h, w] and zeros after each.
+
+    A convolution of it is a transposed convolution of the latents.
+    """
     spread = latents.new_zeros(
         *latents.shape[:2], STRIDE * latents.shape[2], STRIDE * latents.shape[3]
     )
@@ -73,12 +76,11 @@ def _interpolate(mode: str) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True)
 class Operator:
-    """An up-sampling layer: `expand`, a convolution `kernel_size` x `kernel_size`, then, where
-    `shuffle`, pixel shuffle."""
+    """An up-sampling layer: expand, convolve, shuffle."""
 
     expand: Callable[[Tensor], Tensor]
-    kernel_size: int
-    shuffle: bool = False
+    kernel_size: int  # of the convolution, in both directions
+    shuffle: bool = False  # end with a pixel shuffle
 
 
 OPERATORS = {
@@ -91,7 +93,7 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class Decoder:
-    """Up-sampling layer with fitted kernel: latents [N, D, h, w] -> [N, C, 2h, 2w]."""
+    """Up-sampling layer with fitted kernel: latents [N, D, h, w] -> images [N, C, 2h, 2w]."""
 
     operator: Operator
     kernel: Tensor  # [C or 4C, D, k, k]
@@ -106,16 +108,21 @@ class Decoder:
 
 
 def _pad(expanded: Tensor, kernel_size: int) -> Tensor:
-    """Zeros around, so that a convolution keeps the size; an even kernel has its centre at index k
-    / 2."""
+    # the centre of an even kernel is at index k / 2
     before, after = kernel_size // 2, (kernel_size - 1) // 2
     return F.pad(expanded, (before, after, before, after))
 
 
 def design_matrix(operator: Operator, latents: Tensor) -> Tensor:
-    """Return the matrix that a decoder's convolution multiplies.
+    """Return the input of a decoder's convolution as a matrix, for the least-squares fit.
 
-    It is [N * positions, D * k * k + 1]; the last column is of ones."""
+    Args:
+        operator: the up-sampling layer.
+        latents: [N, D, h, w].
+
+    Returns:
+        [N * positions, D * k * k + 1] for kernels k x k; the last column is 1, for the bias.
+    """
     padded = F.pad(latents, 4 * (MARGIN,), mode="replicate")
     expanded = operator.expand(padded)
     inset = MARGIN * expanded.shape[-1] // padded.shape[-1]
@@ -126,10 +133,15 @@ def design_matrix(operator: Operator, latents: Tensor) -> Tensor:
 
 
 def fit_decoder(operator: Operator, latents: Tensor, images: Tensor) -> Decoder:
-    """The decoder with the least squared error between its output for latents [N, D, h, w] and
-    images [N, C, 2h, 2w]."""
-    wanted = F.pixel_unshuffle(images, STRIDE) if operator.shuffle else images
-    targets = wanted.permute(0, 2, 3, 1).flatten(0, 2)
+    """Fit the decoder with the least squared error between its output and images.
+
+    Args:
+        operator: the up-sampling layer.
+        latents: input, [N, D, h, w].
+        images: wanted output, [N, C, 2h, 2w].
+    """
+    unshuffled = F.pixel_unshuffle(images, STRIDE) if operator.shuffle else images
+    targets = unshuffled.permute(0, 2, 3, 1).flatten(0, 2)
     design = design_matrix(operator, latents)
     # Normal equations: ten times faster than a QR factorisation of this tall matrix, and double
     # precision has room for it
@@ -141,8 +153,7 @@ def fit_decoder(operator: Operator, latents: Tensor, images: Tensor) -> Decoder:
 
 @dataclass(frozen=True)
 class AutoEncoder:
-    """Encoders applied in order and their decoders in reverse order; images [N, 3, H, W] -> images
-    of the same shape."""
+    """Encoders in order, then their decoders in reverse order: images [N, 3, H, W] -> the same."""
 
     encoders: tuple[Encoder, ...]
     decoders: tuple[Decoder, ...]
@@ -158,8 +169,13 @@ class AutoEncoder:
 def fit_autoencoder(
     operator: Operator, images: Tensor, latent_channels: tuple[int, ...]
 ) -> AutoEncoder:
-    """One stage per entry of latent_channels; the first stage is at full resolution. H and W divide
-    by 2^stages."""
+    """Fit an auto-encoder stage by stage, from full resolution down.
+
+    Args:
+        operator: the up-sampling layer of all stages.
+        images: [N, 3, H, W] in double precision; H and W are divisible by 2^stages.
+        latent_channels: latent channels of each stage.
+    """
     encoders, decoders, current = [], [], images
     for channels in latent_channels:
         encoders.append(fit_encoder(current, channels))
@@ -170,8 +186,7 @@ def fit_autoencoder(
 
 
 def laplacian(images: Tensor) -> Tensor:
-    """4-neighbour Laplacian of each colour of images [N, C, H, W], borders left out: [N, C, H - 2,
-    W - 2]."""
+    """Return the 4-neighbour Laplacian [N, C, H - 2, W - 2] of each colour of [N, C, H, W]."""
     centre = images[..., 1:-1, 1:-1]
     neighbours = (
         images[..., 2:, 1:-1]
@@ -183,24 +198,28 @@ def laplacian(images: Tensor) -> Tensor:
 
 
 def laplacian_covariance(images: Tensor) -> Tensor:
-    """Covariance [N, C, C] between colours of the Laplacian of images [N, C, H, W]."""
+    """Return the covariance [N, C, C] between colours of the Laplacian of images [N, C, H, W]."""
     values = laplacian(images).flatten(2)
     values = values - values.mean(2, keepdim=True)
     return values @ values.transpose(1, 2) / values.shape[2]
 
 
-LAPLACIAN_NOISE_GAIN = 20.0
-"""White noise of variance v has a Laplacian of variance 20 v: the squared weights 1 + 1 + 1 + 1 +
-16."""
+LAPLACIAN_NOISE_GAIN = 20.0  # variance of the Laplacian of unit white noise: 1 + 1 + 1 + 1 + 16
 
 
 def lost_detail_factor(sources: Tensor, decoded: Tensor) -> Tensor:
-    """A factor L [N, C, C] such that white noise n = L e, e standard normal, gives decoded images
-    their Laplacian energy back.
+    """Return the factor of the white noise that restores the Laplacian energy of decoded images.
 
-    The covariance of n is (Cov laplacian(source) - Cov laplacian(decoded)) / 20, so that every
-    colour and every mixture of colours gets its own back; directions in which decoding added energy
-    get none.
+    The noise is n = L e with the factor L and e standard normal. Its covariance is
+    (Cov laplacian(source) - Cov laplacian(decoded)) / 20, so every colour and every mixture of
+    colours gets back what it lost. Directions in which decoding added energy get no noise.
+
+    Args:
+        sources: [N, C, H, W].
+        decoded: their copies, likewise.
+
+    Returns:
+        L [N, C, C].
     """
     missing = (laplacian_covariance(sources) - laplacian_covariance(decoded)) / LAPLACIAN_NOISE_GAIN
     values, vectors = torch.linalg.eigh(missing)
@@ -208,6 +227,6 @@ def lost_detail_factor(sources: Tensor, decoded: Tensor) -> Tensor:
 
 
 def restore_detail(sources: Tensor, decoded: Tensor, generator: torch.Generator) -> Tensor:
-    """Decoded images [N, C, H, W] plus the white noise of `lost_detail_factor`."""
+    """Return decoded images [N, C, H, W] plus the white noise of `lost_detail_factor`."""
     white = torch.randn(decoded.shape, dtype=decoded.dtype, generator=generator).flatten(2)
     return decoded + (lost_detail_factor(sources, decoded) @ white).view_as(decoded)
