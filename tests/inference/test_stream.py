@@ -252,7 +252,7 @@ def test_without_pyav_both_reasons_are_given(
     path = tmp_path / "notes.ts"
     path.write_text("let x: number")
     (one,) = run(detector, iter([Input(str(path))]), 1, partial(predict_video, detector))
-    assert re.match("no (picture|image) .*video.*PyAV.* pip install", one.problem)
+    assert re.match("not an image .*video.*PyAV.* pip install", one.problem)
 
 
 def test_too_little_memory_of_a_gpu_ends_the_run(
