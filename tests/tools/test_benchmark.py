@@ -385,6 +385,7 @@ def test_ctrl_c_ends_all_contestants_and_removes_the_temporary_folder(scratch: P
             len(started := processes_with("NPR_TEST=interrupted")) < 4 and time.monotonic() < limit
         ):
             time.sleep(0.1)
+        time.sleep(1)  # the last contestant gets its job
         running.send_signal(signal.SIGINT)
         assert running.wait(120) == 130
         assert running.stderr is not None and running.stderr.read() == "interrupted\n"

@@ -174,7 +174,10 @@ def main() -> None:
     """Play a round for each line of standard input until it ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # output of libraries goes to standard error
-    job = Job(**json.loads(sys.stdin.readline()))
+    first_line = sys.stdin.readline()
+    if not first_line:  # the parent was interrupted before it could send the job
+        return
+    job = Job(**json.loads(first_line))
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     recipe = None
