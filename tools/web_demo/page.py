@@ -53,7 +53,10 @@ CSS = """
 #panel img { min-width: 40rem; }
 """
 THEME = gr.themes.Default(font="sans-serif", font_mono="monospace")  # no font from the network
-SHOW_ANSWER = "() => document.querySelector('#answer > *')?.scrollIntoView({block: 'nearest'})"
+# after the answer has been laid out
+SHOW_ANSWER = """() => setTimeout(() => {
+    document.querySelector('#answer h2, #answer .problem')?.scrollIntoView({block: 'center'})
+}, 200)"""
 
 
 async def _refuse(*args: Any, **keywords: Any) -> NoReturn:
