@@ -66,7 +66,9 @@ def attention_statistics(
     if not sets:
         raise ValueError("no image: attention statistics need at least one")
     if any(scored.weights.shape != (len(scored.labels), len(scales)) for scored in sets):
-        raise ValueError(f"attention weights do not have one column for each of {len(scales)} scales")
+        raise ValueError(
+            f"attention weights do not have one column for each of {len(scales)} scales"
+        )
     keys = scale_keys(tuple(scales))
     generators = [
         {
