@@ -1,4 +1,4 @@
-"""Seeds, device and precision of a run; advice when memory runs out."""
+"""Seeds, device and precision of a run; error messages when memory runs out."""
 
 import os
 import random
@@ -13,7 +13,8 @@ import torchvision
 
 from util import UserError, log
 
-OUT_OF_MEMORY_TEXTS = (  # of the RuntimeErrors that PyTorch raises for want of memory
+# in the RuntimeErrors that PyTorch raises when memory runs out
+OUT_OF_MEMORY_TEXTS = (
     "DefaultCPUAllocator",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "unable to find an engine",  # cuDNN, when its workspace does not fit
@@ -30,7 +31,7 @@ class NotEnoughMemory(UserError, ValueError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory ran out, of the machine or of a GPU."""
+    """Return True if an error means that the memory of the machine or of a GPU ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -43,7 +44,7 @@ def memory_errors() -> Iterator[None]:
     """Turn out-of-memory errors of inference into one-line errors.
 
     Raises:
-        OutOfGpuMemory: a GPU's memory is full; the next file would meet the same.
+        OutOfGpuMemory: a GPU's memory is full; the next file would fail, too.
         NotEnoughMemory: the machine's memory is not enough for this file.
     """
     try:
@@ -82,7 +83,10 @@ def memory_advice(batch_size: int, accumulation_steps: int | None = None) -> Ite
             )
         flags = f"--batch_size {batch_size // 2}" if batch_size > 1 else "a smaller --cropSize"
         if accumulation_steps is not None and batch_size > 1:
-            flags += f" --accumulation_steps {2 * accumulation_steps} (the optimizer sees as many images)"
+            flags += (
+                f" --accumulation_steps {2 * accumulation_steps}"
+                " (the optimizer sees as many images)"
+            )
         raise UserError(
             f"--batch_size {batch_size}: {where}; try {flags}, or --precision auto"
         ) from error
@@ -92,17 +96,19 @@ def seed_everything(seed: int, deterministic: bool = True) -> None:
     """Seed Python, NumPy and PyTorch.
 
     Args:
-        seed: for all of them.
+        seed: for all three.
         deterministic: choose repeatable algorithms; cuDNN stays on.
     """
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)  # every CUDA device too
-    # cuBLAS asks for it to be deterministic
+    # also seeds every CUDA device
+    torch.manual_seed(seed)
+    # cuBLAS needs this to be deterministic
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = not deterministic
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, finds bugs only
+    # filling is slow and only finds bugs
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def rng_state() -> dict[str, Any]:
@@ -121,21 +127,28 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
-    """Return the first listed GPU.
+    """Return the first GPU of the list, or the CPU.
 
-    It is the CPU when the list is empty (--gpu_ids -1) or, with a warning, without CUDA.
+    Args:
+        gpu_ids: empty (--gpu_ids -1) for the CPU, which is also the fallback, with a warning, when
+            PyTorch sees no CUDA device.
+
+    Raises:
+        UserError: no such GPU is visible.
     """
     if not gpu_ids:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         log.warning(
-            "PyTorch sees no CUDA device (GPU %d is --gpu_ids' choice): going on on the CPU",
+            "--gpu_ids %d: PyTorch sees no CUDA device, so the CPU is used; "
+            "check the driver, or pass --gpu_ids -1",
             gpu_ids[0],
         )
         return torch.device("cpu")
     if gpu_ids[0] >= torch.cuda.device_count():
         raise UserError(
-            f"--gpu_ids {gpu_ids[0]}: only {torch.cuda.device_count()} CUDA device(s) are visible, from 0"
+            f"--gpu_ids {gpu_ids[0]}: only {torch.cuda.device_count()} CUDA device(s) are visible, "
+            "numbered from 0"
         )
     if len(gpu_ids) > 1:
         log.warning("one process uses one GPU: using GPU %d of %s", gpu_ids[0], gpu_ids)
@@ -146,8 +159,11 @@ def choose_device(gpu_ids: tuple[int, ...]) -> torch.device:
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """Return the autocast type of --precision; None for plain fp32.
 
-    'auto' is bf16 where the hardware computes it natively. 'fp32' also turns TensorFloat-32 off, so
-    that fp32 means fp32 on every GPU.
+    Args:
+        precision: 'auto', 'fp32', 'bf16' or 'fp16'. 'auto' is bf16 where the hardware computes it
+            natively, else fp32. 'fp32' also turns TensorFloat-32 off, so that it means fp32 on
+            every GPU.
+        device: on which the model runs.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     if precision == "auto":
@@ -160,7 +176,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def versions() -> dict[str, str]:
-    """Return what the last digits of numbers depend on: libraries, instructions and threads."""
+    """Return versions that the last digits of results depend on: libraries, CPU and threads."""
     modules = {"torch": torch, "torchvision": torchvision, "numpy": np, "pillow": PIL}
     return {name: str(module.__version__) for name, module in modules.items()} | {
         "cpu": torch.backends.cpu.get_cpu_capability(),

@@ -1,8 +1,8 @@
 """Helpers for torch.distributed; no-ops in a single process.
 
-Each process reads its place from the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK,
-LOCAL_WORLD_SIZE). A *collective* function needs every process to call it, in the same order: whoever
-calls it alone waits for the others.
+Each process reads its rank from the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK,
+LOCAL_WORLD_SIZE). A *collective* function must be called by every process, in the same order: a
+process that calls it alone waits for the others.
 """
 
 import logging
@@ -21,20 +21,20 @@ from util import UserError, launched_world_size, let_rank_0_speak, log
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(hours=6)  # of a process that writes results, or builds a cache
+TIMEOUT = timedelta(hours=6)  # others wait while rank 0 writes results or builds a cache
 
 
 @contextmanager
 def process_group(gpu_ids: tuple[int, ...]) -> Iterator[None]:
-    """Join the group that torchrun started, and leave it at the end.
+    """Join the process group of torchrun, and leave it at the end of the block.
 
-    Nothing happens without torchrun, or within such a block. Ranks above 0 log errors only. An
-    error leaves the group as it is, because waiting for the others could take for ever: torchrun
+    Without torchrun, or within such a block, this does nothing. Ranks above 0 log errors only.
+    After an error the group is not left, because that could wait for the others forever; torchrun
     ends them.
 
     Args:
-        gpu_ids: see --gpu_ids; unless it is empty, processes compute on GPUs, one each, and talk by
-            NCCL; else by gloo.
+        gpu_ids: see --gpu_ids. If it is empty, processes use the CPU and gloo; else one GPU each
+            and NCCL.
 
     Raises:
         UserError: more processes on this machine than GPUs.
@@ -55,32 +55,37 @@ def process_group(gpu_ids: tuple[int, ...]) -> Iterator[None]:
 
 
 def _own_gpu() -> int:
-    """Return the number of this process' GPU on its machine."""
+    """Return the number of this process's GPU on its machine.
+
+    Raises:
+        UserError: more processes on this machine than GPUs.
+    """
     if local_rank() >= torch.cuda.device_count():
         raise UserError(
-            f"torchrun --nproc_per_node {local_world_size()}: only {torch.cuda.device_count()} CUDA device(s) are visible;"
+            f"torchrun --nproc_per_node {local_world_size()}: "
+            f"only {torch.cuda.device_count()} CUDA device(s) are visible;"
             " start as many processes, or add --gpu_ids -1 for the CPU"
         )
     return local_rank()
 
 
 def rank() -> int:
-    """Return this process' number, from 0; rank 0 writes files and messages."""
+    """Return the rank of this process, from 0; rank 0 writes files and messages."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Return the number of processes, over all machines."""
+    """Return the number of processes on all machines."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def no_bar() -> bool | None:
-    """Return tqdm's `disable`: progress bars are rank 0's, and there on terminals only."""
+    """Return the value of tqdm's `disable`: only rank 0 has bars, and only on a terminal."""
     return None if rank() == 0 else True
 
 
 def local_rank() -> int:
-    """Return this process' number on its machine, from 0: also that of its GPU."""
+    """Return the rank of this process on its machine, from 0; also the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
@@ -90,7 +95,7 @@ def local_world_size() -> int:
 
 
 def device(gpu_ids: tuple[int, ...]) -> torch.device:
-    """Return where this process computes; of several on GPUs, each takes that of its number.
+    """Return the device of this process; with several processes, the GPU of its local rank.
 
     Args:
         gpu_ids: see `choose_device`.
@@ -98,30 +103,30 @@ def device(gpu_ids: tuple[int, ...]) -> torch.device:
     if world_size() == 1 or not gpu_ids or not torch.cuda.is_available():
         return choose_device(gpu_ids)
     if gpu_ids != (0,):
-        given = ",".join(map(str, gpu_ids))
         log.warning(
-            "--gpu_ids %s: each process takes the GPU of its number; CUDA_VISIBLE_DEVICES chooses cards",
-            given,
+            "--gpu_ids %s: ignored, each process uses the GPU of its local rank; "
+            "choose GPUs with CUDA_VISIBLE_DEVICES",
+            ",".join(map(str, gpu_ids)),
         )
     return torch.device("cuda", _own_gpu())
 
 
 def require_images_for_all(batch_size: int) -> None:
-    """Raise UserError when a batch has fewer images than there are processes."""
+    """Raise UserError if a batch has fewer images than there are processes."""
     if batch_size < world_size():
         raise UserError(
-            f"--batch_size {batch_size}: fewer images than the {world_size()} processes that share a batch;"
-            f" give {world_size()} or more"
+            f"--batch_size {batch_size}: fewer images than the {world_size()} processes that share "
+            f"a batch; give {world_size()} or more"
         )
 
 
 def share_of(count: int) -> int:
-    """Return how many of `count` things, dealt out in turn, this process gets."""
+    """Return the number of items that this process gets when `count` are dealt out in turn."""
     return len(range(rank(), count, world_size()))
 
 
 def gather(value: T) -> list[T]:
-    """Return the (pickled) value of every process, in the order of ranks. Collective."""
+    """Return the (picklable) value of every process, in the order of ranks. Collective."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -130,7 +135,7 @@ def gather(value: T) -> list[T]:
 
 
 def from_first(value: T) -> T:
-    """Return rank 0's value, in every process. Collective."""
+    """Return the value of rank 0 in every process. Collective."""
     if world_size() == 1:
         return value
     values = [value]
@@ -139,14 +144,14 @@ def from_first(value: T) -> T:
 
 
 def by_first(make: Callable[[], T]) -> T:
-    """Return what `make` returns on rank 0, the only one that calls it. Collective."""
-    made: Any = make() if rank() == 0 else None
-    return from_first(made)
+    """Return the result of `make`, which only rank 0 calls, in every process. Collective."""
+    result: Any = make() if rank() == 0 else None
+    return from_first(result)
 
 
 @contextmanager
 def first_of_machine_first() -> Iterator[None]:
-    """Run a block on the first process of every machine before the others. Collective."""
+    """Run a block on local rank 0 of every machine before the other processes. Collective."""
     if local_rank() > 0:
         gather(None)
     yield

@@ -1,1 +1,1 @@
-"""Metrics, evaluation runs, attention statistics, reports and pictures."""
+"""Metrics, test runs, attention statistics and comparisons."""

@@ -1,7 +1,7 @@
 """Fit a `Calibration` to the logits of labelled images, and measure one on such images.
 
-Both classes weigh alike, however many images each has: in the fit, in the calibration error and in
-the shares of wrong verdicts.
+Both classes have the same weight, however many images each has: in the fit, in the calibration
+error and in the shares of wrong verdicts.
 """
 
 import math
@@ -37,7 +37,7 @@ def fit_temperature(labels: NDArray, logits: NDArray) -> float:
 
     The targets are not 0 and 1 but 1 / (N0 + 2) and (N1 + 1) / (N1 + 2) for N0 real and N1 fake
     images (Platt, Advances in Large Margin Classifiers, 1999). So T stays above 0 where no image is
-    on the wrong side, and no probability claims more than so many images can show.
+    on the wrong side, and no probability is more extreme than the number of images supports.
 
     Args:
         labels: [N] integers, 0 real, 1 generated, both present.
@@ -49,7 +49,7 @@ def fit_temperature(labels: NDArray, logits: NDArray) -> float:
     n_real, n_fake = (int(count) for count in np.bincount(labels, minlength=2))
     targets = np.where(labels == 1, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
     weights = class_weights(labels)
-    # this is the slope of the likelihood where T is infinite
+    # the slope of the likelihood at infinite T
     if (weights * (targets - 0.5) * logits).sum() <= 0:
         raise NotCalibratable("generated images do not score higher than real ones")
     size = float((weights * np.abs(logits)).sum())
@@ -72,12 +72,12 @@ def decision_band(
     Args:
         labels: [N] integers, 0 real, 1 generated, both present.
         probabilities: [N] of "generated".
-        threshold: probability that the band includes.
-        target_error: largest share of real images among those with probability >= upper, and of
-            generated images among those with probability <= lower.
+        threshold: probability in [0, 1] that the band includes.
+        target_error: largest share of real images among images with probability >= upper, and of
+            generated images among images with probability <= lower.
 
     Returns:
-        `NEVER_REAL` and `NEVER_GENERATED` are ends that no image allows.
+        lower and upper; `NEVER_REAL` or `NEVER_GENERATED` for an end that no image allows.
     """
     upper = _lowest_cut(probabilities, labels, 0, threshold, target_error)
     lower = _lowest_cut(-probabilities, labels, 1, -threshold, target_error)
@@ -89,7 +89,7 @@ def _lowest_cut(
 ) -> float | None:
     """Return the lowest cut >= start from which at most `target_error` of the images are wrong.
 
-    The cut lies midway to the next lower score, as that of `best_threshold`.
+    The cut lies midway to the next lower score, as in `best_threshold`.
 
     Args:
         scores: [N].
@@ -132,9 +132,9 @@ def fit_calibration(
     Args:
         labels: [N] integers, 0 real, 1 generated, both present.
         logits: [N].
-        target_error: see `Calibration`, as the last three.
-        groups: [N] integers, the set of each image; all images are one set without it.
-        max_false_alarms: holds for the real images of each set.
+        target_error: see `Calibration`, also for the last three.
+        groups: [N] integers, the set of each image; None: all images are one set.
+        max_false_alarms: largest share of false alarms among the real images of each set, [0, 1].
         data: name of the images.
         protocol: name and version of their preprocessing.
 
@@ -175,11 +175,11 @@ class Measured:
     """A calibration measured on labelled images.
 
     Args:
-        calibration: the one measured.
+        calibration: the calibration itself.
         before: reliability of sigmoid(logit).
         after: reliability of the probability.
-        verdicts: share of wrong verdicts among `GENERATED` and among `REAL`, and the share of
-            `UNSURE` among all images (without an interval).
+        verdicts: {`GENERATED`, `REAL`: share of wrong verdicts; `UNSURE`: its share among all
+            images, without an interval}.
     """
 
     calibration: Calibration
@@ -193,8 +193,8 @@ class Measured:
             "calibration": self.calibration.to_dict(),
             "verdicts": {"fitted": {name: asdict(share) for name, share in self.verdicts.items()}},
             "reliability": {
-                "before": [one.to_dict() for one in self.before.bins],
-                "after": [one.to_dict() for one in self.after.bins],
+                "before": [bin_.to_dict() for bin_ in self.before.bins],
+                "after": [bin_.to_dict() for bin_ in self.after.bins],
             },
         }
 
@@ -203,7 +203,7 @@ def measure(calibration: Calibration, labels: NDArray, logits: NDArray) -> Measu
     """Measure a calibration on images: those of its fit, or others.
 
     Args:
-        calibration: the one to measure.
+        calibration: to measure.
         labels: [N] integers, 0 real, 1 generated, both present.
         logits: [N].
     """
@@ -212,9 +212,9 @@ def measure(calibration: Calibration, labels: NDArray, logits: NDArray) -> Measu
     n_real, n_fake = (int(count) for count in np.bincount(labels, minlength=2))
     shares = {}
     for verdict, wrong in ((GENERATED, 0), (REAL, 1)):
-        given = labels[verdicts == verdict]
-        errors = int((given == wrong).sum())
-        shares[verdict] = share_of_label(errors, len(given), wrong, n_real, n_fake)
+        of_verdict = labels[verdicts == verdict]
+        errors = int((of_verdict == wrong).sum())
+        shares[verdict] = share_of_label(errors, len(of_verdict), wrong, n_real, n_fake)
     unsure = verdicts == UNSURE
     weight = float(class_weights(labels)[unsure].sum())
     shares[UNSURE] = Share(int(unsure.sum()), len(labels), weight)

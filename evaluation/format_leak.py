@@ -1,4 +1,4 @@
-"""Measure how well the encoding of the files alone tells a set's classes apart."""
+"""Detect sets whose classes differ by file format: AUC of a classifier on the encoding alone."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ from data.formats import FileFormat, read_format
 from data.image_sets import ImageSet, sample_evenly
 
 FOLDS = 5
-LEAK = 0.6  # AUC above which the encoding alone tells something about the class
-MAX_FILES = 2000  # whose metadata is read: enough for an AUC, and quick for any set
+LEAK = 0.6  # AUC above which the encoding predicts the class
+MAX_FILES = 2000  # files whose metadata is read: enough for an AUC, and quick for any set
 
 
 def separability(features: NDArray, labels: NDArray) -> float | None:
@@ -26,8 +26,8 @@ def separability(features: NDArray, labels: NDArray) -> float | None:
         labels: [N], 0 or 1.
 
     Returns:
-        0.5 is chance; None where a class has fewer than two rows. Small classes get as many folds
-        as they have rows.
+        AUC in [0, 1], 0.5 for chance; None where a class has fewer than two rows. Small classes get
+        as many folds as they have rows.
     """
     smallest = int(np.bincount(labels, minlength=2).min())
     if smallest < 2:
@@ -42,8 +42,8 @@ def separability(features: NDArray, labels: NDArray) -> float | None:
 def is_leak(auc: float | None, n_real: int, n_fake: int) -> bool:
     """Return True if an AUC is above 0.6, and above chance by three standard errors.
 
-    The second condition avoids false warnings for small sets (standard error: Hanley and McNeil,
-    Radiology 143, 1982; three of them, because that of a cross-validated AUC is larger).
+    The second condition avoids false warnings for small sets. The standard error is that of Hanley
+    and McNeil (Radiology 143, 1982). It is tripled because that of a cross-validated AUC is larger.
 
     Args:
         auc: of the encoding alone; None where it is undefined.
@@ -60,8 +60,8 @@ def is_leak(auc: float | None, n_real: int, n_fake: int) -> bool:
 def format_features(formats: Sequence[FileFormat]) -> NDArray:
     """Return features [N, F] of the encoding of N files.
 
-    They are format and subsampling (one column per value), JPEG quality, sides, and the logarithms
-    of pixels and of bytes per pixel.
+    The features are format and subsampling (one column per value), JPEG quality, width, height, and
+    the logarithms of pixels and of bytes per pixel.
     """
     kinds = sorted({f.kind for f in formats})
     samplings = sorted({f.subsampling for f in formats})
@@ -88,7 +88,7 @@ def format_leak(images: ImageSet, seed: int = 0) -> float | None:
         seed: of the sample.
 
     Returns:
-        None where a class has fewer than two readable files.
+        AUC in [0, 1]; None where a class has fewer than two readable files.
     """
     formats, labels = [], []
     sampled = sample_evenly(images, MAX_FILES, seed)

@@ -1,5 +1,4 @@
-"""Figures of a binary detector; scikit-learn and SciPy compute them, here they meet the cases where
-they are undefined."""
+"""Metrics of a binary detector: scikit-learn and SciPy compute them; undefined cases give None."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-ECE_BINS = 15
+ECE_BINS = 15  # of equal width, as in Guo et al., ICML 2017
 LABELS = {
     "acc": "acc",
     "real_acc": "real acc",
@@ -33,28 +32,34 @@ LABELS = {
     "brier": "Brier",
     "acc_at_threshold": "acc@val",
 }
-"""The figures, in the order of every table, with their headings."""
+"""{metric: column heading}, in the order of every table."""
 LOWER_IS_BETTER = ("eer", "ece", "brier")
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures in [0, 1]; None where they are undefined. A score above the threshold counts as
-    generated.
+    """Metrics in [0, 1]; None where they are undefined.
+
+    A score above the threshold predicts fake.
 
     Args:
-        n_real, n_fake: images. acc, real_acc, fake_acc: accuracy at 0.5 over all, real, generated
-            images.
-        balanced_acc: mean of the latter two. ap: average precision for generated; auc: area under
-            the ROC curve.
-        eer: equal error rate, where the false-positive rate is the false-negative rate, between two
-            thresholds interpolated.
-        tpr_at_fpr1, tpr_at_fpr5: share of generated images found when at most 1 %, 5 % of the real
-            ones are called generated.
-        ece: expected calibration error, 15 bins of equal width (Guo et al., ICML 2017), of the
-            score as probability.
+        n_real: number of real images.
+        n_fake: number of fake images.
+        acc: accuracy at 0.5 over all images.
+        real_acc: accuracy at 0.5 over real images.
+        fake_acc: accuracy at 0.5 over fake images.
+        balanced_acc: mean of real_acc and fake_acc.
+        ap: average precision of fake.
+        auc: area under the ROC curve.
+        eer: equal error rate, where the false-positive rate equals the false-negative rate;
+            interpolated between two thresholds.
+        tpr_at_fpr1: true-positive rate at a false-positive rate of at most 1 %.
+        tpr_at_fpr5: the same at 5 %.
+        ece: expected calibration error of the score as probability, see
+            `expected_calibration_error`.
         brier: mean squared difference of score and label (Brier, 1950).
-        threshold: chosen on validation data, None without; acc_at_threshold: accuracy there.
+        threshold: chosen on validation data; None without.
+        acc_at_threshold: accuracy at that threshold.
     """
 
     n_real: int
@@ -74,37 +79,43 @@ class Metrics:
     acc_at_threshold: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
         return asdict(self)
 
     def values(self) -> dict[str, float | None]:
-        """{name: figure} of all `LABELS`."""
+        """Return {name: metric} of all `LABELS`."""
         return {name: getattr(self, name) for name in LABELS}
 
 
 def binary_metrics(labels: NDArray, scores: NDArray, threshold: float | None = None) -> Metrics:
-    """Metrics of scores [N] in [0, 1] against labels [N] (0 real, 1 generated); see `Metrics`.
+    """Compute the `Metrics` of scores against labels.
 
-    With one class, what compares the classes is None; without images, everything is.
+    With one class, metrics that compare the classes are None. Without images, all are.
+
+    Args:
+        labels: [N], 0 real, 1 fake.
+        scores: [N] in [0, 1], high for fake.
+        threshold: chosen on validation data; None without.
     """
     labels, scores = np.asarray(labels, dtype=int), np.asarray(scores, dtype=float)
     real, fake = labels == 0, labels == 1
-    found: dict[str, float | None] = dict.fromkeys(LABELS)
+    metrics: dict[str, float | None] = dict.fromkeys(LABELS)
     if len(labels):
-        found |= {
+        metrics |= {
             "acc": accuracy_score(labels, scores > 0.5),
             "ece": expected_calibration_error(labels, scores),
         }
-        found["brier"] = brier_score_loss(labels, scores, pos_label=1)
-        found["acc_at_threshold"] = (
+        metrics["brier"] = brier_score_loss(labels, scores, pos_label=1)
+        metrics["acc_at_threshold"] = (
             None if threshold is None else accuracy_score(labels, scores > threshold)
         )
     if real.any():
-        found["real_acc"] = np.mean(scores[real] <= 0.5)
+        metrics["real_acc"] = np.mean(scores[real] <= 0.5)
     if fake.any():
-        found["fake_acc"] = np.mean(scores[fake] > 0.5)
+        metrics["fake_acc"] = np.mean(scores[fake] > 0.5)
     if real.any() and fake.any():
         fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
-        found |= {
+        metrics |= {
             "balanced_acc": balanced_accuracy_score(labels, scores > 0.5),
             "ap": average_precision_score(labels, scores),
             "auc": roc_auc_score(labels, scores),
@@ -112,16 +123,20 @@ def binary_metrics(labels: NDArray, scores: NDArray, threshold: float | None = N
             "tpr_at_fpr1": tpr[fpr <= 0.01].max(),
             "tpr_at_fpr5": tpr[fpr <= 0.05].max(),
         }
-    plain = {name: None if value is None else float(value) for name, value in found.items()}
+    plain = {name: None if value is None else float(value) for name, value in metrics.items()}
     return Metrics(int(real.sum()), int(fake.sum()), threshold=threshold, **plain)
 
 
 def equal_error_rate(fpr: NDArray, tpr: NDArray) -> float:
-    """Return the error rate at which the piecewise linear ROC curve meets fpr = 1 - tpr.
+    """Return the false-positive rate where a ROC curve, piecewise linear, meets fpr = 1 - tpr.
 
-    The curve goes through (fpr, tpr) [K], from (0, 0) to (1, 1)."""
-    excess = fpr + tpr - 1  # from -1 to 1, never falling
-    after = int(np.argmax(excess >= 0))  # not the first, where it is -1
+    Args:
+        fpr: [K], false-positive rates of the curve, from 0 to 1.
+        tpr: [K], true-positive rates, from 0 to 1.
+    """
+    # from -1 to 1, never falling; so `after` is not the first
+    excess = fpr + tpr - 1
+    after = int(np.argmax(excess >= 0))
     part = -excess[after - 1] / (excess[after] - excess[after - 1])
     return float(fpr[after - 1] + part * (fpr[after] - fpr[after - 1]))
 
@@ -131,13 +146,13 @@ def expected_calibration_error(
 ) -> Any:
     """Return the expected calibration error in [0, 1] of scores as probabilities of fake.
 
-    It is the mean over images of |mean score - share of fakes| of the image's bin; bins are of
-    equal width (Naeini et al., AAAI 2015; Guo et al., ICML 2017).
+    It is the mean over images of |mean score - share of fakes| of the image's bin. Bins have equal
+    width (Naeini et al., AAAI 2015; Guo et al., ICML 2017).
 
     Args:
         labels: [N], 0 real, 1 fake, N >= 1.
         scores: [N] in [0, 1].
-        weights: [N] or [N, R], how much each image counts; None: all alike.
+        weights: [N] or [N, R], weight of each image; None: all are equal.
         bins: their number.
 
     Returns:
@@ -151,11 +166,15 @@ def expected_calibration_error(
 
 
 def best_threshold(labels: NDArray, scores: NDArray, lowest: float = 0.0) -> float | None:
-    """The threshold, `lowest` at least, with the highest balanced accuracy (Youden's J); None with
-    one class.
+    """Return the threshold with the highest balanced accuracy (Youden's J); None with one class.
 
     It lies midway between two scores, unless `lowest` is above that. A score above the threshold
-    counts as generated.
+    predicts fake.
+
+    Args:
+        labels: [N], 0 real, 1 fake.
+        scores: [N] in [0, 1].
+        lowest: smallest threshold allowed.
     """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if len(np.unique(labels)) < 2:
@@ -163,23 +182,31 @@ def best_threshold(labels: NDArray, scores: NDArray, lowest: float = 0.0) -> flo
     false_positive_rate, true_positive_rate, thresholds = roc_curve(
         labels, scores, drop_intermediate=False
     )
-    allowed = thresholds > lowest  # the first, infinite, always is
+    # the first threshold is infinite, so one is always allowed
+    allowed = thresholds > lowest
     best = thresholds[allowed][int(np.argmax((true_positive_rate - false_positive_rate)[allowed]))]
-    if not np.isfinite(best):  # nothing is called generated
+    # nothing is predicted fake
+    if not np.isfinite(best):
         return float(min(1.0, max(scores.max() + 1e-6, lowest)))
     lower = scores[scores < best]
     return max(lowest, float((best + lower.max()) / 2 if len(lower) else best / 2))
 
 
 def false_alarm_threshold(real_scores: NDArray, share: float) -> float:
-    """The lowest score of real images [N], N >= 1, above which at most `share` of them lie; 0 if
-    all may."""
+    """Return the lowest threshold with at most this share of false alarms; 0 if all are allowed.
+
+    It is one of the scores.
+
+    Args:
+        real_scores: [N] of real images, N >= 1.
+        share: largest share of real images above the threshold, in [0, 1].
+    """
     allowed = math.floor(share * len(real_scores) + 1e-9)
     return 0.0 if allowed >= len(real_scores) else float(np.sort(real_scores)[::-1][allowed])
 
 
 def mean_metrics(rows: Sequence[Metrics]) -> dict[str, float | None]:
-    """Macro mean over sets of each figure, over the sets where it is defined."""
+    """Return the mean of each metric over the sets where it is defined (macro mean)."""
 
     def mean(name: str) -> float | None:
         values = [value for row in rows if (value := getattr(row, name)) is not None]

@@ -1,19 +1,17 @@
-"""File and folder names that are safe in every text that is written, and still say exactly which
-file they mean."""
+"""Escape file and folder names so that they are safe in every output and stay unambiguous."""
 
 import re
 from pathlib import Path
 
-FORMULA = "=+-@"
-"""First characters that make a spreadsheet take a cell for a formula."""
+FORMULA = "=+-@"  # a cell that starts with one of these is a formula in a spreadsheet
 
 
 def escaped(name: str) -> str:
-    r"""A name of printable characters on one line; what cannot stand as it is becomes \xNN, \uNNNN or \UNNNNNNNN.
+    r"""Return a name of printable characters on one line.
 
-    That are control and other unprintable characters, bytes that are not UTF-8 (\\udcNN, as Python reads them), the backslash
-    itself, and a first character
-    that would start a formula. Different names stay different; `unescaped` gives the name back.
+    Unsafe characters become \xNN, \uNNNN or \UNNNNNNNN. These are control and other unprintable
+    characters, bytes that are not UTF-8 (\\udcNN, as Python reads them), the backslash itself, and
+    a first character of `FORMULA`. Different names stay different; `unescaped` is the inverse.
     """
     return "".join(
         character if _harmless(character, first=not index) else _code(character)
@@ -37,16 +35,16 @@ def _code(character: str) -> str:
 
 
 def unescaped(name: str) -> str:
-    """The inverse of `escaped`."""
+    """Return the name that `escaped` was called with."""
     codes = r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})"
-    return re.sub(codes, lambda found: chr(int(next(filter(None, found.groups())), 16)), name)
+    return re.sub(codes, lambda match: chr(int(next(filter(None, match.groups())), 16)), name)
 
 
 def relative_name(path: str, root: Path) -> str:
-    """A file's path below the data root, with forward slashes, `escaped`."""
+    """Return a file's path below the data root, with forward slashes, `escaped`."""
     return escaped(Path(path).relative_to(root).as_posix())
 
 
 def markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a table cell too."""
+    """Return the text escaped for Markdown, so that it shows literally, also in a table cell."""
     return re.sub(r"([\\`*\[\]<>|~&#$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""predictions.csv: the scores of a test run, from which all its numbers follow."""
+"""Write and read predictions.csv: the scores of a test run, from which all its metrics follow."""
 
 import csv
 import math
@@ -15,7 +15,7 @@ from util import UserError, atomic_file
 
 COLUMNS = ("path", "suite", "generator", "label", "logit", "score")
 ATTENTION, BRANCH = "attention_", "branch_logit_"
-"""Further columns of models with attention begin so; a scale's key follows."""
+"""Prefixes of the further columns of models with attention; the scale's key follows."""
 
 Row = tuple[str | None, str, str, str, list[float]]
 """Condition, suite, generator, path, and the numbers label, logit, attention, branch logits."""
@@ -26,12 +26,14 @@ def write_predictions(
     conditions: Mapping[None, Sequence[Scores]] | Mapping[str, Sequence[Scores]],
     attention: Sequence[str] = (),
 ) -> None:
-    """Write a line per image: (condition,) path, suite, generator, label, logit, score, and the
-    attention and the branch logit of each scale.
+    """Write one line per image.
+
+    Columns: condition (unless it is None), `COLUMNS`, the attention of each scale, and the branch
+    logit of each scale.
 
     Args:
-        path: the file.
-        conditions: sets by degradation; None for scores without one, and without that column.
+        path: of the file.
+        conditions: {degradation: sets}; {None: sets} without degradation.
         attention: names of the attention columns, () for none.
     """
     with atomic_file(path, newline="") as file:
@@ -40,15 +42,15 @@ def write_predictions(
         writer.writerow([*first, *COLUMNS, *attention, *_branch_columns(attention)])
         for condition, sets in conditions.items():
             before = [] if condition is None else [condition]
-            for one in sets:
-                columns = [one.logits[:, None], one.scores[:, None]]
-                if attention and one.attention is not None and one.branch_logits is not None:
-                    columns += [one.attention, one.branch_logits]
+            for scored in sets:
+                columns = [scored.logits[:, None], scored.scores[:, None]]
+                if attention and scored.attention is not None and scored.branch_logits is not None:
+                    columns += [scored.attention, scored.branch_logits]
                 for image, label, *numbers in zip(
-                    one.paths, one.labels, *np.hstack(columns).astype(float).T, strict=True
+                    scored.paths, scored.labels, *np.hstack(columns).astype(float).T, strict=True
                 ):
                     values = (repr(float(number)) for number in numbers)
-                    row = (image, one.suite, one.generator, int(label), *values)
+                    row = (image, scored.suite, scored.generator, int(label), *values)
                     writer.writerow([*before, *row])
 
 
@@ -57,15 +59,15 @@ def _branch_columns(attention: Sequence[str]) -> list[str]:
 
 
 def read_predictions(path: Path) -> tuple[dict[str | None, list[Scores]], tuple[str, ...]]:
-    """Read what `write_predictions` wrote, in any order of the lines.
+    """Read a file of `write_predictions`; its lines may be in any order.
 
     Returns:
-        The sets of each condition (None where there is no such column), and the names of the
-        attention columns.
+        The sets of each condition (None without that column), and the names of the attention
+        columns.
 
     Raises:
-        UserError: it cannot be read, a column is missing, or a value is not a number in its range;
-            the line is named.
+        UserError: the file cannot be read, a column is missing, or a value is not a number in its
+            range; the message names the line.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -117,7 +119,8 @@ def _row(values: list[str], width: int, has_condition: bool, place: str) -> Row:
         raise UserError(f"{place}: {error}") from None
     if label not in (0, 1) or not 0 <= score <= 1:
         raise UserError(
-            f"{place}: label {label:g} and score {score:g}, expected 0 or 1 and a number from 0 to 1"
+            f"{place}: label {label:g} and score {score:g}, "
+            "expected 0 or 1 and a number from 0 to 1"
         )
     if not math.isclose(expit(logit), score, abs_tol=1e-6):
         raise UserError(f"{place}: score {score:g} is not the sigmoid of logit {logit:g}")

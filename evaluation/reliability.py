@@ -1,6 +1,6 @@
-"""Measure how well probabilities agree with labels, with both classes weighted alike.
+"""Measure the agreement of probabilities with labels, both classes weighted equally.
 
-A share of generated images in a folder is an accident, so each class has half of the weight,
+The share of generated images in a folder is arbitrary. So each class has half of the weight,
 however many images it has.
 """
 
@@ -15,31 +15,31 @@ from evaluation.metrics import ECE_BINS, expected_calibration_error
 
 
 def class_weights(labels: NDArray) -> NDArray:
-    """Return the weight [N] of each image: each class has one half, all images together 1."""
+    """Return the weight [N] of each image: each class sums to one half."""
     return 0.5 / np.bincount(labels, minlength=2)[labels]
 
 
 def balanced_share(share: Any, label: int, n_real: int, n_fake: int) -> Any:
-    """Convert a share of images with a label to the one with equally frequent classes.
+    """Return a share of images with a label as it would be with equally frequent classes.
 
     Args:
         share: number or array in [0, 1].
         label: 0 real, 1 generated.
-        n_real: real images in the whole sample.
-        n_fake: generated images in the whole sample.
+        n_real: number of real images in the sample.
+        n_fake: number of generated images in the sample.
     """
     weight = (1 / n_real, 1 / n_fake)
-    these, others = share * weight[label], (1 - share) * weight[1 - label]
-    return these / (these + others)
+    with_label, others = share * weight[label], (1 - share) * weight[1 - label]
+    return with_label / (with_label + others)
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of images, were both classes equally frequent.
+    """A share of images, corrected to equally frequent classes.
 
     Args:
-        count: images with the property.
-        total: images among which they were counted.
+        count: number of images with the property.
+        total: number of images counted.
         value: the share in [0, 1]; None without images.
         low: lower end of its 95 % confidence interval; None where it is not computed.
         high: upper end.
@@ -56,11 +56,11 @@ def share_of_label(count: int, total: int, label: int, n_real: int, n_fake: int)
     """Return the share of a label with the interval of Clopper and Pearson (1934).
 
     Args:
-        count: images with the label among `total`.
-        total: images counted.
-        label: see `balanced_share`, as the next two.
-        n_real: real images in the whole sample.
-        n_fake: generated images in the whole sample.
+        count: number of images with the label among `total`.
+        total: number of images counted.
+        label: 0 real, 1 generated.
+        n_real: number of real images in the sample.
+        n_fake: number of generated images in the sample.
     """
     if not total:
         return Share(count, total)
@@ -76,8 +76,8 @@ class Bin:
     Args:
         start: lowest probability of the bin.
         end: start of the next bin.
-        n_real: real images.
-        n_fake: generated images.
+        n_real: number of real images.
+        n_fake: number of generated images.
         mean: mean probability; None without images.
         generated: share of generated images.
     """
@@ -107,7 +107,7 @@ class Reliability:
 
     Args:
         ece: expected calibration error in [0, 1].
-        bins: in the order of the probability.
+        bins: in rising order of the probability.
     """
 
     ece: float
@@ -115,7 +115,7 @@ class Reliability:
 
 
 def reliability(labels: NDArray, probabilities: NDArray) -> Reliability:
-    """Compare probabilities with labels, classes weighted alike.
+    """Compare probabilities with labels, both classes weighted equally.
 
     Args:
         labels: [N] integers, 0 real, 1 generated, both present.

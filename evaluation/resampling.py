@@ -1,8 +1,8 @@
 """Bootstrap confidence intervals for all metrics.
 
-A resample draws images with replacement, from each class as many as it has. It is kept as a count
-per image, so that a metric of many resamples is a few array operations (Efron and Tibshirani, An
-Introduction to the Bootstrap, 1993).
+A resample draws images with replacement, from each class as many as it has (Efron and Tibshirani,
+An Introduction to the Bootstrap, 1993). It is stored as a count per image, so that the metrics of
+many resamples are a few array operations.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ def draws(
 ) -> Iterator[NDArray]:
     """Draw images with replacement, from each stratum as many as it has.
 
-    What is drawn of a stratum depends on the seed and the names of its images, not on their order.
-    So models that scored the same images are resampled alike (paired), and so are sets that share
-    their real images. More resamples begin with the same ones.
+    The draws from a stratum depend on the seed and the names of its images, not on their order. So
+    models that scored the same images get the same resamples (paired bootstrap), and so do sets
+    that share their real images. A larger number of resamples starts with the same ones.
 
     Args:
         strata: [N], the class of each image.
@@ -39,7 +39,7 @@ def draws(
         seed: an integer of at least 0.
 
     Yields:
-        Blocks [N, r] of R resamples: how often each image is drawn.
+        Blocks [N, r] of the R resamples: the number of times that each image is drawn.
     """
     streams = []
     for stratum in np.unique(strata):
@@ -64,8 +64,10 @@ def draws(
 
 
 class ResampledAuc:
-    """Area under the ROC curve of one set in many resamples: the share of pairs of a real and a
-    fake image in which the fake one scores higher, ties half.
+    """Area under the ROC curve of one set in many resamples.
+
+    It is the share of pairs of a real and a fake image in which the fake one scores higher; ties
+    count half.
 
     Args:
         labels: [N], 0 real, 1 fake.
@@ -79,11 +81,15 @@ class ResampledAuc:
             np.searchsorted(scores[self.real], scores[self.fake], side)
             for side in ("left", "right")
         )
-        # without ties, one look-up per image is enough
+        # without ties, one lookup per image is enough
         self.up_to = None if np.array_equal(self.below, up_to) else up_to
 
     def __call__(self, counts: NDArray) -> NDArray:
-        """AUC [R], given how often each image is drawn, [N, R]; both classes present."""
+        """Return the AUC [R] in R resamples.
+
+        Args:
+            counts: [N, R], number of times that each image is drawn; both classes present.
+        """
         outranked_by = np.zeros((len(self.real) + 1, counts.shape[1]))
         np.cumsum(counts[self.real], axis=0, out=outranked_by[1:])
         outranked = outranked_by[self.below]
@@ -94,7 +100,7 @@ class ResampledAuc:
 
 
 class ResampledScores:
-    """Scores of one set, ready to be counted.
+    """Scores of one set, prepared for computing metrics of many resamples.
 
     Args:
         labels: [N], 0 real, 1 fake.
@@ -116,48 +122,54 @@ class ResampledScores:
         ]
 
     def metrics(self, counts: NDArray) -> Distribution:
-        """All defined metrics in R resamples.
+        """Return all defined metrics in R resamples.
 
         Args:
-            counts: [N, R], how often each image is drawn; each class as often as it has images.
+            counts: [N, R], number of times that each image is drawn; each class as often as it has
+                images.
         """
         n_real, n_fake, total = self.n_real, self.n_fake, self.n_real + self.n_fake
         real, fake = (images @ counts for images in self.images_of_level)
         false_positives, true_positives = real.cumsum(axis=0), fake.cumsum(axis=0)
         false_alarms, hits = self._above(0.5, false_positives, true_positives)
-        found: Distribution = {"acc": (hits + n_real - false_alarms) / total}
+        metrics: Distribution = {"acc": (hits + n_real - false_alarms) / total}
         if self.threshold is not None:
-            alarms, found_fakes = self._above(self.threshold, false_positives, true_positives)
-            found["acc_at_threshold"] = (found_fakes + n_real - alarms) / total
+            alarms, hits_there = self._above(self.threshold, false_positives, true_positives)
+            metrics["acc_at_threshold"] = (hits_there + n_real - alarms) / total
         if n_real:
-            found["real_acc"] = 1 - false_alarms / n_real
+            metrics["real_acc"] = 1 - false_alarms / n_real
         if n_fake:
-            found["fake_acc"] = hits / n_fake
-        found["brier"] = (self.scores - self.labels) ** 2 @ counts / total
-        found["ece"] = expected_calibration_error(self.labels, self.scores, counts)
+            metrics["fake_acc"] = hits / n_fake
+        metrics["brier"] = (self.scores - self.labels) ** 2 @ counts / total
+        metrics["ece"] = expected_calibration_error(self.labels, self.scores, counts)
         if n_real and n_fake:
-            found["balanced_acc"] = (found["real_acc"] + found["fake_acc"]) / 2
-            found["auc"] = self.auc(counts)
+            metrics["balanced_acc"] = (metrics["real_acc"] + metrics["fake_acc"]) / 2
+            metrics["auc"] = self.auc(counts)
             ranks = np.maximum(true_positives + false_positives, 1)
-            found["ap"] = np.einsum("ur,ur->r", fake, true_positives / ranks) / n_fake
+            metrics["ap"] = np.einsum("ur,ur->r", fake, true_positives / ranks) / n_fake
             fpr, tpr = false_positives / n_real, true_positives / n_fake
-            found["eer"] = _equal_error_rates(fpr, tpr)
-            found["tpr_at_fpr1"], found["tpr_at_fpr5"] = (
+            metrics["eer"] = _equal_error_rates(fpr, tpr)
+            metrics["tpr_at_fpr1"], metrics["tpr_at_fpr5"] = (
                 _rates_at(fpr, tpr, limit) for limit in (0.01, 0.05)
             )
-        return {name: found[name] for name in LABELS if name in found}
+        return {name: metrics[name] for name in LABELS if name in metrics}
 
     def _above(self, threshold: float, *cumulative: NDArray) -> list[NDArray]:
-        """Count the images that score above a threshold, from counts [U, R] summed from the highest
-        score down: [R] each."""
+        """Return the number of images above a threshold, [R] for each class.
+
+        Args:
+            threshold: a score.
+            cumulative: counts [U, R], summed from the highest score down.
+        """
         levels = int(np.searchsorted(-self.levels, -threshold, side="left"))
         return [sums[levels - 1] if levels else np.zeros(sums.shape[1]) for sums in cumulative]
 
 
 def _equal_error_rates(fpr: NDArray, tpr: NDArray) -> NDArray:
-    """`equal_error_rate` of R curves [U, R] without their first point, (0, 0)."""
+    """Return the `equal_error_rate` [R] of R curves [U, R] without their first point, (0, 0)."""
     columns = np.arange(fpr.shape[1])
-    after = np.argmax(fpr + tpr - 1 >= -1e-12, axis=0)  # the last point is (1, 1), up to rounding
+    # the last point is (1, 1) up to rounding, so one is always reached
+    after = np.argmax(fpr + tpr - 1 >= -1e-12, axis=0)
     fpr, tpr = (np.pad(rate, ((1, 0), (0, 0))) for rate in (fpr, tpr))
     x0, x1 = fpr[after, columns], fpr[after + 1, columns]
     y0, y1 = tpr[after, columns], tpr[after + 1, columns]
@@ -165,7 +177,7 @@ def _equal_error_rates(fpr: NDArray, tpr: NDArray) -> NDArray:
 
 
 def _rates_at(fpr: NDArray, tpr: NDArray, limit: float) -> NDArray:
-    """The highest true-positive rate [R] with a false-positive rate of at most `limit`."""
+    """Return the highest true-positive rate [R] with a false-positive rate of at most `limit`."""
     within = (fpr <= limit).sum(axis=0)
     return np.where(within > 0, tpr[np.maximum(within - 1, 0), np.arange(tpr.shape[1])], 0.0)
 
@@ -189,8 +201,7 @@ def resample(
         seed: of the draws.
 
     Returns:
-        Values [R] by metric; empty where a class has a single image, which tells nothing about the
-        spread.
+        Values [R] by metric; empty where a class has a single image, from which no spread follows.
     """
     labels = np.asarray(labels, dtype=int)
     sizes = np.bincount(labels, minlength=2)
@@ -204,7 +215,7 @@ def resample(
 def resampled_aucs(
     labels: NDArray, scores: NDArray, names: Sequence[str] | None, resamples: int, seed: int
 ) -> NDArray:
-    """Compute the AUC of several scores of the same images in the same resamples: [C, R].
+    """Return the AUCs [C, R] of C scores of the same images in the same R resamples.
 
     Args:
         labels: [N], both classes.
@@ -222,10 +233,10 @@ def resampled_aucs(
 def mean_interval(
     values: NDArray, resamples: int, seed: int
 ) -> tuple[list[float | None], list[float | None]]:
-    """Return the low and the high ends of the 95 % intervals of the means of C columns.
+    """Return the lower and the upper ends of the 95 % intervals of the means of C columns.
 
     Args:
-        values: [N, C]; all rows are one class.
+        values: [N, C]; all rows belong to one class.
         resamples: their number; 0 for none.
         seed: of the draws.
 
@@ -255,12 +266,15 @@ def mean_distribution(
 
     Args:
         distributions: one per set.
-        defined: names of the metrics that each set has. A metric gets no distribution unless all
-            sets that have it do: the spread of some of them is not that of the mean.
+        defined: names of the metrics that each set has. A metric is missing in the result unless
+            all sets that have it also have its distribution: the spread of some sets is not the
+            spread of the mean.
     """
     means = {}
     for name in LABELS:
-        of_sets = [one for one, names in zip(distributions, defined, strict=True) if name in names]
-        if of_sets and all(name in one for one in of_sets):
-            means[name] = np.mean([one[name] for one in of_sets], axis=0)
+        of_sets = [
+            drawn for drawn, names in zip(distributions, defined, strict=True) if name in names
+        ]
+        if of_sets and all(name in drawn for drawn in of_sets):
+            means[name] = np.mean([drawn[name] for drawn in of_sets], axis=0)
     return means

@@ -1,7 +1,6 @@
-"""The files of a test run: predictions.csv, metrics.json and what belongs to them.
+"""Write and read the files of a test run: predictions.csv, metrics.json and others.
 
-The scores (predictions.csv) are the run. Every metric follows from them and from the settings in
-metrics.json.
+Every metric follows from the scores (predictions.csv) and the settings in metrics.json.
 """
 
 import csv
@@ -28,11 +27,11 @@ METRICS_FILE, PREDICTIONS_FILE, ROBUSTNESS_FILE = (
 )
 LEFT_OUT_FILE = "left_out.csv"
 METRIC_PARTS = ("sets", "suites", "pooled", "robustness")
-"""The parts of metrics.json that follow from the scores; the others are the head."""
+"""The parts of metrics.json that follow from the scores; the other parts are the head."""
 
 
 def bootstrap_settings(resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
-    """Describe how intervals are made, for the head."""
+    """Return the settings of the confidence intervals, for the head."""
     return {
         "resamples": resamples,
         "seed": seed,
@@ -43,14 +42,14 @@ def bootstrap_settings(resamples: int = RESAMPLES, seed: int = 0) -> dict[str, A
 
 @dataclass(frozen=True)
 class TestRun:
-    """Scores of one checkpoint and how they were made.
+    """Scores of one checkpoint and their provenance.
 
     Args:
         head: all of metrics.json but the metrics: schema, model, protocol, checkpoint_sha256,
-            versions, skipped (files without a score), left_out (how many of them each set has, by
-            its key), ... For models with attention also fusion: bias and residual, with which
-            logits follow from attention and branch logits.
-        sets: those with an image that could be read, in the order of the folders.
+            versions, skipped (files without a score), left_out (their number by set key), ...
+            For models with attention also fusion: bias and residual, from which logits follow with
+            attention and branch logits.
+        sets: the sets with a readable image, in the order of the folders.
         robustness: {degradation: sets}, empty without --robustness.
         attention: names of the attention columns, empty for models without.
     """
@@ -64,6 +63,7 @@ class TestRun:
 
     @property
     def name(self) -> str:
+        """Name of the model."""
         return str(self.head["model"]["name"])
 
     @cached_property
@@ -85,8 +85,8 @@ class TestRun:
         parts = self.summary.to_dict()
         for scored in self.sets:
             table = SUITES[scored.suite].table if scored.suite in SUITES else None
-            about = {"suite": scored.suite, "generator": scored.generator, "table": table}
-            parts["sets"][scored.key] = about | parts["sets"][scored.key]
+            header = {"suite": scored.suite, "generator": scored.generator, "table": table}
+            parts["sets"][scored.key] = header | parts["sets"][scored.key]
         if self.robustness:
             parts["robustness"] = {
                 name: summary.to_dict() for name, summary in self.robustness_summaries.items()
@@ -94,8 +94,10 @@ class TestRun:
         return parts
 
     def write_data(self, folder: Path) -> None:
-        """Write predictions.csv, robustness_predictions.csv if there is one, left_out.csv, and,
-        last, metrics.json."""
+        """Write predictions.csv, robustness_predictions.csv (with --robustness) and left_out.csv.
+
+        metrics.json comes last, so a folder that has it is complete.
+        """
         write_predictions(folder / PREDICTIONS_FILE, {None: self.sets}, self.attention)
         if self.robustness:
             write_predictions(folder / ROBUSTNESS_FILE, self.robustness)
@@ -112,8 +114,8 @@ def read_document(path: Path) -> dict[str, Any]:
     """Read a metrics.json (or the one in a folder).
 
     Raises:
-        UserError: it cannot be read, is not JSON, or has another schema; the message names the
-            file.
+        UserError: the file cannot be read, is not JSON, or has another schema; the message names
+            it.
     """
     file = path / METRICS_FILE if path.is_dir() else path
     advice = "give the folders that test.py wrote"
@@ -132,8 +134,8 @@ def read_document(path: Path) -> dict[str, Any]:
 def read_run(folder: Path) -> TestRun:
     """Read a run from its folder: the head of metrics.json and the scores of the CSV files.
 
-    Without metrics.json the head has no threshold, the default bootstrap, and the folder's name as
-    the model's.
+    Without metrics.json the head has no threshold, the default bootstrap settings, and the folder's
+    name as the model's.
 
     Raises:
         UserError: see `read_document` and `read_predictions`.

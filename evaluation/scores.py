@@ -1,4 +1,4 @@
-"""Scores of one model on one set of images: what goes from the model to metrics and reports."""
+"""Scores of one model on one set of images: the input of metrics and reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +38,7 @@ class Scores:
 
     @property
     def key(self) -> str:
+        """Key of the set: suite/generator."""
         return f"{self.suite}/{self.generator}"
 
     @cached_property
@@ -53,8 +54,10 @@ class Scores:
 
     @property
     def names(self) -> list[str]:
-        """N names that stay the same wherever the data root was: the path below the generator's
-        folder, where it lies in one."""
+        """N names that do not depend on the data root.
+
+        A name is the path below the generator's folder, or the path itself outside of one.
+        """
         split = [f"/{path}".split(f"/{self.generator}/", 1) for path in self.paths]
         return [f"{self.key}:{parts[1]}" if len(parts) > 1 else parts[0] for parts in split]
 
@@ -75,7 +78,13 @@ class Scores:
         )
 
     def for_files(self, suite: str, generator: str, root: Path) -> "Scores":
-        """Return the same under names that may stand in every file: escaped, paths below `root`."""
+        """Return the scores under names that are safe in every file.
+
+        Args:
+            suite: becomes `escaped`.
+            generator: becomes `escaped`.
+            root: paths become relative to this folder, and `escaped`.
+        """
         return replace(
             self,
             suite=escaped(suite),
@@ -86,34 +95,35 @@ class Scores:
 
 
 def first_of_each(sets: Sequence[Scores]) -> NDArray:
-    """Tell which images of all sets, in their order, come for the first time: [all images], bool.
+    """Return a mask [all images] that is True at the first occurrence of each image.
 
     Generators may share their real images.
     """
     seen: set[str] = set()
     first = []
-    for path in (path for one in sets for path in one.paths):
+    for path in (path for scored in sets for path in scored.paths):
         first.append(path not in seen)
         seen.add(path)
     return np.array(first, dtype=bool)
 
 
 def set_of_each(sets: Sequence[Scores]) -> NDArray:
-    """Return the position of its set for each image of all sets, in their order: [all images]."""
-    return np.repeat(np.arange(len(sets)), [len(one.labels) for one in sets])
+    """Return the position of the set of each image, [all images], in the order of the sets."""
+    return np.repeat(np.arange(len(sets)), [len(scored.labels) for scored in sets])
 
 
 def sharing(sets: Sequence[Scores]) -> list[int]:
-    """Number the sets; those that share images, also through others, get the same number."""
+    """Return a number for each set; sets that share images, also indirectly, get the same one."""
     number, first = list(range(len(sets))), dict[str, int]()
-    for index, one in enumerate(sets):
-        joined = {number[first.setdefault(path, index)] for path in one.paths} | {number[index]}
+    for index, scored in enumerate(sets):
+        joined = {number[first.setdefault(path, index)] for path in scored.paths}
+        joined.add(number[index])
         number = [min(joined) if of_set in joined else of_set for of_set in number]
     return number
 
 
 def pool(sets: Sequence[Scores]) -> Scores:
-    """Put the images of all sets into one, each file once; attention only where all have it."""
+    """Return one set with the images of all, each file once; attention only if all sets have it."""
 
     def together(columns: Sequence[NDArray | None]) -> NDArray | None:
         known = [column for column in columns if column is not None]
@@ -122,9 +132,9 @@ def pool(sets: Sequence[Scores]) -> Scores:
     return Scores(
         "",
         "",
-        tuple(path for one in sets for path in one.paths),
-        np.concatenate([one.labels for one in sets]),
-        np.concatenate([one.logits for one in sets]),
-        together([one.attention for one in sets]),
-        together([one.branch_logits for one in sets]),
+        tuple(path for scored in sets for path in scored.paths),
+        np.concatenate([scored.labels for scored in sets]),
+        np.concatenate([scored.logits for scored in sets]),
+        together([scored.attention for scored in sets]),
+        together([scored.branch_logits for scored in sets]),
     ).take(first_of_each(sets))

@@ -1,4 +1,4 @@
-"""Scores of a model on images."""
+"""Run a model over images and collect its `Scores`."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from networks.multiscale_npr import AttentionMultiScaleNPR
 
 
 class Validation(NamedTuple):
-    """acc, ap, real acc, fake acc in [0, 1] (None where undefined); labels [N] and scores [N]."""
+    """Validation result: metrics in [0, 1] (None where undefined), labels [N] and scores [N]."""
 
     acc: float | None
     ap: float | None
@@ -47,19 +47,19 @@ def predict_variants(
 ) -> list[Scores]:
     """Run a model in evaluation mode over a loader, on the device where the model is.
 
-    The model's mode is put back. Collective, see `distributed`.
+    The model's mode is restored afterwards. Collective, see `distributed`.
 
     Args:
         model: the detector.
         loader: batches of images.
         precision: see --precision.
-        progress: label of a progress bar (shown on terminals only), None for none.
-        forward: computes from pixels what the model does, faster (see
-            `networks.fast.InferenceModel`); None for the model itself.
+        progress: label of a progress bar (shown on terminals only), None for no bar.
+        forward: faster equivalent that takes pixels (see `networks.fast.InferenceModel`); None for
+            the model itself.
 
     Returns:
-        `Scores` of each variant of the loader's images, with the loader's paths and without the
-        name of the set.
+        `Scores` of each variant of the loader's images, with the loader's paths; the names of suite
+        and generator are empty.
     """
     device = next(model.parameters()).device
     dtype = autocast_dtype(precision, device)
@@ -90,18 +90,19 @@ def predict_variants(
                     output, *attention = run(images, return_branches=True)
                 else:
                     output, attention = run(images), []
-            found = (
+            columns = (
                 batch.variants,
                 batch.indices,
                 batch.labels,
                 *_on_the_way(output.flatten(), *attention),
             )
-            computing.append(
-                (found, device.type == "cuda" and torch.cuda.current_stream(device).record_event())
-            )
-            if len(computing) > 1:  # a GPU still computes these: take what it has done before
+            on_gpu = device.type == "cuda"
+            copied = on_gpu and torch.cuda.current_stream(device).record_event()
+            computing.append((columns, copied))
+            # a GPU still computes this batch, so collect the one before
+            if len(computing) > 1:
                 scored.append(_finite(loader, *computing.popleft()))
-        scored += [_finite(loader, *one) for one in computing]
+        scored += [_finite(loader, *batch_outputs) for batch_outputs in computing]
     model.train(was_training)
     everywhere = distributed.gather((scored, loader.left_out_of))
     scored = [columns for part, _ in everywhere for columns in part]
@@ -121,26 +122,27 @@ def _on_the_way(*outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def _finite(
     loader: ImageLoader, columns: tuple[torch.Tensor, ...], copied: Any
 ) -> tuple[NDArray, ...]:
-    """Drop images whose logit is not finite, and say so.
+    """Return the columns without images whose logit is not finite; the loader records those.
 
     Args:
-        loader: keeps what is skipped.
+        loader: records the skipped images.
         columns: variants, indices, labels, logits, attention and branch logits of one batch.
-        copied: event of a GPU after which the columns lie in memory; False for none.
+        copied: event of a GPU after which the columns are in memory; False for none.
     """
     if copied:
         copied.synchronize()
-    found = _arrays(*columns)
-    finite = np.isfinite(found[3])
+    arrays = _arrays(*columns)
+    variants, indices, _, logits, *_ = arrays
+    finite = np.isfinite(logits)
     for row in np.flatnonzero(~finite):
         loader.leave_out(
-            loader.dataset.paths[found[1][row]], "the model's score is not finite", found[0][row]
+            loader.dataset.paths[indices[row]], "the model's score is not finite", variants[row]
         )
-    return tuple(column[finite] for column in found)
+    return tuple(column[finite] for column in arrays)
 
 
 def _arrays(*tensors: torch.Tensor) -> tuple[NDArray, ...]:
-    """Copies: a tensor from a worker keeps a file of shared memory open for as long as it lives."""
+    """Return copies, because a tensor from a worker keeps a file of shared memory open."""
     return tuple((t.float() if t.is_floating_point() else t).cpu().numpy().copy() for t in tensors)
 
 
@@ -161,8 +163,11 @@ def _collect(
 
 
 def validate(model: nn.Module, opt: Any) -> Validation:
-    """Score the images that the options name: --val_split for TrainOptions, all of --dataroot for
-    TestOptions.
+    """Score the images that the options name.
+
+    Args:
+        model: the detector.
+        opt: TrainOptions for the images of --val_split, or TestOptions for all of --dataroot.
 
     Returns:
         `Validation`, which unpacks as acc, ap, real acc, fake acc, labels, scores.

@@ -1,4 +1,4 @@
-"""Metrics of a test run with 95 % intervals: per set, per suite (macro mean), pooled."""
+"""Metrics of a test run with 95 % confidence intervals: per set, per suite (macro mean), pooled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ class Estimates:
     intervals: dict[str, Interval]
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, intervals under `ci95`."""
         return {**self.values, "ci95": {name: list(ends) for name, ends in self.intervals.items()}}
 
 
@@ -52,19 +53,19 @@ class Summary:
         """Return the parts `sets`, `suites` and `pooled` of metrics.json."""
         return {
             "sets": {
-                key: self.metrics[key].to_dict() | found.to_dict()
-                for key, found in self.sets.items()
+                key: self.metrics[key].to_dict() | estimates.to_dict()
+                for key, estimates in self.sets.items()
             },
             "suites": {
-                suite: {"n_sets": self.n_sets[suite], **found.to_dict()}
-                for suite, found in self.suites.items()
+                suite: {"n_sets": self.n_sets[suite], **estimates.to_dict()}
+                for suite, estimates in self.suites.items()
             },
             "pooled": self.pooled_metrics.to_dict() | self.pooled.to_dict(),
         }
 
 
 def suites_of(sets: Sequence[Scores]) -> dict[str, list[Scores]]:
-    """Group sets by suite, the published tables first and in their order."""
+    """Return the sets by suite: the suites of published tables first and in their order."""
     order = list(SUITES)
     names = sorted(
         {s.suite for s in sets},
@@ -76,18 +77,22 @@ def suites_of(sets: Sequence[Scores]) -> dict[str, list[Scores]]:
 def summarise(
     sets: Sequence[Scores], threshold: float | None, resamples: int = RESAMPLES, seed: int = 0
 ) -> Summary:
-    """Estimates and intervals of a run; the same scores, threshold, resamples and seed give the same,
-    in any order of the images.
+    """Return metrics and intervals of a run; they do not depend on the order of the images.
 
     Args:
-        sets: at least one, with distinct keys. threshold: chosen on validation data, None without.
+        sets: at least one, with distinct keys.
+        threshold: chosen on validation data, None without.
         resamples: of the bootstrap, 0 for no intervals.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: two sets have one key.
     """
     metrics = {
         scored.key: binary_metrics(scored.labels, scored.scores, threshold) for scored in sets
     }
     if len(metrics) < len(sets):
-        raise ValueError(f"sets of one key: {', '.join(scored.key for scored in sets)}")
+        raise ValueError(f"two sets have one key: {', '.join(scored.key for scored in sets)}")
     distributions = {
         scored.key: distribution(scored, threshold, resamples, seed) for scored in sets
     }
@@ -114,7 +119,7 @@ def summarise(
 def distribution(
     scored: Scores, threshold: float | None, resamples: int = RESAMPLES, seed: int = 0
 ) -> Distribution:
-    """Compute all metrics of a set in resamples of its images, see `resample`."""
+    """Return all metrics of a set in resamples of its images, see `resample`."""
     return resample(scored.labels, scored.scores, scored.names, threshold, resamples, seed)
 
 

@@ -1,4 +1,4 @@
-"""From a checkpoint and folders of images to a `TestRun`."""
+"""Test checkpoints on datasets: each gives a `TestRun`."""
 
 import shlex
 import sys
@@ -36,7 +36,7 @@ Report = Callable[[TestRun, Path, Path, Sequence[str]], Path]
 
 
 def models_and_sets(opt: TestOptions) -> tuple[list[LoadedModel], Path, list[ImageSet]]:
-    """Load the checkpoints, and find the sets to test them on and the folder that holds these."""
+    """Return the loaded checkpoints, the folder of the sets, and the sets to test them on."""
     writable_folder(Path(opt.results_dir))
     checkpoints = find_checkpoints(opt.model_path, opt.name, opt.epoch, opt.checkpoints_dir)
     models = [load_model(path, opt) for path in checkpoints]
@@ -55,8 +55,8 @@ def run_tests(
     Args:
         models: the checkpoints.
         dataroot: folder that holds the sets.
-        sets: what they are tested on.
-        opt: see `run_test`; and where and how the report goes.
+        sets: to test them on.
+        opt: see `run_test`; also the folder and formats of the report.
         report: writes each run.
 
     Returns:
@@ -82,16 +82,16 @@ def run_test(
 ) -> TestRun:
     """Score one checkpoint on each set in turn, under the set's protocol.
 
-    Of several processes, each scores its part, and all return the same run. Collective, see
+    With several processes, each scores its share, and all return the same run. Collective, see
     `distributed`.
 
     Args:
         loaded: the checkpoint.
         dataroot: folder that holds the sets.
-        sets: what it is tested on.
+        sets: to test it on.
         opt: protocol and geometry flags, --equalize, --robustness, --bootstrap, batch size,
             precision, device.
-        leaks: `format_leaks` of the sets, kept with the results.
+        leaks: `format_leaks` of the sets, stored with the results.
 
     Raises:
         UserError: no image of any set can be read.
@@ -105,18 +105,19 @@ def run_test(
     place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     if len(variants) > 1:
         log.info(
-            "scoring every image in %d ways, so this takes about %d times as long",
+            "--robustness: scoring every image in %d versions, which takes about %d times as long",
             len(variants),
             len(variants),
         )
     compiled = opt.compile or opt.fast
-    normalise = trained_protocol(loaded).normalise  # that of every set's protocol
+    # every set's protocol normalises in the same way
+    normalise = trained_protocol(loaded).normalise
     share = max(1, distributed.share_of(opt.batch_size))
     forward = InferenceModel(loaded.model, share, compiled, normalise) if compiled else None
     scored: dict[str, list[Scores]] = {variant.name: [] for variant in variants}
-    # by file and condition: sets may share files
+    # keyed by file and condition, because sets may share files
     skipped: dict[tuple[str, str], dict[str, str]] = {}
-    left_out: dict[str, int] = {}
+    n_skipped: dict[str, int] = {}
     protocols: dict[str, Any] = {}
     for images in sets:
         protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
@@ -124,29 +125,32 @@ def run_test(
             images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
         )
         of_variants = [
-            one.for_files(images.suite, images.generator, dataroot)
-            for one in predict_variants(
+            of_variant.for_files(images.suite, images.generator, dataroot)
+            for of_variant in predict_variants(
                 loaded.model, loader, opt.precision, progress=images.generator, forward=forward
             )
         ]
         clean = of_variants[0]
         of_set = _skipped(of_variants, variants)
-        skipped |= {(one["path"], one.get("condition", "")): one for one in of_set}
-        left_out[clean.key] = len(clean.skipped)
+        skipped |= {(row["path"], row.get("condition", "")): row for row in of_set}
+        n_skipped[clean.key] = len(clean.skipped)
         if not clean.paths:
             log.warning("skipped %s: none of its images could be read", images.key)
             continue
         readable = set(clean.paths)
         for variant, of_variant in zip(variants, of_variants, strict=True):
-            # an image without a clean score must not count elsewhere
+            # an image without a clean score must not count in other variants
             rows = np.array([path in readable for path in of_variant.paths], dtype=bool)
             if rows.any():
                 scored[variant.name].append(of_variant.take(rows))
         protocols[clean.key] = protocol.to_dict()
     if not scored[CLEAN]:
-        raise UserError(f"--dataroot {dataroot}: none of its images could be read and scored")
+        raise UserError(
+            f"--dataroot {dataroot}: none of its images could be read and scored; "
+            "the warnings above give the reasons"
+        )
     head = _head(loaded, dataroot, opt) | {"protocol": protocols}
-    head |= {"format_leak": leaks or {}, "skipped": list(skipped.values()), "left_out": left_out}
+    head |= {"format_leak": leaks or {}, "skipped": list(skipped.values()), "left_out": n_skipped}
     columns: tuple[str, ...] = ()
     if isinstance(loaded.model, AttentionMultiScaleNPR):
         columns = tuple(f"attention_{key}" for key in scale_keys(loaded.config.scales))
@@ -157,27 +161,35 @@ def run_test(
 
 
 def equalization(text: str | None) -> Degradation:
-    """Return what --equalize does to every image before anything else: jpeg:Q or webp:Q.
+    """Return the re-encoding of --equalize, which comes before everything else.
+
+    Args:
+        text: jpeg:Q or webp:Q, Q from 1 to 100; None for no re-encoding.
 
     Raises:
-        UserError: something else.
+        UserError: another text.
     """
     if text is None:
         return NOTHING
     try:
-        found = parse_degradation(text)
+        encoding = parse_degradation(text)
     except ValueError:
-        found = NOTHING
-    if [kind for kind, *_ in found.steps] not in (["jpeg"], ["webp"]):
+        encoding = NOTHING
+    if [kind for kind, *_ in encoding.steps] not in (["jpeg"], ["webp"]):
         raise UserError(
-            f"--equalize {text}: give jpeg:Q or webp:Q with a quality from 1 to 100, such as jpeg:90"
+            f"--equalize {text}: give jpeg:Q or webp:Q with a quality from 1 to 100, "
+            "such as jpeg:90"
         )
-    return found
+    return encoding
 
 
 def format_leaks(sets: Sequence[ImageSet], equalized: bool = False) -> dict[str, float | None]:
-    """Return `format_leak` of each set by its (escaped) key; warn where the files' encoding tells its
-    classes apart."""
+    """Return the `format_leak` of each set by its escaped key; warn of each that is a leak.
+
+    Args:
+        sets: the datasets.
+        equalized: True with --equalize; changes the advice of the warning.
+    """
     leaks: dict[str, float | None] = {}
     for images in sets:
         key = f"{escaped(images.suite)}/{escaped(images.generator)}"
@@ -194,14 +206,16 @@ def format_leaks(sets: Sequence[ImageSet], equalized: bool = False) -> dict[str,
 
 
 def _skipped(scored: Sequence[Scores], variants: Sequence[Degradation]) -> list[dict[str, str]]:
-    """List files without a score, sorted; a degradation is named where the image has a score
-    without it."""
+    """Return path and reason of the files without a score, sorted.
+
+    A file that has a clean score but misses another has the name of the degradation as `condition`.
+    """
     clean = scored[0].skipped
     skipped = [{"path": path, "reason": why} for path, why in sorted(clean.items())]
-    for variant, one in zip(variants, scored, strict=True):
+    for variant, of_variant in zip(variants, scored, strict=True):
         skipped += [
             {"path": path, "reason": why, "condition": variant.name}
-            for path, why in sorted(one.skipped.items())
+            for path, why in sorted(of_variant.skipped.items())
             if path not in clean
         ]
     return skipped

@@ -1,4 +1,4 @@
-"""Warnings of attention that stays uniform or collapsed while a model trains."""
+"""Warn of attention that stays uniform or collapsed during training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,14 +8,17 @@ from evaluation.attention.statistics import NEARLY_ALL, group_statistics
 from evaluation.attention.verdict import COLLAPSED, UNIFORM
 from networks.npr import scale_keys, scale_label
 
+# follow "attention has" in the warning
 STILL_UNIFORM, STILL_COLLAPSED = "been uniform", "given one scale nearly everything"
 
 
 class AttentionWatch:
-    """Warns, once each time, of attention that was uniform or collapsed for `patience` epochs.
+    """Warns of attention that was uniform or collapsed for `patience` epochs in a row.
+
+    It warns once per such period.
 
     Args:
-        patience: epochs in a row after which to warn, at least 1.
+        patience: number of epochs after which to warn, at least 1.
 
     Raises:
         ValueError: patience below 1.
@@ -23,12 +26,12 @@ class AttentionWatch:
 
     def __init__(self, patience: int = 3) -> None:
         if patience < 1:
-            raise ValueError(f"a patience of {patience} epochs: at least 1 is needed")
+            raise ValueError(f"a patience of {patience} epochs; give 1 or more")
         self.patience = patience
         self._kind, self._epochs = "", 0
 
     def state(self) -> dict[str, str | int]:
-        """Return kind (what attention has done, '' if nothing is wrong) and epochs (in a row)."""
+        """Return kind ('' if nothing is wrong) and epochs (number in a row)."""
         return {"kind": self._kind, "epochs": self._epochs}
 
     def restore(self, state: Mapping[str, str | int]) -> None:
@@ -39,8 +42,8 @@ class AttentionWatch:
         """Return a warning, or None.
 
         Args:
-            weights: [N, S] on validation images, N >= 1.
-            scales: S of them; one has nothing to choose from.
+            weights: attention [N, S] on validation images, N >= 1.
+            scales: S of them; with one scale there is never a warning.
         """
         kind, numbers = stuck(weights, scales) or ("", "")
         self._epochs = self._epochs + 1 if kind == self._kind else 1
@@ -52,16 +55,22 @@ class AttentionWatch:
 
 
 def stuck(weights: NDArray, scales: Sequence[float]) -> tuple[str, str] | None:
-    """Return what is wrong with attention [N, S] by the thresholds of `attention_verdicts`, and the
-    numbers; None if nothing is."""
+    """Return `STILL_UNIFORM` or `STILL_COLLAPSED`, and the numbers; None if nothing is wrong.
+
+    The thresholds are those of `attention_verdicts`.
+
+    Args:
+        weights: attention [N, S].
+        scales: S of them.
+    """
     if len(scales) < 2:
         return None
-    found = group_statistics(weights, scale_keys(tuple(scales)), resamples=0)
-    key, top = max(found["scales"].items(), key=lambda pair: pair[1]["nearly_all"])
+    statistics = group_statistics(weights, scale_keys(tuple(scales)), resamples=0)
+    key, top = max(statistics["scales"].items(), key=lambda pair: pair[1]["nearly_all"])
     if top["nearly_all_low"] >= COLLAPSED:
         share = f"{top['nearly_all']:.0%} of the images"
         return STILL_COLLAPSED, f"scale {scale_label(key)} gets at least {NEARLY_ALL:g} in {share}"
-    mean = found["entropy"]["relative_mean"]
+    mean = statistics["entropy"]["relative_mean"]
     if mean >= UNIFORM:
         return STILL_UNIFORM, f"an image's entropy is {mean:.1%} of its maximum"
     return None

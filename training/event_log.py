@@ -1,7 +1,7 @@
-"""Record of a run: metrics.jsonl, and the same numbers as TensorBoard events.
+"""Log of a run's metrics: metrics.jsonl, and the same numbers as TensorBoard events.
 
-metrics.jsonl has one JSON object per line: split ('train' or 'val'), step, epoch, and the metrics by
-name; null for an undefined metric.
+metrics.jsonl has one JSON object per line: split ('train' or 'val'), step, epoch, and the metrics
+by name; null for an undefined metric.
 """
 
 import json
@@ -23,19 +23,18 @@ TRAIN, VAL = "train", "val"
 
 
 class EventLog:
-    """Writes the record of a run, after taking back what was written after its checkpoint.
+    """Writes the metrics of a run, after removing the lines that follow its checkpoint.
 
-    metrics.jsonl is complete up to the last `flush`. TensorBoard hides the steps that were taken
-    back; its files are written by tensorboardX's threads, so a killed process may leave a few steps
-    out of them.
+    metrics.jsonl is complete up to the last `flush`. TensorBoard hides the removed steps. Its files
+    are written by tensorboardX's threads, so after a kill they may lack a few steps.
 
     Args:
         folder: of the run.
-        kept: last step to keep of each split's earlier lines; None to start a new record.
+        kept: {split: last step to keep of the earlier lines}; None to start a new log.
         write: False for a log that writes nothing.
 
     Raises:
-        CannotWrite: full disk or read-only folder. So do all methods.
+        CannotWrite: full disk or read-only folder; also from all methods.
     """
 
     def __init__(
@@ -48,15 +47,18 @@ class EventLog:
             return
         with writing(folder):
             _cut(folder / METRICS_FILE, kept or {})
-            self._file = open(folder / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115  # stays open
+            # stays open until `close`
+            self._file = open(folder / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115
             for split in (TRAIN, VAL):
                 self._writers[split] = writer = SummaryWriter(
                     str(folder / split),
                     purge_step=0 if kept is None else kept[split] + 1,
-                    max_queue=0,  # unlimited: a full queue would wait for a thread that may be dead
-                    filename_suffix=f".{time.time_ns()}",  # a file of its own, also within a second
+                    # unlimited: a full queue would wait for a thread that may be dead
+                    max_queue=0,
+                    # a new file, even when another was started in the same second
+                    filename_suffix=f".{time.time_ns()}",
                 )
-                # nor must the end of Python wait for that thread
+                # the end of Python must not wait for that thread either
                 writer.file_writer.event_writer._event_queue.cancel_join_thread()
 
     def add(self, split: str, step: int, epoch: int, metrics: Mapping[str, float | None]) -> None:
@@ -65,7 +67,7 @@ class EventLog:
         Args:
             split: `TRAIN` or `VAL`.
             step: of training.
-            epoch: from 1, the one that is trained or has just been trained.
+            epoch: from 1, the current or just finished one.
             metrics: values by name; None and non-finite ones are undefined.
         """
         if self._file is None:
@@ -80,17 +82,17 @@ class EventLog:
                 self._writers[split].add_scalar(name, value, step)
 
     def add_histogram(self, split: str, step: int, name: str, values: NDArray) -> None:
-        """Show TensorBoard how values [N] are distributed, N >= 1."""
+        """Add a histogram of values [N], N >= 1, to TensorBoard."""
         if split in self._writers:
             self._writers[split].add_histogram(name, values, step, bins=30)
 
     def add_text(self, split: str, step: int, name: str, text: str) -> None:
-        """Show a text in Markdown in TensorBoard."""
+        """Add a text in Markdown to TensorBoard."""
         if split in self._writers:
             self._writers[split].add_text(name, text, step)
 
     def flush(self) -> None:
-        """Put everything written so far on the disk; warn where only TensorBoard's files fail."""
+        """Force all lines to disk; warn if only TensorBoard's files fail."""
         if self._file is None:
             return
         with writing(self.folder):
@@ -107,7 +109,8 @@ class EventLog:
             return
         file, self._file = self._file, None
         for writer in self._writers.values():
-            with suppress(OSError):  # `flush` says it
+            # `flush` has warned of it
+            with suppress(OSError):
                 writer.close()
         self._writers = {}
         with writing(self.folder), file:
@@ -119,7 +122,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _cut(path: Path, kept: Mapping[str, int]) -> None:
-    """Remove the lines after a split's last step to keep, and half a line of a killed process."""
+    """Remove the lines after each split's last step to keep, and a partial line after a kill."""
     if path.exists():
         lines = [
             line
@@ -131,10 +134,10 @@ def _cut(path: Path, kept: Mapping[str, int]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics.jsonl, up to the first that is not whole.
+    """Return the lines of a run's metrics.jsonl, up to the first incomplete one.
 
     Raises:
-        OSError: it cannot be read; a missing file is empty.
+        OSError: the file cannot be read; a missing file is empty.
     """
     lines: list[dict[str, Any]] = []
     path = folder / METRICS_FILE
@@ -143,10 +146,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
-            whole = {"split", "step", "epoch"} <= line.keys()
+            complete = {"split", "step", "epoch"} <= line.keys()
         except (ValueError, AttributeError):
-            whole = False
-        if not whole:
+            complete = False
+        if not complete:
             break
         lines.append(line)
     return lines

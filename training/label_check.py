@@ -1,4 +1,4 @@
-"""Warnings of swapped labels: real and fake told apart, but the wrong way round."""
+"""Warn of swapped labels: real and fake are separated, but the wrong way round."""
 
 import math
 
@@ -14,19 +14,19 @@ from util import log
 
 
 class LabelCheck:
-    """Collects an epoch's training outputs and warns, once of each kind, of swapped labels."""
+    """Collects an epoch's training outputs and warns of swapped labels, not twice in a row."""
 
     def __init__(self) -> None:
         self._outputs: list[tuple[Tensor, Tensor]] = []
         self._last_kind = ""
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Note the logits [B, 1] and labels [B] of a training batch."""
-        # a copy: a worker's tensor keeps a file open
+        """Store the logits [B, 1] and labels [B] of a training batch."""
+        # copied, because a worker's tensor keeps a file open
         self._outputs.append((logits, labels.clone()))
 
     def after_epoch(self, validation: Metrics) -> None:
-        """Warn if the labels seem to be swapped, and forget the epoch. Collective."""
+        """Warn if the labels seem to be swapped, and clear the stored outputs. Collective."""
         columns = [
             torch.cat(column).flatten().float().cpu() for column in zip(*self._outputs, strict=True)
         ]
@@ -35,7 +35,8 @@ class LabelCheck:
         if not parts:
             return
         logits, labels = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-        finite = np.isfinite(logits)  # the others are of skipped steps
+        # logits of skipped steps are not finite
+        finite = np.isfinite(logits)
         warning = label_warning(labels[finite], logits[finite], validation)
         if warning is None:
             return
@@ -46,10 +47,10 @@ class LabelCheck:
 
 
 def label_warning(labels: NDArray, scores: NDArray, validation: Metrics) -> str | None:
-    """Return a warning if an epoch's AUC on the training images says that labels are swapped.
+    """Return a warning if an epoch's AUCs indicate swapped labels, else None.
 
     Args:
-        labels: [N] of the epoch's images, 0 real, 1 fake.
+        labels: [N] of the epoch's training images, 0 real, 1 fake.
         scores: [N], outputs of the model in training.
         validation: metrics after the epoch.
     """
@@ -60,8 +61,8 @@ def label_warning(labels: NDArray, scores: NDArray, validation: Metrics) -> str 
     auc = float(roc_auc_score(labels, scores))
     if below_chance(auc, n_real, n_fake):
         return (
-            f"training AUC {auc:.2f}: real and fake are ranked the wrong way round on the images it is trained on; if this stays,"
-            " labels contradict each other: are real and fake swapped in some of the folders?"
+            f"training AUC {auc:.2f}: real and fake are ranked the wrong way round on the training "
+            "images; if this stays, check whether real and fake are swapped in some of the folders"
         )
     if (
         auc > 0.5
@@ -69,13 +70,20 @@ def label_warning(labels: NDArray, scores: NDArray, validation: Metrics) -> str 
         and below_chance(validation.auc, validation.n_real, validation.n_fake)
     ):
         return (
-            f"validation AUC {validation.auc:.2f}, but {auc:.2f} in training: are real and fake swapped in one of the two"
-            " splits?"
+            f"validation AUC {validation.auc:.2f}, but {auc:.2f} in training: check whether real "
+            "and fake are swapped in one of the two splits"
         )
     return None
 
 
 def below_chance(auc: float, n_real: int, n_fake: int) -> bool:
-    """Return whether an AUC is below 1/2 by three of chance's standard errors (Mann and Whitney,
-    1947)."""
+    """Return True if an AUC is more than three standard errors below 1/2.
+
+    The standard error is that of chance (Mann and Whitney, 1947).
+
+    Args:
+        auc: in [0, 1].
+        n_real: number of real images, at least 1.
+        n_fake: number of fake images, at least 1.
+    """
     return auc < 0.5 - 3 * math.sqrt((n_real + n_fake + 1) / (12 * n_real * n_fake))

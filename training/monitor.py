@@ -1,4 +1,4 @@
-"""Validation metrics and attention statistics during training."""
+"""Per-epoch validation metrics and attention statistics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,31 +21,31 @@ from training.attention_watch import AttentionWatch
 from training.event_log import VAL, EventLog
 from util import log
 
-ATTENTION_IMAGES = 64
-# metrics of the attention on the fixed images, every few epochs, and on the whole val split
+ATTENTION_IMAGES = 64  # in the fixed part of the val split
+# prefixes of attention metrics: on the fixed part every few epochs, and on the entire val split
 FIXED, VALIDATION = "attention", "attention_validation"
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Metrics of one validation pass and the threshold that it suggests (None with one class)."""
+    """Metrics of one validation pass, and the best threshold on it (None with one class)."""
 
     metrics: Metrics
     threshold: float | None
 
 
 class Monitor:
-    """Validates on the val split, and follows the attention on it and on a fixed part of it.
+    """Validates on the val split and logs attention statistics on it and on a fixed part of it.
 
-    The fixed part has up to 64 images, half of them fake. Of several processes, each scores its
-    part, and all get the same metrics: the methods are collective (see `distributed`).
+    The fixed part has up to `ATTENTION_IMAGES` images, half of them fake. With several processes,
+    each scores its share, and all get the same metrics. Methods are collective, see `distributed`.
 
     Args:
         opt: TrainOptions.
-        event_log: gets the metrics.
+        event_log: receives the metrics.
 
     Attributes:
-        watch: warns of attention that does nothing.
+        watch: warns of uniform or collapsed attention.
     """
 
     def __init__(self, opt: TrainOptions, event_log: EventLog) -> None:
@@ -67,12 +67,12 @@ class Monitor:
         )
 
     def validate(self, model: nn.Module, step: int, epoch: int) -> ValidationResult:
-        """Score the whole val split and log the metrics.
+        """Score the val split and log the metrics.
 
         Args:
             model: the network.
             step: of training.
-            epoch: finished epochs.
+            epoch: number of finished epochs.
 
         Returns:
             The metrics of rank 0, in all processes.
@@ -94,7 +94,7 @@ class Monitor:
         return distributed.from_first(ValidationResult(metrics, threshold))
 
     def _fixed_attention(self, model: nn.Module, step: int) -> dict[str, float]:
-        """Return the statistics of the attention on the fixed batch, and show them in the log."""
+        """Return and log the statistics of the attention on the fixed part."""
         if not isinstance(model, AttentionMultiScaleNPR):
             return {}
         weights = predict(model, self.fixed_batch, self.opt.precision).attention
@@ -102,7 +102,8 @@ class Monitor:
         metrics = self._attention_metrics(FIXED, weights, model.scales, step)
         keys = scale_keys(model.scales)
         shown = ", ".join(
-            f"{scale_label(key)} {metrics[f'{FIXED}/mean_{key}']:.3f} ± {metrics[f'{FIXED}/std_{key}']:.3f}"
+            f"{scale_label(key)} {metrics[f'{FIXED}/mean_{key}']:.3f}"
+            f" ± {metrics[f'{FIXED}/std_{key}']:.3f}"
             for key in keys
         )
         log.info("attention on %d validation images: %s; entropy %.3f of %.3f nats",
@@ -112,11 +113,11 @@ class Monitor:
     def _attention_metrics(
         self, images: str, weights: NDArray, scales: Sequence[float], step: int
     ) -> dict[str, float]:
-        """Return the statistics of attention weights [N, S] by name, and log their histograms.
+        """Return statistics of attention weights by metric name, and log their histograms.
 
         Args:
             images: `FIXED` or `VALIDATION`.
-            weights: attention of each image to each scale.
+            weights: [N, S].
             scales: of the model, S numbers.
             step: of training.
         """

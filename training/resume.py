@@ -1,4 +1,4 @@
-"""Checks of a checkpoint before a training resumes from it."""
+"""Choose and check the checkpoint that a training resumes from."""
 
 import hashlib
 import os
@@ -22,6 +22,7 @@ from options.train_options import NOT_THE_RECIPE, TrainOptions
 from util import UserError, log, writing
 
 NUMBER, MAYBE = (float, int), (float, int, type(None))
+# the parts that a checkpoint must have, and their types
 KEYS: dict[str, type | tuple[type, ...]] = {
     "model_state_dict": dict, "optimizer_state_dict": dict, "model_config": dict, "rng_state": dict,
     "scaler_state": dict, "options": dict, "sampler_state": dict, "attention_watch": dict,
@@ -38,9 +39,9 @@ class NotResumable(UserError):
 
 
 def checkpoint_to_continue(folder: Path, epoch: str) -> dict[str, Any] | None:
-    """Read the checkpoint to resume from; where it is damaged, the one before it.
+    """Read the checkpoint to resume from, or the previous one if that is damaged.
 
-    The damaged one is renamed.
+    The damaged file is renamed.
 
     Args:
         folder: of the run.
@@ -50,7 +51,7 @@ def checkpoint_to_continue(folder: Path, epoch: str) -> dict[str, Any] | None:
         Its content; None in a folder without checkpoints.
 
     Raises:
-        UserError: there are others only, or all that would do are damaged.
+        UserError: the folder has only checkpoints of other epochs, or the usable ones are damaged.
     """
     path = checkpoint_path(folder, epoch)
     previous = previous_of(path)
@@ -61,23 +62,24 @@ def checkpoint_to_continue(folder: Path, epoch: str) -> dict[str, Any] | None:
     )
     if not path.is_file() and not previous.is_file():
         if others:
-            raise UserError(f"--epoch {epoch}: not in {folder}, which has {', '.join(others)}")
+            raise UserError(f"--epoch {epoch}: not in {folder}; choose one of {', '.join(others)}")
         return None
     try:
         return read_checkpoint(path, "--continue_train")
-    except UserError as error:  # missing or damaged
+    # missing or damaged
+    except UserError as error:
         problem = str(error)
-    hint = f"; there is also --epoch {' or '.join(others)}" if others else ""
+    hint = f"; try --epoch {' or '.join(others)}" if others else ""
     if not previous.is_file():
         raise UserError(problem + hint)
     try:
         values = read_checkpoint(previous, "--continue_train")
     except DamagedCheckpoint:
-        raise UserError(f"{problem}, and {previous.name} is damaged, too{hint}") from None
+        raise UserError(f"{problem}, and {previous.name} is also damaged{hint}") from None
     with writing(folder):
         kept = restore_previous(path)
     log.warning(
-        "%s; going on from the one before it%s",
+        "%s; resuming from the previous checkpoint%s",
         problem,
         f" (the damaged file is now {kept})" if kept else "",
     )
@@ -85,15 +87,21 @@ def checkpoint_to_continue(folder: Path, epoch: str) -> dict[str, Any] | None:
 
 
 def check_resumable(state: dict[str, Any], model: nn.Module, config: ModelConfig) -> None:
-    """Check that a checkpoint holds all that this model's training needs to resume.
+    """Check that a checkpoint has all parts that this model's training needs to resume.
+
+    Args:
+        state: content of the checkpoint.
+        model: of this training.
+        config: of this training.
 
     Raises:
-        NotResumable: it does not.
+        NotResumable: a part is missing, invalid, or of another model.
     """
     missing = [key for key in KEYS if key not in state]
     if missing:
         raise NotResumable(
-            f"the checkpoint has no {', '.join(missing)}; it was not written by this train.py"
+            f"the checkpoint has no {', '.join(missing)}, so it was not written by this train.py;"
+            " start a new training without --continue_train"
         )
     for key, kind in KEYS.items():
         value = state[key]
@@ -122,11 +130,11 @@ def _check_model(state: dict[str, Any], model: nn.Module, config: ModelConfig) -
         if not bool(torch.isfinite(weight).all()):
             raise NotResumable(f"the checkpoint's {name} is not finite")
     if len(weights) != len(model.state_dict()):
-        raise NotResumable("the checkpoint has weights that the model has not")
+        raise NotResumable("the checkpoint has weights that the model does not have")
 
 
 def warn_of_changed_options(before: dict[str, Any], opt: TrainOptions) -> None:
-    """Warn of flags, also of a preset, that had other values before."""
+    """Warn of flags that had other values before, also when a preset sets them."""
     changed = [
         f"--{name} was {shown_value(before[name])}, is {shown_value(value)}"
         for name, value in opt.to_dict().items()
@@ -137,7 +145,7 @@ def warn_of_changed_options(before: dict[str, Any], opt: TrainOptions) -> None:
 
 
 def order_of_images(opt: TrainOptions, dataset: ImageDataset) -> dict[str, Any]:
-    """Return what decides which image comes when in an epoch."""
+    """Return the flags and the digest of the files that determine the order of images."""
     digest = hashlib.sha256()
     for path, label in zip(dataset.paths, dataset.labels, strict=True):
         digest.update(os.fsencode(os.path.relpath(path, opt.dataroot)) + b"\0%d" % label)
@@ -148,19 +156,20 @@ def order_of_images(opt: TrainOptions, dataset: ImageDataset) -> dict[str, Any]:
 
 
 def check_order(state: dict[str, Any], now: dict[str, Any]) -> None:
-    """Check that a checkpoint within an epoch has the same images in the same order.
+    """Check that the order of images is unchanged if a checkpoint is from within an epoch.
 
     Args:
-        state: the checkpoint.
-        now: seed, batch_size, and what else decides the order of the images.
+        state: content of the checkpoint.
+        now: `order_of_images` of this training.
 
     Raises:
-        NotResumable: it has not.
+        NotResumable: the order has changed.
     """
     stored = state["sampler_state"]
     changed = [key for key in now if stored.get(key) != now[key]]
     if state["batch"] and changed:
         raise NotResumable(
-            f"the checkpoint stopped within epoch {state['epoch'] + 1}, with other {', '.join(changed)}; take up those, or leave"
-            f" out the rest of the epoch by --epoch_count {state['epoch'] + 2}"
+            f"the checkpoint stopped within epoch {state['epoch'] + 1}, with other "
+            f"{', '.join(changed)}; use those again, or skip the rest of the epoch with "
+            f"--epoch_count {state['epoch'] + 2}"
         )

@@ -1,9 +1,9 @@
-"""One training run: epochs, validation, checkpoints and logs in a folder of its own.
+"""One training run: epochs, validation, checkpoints and logs in one folder.
 
-A run that ends at any moment resumes from its last checkpoint as if nothing had happened: with the
-same weights and the same metrics, bit for bit on one machine's CPU. So everything that decides what
-comes next is in the checkpoint, whatever is logged before it is on the disk before it, and what was
-logged after it is taken back.
+An interrupted run resumes from its last checkpoint with the same weights and metrics as without the
+interruption, bit for bit on one machine's CPU. For this, the checkpoint has the complete state of
+the training. The log is flushed to disk before each checkpoint. On resuming, lines that were logged
+after the checkpoint are removed.
 """
 
 import signal
@@ -40,8 +40,8 @@ from util import CannotWrite, Stopped, UserError, log, percent, printable, writi
 class Run:
     """One training run: its folder, its trainer, and the checkpoints it writes.
 
-    Of several processes, each has one and calls the same methods, which are collective (see
-    `distributed`); rank 0 writes.
+    With several processes, each has its own `Run` and calls the same methods. They are collective,
+    see `distributed`. Only rank 0 writes.
     """
 
     def __init__(self, opt: TrainOptions, folder: Path) -> None:
@@ -69,7 +69,7 @@ class Run:
         if values is not None:
             self.monitor.watch.restore(values["attention_watch"])
         self.label_check = LabelCheck()
-        # step and files of the batches that the guard against NaN may still name
+        # step and files of the batches that a late NaN error may refer to
         self._recent: deque[tuple[int, list[str]]] = deque(
             maxlen=(READ_EVERY + 1) * opt.accumulation_steps
         )
@@ -77,20 +77,21 @@ class Run:
     def _open_log(self, values: dict[str, Any] | None) -> None:
         """Resume the log at the checkpoint's step, or start a new one.
 
-        A checkpoint other than 'last' first becomes 'last', because the metrics of what came after
-        it are about to go.
+        A checkpoint other than 'last' is first saved as 'last', because the metrics of all later
+        steps are removed.
         """
         opt, trainer, first = self.opt, self.trainer, distributed.rank() == 0
         if values is None:
             if opt.continue_train:
                 log.info(
-                    "--continue_train: no checkpoint in %s yet, starting over there", self.folder
+                    "--continue_train: no checkpoint in %s yet, so training starts from scratch",
+                    self.folder,
                 )
             self.event_log = EventLog(self.folder, write=first)
             self.event_log.add_text(TRAIN, trainer.step, "options", f"```\n{opt.dump()}\n```")
             return
         path, last = (checkpoint_path(self.folder, epoch) for epoch in (opt.epoch, "last"))
-        log.info("continuing %s after epoch %d, step %d", path, trainer.epoch, trainer.step)
+        log.info("resuming %s after epoch %d, step %d", path, trainer.epoch, trainer.step)
         if first and path != last:
             with writing(self.folder):
                 save_checkpoint(last, values, keep_previous=True)
@@ -98,7 +99,7 @@ class Run:
         self.event_log = EventLog(self.folder, kept, first)
 
     def save(self, epoch: str | int) -> None:
-        """Write model_epoch_{epoch}.pth, after all that was logged before it."""
+        """Flush the log, then write model_epoch_{epoch}.pth."""
         values = self.trainer.state_dict() | self.validated
         values |= {"protocol": self.protocol.to_dict(), "sampler_state": self.order}
         values |= {"attention_watch": self.monitor.watch.state()}
@@ -111,7 +112,7 @@ class Run:
             self.saved_at = self.trainer.step
 
     def train(self) -> None:
-        """Train all epochs that are left; validate and save after each.
+        """Train the remaining epochs; validate and save after each.
 
         Raises:
             Stopped: by SIGTERM or Ctrl-C, after saving.
@@ -120,15 +121,16 @@ class Run:
         trainer = self.trainer
         with StopRequest(announce=distributed.rank() == 0) as stop:
             try:
+                # the run ended between an epoch and its validation
                 if trainer.batch == 0 and trainer.step > trainer.validated_step:
-                    self._finish_epoch(stop)  # the run ended between an epoch and its validation
+                    self._finish_epoch(stop)
                 if self.opt.epoch_count - 1 > trainer.epoch:
                     trainer.epoch, trainer.batch = self.opt.epoch_count - 1, 0
                 if why := self._done():
                     log.info("nothing to train: %s", why)
                 while not self._done():
                     self._train_epoch(trainer.epoch, stop)
-                    # before anything else can fail; it also leaves all processes with one model
+                    # before anything else can fail; this also synchronises the processes' models
                     self.save("last")
                     self._finish_epoch(stop)
                 self._end_if_asked(stop)
@@ -136,23 +138,24 @@ class Run:
                 raise self._diverged(error) from error
             except CannotWrite as error:
                 raise UserError(f"{error}; training stops. {self.last_good()}") from error
-        self._report_left_out()
+        self._report_skipped()
 
     def close(self) -> None:
         """Close the log."""
         self.event_log.close()
 
     def last_good(self) -> str:
-        """Return a sentence that names the newest whole checkpoint."""
+        """Return a sentence that names the newest complete checkpoint."""
         path = checkpoint_path(self.folder, "last")
-        if not path.is_file():  # it was being replaced
+        # missing if the run ended while replacing it
+        if not path.is_file():
             path = previous_of(path)
         if not path.is_file():
             return "Nothing had been saved yet"
         return f"The last good checkpoint is {path}, of step {self.saved_at}"
 
     def _done(self) -> str:
-        """Return why training is finished; empty if an epoch is left."""
+        """Return the reason why training is finished; empty if epochs remain."""
         trainer, opt = self.trainer, self.opt
         if trainer.epoch >= opt.niter:
             return f"{trainer.epoch} epochs are finished, --niter is {opt.niter}"
@@ -173,13 +176,14 @@ class Run:
             for batch in step or self.empty_part:
                 self._train_batch(batch)
             trainer.batch += 1
-            # after the last, the epoch's end is logged and saved
+            # after the last batch, the end of the epoch saves
             if trainer.at_window_end and trainer.batch < batches:
                 self._save_or_stop(stop)
         trainer.finish_window()
         trainer.epoch, trainer.batch = epoch + 1, 0
         metrics = {"lr": trainer.lr}
-        if trainer.step % opt.loss_freq:  # else the step's line has it
+        # else the line of the step has the loss
+        if trainer.step % opt.loss_freq:
             metrics["loss"] = trainer.mean_loss()
         metrics |= {f"gradient/{part}": norm for part, norm in trainer.gradient_norms.items()}
         self.event_log.add(TRAIN, trainer.step, trainer.epoch, metrics)
@@ -199,15 +203,16 @@ class Run:
             log.info("step %d: training loss %.4f, lr %.3g", trainer.step, loss, trainer.lr)
 
     def _finish_epoch(self, stop: StopRequest) -> None:
-        """Validate a trained epoch, log it, and save the checkpoints that depend on it."""
+        """Validate after an epoch, log the metrics, and save the checkpoints."""
         trainer, opt = self.trainer, self.opt
         with stop.at_once():
             result = self.monitor.validate(trainer.model, trainer.step, trainer.epoch)
         m = result.metrics
         self.validated = {"val_threshold": result.threshold, "val_metrics": m.to_dict()}
         trainer.validated_step = trainer.step
-        log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s", trainer.epoch, opt.niter,
-                 trainer.mean_loss(), trainer.lr, percent(m.acc), percent(m.ap))  # fmt: skip
+        log.info("epoch %d/%d: loss %.4f, lr %.3g, validation acc %s, AP %s",
+                 trainer.epoch, opt.niter, trainer.mean_loss(), trainer.lr,
+                 percent(m.acc), percent(m.ap))  # fmt: skip
         self.label_check.after_epoch(m)
         if trainer.record_validation(m.ap):
             self.save("best")
@@ -218,23 +223,24 @@ class Run:
             log.info("stopping: %s", why)
 
     def _save_or_stop(self, stop: StopRequest) -> None:
-        """Save as --save_latest_freq says, or before a signal to any of the processes ends them."""
+        """Save every --save_latest_freq steps; save and stop after a signal to any process."""
         trainer, freq = self.trainer, self.opt.save_latest_freq
         stopping = distributed.total(stop.number or 0) > 0
         if stopping or trainer.step // freq > self.saved_at // freq:
             self.save("last")
-        if stopping:  # not a signal that came since: it waits for the next save
+        # a signal that came since then waits for the next save
+        if stopping:
             self._end_if_asked(stop)
 
     def _end_if_asked(self, stop: StopRequest) -> None:
-        """Raise Stopped, in all processes, where a signal came to any; everything is saved."""
+        """Raise Stopped in all processes if any got a signal; call this after saving."""
         number = max(distributed.gather(stop.number or 0))
         if number:
             log.info("%s: saved step %d", signal.Signals(number).name, self.saved_at)
             raise Stopped(number)
 
     def _diverged(self, error: NonFiniteError) -> UserError:
-        """Return the error with the files of its batches, and what to do."""
+        """Return the error with the files of its batches and advice."""
         paths = [
             printable(path) for step, paths in self._recent if step in error.steps for path in paths
         ]
@@ -244,14 +250,14 @@ class Run:
         if paths:
             named = f"{paths[0]} and {len(paths) - 1} more files (listed above)"
         return UserError(
-            f"{error}, in a batch of {named}; training stops. {self.last_good()}; try a lower --lr, --precision fp32, or"
-            " --skip_nonfinite N to leave out such steps"
+            f"{error}, in a batch of {named}; training stops. {self.last_good()}; "
+            "try a lower --lr, --precision fp32, or --skip_nonfinite N to skip such steps"
         )
 
-    def _report_left_out(self) -> None:
+    def _report_skipped(self) -> None:
         skipped: dict[str, str] = {}
         for part in distributed.gather(self.loader.left_out | self.monitor.loader.left_out):
             skipped |= part
         for path, why in skipped.items():
-            log.warning("was left out: %s (%s)", printable(path), why)
-        log.info("left out %d files", len(skipped))
+            log.warning("was skipped: %s (%s)", printable(path), why)
+        log.info("skipped %d files", len(skipped))

@@ -12,20 +12,20 @@ from typing import Any, Self
 from util import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE_SECONDS = 2.0  # torchrun repeats, within milliseconds, what its processes have got already
+GRACE_SECONDS = 2.0  # torchrun repeats a signal to its processes within milliseconds
 
 
 class StopRequest:
-    """Notes the first signal within its block; a second one ends the process at once.
+    """Records the first signal within its block; a second one ends the process at once.
 
-    A signal within `GRACE_SECONDS` of the first counts as the same. Signals that are ignored stay
-    so. Outside the main thread, where no signal can be handled, this does nothing.
+    A signal within `GRACE_SECONDS` of the first counts as the same. Ignored signals stay ignored.
+    Outside the main thread, where no signal can be handled, this does nothing.
 
     Args:
-        announce: say on standard error that a signal has been noted.
+        announce: print on standard error that a signal has arrived.
 
     Attributes:
-        number: of the first signal; None before one came.
+        number: of the first signal; None before it.
     """
 
     def __init__(self, announce: bool = True) -> None:
@@ -53,18 +53,21 @@ class StopRequest:
             self.number, self._noted_at = number, time.monotonic()
             if self._announce and not self._at_once:
                 name = signal.Signals(number).name
-                text = f"\n{name}: saving after this step; again, after {GRACE_SECONDS:g} s, to end at once\n"
+                text = (
+                    f"\n{name}: saving after this step; "
+                    f"send it again after {GRACE_SECONDS:g} s to end at once\n"
+                )
                 os.write(2, text.encode())
         if self._at_once or again:
             raise Stopped(number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let a signal end this block where it is, and one that came before keep it from beginning.
+        """Let a signal end this block immediately; an earlier signal prevents its start.
 
         Raises:
-            Stopped: by a signal. Python drops what is raised while it runs a destructor; then the
-                block ends with its next error, or at its end.
+            Stopped: by a signal. Python drops exceptions raised while it runs a destructor; then
+                the block ends with its next error, or at its end.
         """
         self._at_once = True
         try:

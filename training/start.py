@@ -17,7 +17,12 @@ from util import CannotWrite, Stopped, UserError, log, start_logging, writing
 
 
 def run_folder(opt: TrainOptions, exit_stack: ExitStack) -> Path:
-    """Return the locked folder of a new run or of the one to continue; log and options go there."""
+    """Return the locked folder of a new run or of the one to resume; start its log.
+
+    Args:
+        opt: TrainOptions; appended to opt.txt.
+        exit_stack: releases the lock when it closes.
+    """
     if opt.continue_train:
         folder = newest_run_folder(
             opt.checkpoints_dir, opt.run_name(), f"--continue_train --name {opt.run_name()}"
@@ -34,22 +39,28 @@ def run_folder(opt: TrainOptions, exit_stack: ExitStack) -> Path:
 
 
 def train(opt: TrainOptions, folder: Path) -> None:
-    """Train in this folder; remove a new one again if the training cannot begin."""
+    """Train in this folder; remove a new folder if the training cannot start."""
     try:
         run = Run(opt, folder)
     except UserError:
+        # nothing was trained in the folder
         if not opt.continue_train and distributed.rank() == 0:
-            shutil.rmtree(folder)  # nothing was trained in it
+            shutil.rmtree(folder)
         raise
     try:
         with logging_redirect_tqdm([log]), memory_advice(opt.batch_size, opt.accumulation_steps):
             run.train()
     except (KeyboardInterrupt, Stopped):
-        once = (
+        without_flags = (
             " but without --epoch and --new_optim" if opt.epoch != "last" or opt.new_optim else ""
         )
-        log.info("%s; the same command with --continue_train%s resumes", run.last_good(), once)
+        log.info(
+            "%s; to resume, run the same command with --continue_train%s",
+            run.last_good(),
+            without_flags,
+        )
         raise
     finally:
-        with suppress(CannotWrite):  # said already, if training could not go on
+        # training has reported this error already
+        with suppress(CannotWrite):
             run.close()

@@ -1,8 +1,8 @@
-"""Permutation tests of whether groups of images get different attention.
+"""Permutation tests for differences of attention between groups of images.
 
-Under the hypothesis that groups get the same attention, it is arbitrary which image belongs to
-which group. So the distance between random divisions of the images shows what chance gives (Good,
-Permutation, Parametric and Bootstrap Tests of Hypotheses, 2005).
+If the groups get the same attention, the assignment of images to groups is arbitrary. So the
+distances between random divisions of the images are the null distribution (Good, Permutation,
+Parametric and Bootstrap Tests of Hypotheses, 2005).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import permutation_test
 
 PERMUTATIONS = 1999  # p-values from 1/2000, which survive Holm's correction for up to 99 generators
-LIMIT = (
-    500  # images of a group that a test permutes; more would find differences too small to matter
-)
+# images of a group that a test permutes; more would find differences too small to matter
+LIMIT = 500
 CELLS = 2_000_000  # images times permutations at a time: bounds the memory
-DIGITS = 10  # sums in another order differ by less, so divergences are rounded and tie
+# divergences are rounded to this: sums in another order differ by less, and must tie
+DIGITS = 10
 
 Classes = tuple[NDArray, NDArray]
 """Attention weights [n, S] of real and [m, S] of fake images."""
@@ -37,12 +37,13 @@ def js_divergence(one: NDArray, other: NDArray) -> NDArray:
     Returns:
         [...] in [0, 1].
     """
-    with np.errstate(invalid="ignore"):  # the root of -1e-17
+    # rounding may give the root of -1e-17
+    with np.errstate(invalid="ignore"):
         return np.nan_to_num(jensenshannon(one, other, base=2, axis=-1)) ** 2
 
 
 def holm(p_values: NDArray) -> NDArray:
-    """Return p-values [K] corrected for their number (Holm, Scand. J. Stat. 6, 1979)."""
+    """Return p-values [K] corrected for multiple tests (Holm, Scand. J. Stat. 6, 1979)."""
     order = p_values.argsort()
     raised = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)), 1)
     return raised[order.argsort()]
@@ -63,18 +64,21 @@ def differences(
     One set of permutations of all images over all groups serves every test.
 
     Args:
-        groups: {name: weights [n, S], n >= 2}. Distances are of all images, tests of a `sample`.
-        permutations: fewer where all ways to divide the images are fewer.
+        groups: {name: weights [n, S], n >= 2}. Distances use all images, tests a `sample`.
+        permutations: their largest number; fewer where fewer divisions of the images exist.
         seed: of the sample and the permutations.
 
     Returns:
-        overall: None for fewer than two groups; else statistic (mean over the groups of the
-        divergence in bits between the group's mean and the mean of all images), expected (its mean
-        over the permutations), p, largest and largest_expected (the same of the largest divergence
-        between a group and the rest: one group among many hardly moves a mean). from_rest: a dict
-        per group with generator (its name), distance (Jensen-Shannon, in [0, 1], between its mean
-        and that of the other groups' images), p, p_holm. pairs: a dict per pair of groups with a,
-        b, distance.
+        overall: None for fewer than two groups; else a dict of
+            statistic: mean over the groups of the divergence in bits between the group's mean and
+                the mean of all images;
+            expected: its mean over the permutations;
+            p: its p-value;
+            largest, largest_expected: the same for the largest divergence between a group and the
+                rest, because one group among many hardly changes a mean.
+        from_rest: a dict per group of generator (its name), distance (Jensen-Shannon, in [0, 1],
+            between its mean and that of the other groups' images), p, p_holm.
+        pairs: a dict per pair of groups of a, b, distance.
     """
     if len(groups) < 2:
         return {"overall": None, "from_rest": [], "pairs": []}
@@ -90,8 +94,8 @@ def differences(
     overall = {"statistic": float(mean), "expected": float(expected), "p": float(test.pvalue[0])}
     overall |= {"largest": float(largest), "largest_expected": float(largest_expected)}
 
-    whole = [np.asarray(weights, dtype=float).T for weights in groups.values()]
-    distances = np.sqrt(_divergences(*whole)[2:])
+    all_weights = [np.asarray(weights, dtype=float).T for weights in groups.values()]
+    distances = np.sqrt(_divergences(*all_weights)[2:])
     p_values = test.pvalue[2:]
     columns = zip(groups, distances, p_values, holm(p_values), strict=True)
     means = {name: weights.mean(axis=0) for name, weights in groups.items()}
@@ -109,9 +113,16 @@ def differences(
 
 
 def _divergences(*groups: NDArray, axis: int = -1) -> NDArray:
-    """Return [..., 2 + G] for G groups of weights [..., S, n]: the mean over the groups of the
-    divergence from all images, the largest divergence from the rest, and each group's from the
-    rest."""
+    """Return the divergences of G groups.
+
+    Args:
+        groups: weights [..., S, n] each.
+        axis: of the images.
+
+    Returns:
+        [..., 2 + G]: the mean over the groups of the divergence from all images, the largest
+        divergence from the rest, and the divergence of each group from the rest.
+    """
     sums = np.stack([group.sum(axis=axis) for group in groups])
     total = sums.sum(axis=0)
     from_all = js_divergence(sums, total)
@@ -125,19 +136,21 @@ def class_test(
 ) -> dict[str, float] | None:
     """Compare real and fake images within strata, such as generators.
 
-    What strata differ by does not count, however the classes are spread over them (Simpson, J. R.
-    Stat. Soc. B 13, 1951): each stratum has the same share in the means of both classes, in
-    proportion to n m / (n + m) (Cochran, Biometrics 10, 1954), and images are permuted within it.
+    Differences between strata do not count, however the classes are spread over them (Simpson, J.
+    R. Stat. Soc. B 13, 1951). Each stratum has the same share in the means of both classes, in
+    proportion to n m / (n + m) (Cochran, Biometrics 10, 1954). Images are permuted within strata.
 
     Args:
-        strata: the two classes of each. The distance is of all images, the test of a `sample`.
-        permutations: how many.
+        strata: the two classes of each. The distance uses all images, the test a `sample`.
+        permutations: their number.
         seed: of the sample and the permutations.
 
     Returns:
-        None if no stratum has both classes; else distance (Jensen-Shannon, in [0, 1]), statistic
-        (the divergence in bits in the sample), expected (its mean over the permutations) and p,
-        (1 + permutations that reach it) / (1 + permutations) (Phipson and Smyth, 2010).
+        distance: Jensen-Shannon, in [0, 1].
+        statistic: the divergence in bits, in the sample.
+        expected: its mean over the permutations.
+        p: (1 + permutations that reach it) / (1 + permutations) (Phipson and Smyth, 2010).
+        None instead if no stratum has both classes.
     """
     strata = [classes for classes in strata if all(map(len, classes))]
     if not strata:
@@ -163,7 +176,7 @@ def class_test(
 
 def _shares(strata: Sequence[Classes]) -> NDArray:
     """Return the share of each stratum in the means, [strata]."""
-    shares = np.array([len(one) * len(other) / (len(one) + len(other)) for one, other in strata])
+    shares = np.array([len(r) * len(f) / (len(r) + len(f)) for r, f in strata])
     return shares / shares.sum()
 
 

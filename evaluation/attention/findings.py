@@ -1,7 +1,7 @@
-"""Findings about one model's attention on a test's images: statistics, verdicts and controls.
+"""Findings about one model's attention on test images: statistics, controls and verdicts.
 
-All of it follows from labels, scores, attention and branch logits, so from one pass over the images
-or from predictions.csv.
+They follow from labels, scores, attention and branch logits alone. So they need one pass over the
+images, or predictions.csv.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class AttentionFindings:
     """Statistics, controls and verdicts of a model with two scales or more.
 
     Args:
-        sets: what they follow from.
+        sets: the scores that they follow from.
         scales: S of them.
         statistics: of `attention_statistics`.
         controls: of `attention_controls`, None without branch logits.
@@ -60,22 +60,22 @@ def attention_findings(
     """Return all findings; None for one scale or no image.
 
     Args:
-        sets: their names become `escaped`, unless they are.
+        sets: scores; names are `escaped` unless they already are.
         scales: S of them.
         fusion: bias and residual of the model (`fusion` in metrics.json), None where unknown.
-        seed: of all that is drawn at random.
+        seed: of shuffles, permutations and bootstraps.
         resamples: of the bootstraps, 0 for no intervals.
     """
     sets = [
-        replace(one, generator=_safe(one.generator), suite=_safe(one.suite))
-        for one in sets
-        if len(one.labels)
+        replace(scored, generator=_safe(scored.generator), suite=_safe(scored.suite))
+        for scored in sets
+        if len(scored.labels)
     ]
     if len(scales) < 2 or not sets:
         return None
     statistics = attention_statistics(sets, scales, seed, resamples)
     controls = None
-    if fusion and all(one.branch_logits is not None for one in sets):
+    if fusion and all(scored.branch_logits is not None for scored in sets):
         controls = attention_controls(
             sets,
             scales,
@@ -99,7 +99,8 @@ def findings_of_run(run: TestRun) -> AttentionFindings | None:
     if not run.attention or not scales:
         return None
     names = unique_names(run.sets)
-    sets = [_by_path(one, names[one.key]) for one in sorted(run.sets, key=lambda one: one.key)]
+    in_order = sorted(run.sets, key=lambda scored: scored.key)
+    sets = [_by_path(scored, names[scored.key]) for scored in in_order]
     settings = run.head["bootstrap"]
     return attention_findings(
         sets, scales, run.head.get("fusion"), settings["seed"], settings["resamples"]
@@ -107,6 +108,6 @@ def findings_of_run(run: TestRun) -> AttentionFindings | None:
 
 
 def _by_path(scored: Scores, name: str) -> Scores:
-    """Return the set under this name, in the order of the paths, because permutations follow it."""
+    """Return the set under this name, sorted by path, because permutations depend on the order."""
     order = np.argsort(np.array(scored.paths, dtype=object), kind="stable")
     return replace(scored.take(order), generator=name)

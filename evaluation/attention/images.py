@@ -1,4 +1,4 @@
-"""Single images: the most typical and most surprising attention, and what each scale sees."""
+"""Single images: the most typical and most surprising attention, and the maps of each scale."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,17 +24,19 @@ def images_once(sets: Sequence[Scores]) -> Scores:
 def typical_and_surprising(weights: NDArray, count: int) -> tuple[NDArray, NDArray]:
     """Return the images whose attention is nearest to the mean, and those farthest from it.
 
-    Near is a small Jensen-Shannon distance (Endres and Schindelin, IEEE Trans. Inf. Theory 2003).
+    The distance is Jensen-Shannon (Endres and Schindelin, IEEE Trans. Inf. Theory 2003).
 
     Args:
         weights: [N, S].
-        count: how many of either; fewer where N is small, because no image is in both.
+        count: number of images of each kind; fewer where N is small, because no image is in both.
 
     Returns:
-        Indices, the nearest and the farthest first; among equals, the lower index first.
+        Indices of the nearest images, nearest first, and of the farthest, farthest first. Among
+        equals, the lower index is first.
     """
     distances = jensenshannon(weights, weights.mean(axis=0, keepdims=True), axis=1)
-    distances = np.nan_to_num(distances).round(9)  # rounding errors tell no images apart
+    # rounding errors must not order images
+    distances = np.nan_to_num(distances).round(9)
     nearest = np.argsort(distances, kind="stable")[: min(count, (len(weights) + 1) // 2)]
     farthest = np.argsort(-distances, kind="stable")
     return nearest, farthest[~np.isin(farthest, nearest)][:count]
@@ -42,7 +44,7 @@ def typical_and_surprising(weights: NDArray, count: int) -> tuple[NDArray, NDArr
 
 @dataclass(frozen=True)
 class ScaleMaps:
-    """Residuals, evidence and attention of one image, scale by scale.
+    """Maps of one image: residuals and class activations at each scale.
 
     Args:
         index: of the image in its loader.
@@ -52,8 +54,8 @@ class ScaleMaps:
         residuals: {'npr_0.5': [3, H, W], ...}, one for each of the S scales.
         weights: attention [S].
         cams: class-activation maps [S, h, w], see `networks.cam.evidence`.
-        adds: [S], what each scale adds to the logit.
-        exact: whether `cams` add up to that.
+        adds: [S], the contribution of each scale to the logit.
+        exact: True if `cams` add up to `adds`.
     """
 
     index: int
@@ -74,7 +76,7 @@ def scale_maps(
 
     Args:
         model: on its device.
-        loader: of the images to look into.
+        loader: of the images to examine.
         protocol: of the loader, to undo its normalisation.
 
     Yields:
@@ -83,16 +85,19 @@ def scale_maps(
     device = next(model.parameters()).device
     for batch in loader.batches():
         images = loader.images(batch, device)
-        seen: dict[str, Any] = model.get_scale_contributions(images)
-        found = evidence(model, images)
+        contributions: dict[str, Any] = model.get_scale_contributions(images)
+        cams = evidence(model, images)
         yield ScaleMaps(
             index=int(batch.indices[0]),
             label=int(batch.labels[0]),
-            score=float(seen["prediction"].sigmoid()),
+            score=float(contributions["prediction"].sigmoid()),
             image=protocol.denormalise(images[0]).cpu().numpy(),
-            residuals={key: one[0].cpu().numpy() for key, one in seen["npr_maps"].items()},
-            weights=seen["attention_weights"][0].cpu().numpy(),
-            cams=found.maps[0].cpu().numpy(),
-            adds=found.adds[0].cpu().numpy(),
-            exact=found.exact,
+            residuals={
+                key: residual[0].cpu().numpy()
+                for key, residual in contributions["npr_maps"].items()
+            },
+            weights=contributions["attention_weights"][0].cpu().numpy(),
+            cams=cams.maps[0].cpu().numpy(),
+            adds=cams.adds[0].cpu().numpy(),
+            exact=cams.exact,
         )

@@ -1,4 +1,4 @@
-"""Relevance of attention: thresholds and sentences on what a change of AUC says."""
+"""Relevance of attention: changes of AUC, the thresholds of what matters, and the sentences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,32 @@ from numpy.typing import NDArray
 from evaluation.resampling import ResampledAuc, interval, resampled_aucs
 from evaluation.scores import Scores, first_of_each
 
-RELEVANT = 0.005  # a change of AUC within this, with its whole interval, does not matter
+RELEVANT = 0.005  # a change of AUC whose whole interval is within this does not matter
 FEWEST_OF_CLASS = 20  # with fewer real or fake images, resamples say nothing about other images
 UNSEEN = 3.0
-"""Where the AUC is the same in all resamples, what n images do not show may still happen to a share
-of 3 / n of others (upper end of its 95 % interval; Hanley and Lippman-Hand, JAMA 249, 1983): the
-interval of the change is so wide on either side."""
+"""Rule of three (Hanley and Lippman-Hand, JAMA 249, 1983): an event that n images do not show may
+still happen to a share of 3 / n of other images (upper end of its 95 % interval). Where the AUC is
+the same in all resamples, the interval of the change extends by 3 / n on either side."""
 SAME = 1e-4  # logits that differ by less are the same
+# {condition: (phrase for the intervention, phrase for the property that it tests)}
 MEANINGS = {
-    "uniform": ("replacing attention by uniform weights", "the attention"),
-    "mean": ("replacing attention by its mean over all images", "that attention differs between images"),
-    "shuffled_within": ("shuffling attention between the images of each generator", "the choice per image within generators"),
-    "shuffled_across": ("shuffling attention between all images", "which image gets which attention"),
-}  # fmt: skip
+    "uniform": (
+        "replacing attention by uniform weights",
+        "the attention",
+    ),
+    "mean": (
+        "replacing attention by its mean over all images",
+        "that attention differs between images",
+    ),
+    "shuffled_within": (
+        "shuffling attention between the images of each generator",
+        "the choice per image within generators",
+    ),
+    "shuffled_across": (
+        "shuffling attention between all images",
+        "which image gets which attention",
+    ),
+}
 PER_GENERATOR = (
     "shuffling attention between generators, too, and not only within them,",
     "that attention differs between generators",
@@ -31,8 +44,13 @@ PER_GENERATOR = (
 
 @dataclass(frozen=True)
 class Aucs:
-    """AUC per condition [C], in the resamples [C, R] or None, and how many images the smaller class
-    has."""
+    """AUCs of C conditions.
+
+    Args:
+        plain: [C], over all images.
+        drawn: [C, R], in R resamples; None without them.
+        images: number of images of the smaller class.
+    """
 
     plain: NDArray
     drawn: NDArray | None
@@ -40,18 +58,18 @@ class Aucs:
 
 
 def generator_aucs(
-    one: Scores, logits: NDArray, counts: list[int], resamples: int, seed: int
+    scored: Scores, logits: NDArray, counts: list[int], resamples: int, seed: int
 ) -> Aucs | None:
     """Return the AUCs of one generator; None for one class.
 
     Args:
-        one: the generator, n images.
+        scored: the generator, n images.
         logits: [sum of counts, n].
         counts: rows per condition, whose AUCs are averaged.
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    labels = np.asarray(one.labels)
+    labels = np.asarray(scored.labels)
     if labels.min() == labels.max():
         return None
     starts = np.cumsum([0, *counts[:-1]])
@@ -59,50 +77,86 @@ def generator_aucs(
     plain = np.array([ResampledAuc(labels, row)(once)[0] for row in logits])
     fewest, drawn = int(np.bincount(labels).min()), None
     if resamples and fewest > 1:
-        aucs = resampled_aucs(labels, logits, one.names, resamples, seed)
+        aucs = resampled_aucs(labels, logits, scored.names, resamples, seed)
         drawn = np.add.reduceat(aucs, starts) / np.array(counts)[:, None]
     return Aucs(np.add.reduceat(plain, starts) / counts, drawn, fewest)
 
 
-def macro_aucs(sets: Sequence[Scores], found: list[Aucs | None]) -> Aucs | None:
-    """Return means over the generators that have both classes; an image of several of them counts
-    once."""
-    defined = [one for one in found if one is not None]
+def macro_aucs(sets: Sequence[Scores], aucs: list[Aucs | None]) -> Aucs | None:
+    """Return the means over the generators that have both classes; None if none has.
+
+    An image of several generators counts once in the number of images.
+    """
+    defined = [of_one for of_one in aucs if of_one is not None]
     if not defined:
         return None
-    both = [one for one, aucs in zip(sets, found, strict=True) if aucs is not None]
-    labels = np.concatenate([np.asarray(one.labels) for one in both])[first_of_each(both)]
-    drawn = [one.drawn for one in defined if one.drawn is not None]
+    both = [scored for scored, of_one in zip(sets, aucs, strict=True) if of_one is not None]
+    labels = np.concatenate([np.asarray(scored.labels) for scored in both])[first_of_each(both)]
+    drawn = [of_one.drawn for of_one in defined if of_one.drawn is not None]
     return Aucs(
-        np.mean([one.plain for one in defined], axis=0),
+        np.mean([of_one.plain for of_one in defined], axis=0),
         np.mean(drawn, axis=0) if len(drawn) == len(defined) else None,
         int(min((labels == label).sum() for label in (0, 1))),
     )
 
 
 def auc_change(
-    found: Aucs | None, position: int, moved: NDArray, base: int = 0
+    aucs: Aucs | None, position: int, changes: NDArray, base: int = 0
 ) -> dict[str, float | None]:
-    """Return how the AUC of a condition differs from that of another, whose logits differ by moved
-    [K, N]."""
-    if found is None:
+    """Return the change of the AUC between two conditions, with the ends of its interval.
+
+    Args:
+        aucs: of the conditions; None where they are undefined.
+        position: of the condition in `aucs`.
+        changes: [K, N], differences of its logits from those of the base.
+        base: position of the condition to compare with.
+    """
+    if aucs is None:
         return dict.fromkeys(("change", "low", "high"))
     low = high = None
-    if found.drawn is not None:
-        low, high = interval(found.drawn[position] - found.drawn[base])
-        if low == high and np.abs(moved).max() > SAME:
+    if aucs.drawn is not None:
+        low, high = interval(aucs.drawn[position] - aucs.drawn[base])
+        if low == high and np.abs(changes).max() > SAME:
             low, high = (
-                max(-1.0, low - UNSEEN / found.images),
-                min(1.0, high + UNSEEN / found.images),
+                max(-1.0, low - UNSEEN / aucs.images),
+                min(1.0, high + UNSEEN / aucs.images),
             )
-    return {"change": float(found.plain[position] - found.plain[base]), "low": low, "high": high}
+    return {"change": float(aucs.plain[position] - aucs.plain[base]), "low": low, "high": high}
+
+
+def condition_numbers(
+    aucs: Aucs | None, position: int, changes: NDArray, labels: NDArray
+) -> dict[str, float | None]:
+    """Return logit_change to high of `attention_controls` for one condition.
+
+    Args:
+        aucs: of the conditions.
+        position: of the condition in `aucs`.
+        changes: [K, N], added to the logits by the condition.
+        labels: [N].
+    """
+    mean = changes.mean(axis=0)
+    signed = [
+        float(mean[labels == label].mean()) if (labels == label).any() else None for label in (0, 1)
+    ]
+    return {
+        "logit_change": float(np.abs(changes).mean()),
+        "logit_change_real": signed[0],
+        "logit_change_fake": signed[1],
+        "auc": None if aucs is None else float(aucs.plain[position]),
+        **auc_change(aucs, position, changes),
+    }
 
 
 def choice_per_image(mean: str | None, within: str | None) -> str | None:
-    """Return whether the choice per image matters.
+    """Return whether the choice per image matters, in the words of `what_matters`.
 
-    It harms if either control says so, does not matter if a constant does as well, and helps only
-    if both say so.
+    It harms if either control says so. It does not matter if constant weights do as well. It helps
+    only if both controls say so.
+
+    Args:
+        mean: result for constant mean weights.
+        within: result for weights shuffled within generators.
     """
     if "harms" in (mean, within):
         return "harms"
@@ -112,25 +166,33 @@ def choice_per_image(mean: str | None, within: str | None) -> str | None:
 
 
 def choice_per_generator(
-    names: list[str], moved: list[NDArray], macro: Aucs | None
+    names: list[str], changes: list[NDArray], macro: Aucs | None
 ) -> dict[str, Any]:
+    """Return change, low, high, matters and sentence of attention that differs by generator.
+
+    Args:
+        names: of the conditions.
+        changes: [K, N] of each condition, the differences of its logits from the trained ones.
+        macro: AUCs of the conditions, see `macro_aucs`.
+    """
     across, within = (names.index(name) for name in ("shuffled_across", "shuffled_within"))
-    change = auc_change(macro, across, moved[across] - moved[within], within)
+    change = auc_change(macro, across, changes[across] - changes[within], within)
     return change | relevance(*PER_GENERATOR, change, macro)
 
 
 def what_matters(low: float | None, high: float | None, images: int) -> str | None:
-    """Return what the interval of a change of AUC says about what was taken away.
+    """Return whether the replaced part matters, from the interval of the change of AUC.
 
     Args:
-        low: end of the interval.
-        high: end of the interval.
-        images: how many the smaller class has.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        images: number of images of the smaller class.
 
     Returns:
-        'no': the interval lies within +- `RELEVANT`; 'helps', 'harms': what is replaced raises or
-        lowers the AUC beyond chance; 'unclear': neither, or fewer than `FEWEST_OF_CLASS` images;
-        None without interval.
+        'no': the interval lies within +- `RELEVANT`.
+        'helps', 'harms': the replaced part raises or lowers the AUC beyond chance.
+        'unclear': none of these, or fewer than `FEWEST_OF_CLASS` images.
+        None: no interval.
     """
     if low is None or high is None:
         return None
@@ -144,29 +206,34 @@ def what_matters(low: float | None, high: float | None, images: int) -> str | No
 
 
 def relevance(
-    text: str, subject: str, change: dict[str, float | None], found: Aucs | None
+    text: str, subject: str, change: dict[str, float | None], aucs: Aucs | None
 ) -> dict[str, str | None]:
-    """Return `what_matters`, and a sentence with it."""
-    if found is None or change["change"] is None:
+    """Return `what_matters` and a sentence about it.
+
+    Args:
+        text: phrase for the intervention.
+        subject: phrase for the property that it tests.
+        change: change, low, high of `auc_change`.
+        aucs: from which the change follows.
+    """
+    if aucs is None or change["change"] is None:
         return {
             "matters": None,
             "sentence": f"{text}: no generator has images of both classes, so there is no AUC",
         }
-    matters = what_matters(change["low"], change["high"], found.images)
-    said = f"{text} changes the mean AUC by {100 * change['change']:+.1f} points"
+    matters = what_matters(change["low"], change["high"], aucs.images)
+    effect = f"{text} changes the mean AUC by {100 * change['change']:+.1f} points"
     if change["low"] is None or change["high"] is None:
         return {
             "matters": matters,
-            "sentence": f"{said}: too few images to say whether {subject} matters",
+            "sentence": f"{effect}: too few images to say whether {subject} matters",
         }
-    few = f" (fewer than {FEWEST_OF_CLASS} of a class)" * (found.images < FEWEST_OF_CLASS)
+    few = f" (fewer than {FEWEST_OF_CLASS} of a class)" * (aucs.images < FEWEST_OF_CLASS)
     conclusion = {
         "no": f"{subject} does not matter here",
         "helps": f"{subject} helps",
         "harms": f"{subject} harms",
         "unclear": f"these images do not tell whether {subject} matters{few}",
     }[str(matters)]
-    return {
-        "matters": matters,
-        "sentence": f"{said} [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]: {conclusion}",
-    }
+    ends = f"[{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]"
+    return {"matters": matters, "sentence": f"{effect} {ends}: {conclusion}"}

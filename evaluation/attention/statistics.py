@@ -1,8 +1,6 @@
-"""Statistics of attention weights: per scale and generator, with confidence intervals, and tests of
-whether generators and classes differ.
+"""Statistics of attention weights by scale and generator, with confidence intervals and tests.
 
-Fake images alone stand for a generator where generators are compared: real images are often shared
-between them.
+Comparisons between generators use fake images only, because generators often share real images.
 """
 
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ from evaluation.scores import Scores, first_of_each, pool, set_of_each, sharing
 from networks.npr import scale_keys
 
 NEARLY_ALL = 0.9  # a scale with at least this weight takes nearly everything
-MIN_PAIRS_FOR_CORRELATION = 4
+MIN_PAIRS_FOR_CORRELATION = 4  # below this, a rank correlation is noise
 MIN_IMAGES_FOR_VERDICT = 10  # below this, statistics are noise
 POOLED = "all generators"
 
@@ -35,58 +33,66 @@ def attention_statistics(
     """Return all statistics as plain values for JSON, None where undefined.
 
     Args:
-        sets: at least one image in all.
+        sets: scores with attention, at least one image in all.
         scales: S, the columns of the weights.
-        seed: the same gives the same.
+        seed: of bootstrap and permutations.
         resamples: of the bootstrap, 0 for no intervals.
         permutations: of each test.
 
     Returns:
-        scales; keys (text of each scale, by which everything below is named); count, seed,
-        resamples, permutations, confidence.
+        scales; keys: text of each scale, by which everything below is named.
+        count, seed, resamples, permutations, confidence.
         generators: list of name, family, count, accuracy (at 0.5), groups, with_score.
-        pooled: the same over all images, each once, so that large sets count more; within_std: std
-            per scale within generator and class; within_spread: value, low, high (95 %) of its root
-            mean square over the scales. Both None where no two images share generator and class.
+        pooled: the same over all images, each once, so that large sets count more. In addition:
+            within_std: std per scale within generator and class;
+            within_spread: value, low, high (95 %) of its root mean square over the scales.
+            Both are None where no two images share generator and class.
         groups: {all, real, fake, correct, wrong (at 0.5), real_correct, real_wrong, fake_correct,
-            fake_wrong: see `group_statistics`, or None without images}.
-        with_score: {real, fake: {key: `correlation` of weight and score, in pooled within
-            generators}}.
-        between: of ('fake'), generators (how many have two fake images), note (why there is nothing
-            to compare, or None), and `differences` between them.
-        between_real: the same of the real images of generators that have `MIN_IMAGES_FOR_VERDICT`
-            of their own.
-        classes: `class_test` of real and fake images within sets (sets that share images are one).
+            fake_wrong: see `group_statistics`; None without images}.
+        with_score: {real, fake: {key: `correlation` of weight and score}}; in pooled, within
+            generators.
+        between: of ('fake'), generators (number of those with two fake images), note (the reason if
+            nothing can be compared, else None), and `differences` between them.
+        between_real: the same for the real images of generators that have
+            `MIN_IMAGES_FOR_VERDICT` of their own.
+        classes: `class_test` of real and fake images within sets; sets that share images are one
+            stratum.
         with_accuracy: {key: `correlation` over generators of mean weight and accuracy}.
 
     Raises:
         ValueError: no image, or weights of another number of scales.
     """
-    sets = [one for one in sets if len(one.labels)]
+    sets = [scored for scored in sets if len(scored.labels)]
     if not sets:
-        raise ValueError("no image to take statistics of")
-    if any(one.weights.shape != (len(one.labels), len(scales)) for one in sets):
-        raise ValueError(f"weights are not of {len(scales)} scales")
+        raise ValueError("no image: attention statistics need at least one")
+    if any(scored.weights.shape != (len(scored.labels), len(scales)) for scored in sets):
+        raise ValueError(
+            f"attention weights do not have one column for each of {len(scales)} scales"
+        )
     keys = scale_keys(tuple(scales))
     generators = [
-        {"name": one.generator, "family": one.suite, **_of_images(one, keys, resamples, seed)}
-        for one in sets
+        {
+            "name": scored.generator,
+            "family": scored.suite,
+            **_of_images(scored, keys, resamples, seed),
+        }
+        for scored in sets
     ]
-    everything, of_set = pool(sets), set_of_each(sets)[first_of_each(sets)]
-    weights, labels = everything.weights, everything.labels
-    pooled = _of_images(everything, keys, resamples, seed, of_set)
+    all_images, of_set = pool(sets), set_of_each(sets)[first_of_each(sets)]
+    weights, labels = all_images.weights, all_images.labels
+    pooled = _of_images(all_images, keys, resamples, seed, of_set)
     pooled |= _within(weights, 2 * of_set + labels, keys, resamples, seed)
     stratum = np.array(sharing(sets))[of_set]
     classes = [
         (weights[(stratum == s) & (labels == 0)], weights[(stratum == s) & (labels == 1)])
         for s in np.unique(stratum)
     ]
-    of_key = np.array([one.key for one in sets])[of_set]
+    of_key = np.array([scored.key for scored in sets])[of_set]
     fakes = _by_generator(weights[labels == 1], of_key[labels == 1], 2)
     reals = _by_generator(weights[labels == 0], of_key[labels == 0], MIN_IMAGES_FOR_VERDICT)
     real_note = f"of the sets with {MIN_IMAGES_FOR_VERDICT} real images of their own"
-    means = np.array([one.weights.mean(axis=0) for one in sets])
-    accuracy = [one["accuracy"] for one in generators]
+    means = np.array([scored.weights.mean(axis=0) for scored in sets])
+    accuracy = [generator["accuracy"] for generator in generators]
     return {
         "scales": [float(scale) for scale in scales],
         "keys": keys,
@@ -107,10 +113,19 @@ def attention_statistics(
 
 
 def _of_images(
-    one: Scores, keys: list[str], resamples: int, seed: int, strata: NDArray | None = None
+    scored: Scores, keys: list[str], resamples: int, seed: int, strata: NDArray | None = None
 ) -> dict[str, Any]:
-    labels, scores = np.asarray(one.labels), np.asarray(one.scores, dtype=float)
-    weights = one.weights
+    """Return count, accuracy, groups and with_score of `attention_statistics`.
+
+    Args:
+        scored: N images.
+        keys: text of each scale.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        strata: [N], the generator of each image; None: all are one.
+    """
+    labels, scores = np.asarray(scored.labels), np.asarray(scored.scores, dtype=float)
+    weights = scored.weights
     correct, real = (scores > 0.5) == (labels == 1), labels == 0
     groups = {
         "all": labels >= 0, "real": real, "fake": ~real, "correct": correct, "wrong": ~correct,
@@ -147,14 +162,20 @@ def group_statistics(
         seed: of the bootstrap.
 
     Returns:
-        count. scales: {key: mean, std (population), median, low and high (95 % percentile bootstrap
-        of the mean over images, None for one image), top (share of images whose largest weight is
-        this scale's, ties divided), nearly_all (share of images that give it at least
-        `NEARLY_ALL`), nearly_all_low (lower end of its 95 % interval, Clopper and Pearson,
-        Biometrika 1934)}. entropy (nats, of an image's weights): mean, std, of_mean (entropy of the
-        mean weights), and relative_mean, relative_low, relative_high (95 %), relative_of_mean in
-        [0, 1], divided by ln S (None for one scale). mutual_information: between image and scale,
-        of_mean - mean (nats; Bridle et al., NIPS 1991).
+        count: N.
+        scales: a dict per key of
+            mean, std (population), median;
+            low, high: 95 % percentile bootstrap of the mean over images; None for one image;
+            top: share of images whose largest weight is this scale's, ties divided;
+            nearly_all: share of images that give it at least `NEARLY_ALL`;
+            nearly_all_low: lower end of its 95 % interval (Clopper and Pearson, Biometrika 1934).
+        entropy: of an image's weights, in nats:
+            mean, std;
+            of_mean: entropy of the mean weights;
+            relative_mean, relative_low, relative_high (95 %), relative_of_mean: divided by ln S, in
+                [0, 1]; None for one scale.
+        mutual_information: between image and scale, of_mean - mean (nats; Bridle et al., NIPS
+            1991).
     """
     weights = np.asarray(weights, dtype=float)
     entropy = entr(weights).sum(axis=1)
@@ -202,8 +223,8 @@ def correlation(
 ) -> dict[str, Any] | None:
     """Return Spearman's rank correlation of N pairs.
 
-    Of several strata, ranks are taken within each, as a share of its size and from its mean rank:
-    what strata differ by does not count. p is that of Student's t with N - strata - 1 degrees of
+    Ranks are taken within each stratum, centred on its mean rank and divided by its size, so that
+    differences between strata do not count. p is from Student's t with N - strata - 1 degrees of
     freedom.
 
     Args:
@@ -217,12 +238,12 @@ def correlation(
     """
     values = np.array([one, other], dtype=float)
     strata = np.zeros(values.shape[1]) if strata is None else strata
-    found, stratum = np.unique(strata, return_inverse=True)
-    degrees = values.shape[1] - len(found) - 1
+    unique, stratum = np.unique(strata, return_inverse=True)
+    degrees = values.shape[1] - len(unique) - 1
     if degrees < MIN_PAIRS_FOR_CORRELATION - 2:
         return None
     ranks = np.zeros(values.shape)
-    for index in range(len(found)):
+    for index in range(len(unique)):
         rows = stratum == index
         ranked = rankdata(values[:, rows], axis=1)
         ranks[:, rows] = (ranked - ranked.mean(axis=1, keepdims=True)) / rows.sum()
@@ -253,7 +274,8 @@ def _within(
     if not degrees:
         return {"within_std": None, "within_spread": None}
     means = np.stack([np.bincount(cell, column) for column in weights.T], axis=1) / counts[:, None]
-    squares = (weights - means[cell]) ** 2 * (len(weights) / degrees)  # their mean is the variance
+    # scaled so that their mean is the unbiased variance
+    squares = (weights - means[cell]) ** 2 * (len(weights) / degrees)
     spread = squares.mean(axis=1)
     (low,), (high,) = mean_interval(spread[:, None], resamples, seed)
     ends = {"value": float(spread.mean()), "low": low, "high": high}
@@ -264,7 +286,7 @@ def _within(
 
 
 def _by_generator(weights: NDArray, keys: NDArray, fewest: int) -> dict[str, NDArray]:
-    """Return {key: its weights} of generators with at least `fewest` images, in their order."""
+    """Return {key: weights} of the generators with at least `fewest` images, in their order."""
     groups = {key: weights[keys == key] for key in dict.fromkeys(keys.tolist())}
     return {key: group for key, group in groups.items() if len(group) >= fewest}
 
@@ -273,5 +295,5 @@ def _between(
     kind: str, groups: dict[str, NDArray], what: str, permutations: int, seed: int
 ) -> dict[str, Any]:
     note = None if len(groups) > 1 else f"{len(groups)} {what}: nothing to compare"
-    about = {"of": kind, "generators": len(groups), "note": note}
-    return about | differences(groups, permutations, seed)
+    header = {"of": kind, "generators": len(groups), "note": note}
+    return header | differences(groups, permutations, seed)

@@ -1,6 +1,6 @@
-"""Verdicts in words on what attention does, by thresholds and tests on its statistics.
+"""Verdicts on a model's attention, by thresholds and tests on its statistics.
 
-The constants below are the definitions of the words. docs/attention.md says what the words mean for
+The constants below define the kinds of verdict. docs/attention.md explains what each kind means for
 a model and what may help.
 """
 
@@ -12,33 +12,35 @@ from evaluation.attention.leanings import from_uniform, leanings, reading
 from evaluation.attention.statistics import MIN_IMAGES_FOR_VERDICT, NEARLY_ALL
 from networks.npr import scale_label
 
-KINDS = ("collapsed", "uniform", "one scale dominates", "varies by image", "varies by generator", "varies by class", "fixed",
-         "too few images")  # fmt: skip
+KINDS = (
+    "collapsed", "uniform", "one scale dominates", "varies by image", "varies by generator",
+    "varies by class", "fixed", "too few images",
+)  # fmt: skip
 UNIFORM = 0.98
-"""Uniform: an image's entropy is on average at least this share of ln S, with the whole interval
-(three scales: weights within 0.1 or so)."""
+"""Uniform: the mean entropy of an image's weights is at least this share of ln S, with its whole
+interval (three scales: weights within about 0.1)."""
 DOMINANT = 0.25
-"""One scale dominates: its mean weight has come this share of the way from 1/S to 1, with the whole
-interval (0.5 of three)."""
+"""One scale dominates: its mean weight is at least this share of the way from 1/S to 1, with its
+whole interval (three scales: 0.5)."""
 COLLAPSED = 0.9
-"""Collapsed: one scale takes `NEARLY_ALL` of this share of the images, with the whole interval (96
-of 100 images, or all of 36)."""
+"""Collapsed: one scale gets `NEARLY_ALL` of the weight in this share of the images, with the whole
+interval (96 of 100 images, or all of 36)."""
 VARIES = 0.2
 """Varies by image: standard deviation within generator and class (root mean square over scales),
-with the whole interval, as a share of the largest that weights with mean 1/S can have, sqrt(S - 1)
-/ S. Three scales: 0.094. Uniform attention has less."""
+with its whole interval, as a share of sqrt(S - 1) / S, the largest for weights with mean 1/S. Three
+scales: 0.094. Uniform attention has less."""
 DIFFERENT = 0.05
 """Varies by generator or class: Jensen-Shannon distance between the mean of a group and that of the
-others, beyond what chance gives, or of groups that surely differ. Of three scales it is a shift of
+others, beyond chance, or of groups that differ significantly. For three scales it is a shift of
 about 0.06 between 0.33 and the others."""
 SIGNIFICANT = 0.05  # p-values below this
-AS_MUCH = 0.8  # real images differ as much as fake ones from this share of their distance on
-NAMED = 3  # generators named in a sentence
+AS_MUCH = 0.8  # from this share of the fake images' distance on, real images differ as much
+NAMED = 3  # generators named in a sentence; the others are counted
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A number, the threshold it was held against, and the side ('>=' or '<') of the verdict."""
+    """A number, the threshold it is compared with, and the side ('>=' or '<') of the verdict."""
 
     name: str
     value: float
@@ -53,7 +55,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A kind of `KINDS`, a sentence with numbers, and evidence that all holds."""
+    """A kind of `KINDS`, a sentence with numbers, and the evidence for it."""
 
     kind: str
     sentence: str
@@ -61,11 +63,12 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        return all(one.holds for one in self.evidence)
+        """True if all evidence holds."""
+        return all(evidence.holds for evidence in self.evidence)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return asdict(self) | {"evidence": [asdict(one) for one in self.evidence]}
+        return asdict(self) | {"evidence": [asdict(evidence) for evidence in self.evidence]}
 
 
 def attention_verdicts(
@@ -73,42 +76,44 @@ def attention_verdicts(
 ) -> list[Verdict]:
     """Return the verdicts that hold, in the order of `KINDS`; at least one.
 
-    Several may hold: attention can vary by image and by generator. They are about all images
-    together, each once, so that a set with more images counts more; only 'varies by generator'
-    takes each generator for one. Collapsed and uniform attention can also vary by generator or
-    class, and nothing else.
+    Several may hold: attention can vary by image and by generator. Verdicts are about all images
+    together, each once, so that a set with more images counts more. Only 'varies by generator'
+    counts each generator as one. Collapsed or uniform attention can also vary by generator or
+    class; no other verdict goes with it.
 
     Args:
         statistics: of `attention_statistics`.
-        controls: of `attention_controls` for the same images, to say whether it matters.
+        controls: of `attention_controls` for the same images; adds whether the variation matters.
 
     Raises:
         ValueError: one scale only, whose weight is always 1.
     """
     if len(statistics["keys"]) < 2:
-        raise ValueError("attention over one scale says nothing")
+        raise ValueError("attention over one scale is always 1, so it says nothing")
     count = statistics["pooled"]["groups"]["all"]["count"]
     if count < MIN_IMAGES_FOR_VERDICT:
         few = f"{count} image{'s' * (count != 1)}: too few to say what attention does"
         return [Verdict("too few images", f"{few}; at least {MIN_IMAGES_FOR_VERDICT} are needed")]
     case = _Case(statistics, controls)
-    groups = [one for one in (case.by_generator(), case.by_class()) if one and one.holds]
-    for whole in (case.collapsed(), case.uniform()):
-        if whole.holds:
-            return [whole, *groups]
-    single = [one for one in (case.dominates(), case.by_image()) if one and one.holds]
-    return [*single, *groups] or [case.fixed()]
+    by_group = [v for v in (case.by_generator(), case.by_class()) if v and v.holds]
+    for verdict in (case.collapsed(), case.uniform()):
+        if verdict.holds:
+            return [verdict, *by_group]
+    others = [v for v in (case.dominates(), case.by_image()) if v and v.holds]
+    return [*others, *by_group] or [case.fixed()]
 
 
 class _Case:
-    """Each kind of verdict on one model's attention, whether it holds or not; None where it is
-    undefined."""
+    """Candidates for verdicts on one model's attention: each method returns one kind.
+
+    A candidate may hold or not. It is None where it is undefined.
+    """
 
     def __init__(self, statistics: dict[str, Any], controls: dict[str, Any] | None) -> None:
         self.statistics, self.controls = statistics, controls or {}
         self.keys, self.spread = statistics["keys"], statistics["pooled"]["within_spread"]
-        everything = statistics["pooled"]["groups"]["all"]
-        self.of_scales, self.entropy = everything["scales"], everything["entropy"]
+        all_images = statistics["pooled"]["groups"]["all"]
+        self.of_scales, self.entropy = all_images["scales"], all_images["entropy"]
         self.top = max(self.keys, key=lambda key: self.of_scales[key]["mean"])
         scale = statistics["scales"][self.keys.index(self.top)]
         self.named = f"scale {scale_label(self.top)} ({reading(scale, statistics['scales'])})"
@@ -126,20 +131,23 @@ class _Case:
         return Verdict("collapsed", sentence, (evidence,))
 
     def uniform(self) -> Verdict:
-        """Uniform is right where attention does not matter, and ranking is no better with one
-        branch alone or without one."""
+        """Return 'uniform', with a note if uniform weights are the right choice.
+
+        They are where attention does not matter, and where no branch alone and no branch less gives
+        a better ranking.
+        """
         mean = self.entropy["relative_mean"]
         share = _either(self.entropy["relative_low"], mean)
         evidence = Evidence("entropy per image over ln S, lower end", share, UNIFORM, ">=")
         share_of_maximum = f"an image's entropy is {mean:.1%} of its maximum"
         sentence = f"attention is uniform: {share_of_maximum}; {self.means}"
         conditions = self.controls.get("conditions", [])
-        of_attention = [one for one in conditions if one["name"] in ATTENTION_CONDITIONS]
-        of_branches = [one for one in conditions if one not in of_attention]
-        if of_attention and all(one["matters"] == "no" for one in of_attention):
-            if better := [one for one in of_branches if one["matters"] == "harms"]:
+        of_attention = [c for c in conditions if c["name"] in ATTENTION_CONDITIONS]
+        of_branches = [c for c in conditions if c not in of_attention]
+        if of_attention and all(c["matters"] == "no" for c in of_attention):
+            if better := [c for c in of_branches if c["matters"] == "harms"]:
                 sentence += f"; yet {better[0]['sentence']}"
-            elif all(one["matters"] in ("no", "helps") for one in of_branches):
+            elif all(c["matters"] in ("no", "helps") for c in of_branches):
                 sentence += (
                     "; no branch alone ranks better, nor do all but one, and attention does not "
                     "matter here: uniform is right"
@@ -150,7 +158,7 @@ class _Case:
         top = self.of_scales[self.top]
         low = _either(top["low"], top["mean"])
         others = [self.of_scales[key] for key in self.keys if key != self.top]
-        lead = low - max(_either(one["high"], one["mean"]) for one in others)
+        lead = low - max(_either(other["high"], other["mean"]) for other in others)
         name = f"mean weight of {scale_label(self.top)}, lower end"
         evidence = (
             Evidence(name, low, from_uniform(DOMINANT, len(self.keys)), ">="),
@@ -166,7 +174,8 @@ class _Case:
         tops = [f"{self.of_scales[key]['top']:.0%} for {scale_label(key)}" for key in self.keys]
         sentence = (
             f"attention varies from image to image by {self.spread['value']:.2f} within generator "
-            f"and class; highest weight: {', '.join(tops)}{_matters(self.controls.get('per_image'))}"
+            f"and class; highest weight: {', '.join(tops)}"
+            f"{_matters(self.controls.get('per_image'))}"
         )
         return Verdict("varies by image", sentence, (Evidence(name, low, self.varying, ">="),))
 
@@ -175,9 +184,9 @@ class _Case:
         if (evidence := _apart(between)) is None:
             return None
         rest, generators = between["from_rest"], self.statistics["generators"]
-        names = {f"{one['family']}/{one['name']}": one["name"] for one in generators}
-        differ = [one for one in rest if one["p_holm"] < SIGNIFICANT]
-        most = max(differ or rest, key=lambda one: one["distance"])
+        names = {f"{g['family']}/{g['name']}": g["name"] for g in generators}
+        differ = [row for row in rest if row["p_holm"] < SIGNIFICANT]
+        most = max(differ or rest, key=lambda row: row["distance"])
         per_generator = self.controls.get("per_generator") or {}
         sentence = (
             f"attention differs between generators (p = {evidence[0].value:.2g}; {len(differ)} of "
@@ -188,12 +197,14 @@ class _Case:
         return Verdict("varies by generator", sentence, evidence)
 
     def _real_images(self) -> str:
-        """Say how much the sets' real images differ: where they differ as much, sets may differ by
-        what they show."""
+        """Return a note on how much the sets' real images differ.
+
+        Where they differ as much as the fake ones, the content of the sets may be the cause.
+        """
         real = self.statistics["between_real"]
         if (evidence := _apart(real)) is None:
             return ""
-        if not all(one.holds for one in evidence):
+        if not all(item.holds for item in evidence):
             return "; the sets' real images do not differ"
         by, of_fake = _largest(real), _largest(self.statistics["between"])
         numbers = f"({by:.2f} against {of_fake:.2f})"
@@ -231,18 +242,18 @@ class _Case:
 
 
 def _either(end: float | None, value: float) -> float:
-    """Return the end of an interval, or the value itself where it is missing."""
+    """Return the end of an interval, or the value itself where the interval is missing."""
     return value if end is None else end
 
 
 def _matters(kind: str | None) -> str:
-    said = {
+    notes = {
         "no": "; that does not change the scores' ranking",
         "helps": "; that helps",
         "harms": "; that harms",
         "unclear": "; whether that matters is unclear",
     }
-    return said[kind] if kind else ""
+    return notes[kind] if kind else ""
 
 
 def _largest(between: dict[str, Any]) -> float:
@@ -252,8 +263,10 @@ def _largest(between: dict[str, Any]) -> float:
 
 
 def _apart(between: dict[str, Any]) -> tuple[Evidence, ...] | None:
-    """Return evidence that generators differ, beyond chance and enough to care, whether it holds or
-    not; None without a test."""
+    """Return the evidence that generators differ, beyond chance and by enough to matter.
+
+    It may hold or not; None without a test.
+    """
     if (overall := between["overall"]) is None:
         return None
     name = "largest distance of a generator from the rest, beyond chance"
@@ -268,7 +281,7 @@ def _apart(between: dict[str, Any]) -> tuple[Evidence, ...] | None:
 def _who_leans(statistics: dict[str, Any]) -> str:
     leaning, parts = leanings(statistics), []
     for key in statistics["keys"]:
-        names = [one["generator"] for one in leaning if one["key"] == key]
+        names = [row["generator"] for row in leaning if row["key"] == key]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         if names:
             parts.append(f"{scale_label(key)} leads for {', '.join(names[:NAMED])}{more}")

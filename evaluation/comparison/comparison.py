@@ -1,5 +1,4 @@
-"""Recipes beside each other: each with the spread over its runs, and against a baseline on the same
-pictures."""
+"""Compare recipes: the spread over the runs of each, and its gain over a baseline."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,14 +16,15 @@ from evaluation.summary import distribution
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
-    """Differences of a recipe to the baseline, in percent points.
+    """Differences of a recipe from the baseline, in percentage points.
 
     Args:
-        points: by set, where both have the figure. intervals: by set, 95 %, paired bootstrap over
-            the pictures.
-        mean, mean_interval: over the sets. improved: sets that are better (for EER, ECE and Brier:
-            lower).
-        p_value: Wilcoxon signed-rank test over the sets, two-sided; None with none that differs.
+        points: by set, where both have the metric.
+        intervals: 95 % by set, from a paired bootstrap over the images.
+        mean: over the sets; None without a set.
+        mean_interval: 95 % of the mean; None unless all sets have an interval.
+        improved: number of sets that are better (for EER, ECE and Brier: lower).
+        p_value: Wilcoxon signed-rank test over the sets, two-sided; None if no set differs.
     """
 
     points: dict[str, float]
@@ -39,7 +39,9 @@ class Comparison:
     """Recipes, the baseline first.
 
     Args:
+        recipes: at least one.
         resamples: of the paired bootstrap, 0 for no intervals.
+        seed: of the bootstrap.
     """
 
     def __init__(self, recipes: Sequence[Recipe], resamples: int = 1000, seed: int = 0) -> None:
@@ -51,22 +53,20 @@ class Comparison:
             for r in self.recipes
             for key in self.keys
         }
-        self._pictures = {
-            (r.label, key): _pictures(r, key) for r in self.recipes for key in self.keys
-        }
+        self._images = {(r.label, key): _images(r, key) for r in self.recipes for key in self.keys}
 
     def protocol(self, key: str) -> dict[str, Any] | None:
-        """Return the preprocessing of a set, as the first run that has it says."""
+        """Return the preprocessing of a set, from the first run that has it; None if unknown."""
         known = (result.protocols.get(key) for result in self.results)
         return next(filter(None, known), None)
 
     def paired(self, recipe: Recipe, key: str) -> bool:
-        """True if all runs of a recipe and of the baseline scored the same pictures of a set."""
-        ours, theirs = self._pictures[recipe.label, key], self._pictures[self.baseline.label, key]
+        """Return True if all runs of a recipe and the baseline scored the same images of a set."""
+        ours, theirs = self._images[recipe.label, key], self._images[self.baseline.label, key]
         return ours is not None and ours == theirs
 
     def interval(self, recipe: Recipe, key: str, metric: str) -> Interval | None:
-        """95 % interval of a recipe's mean over its runs, over the pictures of a set."""
+        """Return the 95 % interval of a recipe's mean over its runs, over the images of a set."""
         drawn = self._drawn[recipe.label, key].get(metric)
         return None if drawn is None else interval(drawn)
 
@@ -79,11 +79,11 @@ class Comparison:
                 continue
             points[key] = 100 * ours - 100 * theirs
             both = self._drawn[self.baseline.label, key], self._drawn[recipe.label, key]
-            if self.paired(recipe, key) and all(metric in one for one in both):
+            if self.paired(recipe, key) and all(metric in metrics for metrics in both):
                 drawn[key] = 100 * (both[1][metric] - both[0][metric])
-        # equal differences must be ties, and none must be none
+        # rounding, so that equal differences tie and no difference is 0
         values = np.array(list(points.values())).round(9)
-        whole = (
+        mean_interval = (
             interval(np.mean(list(drawn.values()), axis=0))
             if drawn and len(drawn) == len(points)
             else None
@@ -92,15 +92,17 @@ class Comparison:
             points,
             {key: interval(distribution) for key, distribution in drawn.items()},
             float(values.mean()) if len(values) else None,
-            whole,
+            mean_interval,
             int((values * (-1 if metric in LOWER_IS_BETTER else 1) > 0).sum()),
             float(wilcoxon(values).pvalue) if values.any() else None,
         )
 
 
 def _of_recipe(recipe: Recipe, key: str, resamples: int, seed: int) -> Distribution:
-    """Distribution of the mean over a recipe's runs: the runs scored the same pictures, so they are
-    resampled alike."""
+    """Return the distribution of the mean over a recipe's runs; empty if a run has no scores.
+
+    The runs scored the same images, so they get the same resamples.
+    """
     runs = [
         (r.scored[key], r.sets[key].get("threshold")) for r in recipe.results if key in r.scored
     ]
@@ -108,12 +110,11 @@ def _of_recipe(recipe: Recipe, key: str, resamples: int, seed: int) -> Distribut
     if not runs or len(runs) < tested:
         return {}
     drawn = [distribution(scored, threshold, resamples, seed) for scored, threshold in runs]
-    return mean_distribution(drawn, [list(one) for one in drawn])
+    return mean_distribution(drawn, [list(metrics) for metrics in drawn])
 
 
-def _pictures(recipe: Recipe, key: str) -> frozenset[tuple[str, int]] | None:
-    """Names and labels of the pictures of a set, None if the runs of a recipe did not score the
-    same ones."""
+def _images(recipe: Recipe, key: str) -> frozenset[tuple[str, int]] | None:
+    """Return names and labels of a set's images; None if the recipe's runs scored other ones."""
     runs = [result for result in recipe.results if key in result.sets]
     if not runs or any(key not in result.scored for result in runs):
         return None
@@ -123,11 +124,11 @@ def _pictures(recipe: Recipe, key: str) -> frozenset[tuple[str, int]] | None:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """Return the limits of the comparison.
+    """Return warnings of what limits the comparison.
 
-    These are missing sets, sets of one class, other images, other preprocessing, no scores.
+    These are missing sets, sets of one class, other images, other preprocessing and missing scores.
     """
-    found, results, keys = [], comparison.results, comparison.keys
+    texts, results, keys = [], comparison.results, comparison.keys
     for recipe in comparison.recipes:
         missing = [
             set_name(key)
@@ -135,14 +136,14 @@ def warnings(comparison: Comparison) -> list[str]:
             if not any(key in result.sets for result in recipe.results)
         ]
         if missing:
-            found.append(f"not tested, so not compared: {recipe.label} lacks {', '.join(missing)}")
+            texts.append(f"not tested, so not compared: {recipe.label} lacks {', '.join(missing)}")
         some = [
             set_name(k)
             for k in keys
             if 0 < sum(k in r.sets for r in recipe.results) < len(recipe.results)
         ]
         if some:
-            found.append(f"not every run of {recipe.label} was tested on {', '.join(some)}")
+            texts.append(f"not every run of {recipe.label} was tested on {', '.join(some)}")
     tested = {key: [result for result in results if key in result.sets] for key in keys}
     counts = {
         key: {(r.sets[key]["n_real"], r.sets[key]["n_fake"]) for r in tested[key]} for key in keys
@@ -151,9 +152,9 @@ def warnings(comparison: Comparison) -> list[str]:
     equalized = [
         key for key in keys if len({result.document.get("equalize") for result in tested[key]}) > 1
     ]
-    for text, of in (
+    for text, affected in (
         (
-            "AP and AUC are undefined with one class, only accuracy counts",
+            "AP and AUC are undefined with one class, so only accuracy is compared",
             [k for k in keys if any(0 in n for n in counts[k])],
         ),
         (
@@ -164,18 +165,19 @@ def warnings(comparison: Comparison) -> list[str]:
             "the models saw differently preprocessed images",
             [k for k in keys if any(p != protocols[k][0] for p in protocols[k])],
         ),
-        ("the pictures were re-encoded (--equalize) for some models only", equalized),
+        ("the images were re-encoded (--equalize) for some models only", equalized),
     ):
-        if of:
-            found.append(f"{text}: {', '.join(map(set_name, of))}")
+        if affected:
+            texts.append(f"{text}: {', '.join(map(set_name, affected))}")
     unscored = [result.name for result in results if not result.scored]
     if unscored:
-        found.append(f"no {PREDICTIONS_FILE}, so no intervals: {', '.join(unscored)}")
+        texts.append(f"no {PREDICTIONS_FILE}, so no intervals: {', '.join(unscored)}")
     for recipe in comparison.recipes[1:]:
         both = [k for k in keys if recipe.values(k, "acc") and comparison.baseline.values(k, "acc")]
         apart = [set_name(key) for key in both if not comparison.paired(recipe, key)]
         if apart:
-            found.append(
-                f"no intervals of gains, the runs did not score the same files: {recipe.label}, {', '.join(apart)}"
+            texts.append(
+                "the runs did not score the same images, so gains have no intervals: "
+                f"{recipe.label}, {', '.join(apart)}"
             )
-    return found
+    return texts

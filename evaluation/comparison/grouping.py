@@ -1,4 +1,4 @@
-"""Test runs put together by recipe: runs that differ only in their seed."""
+"""Group test runs by recipe: runs of one recipe differ only in their seed."""
 
 import dataclasses
 from collections import Counter
@@ -21,19 +21,19 @@ def read_recipes(
     Args:
         paths: at least two folders (or metrics.json files).
         baseline: label or run name of the baseline; None: the first.
-        grouped: put runs that differ only in their seed together.
+        grouped: False to make each run a recipe of its own.
 
     Raises:
-        UserError: a file that does not fit or is given twice, fewer than two, one checkpoint twice
-            on one set and in the same way, or no such baseline.
+        UserError: fewer than two paths, a path given twice, a file that does not fit, one
+            checkpoint twice on the same set under the same settings, or an unknown baseline.
     """
     if len(paths) < 2:
         raise UserError(
             f"results {' '.join(map(str, paths))}: give at least two folders, the baseline first"
         )
     results = [read_result(path) for path in paths]
-    places = Counter(result.paths[0].resolve() for result in results)
-    twice = [result.paths[0] for result in results if places[result.paths[0].resolve()] > 1]
+    files = Counter(result.paths[0].resolve() for result in results)
+    twice = [result.paths[0] for result in results if files[result.paths[0].resolve()] > 1]
     if twice:
         raise UserError(f"results {twice[0]}: given twice; give each once")
     recipes: list[list[Result]] = []
@@ -51,12 +51,12 @@ def read_recipes(
     ]
     if len(chosen) != 1:
         known = ", ".join(recipe.label for recipe in labelled)
-        raise UserError(f"--baseline {baseline}: no recipe of that name; there are {known}")
+        raise UserError(f"--baseline {baseline}: matches no recipe; choose one of {known}")
     return chosen + [recipe for recipe in labelled if recipe is not chosen[0]]
 
 
 def _labels(recipes: Sequence[Sequence[Result]]) -> list[str]:
-    """Name each recipe, as briefly as no other is named."""
+    """Return the shortest distinct label of each recipe."""
     names = [" + ".join(result.name for result in group) for group in recipes]
     folders = [escaped(str(group[0].paths[0].parent)) for group in recipes]
     names = _unique(names, [f"{n} ({f})" for n, f in zip(names, folders, strict=True)])
@@ -69,8 +69,16 @@ def _labels(recipes: Sequence[Sequence[Result]]) -> list[str]:
 
 
 def _put(result: Result, recipes: list[list[Result]], grouped: bool) -> None:
-    """Add a result to the recipe that it belongs to: to a run of the same checkpoint, or as a run
-    of its own."""
+    """Add a result to its recipe: to the run of the same checkpoint, or as another run.
+
+    Args:
+        result: to add.
+        recipes: changed in place.
+        grouped: see `read_recipes`.
+
+    Raises:
+        UserError: the recipe has this checkpoint's result on one of the sets already.
+    """
     for group in recipes:
         if group[0].recipe != result.recipe or not all(
             result.agrees_with(other) for other in group
@@ -80,9 +88,10 @@ def _put(result: Result, recipes: list[list[Result]], grouped: bool) -> None:
             if other.checkpoint != result.checkpoint:
                 continue
             if both := [key for key in result.sets if key in other.sets]:
-                places = " and ".join(escaped(str(path)) for path in (*other.paths, *result.paths))
+                files = " and ".join(escaped(str(path)) for path in (*other.paths, *result.paths))
                 raise UserError(
-                    f"{places}: the same checkpoint, tested in the same way on {both[0]}; give one of them"
+                    f"{files}: the same checkpoint, tested in the same way on {both[0]}; "
+                    "give one of them"
                 )
             sets, protocols = other.sets | result.sets, other.protocols | result.protocols
             paths = (*other.paths, *result.paths)

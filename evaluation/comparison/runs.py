@@ -1,4 +1,4 @@
-"""Test runs as their folders hold them."""
+"""Read the folders of test runs: `Result` of one checkpoint, `Recipe` of several seeds."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ SEED_SUFFIX = re.compile(r"[-_]?(?:seed|s)?\d+$")
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Results of one checkpoint, from one folder or from several with other sets.
+    """Results of one checkpoint, from one folder, or from several with different sets.
 
     Args:
         name: of the model.
@@ -52,30 +52,30 @@ class Result:
 
     @property
     def checkpoint(self) -> str:
-        """Digest of the checkpoint; the name of the model where it is unknown."""
+        """Digest of the checkpoint; the name of the model where the digest is unknown."""
         return str(self.document.get("checkpoint_sha256") or self.name)
 
     @property
     def label(self) -> str:
-        """Name of the training, without its time stamp and a number of its seed."""
+        """Name of the training run without its time stamp and its seed."""
         run, *kind = TIME_STAMP.split(self.name, maxsplit=1)[::2]
         return SEED_SUFFIX.sub("", run) + "".join(kind) if kind else run
 
     @property
     def recipe(self) -> str:
-        """Text that is equal for runs that differ in nothing but seed, time and place."""
+        """Text that is equal for runs that differ only in seed, time and folder."""
         return json.dumps([self.circumstances, self.scales, self.label])
 
     @property
     def scales(self) -> list[float]:
-        """Of the model; empty where they are unknown."""
+        """Scales of the model; empty where they are unknown."""
         return list(self.document["model"].get("scales") or [])
 
     @property
     def circumstances(self) -> str:
-        """Settings of training and test as text, without scales, seed, time and place.
+        """Settings of training and test as text, without scales, seed, time and folder.
 
-        Where the training is unknown, the model's name stands for it.
+        Where the training is unknown, name and checkpoint of the model take its place.
         """
         training = self.document["model"].get("training")
         settings = [self.document.get(key) for key in ("equalize", "precision", "classes")]
@@ -91,7 +91,7 @@ class Result:
         return json.dumps([flags, data, settings, kind], sort_keys=True)
 
     def agrees_with(self, other: "Result") -> bool:
-        """Tell whether the sets that both have were preprocessed alike."""
+        """Return True if the sets that both have were preprocessed identically."""
         return all(
             self.protocols.get(key) == other.protocols.get(key)
             for key in self.sets
@@ -108,8 +108,8 @@ class Recipe:
 
     def values(self, key: str, metric: str) -> list[float]:
         """Return the metric of each run that has it, in [0, 1]."""
-        found = (result.sets[key].get(metric) for result in self.results if key in result.sets)
-        return [value for value in found if value is not None]
+        values = (result.sets[key].get(metric) for result in self.results if key in result.sets)
+        return [value for value in values if value is not None]
 
     def mean(self, key: str, metric: str) -> float | None:
         """Return the mean over the runs; None if no run has the metric."""
@@ -126,8 +126,8 @@ def read_result(path: Path) -> Result:
     """Read a test run's folder, or its metrics.json.
 
     Raises:
-        UserError: it cannot be read, is not JSON, or does not hold what test.py writes; the message
-            names the file.
+        UserError: the file cannot be read, is not JSON, or does not have the content that test.py
+            writes; the message names it.
     """
     file = path / METRICS_FILE if path.is_dir() else path
     document = read_document(file)
@@ -137,23 +137,27 @@ def read_result(path: Path) -> Result:
         problem = next(filter(None, map(_problem, sets.items())), None)
         if not sets:
             problem = "it holds no test sets"
-        protocol_names = [(one["name"], one["version"]) for one in protocols.values()]
+        protocol_names = [(p["name"], p["version"]) for p in protocols.values()]
         if not isinstance(name, str) or not all(isinstance(n, str) for n, _ in protocol_names):
             problem = "the name of the model or of a protocol is not text"
     except (KeyError, TypeError, AttributeError) as error:
         problem = f"{type(error).__name__} {error}"
     if problem:
-        raise UserError(f"{file}: does not hold what {SCHEMA} promises: {problem}")
+        raise UserError(
+            f"{file}: does not match the schema {SCHEMA} ({problem}); "
+            "give the folders that test.py wrote"
+        )
     return Result(name, (file,), sets, document, protocols)
 
 
 def _problem(item: tuple[str, dict[str, Any]]) -> str | None:
+    """Return the first problem of a set's part of metrics.json; None if it is valid."""
     key, metrics = item
     if not isinstance(metrics["suite"], str) or not isinstance(metrics["generator"], str):
         return f"suite or generator of {key} is not text"
     for name in LABELS:
         value = metrics.get(name)
-        # not (...): so that NaN is refused too
+        # not (...), so that NaN is refused too
         if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
             return f"{name} of {key} is {value!r}, expected a number from 0 to 1, or null"
     counts = metrics["n_real"], metrics["n_fake"]
@@ -163,5 +167,5 @@ def _problem(item: tuple[str, dict[str, Any]]) -> str | None:
 
 
 def set_name(key: str) -> str:
-    """Return a set's key as tables show it: without the slash of a set of no suite."""
+    """Return a set's key for tables: without the leading slash of a set outside the suites."""
     return key.removeprefix("/")

@@ -141,7 +141,7 @@ def test_the_checkpoint_before_a_damaged_one_is_taken(
         last.write_bytes(content[:middle] if damage == "cut" else changed)
     train.main([*argv, "--continue_train"])
     text = (folder / "log.log").read_text()
-    assert "going on from the one before it" in text and "after epoch 1" in text
+    assert "resuming from the previous checkpoint" in text and "after epoch 1" in text
     assert (folder / "damaged_model_epoch_last.pth").exists() == (damage != "missing")
     assert outcome(folder) == whole
 

@@ -244,8 +244,8 @@ def test_torchrun_train(data: Path, tmp_path: Path) -> None:
         "run folder",
         "step 1: training loss",
         "epoch 1/1",
-        "was left out",
-        "left out 1 files",
+        "was skipped",
+        "skipped 1 files",
         "written: ",
     ):
         assert log.count(line) == 1 and ran.stdout.count(line) == 1, line

@@ -84,7 +84,7 @@ def test_run_folder(trained: Path) -> None:
     log = (trained / "log.log").read_text()
     assert "epoch 2/2" in log
     assert "attention on 16 validation images" in log
-    assert "left out 0 files" in log
+    assert "skipped 0 files" in log
     val = scalars(trained / "val")
     assert {
         "accuracy",
@@ -167,7 +167,7 @@ def test_continuing_a_folder_without_checkpoint_starts_over_there(
     folder = tmp_path / "early_2026_01_02_03_04_05"
     folder.mkdir()
     train.main(train_argv(dataroot, tmp_path, "early", "--continue_train", "--niter", "1"))
-    assert "starting over" in (folder / "log.log").read_text()
+    assert "training starts from scratch" in (folder / "log.log").read_text()
     assert (folder / "model_epoch_last.pth").exists()
 
 
@@ -236,7 +236,7 @@ def test_bad_training_images_are_named(dataroot: Path, tmp_path: Path) -> None:
     (tmp_path / "data/train/car/0_real/broken.png").write_bytes(b"no")
     train.main(train_argv(tmp_path / "data", tmp_path, "bad", "--niter", "1"))
     log = (only(tmp_path, "bad_*") / "log.log").read_text()
-    assert "was left out" in log and "broken.png" in log and "left out 1 files" in log
+    assert "was skipped" in log and "broken.png" in log and "skipped 1 files" in log
 
 
 def run_test(model: Path, dataroot: Path, results: Path, *extra: str) -> None:
@@ -600,7 +600,7 @@ def test_ctrl_c_says_how_to_go_on(dataroot: Path, tmp_path: Path) -> None:
             if line.startswith("epoch 2/"):
                 process.send_signal(signal.SIGINT)
     assert process.returncode == 130
-    assert any("--continue_train resumes" in line for line in lines)
+    assert any("to resume, run the same command with --continue_train" in line for line in lines)
     assert any("SIGINT: saved step" in line for line in lines)
     assert "Traceback" not in "".join(lines)
     assert torch.load(only(tmp_path, "stopped_*") / "model_epoch_last.pth")["epoch"] >= 2

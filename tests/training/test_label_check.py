@@ -72,4 +72,4 @@ def test_training_warns_of_swapped_validation_labels(
     with caplog.at_level(logging.WARNING):
         train.main(train_argv(data, tmp_path / "c", "swapped", "--niter", "4", "--lr", "0.002"))
     text = next((tmp_path / "c").glob("swapped_*/log.log")).read_text()
-    assert text.count("are real and fake swapped in one of the two splits?") == 1
+    assert text.count("check whether real and fake are swapped in one of the two splits") == 1
