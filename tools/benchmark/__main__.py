@@ -27,7 +27,7 @@ import torch
 
 from networks.npr import reduced_size
 from networks.resnet import NPRResNet
-from options.base_options import OneLineParser
+from options.base_options import OneLineParser, tool_parser
 from options.flags import whole
 from tools.benchmark.contest import compete
 from tools.benchmark.images import link_images
@@ -65,18 +65,12 @@ def model_name(text: str) -> str:
     return text
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
     """Return the parser of the command line."""
-    description, _, epilog = (__doc__ or "").partition("\n\n")
+    parser = tool_parser("benchmark", __doc__)
     parts = "\n".join(f"    {name:12}{about}" for name, about in PARTS.items())
-    made = OneLineParser(
-        prog="python -m tools.benchmark",
-        description=description,
-        epilog=f"parts:\n{parts}\n\nexamples:\n{epilog}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = made.add_argument
+    parser.epilog = f"parts:\n{parts}\n\n{parser.epilog}"
+    add = parser.add_argument
     add("--parts", nargs="+", choices=(*PARTS, "all"), default=["all"], metavar="PART",
         help=f"what to measure, of {', '.join(PARTS)}, all (default: all)")  # fmt: skip
     add("--models", nargs="+", type=model_name, default=list(DEFAULT_MODELS), metavar="MODEL",
@@ -101,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
         help="without torch.compile, also where ours uses it")  # fmt: skip
     add("--output", type=Path, metavar="FILE.json",
         help="write the result there, and tables to FILE.md")  # fmt: skip
-    return made
+    return parser
 
 
 def checked(argv: Sequence[str] | None) -> argparse.Namespace:
