@@ -1,4 +1,4 @@
-"""A trained detector on unlabelled images and videos."""
+"""Predict unlabelled images and videos with a trained detector."""
 
 from inference.detector import Detector, load_detector
 

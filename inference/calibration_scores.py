@@ -1,4 +1,4 @@
-"""Logits to fit a calibration to: those that `inference.detector` computes for single images."""
+"""Compute the logits that a calibration is fitted to, as `inference.detector` does for images."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from util import require_one
 
 
 class _AsDetected(nn.Module):
-    """Pixels [B, 3, H, W] uint8 -> logits [B], large images in tiles."""
+    """Map pixels [B, 3, H, W] uint8 to logits [B], large images in tiles."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
@@ -32,9 +32,9 @@ def detector_predictions(
     on_bad_image: str = "skip",
     precision: str = "fp32",
 ) -> Scores:
-    """Predict the images of all sets together, each file once; without attention.
+    """Return the predictions for the images of all sets, each file once, without attention.
 
-    Shows a progress bar.
+    A progress bar is shown.
 
     Args:
         detector: the detector.
@@ -42,7 +42,7 @@ def detector_predictions(
         batch_size: images loaded together.
         num_threads: processes that load images.
         on_bad_image: see `ImageLoader`.
-        precision: the detector's.
+        precision: of the detector.
 
     Raises:
         UserError: torchrun started several processes.

@@ -1,4 +1,4 @@
-"""A checkpoint with its preprocessing: images in, scores out."""
+"""A checkpoint with its preprocessing; it takes images and returns scores."""
 
 import threading
 from collections import defaultdict
@@ -26,10 +26,10 @@ from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import NPRResNet
 from util import UserError, log
 
-BATCH_PIXELS = 32 * 256 * 256  # pixels of one forward pass; larger images go alone
+BATCH_PIXELS = 32 * 256 * 256  # pixels of one forward pass; a larger image gets its own
 
+# types that `as_image` takes
 ImageLike = str | Path | Image.Image | NDArray | Tensor
-"""The forms of an image that `as_image` takes."""
 
 
 class NotFinite(ValueError):
@@ -57,14 +57,14 @@ class Detector:
         loaded: the model.
         device: where it computes.
         protocol: how an image becomes a tensor; its augmentation is not used.
-        precision: see --precision.
+        precision: "fp32", "bf16", "fp16" or "auto", as --precision.
 
     Attributes:
         model: the network.
         config: its configuration.
         name: of the checkpoint.
         scales: [S] NPR scales.
-        calibration: None where the checkpoint holds none for this protocol.
+        calibration: None if the checkpoint is not calibrated for this protocol.
         lock: hold it around anything else that runs the model or hooks into it.
     """
 
@@ -85,7 +85,7 @@ class Detector:
         if calibration is None or calibration.protocol == label:
             return calibration
         log.warning(
-            "%s is calibrated for protocol %s: not used with %s",
+            "%s is calibrated for protocol %s, so its calibration is not used with %s",
             self.loaded.path,
             calibration.protocol,
             label,
@@ -95,7 +95,7 @@ class Detector:
     def score(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float64]:
         """Return scores [N] in [0, 1], sigmoid(logit), high for generated; N = 1 for one image.
 
-        They are those of test.py up to two million pixels; larger images are scored in tiles.
+        Up to two million pixels, they are those of test.py. Larger images are scored in tiles.
 
         Args:
             images: one image or several, of any sizes (see `as_image`); a tensor [N, 3, H, W] is N
@@ -111,11 +111,11 @@ class Detector:
         """Return calibrated probabilities [N] in [0, 1] of "generated"; otherwise as `score`.
 
         Raises:
-            ValueError: the checkpoint is not calibrated (`python -m tools.calibrate` does that).
+            ValueError: the checkpoint is not calibrated for the protocol.
         """
         if self.calibration is None:
             raise ValueError(
-                f"{self.loaded.path} holds no calibration; python -m tools.calibrate adds one"
+                f"{self.loaded.path} holds no calibration; run python -m tools.calibrate"
             )
         return self.calibration.probabilities(self._finite_logits(images))
 
@@ -155,8 +155,8 @@ class Detector:
     def pixel_outputs(self, pixels: Sequence[Tensor]) -> ModelOutputs:
         """Return the outputs for uint8 tensors [3, H, W] that `pixels` returned, in their order.
 
-        Tensors of one size go through the network together. A large one goes in tiles
-        (`inference.tiles`): its logit and its attention are the means of theirs, weighted by area.
+        Tensors of one size go through the network together. A large tensor goes in tiles
+        (`inference.tiles`). Its logit and attention are the means over the tiles, weighted by area.
         """
         tiles: dict[tuple[int, int], list[tuple[int, Tensor]]] = defaultdict(list)
         for index, image in enumerate(pixels):
@@ -181,7 +181,7 @@ class Detector:
         )
 
     def _run(self, pixels: Tensor) -> tuple[NDArray, NDArray | None]:
-        """uint8 [B, 3, H, W] -> logits [B] and attention [B, S], float32."""
+        """Return logits [B] and attention [B, S], float32, of uint8 pixels [B, 3, H, W]."""
         with (
             self.lock,
             torch.inference_mode(),
@@ -205,17 +205,19 @@ def load_detector(
 
     Args:
         path: a checkpoint, or a folder that tools.export wrote (see `load_model`).
-        device: None picks a GPU where there is one, else the CPU.
+        device: None picks a GPU if there is one, else the CPU.
         protocol: name of the geometry, one of `EVALUATION_PROTOCOLS` ("native": images keep their
-            size); normalisation is the checkpoint's.
-        precision: see --precision.
+            size). The normalisation is that of the checkpoint.
+        precision: "fp32", "bf16", "fp16" or "auto", as --precision.
         flags: see `load_model`.
 
     Raises:
         UserError: the checkpoint cannot be used, or the protocol is unknown.
     """
     if protocol not in EVALUATION_PROTOCOLS:
-        raise UserError(f"--protocol {protocol}: unknown; one of {', '.join(EVALUATION_PROTOCOLS)}")
+        raise UserError(
+            f"--protocol {protocol}: unknown; pass one of {', '.join(EVALUATION_PROTOCOLS)}"
+        )
     loaded = load_model(path, flags)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -234,8 +236,8 @@ def as_image(image: ImageLike) -> Image.Image:
 
     Raises:
         UnreadableImage: the file, or PIL's image, cannot be decoded (docs/files.md).
-        TypeError: it is of another type.
-        ValueError: it is of another shape or range.
+        TypeError: the type is another.
+        ValueError: the shape or the range is another.
     """
     if isinstance(image, str | Path):
         try:

@@ -1,5 +1,4 @@
-"""Why a detector decided so for one image: the residual at every scale, how much each scale counts,
-and where the evidence is."""
+"""Explain a detector's prediction for an image: residuals, weights of the scales, evidence maps."""
 
 import os
 from dataclasses import dataclass
@@ -24,12 +23,13 @@ from networks.cam import classifier, evidence
 from networks.npr import residual_maps
 from util import UserError, log, writable_folder, writing
 
-SHOWN = 512  # pixels of the side, about, of the shown part of a large image: single pixels show
+SHOWN = 512  # side of the shown part of a large image, about, in pixels; single pixels stay visible
+MAX_STEM = 150  # bytes of a file's name in that of its panel; a name may have 255
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything that `draw` puts on its panel, for the shown part of the image.
+    """Content of the panel of `draw`, for the shown part of the image.
 
     Args:
         title: name of the image and of the shown part.
@@ -38,8 +38,8 @@ class Explanation:
         residuals: {'npr_0.5': [3, H, W], ...}, one for each scale, of normalised pixels.
         evidence: class-activation maps [S, h, w] in units of the logit, positive towards generated
             (see `networks.cam`).
-        adds: [S], what each scale adds to the logit.
-        exact: whether these are the means of the maps (see `networks.cam`).
+        adds: [S] contributions of the scales to the logit.
+        exact: True if `adds` are the means of the maps (see `networks.cam`).
         attention: [S] weights of the scales, None for a model without attention.
         box: the shown part, in pixels of the image after the protocol.
     """
@@ -56,12 +56,18 @@ class Explanation:
 
 
 def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanation:
-    """Explain a detector's prediction for an RGB image; may be called from several threads.
+    """Return the explanation of a detector's prediction for an RGB image.
 
-    Of an image of more than 2 * SHOWN**2 pixels one tile is shown, at its own size: that with the
-    most extreme logit on the side on which most of the image is. The title says so with the tile's
-    score, says what the protocol did to the image, and gives the bias: with what the scales add it
-    makes up the logit of what is shown.
+    It may be called from several threads. Of an image of more than 2 * SHOWN**2 pixels, one tile is
+    shown at its own size. It is the tile with the most extreme logit in the direction of the
+    prediction for the image. The title has the position and score of the tile, the size after
+    the protocol, and the bias. The bias and the contributions of the scales sum to the logit of
+    the shown part.
+
+    Args:
+        detector: the detector.
+        image: 8-bit RGB.
+        title: name of the image.
 
     Raises:
         ValueError: too small for the protocol's crop or the model (see `Detector.pixels`).
@@ -88,14 +94,15 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
     notes = [title] if title else []
     if (width, height) != image.size:
         notes.append(
-            f"{image.width}x{image.height} made {width}x{height} by protocol {detector.protocol.name}"
+            f"{image.width}x{image.height} made {width}x{height} by protocol"
+            f" {detector.protocol.name}"
         )
     box, score = boxes[shown], expit(outputs.logits[shown])
     if len(boxes) > 1:
         notes.append(
             f"shown: rows {box.top}-{box.top + box.height - 1},"
-            f" columns {box.left}-{box.left + box.width - 1} of {width}x{height}, the part with most"
-            f" evidence for {GENERATED if generated else REAL}, score {score:.3f}"
+            f" columns {box.left}-{box.left + box.width - 1} of {width}x{height}, the part with"
+            f" most evidence for {GENERATED if generated else REAL}, score {score:.3f}"
         )
     adds, bias = of_scales.adds[0].cpu(), classifier(model).bias[0].item()
     notes.append(f"logit {bias + adds.sum().item():+.3f} = bias {bias:+.3f} + what the scales add")
@@ -116,13 +123,14 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
 
 
 def draw(explanation: Explanation, path: str | Path) -> Path:
-    """Draw the panel to `path` and return that (see `reports.plots.images.plot_npr_maps`).
+    """Draw the panel to `path`; return the path (see `reports.plots.images.plot_npr_maps`).
 
     Raises:
         ImportError: matplotlib is missing; the message says what to install.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    from reports.plots.images import plot_npr_maps  # here, so that predicting needs no matplotlib
+    # here, so that predicting needs no matplotlib
+    from reports.plots.images import plot_npr_maps
 
     maps: dict[str, Any] = {
         "cams": explanation.evidence,
@@ -144,7 +152,7 @@ def make_folder(folder: Path, overwrite: bool) -> None:
     """Make the folder of --explain.
 
     Raises:
-        UserError: it cannot be written or, without `overwrite`, holds something.
+        UserError: it cannot be written or, without `overwrite`, is not empty.
     """
     writable_folder(folder, "--explain")
     with writing(folder):
@@ -152,16 +160,21 @@ def make_folder(folder: Path, overwrite: bool) -> None:
         names = [name for name in os.listdir(folder) if not name.startswith(".")]
     if names and not overwrite:
         raise UserError(
-            f"--explain {folder}: exists and holds {min(names)}; give another, or --overwrite to"
+            f"--explain {folder}: exists and holds {min(names)}; pass another, or --overwrite to"
             " write beside it"
         )
 
 
 def write_explanation(detector: Detector, outcome: Outcome, folder: Path, index: int) -> str | None:
-    """Draw the panel of an image, or write the report of a video, into `folder`; return its path.
+    """Draw the panel of an image, or write the report of a video; return its path.
 
-    It is named after the file and its index among all files. Returns None for a skipped file and,
-    with a warning, where memory is not enough.
+    It returns None for a skipped file and, with a warning, if memory is not enough.
+
+    Args:
+        detector: the detector.
+        outcome: result for the file.
+        folder: of all panels and reports.
+        index: of the file among all files; the path has it before the file's name.
 
     Raises:
         UserError: matplotlib is missing.
@@ -174,7 +187,7 @@ def write_explanation(detector: Detector, outcome: Outcome, folder: Path, index:
     stem = "".join(
         character if character.isprintable() else "_" for character in Path(outcome.path).stem
     )
-    stem = stem.encode()[:150].decode(errors="ignore")  # a name may have 255 bytes
+    stem = stem.encode()[:MAX_STEM].decode(errors="ignore")
     target = folder / f"{index:06d}_{stem}"
     try:
         with writing(folder), memory_errors():
@@ -189,7 +202,7 @@ def write_explanation(detector: Detector, outcome: Outcome, folder: Path, index:
             explanation = explain(detector, outcome.image.image, title)
             return str(draw(explanation, f"{target}.png"))
     except NotEnoughMemory as error:
-        log.warning("%s: no panel of it, %s", outcome.path, error)
+        log.warning("%s: panel skipped, %s", outcome.path, error)
         return None
     except ImportError as error:
         raise UserError(f"--explain {folder}: {error}") from None

@@ -1,4 +1,4 @@
-"""The files that a command line names: files, folders, patterns and lists, in a fixed order."""
+"""Find the files of a command line of files, folders, patterns and lists, in a fixed order."""
 
 import glob
 import os
@@ -21,7 +21,7 @@ class Input(NamedTuple):
 
     Args:
         path: of the file.
-        problem: why it cannot be one, "" otherwise.
+        problem: reason why it cannot be predicted, else "".
     """
 
     path: str
@@ -29,27 +29,29 @@ class Input(NamedTuple):
 
 
 class Inputs:
-    """The files that the words of a command line stand for, in the words' order; iterate once.
+    """An iterator of the files of a command line, in the order of its words; iterate once.
 
-    A folder stands for the images and videos in it and below it, by the endings of their names and
-    sorted. Links are followed, unless they lead to a folder that they lie in; hidden files and
-    folders are skipped. A word that is not a file and holds `*`, `?` or `[` is a pattern as in
-    `glob`. `-` stands for a list of paths. Any other word is a file, whatever its ending.
+    - A folder stands for the images and videos in it and below it, by the endings of their names
+      and sorted. Hidden files and folders are skipped. Links are followed, unless they lead to a
+      folder that they lie in.
+    - A word that is not a file and holds `*`, `?` or `[` is a pattern as in `glob`.
+    - `-` stands for a list of paths.
+    - Any other word is a file, whatever its ending.
 
-    Memory does not grow with the number of files: the names of one folder, or the matches of one
+    Memory does not grow with the number of files. The names of one folder, or the matches of one
     pattern, are held at a time.
 
     Args:
-        words: see above.
+        words: of the command line.
         read: returns the next bytes of the list, b"" at its end.
-        separator: ends a path in the list.
+        separator: between two paths of the list.
 
     Attributes:
         passed_over: number of files in folders that are neither images nor videos, so far, by
             ending, such as {".txt": 3}.
 
     Raises:
-        UserError: while iterating: the list cannot be read, or is not a list of paths.
+        UserError: while iterating, if the list cannot be read, or is not a list of paths.
     """
 
     def __init__(
@@ -79,7 +81,8 @@ class Inputs:
 
     def _matching(self, pattern: str) -> Iterator[Input]:
         paths = sorted(glob.glob(pattern, recursive=True))
-        if "**" in pattern:  # it matches the files in a matching folder, too
+        # ** also matches the files in a matching folder
+        if "**" in pattern:
             paths = [path for path in paths if not os.path.isdir(path)]
         if not paths:
             yield Input(pattern, "no file matches the pattern")
@@ -105,7 +108,7 @@ class Inputs:
 
 
 def is_media(path: str) -> bool:
-    """Return whether a file exists and is an image or a video, by its ending or its content."""
+    """Return True if a file exists and is an image or a video, by its ending or its content."""
     if not os.path.isfile(path):
         return False
     if os.path.realpath(path).lower().endswith((*IMAGE_ENDINGS, *EXTENSIONS)):
@@ -141,5 +144,6 @@ def _decoded(paths: list[bytes], separator: bytes) -> Iterator[str]:
 def _read_block(read: Callable[[], bytes]) -> bytes:
     try:
         return read()
-    except OSError as error:  # standard input is closed, or a folder
+    # standard input is closed, or a folder
+    except OSError as error:
         raise UserError(f"PATH -: standard input cannot be read ({error.strerror})") from None

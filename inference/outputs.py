@@ -1,4 +1,4 @@
-"""Predictions as a table, JSON lines or CSV, written one by one, and the summary at the end."""
+"""Write predictions one by one as a table, JSON lines or CSV, and the summary at the end."""
 
 import csv
 import json
@@ -30,14 +30,14 @@ FIELDS = (
 def record(
     outcome: Outcome, scales: Sequence[float], explained: str | None = None
 ) -> dict[str, Any]:
-    """Return the fields of a file as plain values, None where there is nothing to say.
+    """Return the fields of a file as plain values, None for a field without a value.
 
-    docs/predict.md lists them.
+    docs/predict.md lists the fields.
 
     Args:
-        outcome: the result for the file.
+        outcome: result for the file.
         scales: [S] of the model.
-        explained: path of its panel or report.
+        explained: path of the panel or report; None without one.
     """
     values: dict[str, Any] = dict.fromkeys(FIELDS)
     values["path"], prediction = outcome.path, outcome.prediction
@@ -57,13 +57,13 @@ def record(
 
 
 class Writer:
-    """Writes records to a file, each at once.
+    """A writer of records to a file, each written at once.
 
     Args:
         file: open for writing.
         style: "table", "jsonl" or "csv", as --format.
         scales: [S] of a model with attention, empty for others.
-        calibrated: whether the records hold probabilities.
+        calibrated: True if the records hold probabilities.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Writer:
         self._file.write("".join(f"{cell:<13}" for cell in narrow) + name + "\n")
 
     def _csv_row(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Attention gets a column per scale, and names are `escaped`."""
+        """Return the row with a column per scale for attention, and `escaped` names."""
         row: dict[str, Any] = {}
         for name, value in values.items():
             if name == "attention":
@@ -123,17 +123,17 @@ class Writer:
 def open_output(path: str | None, overwrite: bool = False) -> Iterator[TextIO]:
     """Open the file of --output, or standard output for None.
 
-    A regular file is called `path` + `PARTIAL` until the block ends well, and keeps that name with
-    all records until then if it does not. Of a link it is the file behind it. A pipe or a terminal
-    is written to directly.
+    A regular file is called `path` + `PARTIAL` until the block ends without an error. After an
+    error it keeps that name and the records until then. For a link, the file behind it is written.
+    A pipe or a terminal is written directly.
 
     Args:
         path: of the file.
         overwrite: replace predictions of an earlier run.
 
     Raises:
-        UserError: it is an image or a video or, without `overwrite`, holds something.
-        CannotWrite: it cannot be written, also in the block.
+        UserError: the file is an image or a video or, without `overwrite`, is not empty.
+        CannotWrite: the file cannot be written, also in the block.
         BrokenPipeError: the reader of standard output, or of the pipe, has closed it.
     """
     try:
@@ -149,7 +149,8 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[TextIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if path is None:  # what is still in the buffer cannot be written when Python ends, either
+        # the rest of the buffer cannot be written when Python ends, either
+        if path is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         place = "standard output" if path is None else f"--output {path}"
         raise CannotWrite(f"{place}: cannot be written ({error.strerror or error})") from error
@@ -159,16 +160,16 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[TextIO]:
 def _partial_file(path: str, overwrite: bool) -> Iterator[TextIO]:
     if is_media(path):
         raise UserError(
-            f"--output {path}: an image or a video, which is not replaced; give another file"
+            f"--output {path}: an image or a video, which is not replaced; pass another file"
         )
     target = os.path.realpath(path)
     partial = Path(target + PARTIAL)
     if not overwrite and os.path.exists(path) and os.path.getsize(path):
-        raise UserError(f"--output {path}: exists; give another, or --overwrite")
+        raise UserError(f"--output {path}: exists; pass another, or --overwrite")
     if not overwrite and partial.exists():
         raise UserError(
-            f"--output {path}: {partial.name} exists, of a run that goes on or was stopped; give"
-            " another, or --overwrite"
+            f"--output {path}: {partial.name} exists, of a run that is not finished or was stopped;"
+            " pass another, or --overwrite"
         )
     try:
         with open(partial, "w", newline="", encoding="utf-8") as file:
@@ -176,7 +177,7 @@ def _partial_file(path: str, overwrite: bool) -> Iterator[TextIO]:
     except BaseException:
         with suppress(OSError):
             if partial.stat().st_size:
-                log.warning("%s: holds the predictions until then", partial)
+                log.warning("%s: holds the predictions so far", partial)
             else:
                 partial.unlink()
         raise
@@ -184,13 +185,14 @@ def _partial_file(path: str, overwrite: bool) -> Iterator[TextIO]:
 
 
 class Summary:
-    """Counts of verdicts and skipped files."""
+    """Numbers of verdicts and of skipped files."""
 
     def __init__(self) -> None:
         self.verdicts: Counter[str] = Counter()
         self.skipped = 0
 
     def add(self, outcome: Outcome) -> None:
+        """Count the result for a file."""
         if outcome.prediction is None:
             self.skipped += 1
         else:
@@ -198,10 +200,11 @@ class Summary:
 
     @property
     def scored(self) -> int:
+        """Return the number of files with a prediction."""
         return self.verdicts.total()
 
     def text(self, passed_over: Mapping[str, int]) -> str:
-        """Return one line; `passed_over` as in `Inputs`."""
+        """Return the summary as one line; `passed_over` as in `Inputs`."""
         counts = [(name, self.verdicts[name]) for name in (GENERATED, REAL, UNSURE)]
         verdicts = ", ".join(f"{count:,} {name}" for name, count in counts if count)
         parts = [f"{self.scored:,} scored" + (f": {verdicts}" if verdicts else "")]
@@ -210,7 +213,7 @@ class Summary:
 
 
 def passed_over_text(endings: Mapping[str, int]) -> str:
-    """Return such as "5 of other kinds passed over (.heic 3, .txt 1, others 1)"."""
+    """Return a count such as "5 of other kinds passed over (.heic 3, .txt 1, others 1)"."""
     total = sum(endings.values())
     most = [(name, count) for name, count in Counter(endings).most_common() if name][:NAMED_ENDINGS]
     rest = total - sum(count for _, count in most)
@@ -220,7 +223,7 @@ def passed_over_text(endings: Mapping[str, int]) -> str:
 
 @contextmanager
 def log_summary(summary: Summary, inputs: Inputs) -> Iterator[None]:
-    """Log the summary when the block ends or is stopped, but not when the reader has gone."""
+    """Log the summary when the block ends or is stopped, unless the output stream is closed."""
     try:
         yield
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Predict files as predict.py's options say."""
+"""Predict files with the options of predict.py."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ def predict(opt: PredictOptions) -> int:
     """Predict the files; return 0, or 1 if some were skipped.
 
     Raises:
-        UserError: no file could be scored, or something else that the user can fix.
+        UserError: no file could be scored, or an option or a file is wrong.
     """
     seed_everything(0)
     if opt.explain is not None:
@@ -40,19 +40,20 @@ def predict(opt: PredictOptions) -> int:
         write_predictions(opt, detector, inputs, file, summary)
     if not summary.scored:
         raise UserError(
-            f"PATH: nothing could be scored, {summary.skipped:,} skipped; each is named above with the reason"
+            f"PATH: nothing could be scored, {summary.skipped:,} skipped; each is named above with"
+            " the reason"
         )
     return 1 if summary.skipped else 0
 
 
 def find_detector(opt: PredictOptions) -> Detector:
-    """Load the detector that --model_path or --name stands for."""
+    """Return the detector of --model_path or --name."""
     paths = find_checkpoints(
         (opt.model_path,) if opt.model_path else None, opt.name, opt.epoch, opt.checkpoints_dir
     )
     if len(paths) > 1:
         raise UserError(
-            f"--model_path {opt.model_path}: matches {len(paths)} checkpoints; give one"
+            f"--model_path {opt.model_path}: matches {len(paths)} checkpoints; pass one"
         )
     flags = CheckpointOptions(npr_scales=opt.npr_scales)
     with memory_errors():
@@ -62,7 +63,7 @@ def find_detector(opt: PredictOptions) -> Detector:
 
 
 def log_calibration(detector: Detector) -> None:
-    """Log how verdicts follow from scores."""
+    """Log the rule from probability to verdict, or that the checkpoint is not calibrated."""
     calibration = detector.calibration
     if calibration is None:
         log.info(
@@ -80,8 +81,20 @@ def log_calibration(detector: Detector) -> None:
 def write_predictions(
     opt: PredictOptions, detector: Detector, inputs: Inputs, file: TextIO, summary: Summary
 ) -> None:
-    """Predict, explain, write and count one file after the other; name the skipped ones on standard
-    error."""
+    """Predict, explain, write and count one file after the other.
+
+    Skipped files are named on standard error.
+
+    Args:
+        opt: options of predict.py.
+        detector: the detector.
+        inputs: the files.
+        file: for the records.
+        summary: is updated after every file.
+
+    Raises:
+        UserError: the files have neither an image nor a video.
+    """
     attends = detector.config.model_type == MULTISCALE
     scales = detector.scales if attends else ()
     writer = Writer(file, opt.format, scales, detector.calibration is not None)

@@ -51,12 +51,12 @@ class Prediction:
         score: sigmoid(logit).
         probability: of "generated", in [0, 1]; the score where the detector is not calibrated.
         verdict: "real", "generated" or, from a calibrated detector, "unsure".
-        calibrated: whether the detector is.
+        calibrated: True if the detector is.
         attention: [S] weights of the scales, None for a model without attention.
         top_scale: scale with the largest weight.
         width: pixels of the image as it is stored.
         height: likewise.
-        warnings: what makes the prediction less reliable.
+        warnings: reasons why the prediction is less reliable.
     """
 
     name: str
@@ -80,7 +80,7 @@ def predict_images(
     Args:
         detector: the detector.
         images: the images.
-        pixels: what `detector.pixels` returned for each; None to compute it here.
+        pixels: of each image, from `detector.pixels`; None computes them here.
 
     Raises:
         ValueError: an image is too small for the protocol or the model (see `Detector.pixels`).
@@ -127,7 +127,7 @@ def top_scale(detector: Detector, attention: Sequence[float] | None) -> float | 
 
 
 def image_warnings(detector: Detector, image: NamedImage) -> list[str]:
-    """Return what makes the prediction for an image less reliable, one message each."""
+    """Return the reasons why the prediction for an image is less reliable, a message each."""
     width, height = image.image.size
     warnings = []
     if min(width, height) < SMALL_SIDE:
@@ -155,10 +155,10 @@ def few_colours(image: Image.Image) -> str | None:
     The pixels are counted, because a palette image may have been saved again as RGB. An image of
     `PALETTE` pixels or fewer cannot have more colours.
     """
-    counted = image.getcolors(PALETTE)  # None where there are more
-    if counted is None:
+    counts = image.getcolors(PALETTE)  # None if there are more
+    if counts is None:
         return None
-    colours = np.array([colour for _, colour in counted])
+    colours = np.array([colour for _, colour in counts])
     if (colours == colours[:, :1]).all():
         return "grey: no colour in it"
     return f"few colours: {len(colours)}" if image.width * image.height > PALETTE else None

@@ -1,4 +1,4 @@
-"""Files predicted as a stream: threads read ahead, predictions come in the order of the files."""
+"""Predict files as a stream: threads read ahead, predictions come in the order of the files."""
 
 import queue
 import threading
@@ -30,8 +30,8 @@ class Outcome(NamedTuple):
     Args:
         path: of the file.
         prediction: None where the file was skipped.
-        problem: why it was skipped.
-        image: the image that was predicted; None for a video or a skipped file.
+        problem: reason why it was skipped, else "".
+        image: the predicted image; None for a video or a skipped file.
     """
 
     path: str
@@ -42,14 +42,14 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A file as a thread hands it over: an image, a problem, or else a video still to be opened.
+    """A file from a loading thread: an image, a problem, or else a video that is not opened yet.
 
     Args:
         path: of the file.
         image: decoded.
         pixels: of the image, [3, H, W].
-        problem: why the file is skipped.
-        not_an_image: why a file that may be a video is not an image.
+        problem: reason why the file is skipped.
+        not_an_image: reason why a file that may be a video is not an image.
     """
 
     path: str
@@ -60,7 +60,7 @@ class _Loaded:
 
     @property
     def size(self) -> int:
-        """Number of pixels."""
+        """Return the number of pixels."""
         return 0 if self.pixels is None else self.pixels[0].numel()
 
 
@@ -70,16 +70,16 @@ def predict_files(
     threads: int,
     predict_video: Callable[[str], VideoPrediction],
 ) -> Generator[Outcome, None, None]:
-    """Predict files, in their order; memory does not grow with their number.
+    """Yield the results for files, in their order; memory does not grow with their number.
 
-    A file that does not begin like an image is tried as a video. Close the iterator to stop before
-    its end.
+    A file that does not begin like an image is tried as a video. Close the iterator to stop early.
 
     Args:
         detector: the detector.
         inputs: the files; asking for the next one may block.
         threads: number of threads that decode images, at least 1.
-        predict_video: predicts a video; its ValueError or UserError says why it is skipped.
+        predict_video: predicts a video; the message of its ValueError or UserError is the reason
+            why the video is skipped.
 
     Raises:
         OutOfGpuMemory: see `device.memory_errors`.
@@ -101,10 +101,10 @@ def predict_files(
 def _ready_groups(
     detector: Detector, inputs: Iterable[Input], threads: int
 ) -> Generator[list[_Loaded], None, None]:
-    """Yield the loaded files in order, each grouped with those after it that are ready, too.
+    """Yield the loaded files in order, in groups of files that are ready.
 
-    Only the first of a group is waited for. So a prediction never waits for the next path of a slow
-    list, and groups are large where the model is what takes time.
+    Only the first file of a group is waited for. So a prediction never waits for the next path of a
+    slow list, and groups are large if the model takes most of the time.
     """
     window: queue.Queue[Future[_Loaded | None]] = queue.Queue(WINDOW_PER_THREAD * threads)
     pool = ThreadPoolExecutor(threads, "load")
@@ -143,7 +143,8 @@ def _ready_groups(
     finally:
         closed.set()
         pool.shutdown(wait=False, cancel_futures=True)
-        with suppress(queue.Empty):  # makes room, so that `feed` does not wait for ever
+        # make room, so that `feed` does not wait for ever
+        with suppress(queue.Empty):
             while True:
                 window.get_nowait()
 
@@ -162,7 +163,7 @@ def _load(detector: Detector, file: Input) -> _Loaded:
 
 
 def _predict_images(detector: Detector, files: list[_Loaded]) -> list[Outcome]:
-    """Predict images together or, where one of them or all together are at fault, one by one."""
+    """Return the results for images, predicted together or, after an error, one by one."""
     images = [file.image for file in files if file.image is not None]
     pixels = [file.pixels for file in files if file.pixels is not None]
     try:
@@ -183,7 +184,8 @@ def _predict_video(file: _Loaded, predict_video: Callable[[str], VideoPrediction
     try:
         with memory_errors():
             return Outcome(file.path, predict_video(file.path))
-    except OutOfGpuMemory:  # the next file would meet it, too
+    # the next file would raise it, too
+    except OutOfGpuMemory:
         raise
     except (ValueError, UserError) as error:  # a UserError says that PyAV is missing
         problem = str(error).removeprefix(f"{file.path}: ")

@@ -1,4 +1,4 @@
-"""Large images in tiles, cut so that the network sees each tile as it would in the whole image."""
+"""Cut large images into tiles that the network sees as it would in the whole image."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 TILE = 1024  # pixels of a tile's side, about
 WHOLE = 2 * TILE**2  # pixels up to which an image is not cut; a pass needs up to 1 KiB for each
-MAX_GRID = 64
+MAX_GRID = 64  # pixels; sides of tiles exceed `TILE` by at most this
 
 
 class Box(NamedTuple):
@@ -21,7 +21,7 @@ class Box(NamedTuple):
 
 
 def grid_of(scales: Sequence[float], stride: int = 8) -> int:
-    """Return the pixels after which the grids of all scales and the network's stride repeat.
+    """Return the period, in pixels, of the grids of all scales and the network's stride.
 
     Down-sampling by p / q picks the same pixels in every block of q. Scales that would take the
     grid beyond `MAX_GRID` are ignored.
@@ -36,14 +36,15 @@ def grid_of(scales: Sequence[float], stride: int = 8) -> int:
 def tile_boxes(height: int, width: int, grid: int, tile: int | None = None) -> list[Box]:
     """Return tiles that cover an image once; one tile if it has at most `WHOLE` pixels.
 
-    First rows and columns are multiples of `grid`, so that a tile's residual is the whole image's.
+    First rows and columns are multiples of `grid`, so that the residual of a tile is that of the
+    whole image.
 
     Args:
         height: pixels.
         width: pixels.
         grid: see `grid_of`.
-        tile: sides are between about half of it and tile + grid; None stands for `TILE`. With it,
-            images of at most 2 * tile**2 pixels are not cut.
+        tile: pixels. Sides are between about tile / 2 and tile + grid, and images of at most
+            2 * tile**2 pixels are not cut. None stands for `TILE` and `WHOLE`.
     """
     if height * width <= (2 * tile**2 if tile else WHOLE):
         return [Box(0, 0, height, width)]

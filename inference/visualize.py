@@ -1,4 +1,4 @@
-"""Show what models attend to on labelled images, as visualize_attention.py's options say."""
+"""Show the attention of models on labelled images, with visualize_attention.py's options."""
 
 import shlex
 import sys
@@ -58,13 +58,13 @@ def visualize_models(opt: VisualizeOptions) -> None:
 def visualize(
     loaded: LoadedModel, root: Path, sets: Sequence[ImageSet], out: Path, opt: VisualizeOptions
 ) -> None:
-    """Write what one model attends to.
+    """Write statistics and plots of one model's attention.
 
     Args:
         loaded: a model with attention.
         root: folder of the data.
         sets: of images; several get a folder each.
-        out: folder of all together, made when needed.
+        out: folder of the results, made if it is missing.
         opt: preprocessing, sampling and device.
 
     Raises:
@@ -77,10 +77,13 @@ def visualize(
     device = choose_device(opt.gpu_ids)
     model: Any = place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     scales, formats, several = loaded.config.scales, opt.formats, len(sets) > 1
-    # as in test.py: what is written about a set is safe in every file
-    safe = [replace(s, suite=escaped(s.suite), generator=escaped(s.generator)) for s in sets]
+    # names as in test.py, safe in every file
+    safe = [
+        replace(images, suite=escaped(images.suite), generator=escaped(images.generator))
+        for images in sets
+    ]
     folders, names = unique_names(sets), unique_names(safe)
-    found: dict[Path, Scores] = {}
+    scored_sets: dict[Path, Scores] = {}
     skipped: dict[str, str] = {}
     plots, maps = [], []
     for images, written in zip(sets, safe, strict=True):
@@ -94,40 +97,44 @@ def visualize(
             cache=opt.cache,
             on_bad_image=opt.on_bad_image,
         )
-        scored = predict(model, loader, opt.precision, progress=names[written.key])
-        one = replace(scored, suite=written.suite, generator=names[written.key])
-        skipped |= one.skipped
-        if not one.paths:
+        prediction = predict(model, loader, opt.precision, progress=names[written.key])
+        scored = replace(prediction, suite=written.suite, generator=names[written.key])
+        skipped |= scored.skipped
+        if not scored.paths:
             log.warning("skipped %s: none of its sampled images can be read", names[written.key])
             continue
         folder = out / folders[images.key] if several else out
         folder.mkdir(parents=True, exist_ok=True)
-        found[folder] = one
-        write_weights(folder / "attention_weights.csv", one, scales, root)
-        per_image = page.draw_images(one, scales, folder, formats)
+        scored_sets[folder] = scored
+        write_weights(folder / "attention_weights.csv", scored, scales, root)
+        per_image = page.draw_images(scored, scales, folder, formats)
         if several:
-            _write_statistics(loaded, [one], one.skipped, root, folder)
-            page.draw_distribution([one], scales, folder, formats)
+            _write_statistics(loaded, [scored], scored.skipped, root, folder)
+            page.draw_distribution([scored], scales, folder, formats)
         else:
             plots.append(per_image)
         if opt.save_npr_maps:
-            kept = ImageSet("", "", one.paths, tuple(one.labels.tolist()))
+            kept = ImageSet("", "", scored.paths, tuple(scored.labels.tolist()))
             chosen = sample_evenly(kept, opt.num_maps, opt.seed)
             seen = scale_maps(model, evaluation_loader(chosen, protocol, batch_size=1), protocol)
-            maps.append(page.draw_maps(seen, chosen.paths, one.generator, scales, folder, formats))
-    if not found:
+            maps.append(
+                page.draw_maps(seen, chosen.paths, scored.generator, scales, folder, formats)
+            )
+    if not scored_sets:
         raise UserError(f"--dataroot {root}: none of its images can be read")
 
-    _write_statistics(loaded, list(found.values()), skipped, root, out)
+    _write_statistics(loaded, list(scored_sets.values()), skipped, root, out)
     fusion = {"bias": model.classifier.bias.item(), "residual": model.attention_fusion.residual}
-    findings = attention_findings(list(found.values()), scales, fusion, opt.seed)
+    findings = attention_findings(list(scored_sets.values()), scales, fusion, opt.seed)
     if findings is None:
-        page.draw_distribution(list(found.values()), scales, out, formats)
+        page.draw_distribution(list(scored_sets.values()), scales, out, formats)
         log.info("no findings about attention: the model has one scale")
         return
     write_findings(findings, out)
     plots = page.draw_attention(findings, out, loaded.path.parent, formats) + plots
-    sheets = [page.draw_sheet(one, scales, folder, formats) for folder, one in found.items()]
+    sheets = [
+        page.draw_sheet(scored, scales, folder, formats) for folder, scored in scored_sets.items()
+    ]
     title, data = f"Attention of {escaped(loaded.name)}", escaped(str(root))
     page.write_page(findings, title, data, plots, sheets, maps, out / "attention_report.html")
     for verdict in findings.verdicts:

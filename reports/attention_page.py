@@ -32,76 +32,91 @@ from training.event_log import VAL, read_metrics
 from training.monitor import VALIDATION
 from util import atomic_file, log
 
-MAX_SHEETS, MAX_MAPS = 12, 6  # plots of single images on the page, which embeds every plot
+# plots of single images on the page, which embeds every plot
+MAX_SHEETS = 12
+MAX_MAPS = 6
 SHEET_IMAGES = 6  # in a row of a sheet
+MAX_STEM = 80  # characters of an image's name in that of its plot; file names may have 255 bytes
 
 
 def draw_attention(
-    found: AttentionFindings, folder: Path, run_folder: Path | None, formats: Sequence[str] = ()
+    findings: AttentionFindings, folder: Path, run_folder: Path | None, formats: Sequence[str] = ()
 ) -> list[Picture]:
-    """Draw what test.py and visualize_attention.py share.
+    """Draw the plots that test.py and visualize_attention.py share; return them.
 
     Args:
-        found: what to draw.
-        folder: where to.
-        run_folder: of the checkpoint, with the log of its training; None for no plot of that.
+        findings: numbers to draw.
+        folder: of the plots.
+        run_folder: of the checkpoint, with its training log; None skips the plot of the training.
         formats: see `reports.plots.style.save`.
     """
     plots = [
-        _draw_means(found, folder, formats),
-        *_draw_heatmap(found, folder, formats),
-        *_draw_controls(found, folder, formats),
-        draw_distribution(found.sets, found.scales, folder, formats),
+        _draw_means(findings, folder, formats),
+        *_draw_heatmap(findings, folder, formats),
+        *_draw_controls(findings, folder, formats),
+        draw_distribution(findings.sets, findings.scales, folder, formats),
     ]
-    return plots + (draw_training(found.scales, folder, run_folder, formats) if run_folder else [])
+    return plots + (
+        draw_training(findings.scales, folder, run_folder, formats) if run_folder else []
+    )
 
 
-def _draw_means(found: AttentionFindings, folder: Path, formats: Sequence[str]) -> Picture:
+def _draw_means(findings: AttentionFindings, folder: Path, formats: Sequence[str]) -> Picture:
     means = {
-        one["name"]: {
-            label: _with_interval(one["groups"][label])
+        generator["name"]: {
+            label: _with_interval(generator["groups"][label])
             for label in ("real", "fake")
-            if one["groups"][label]
+            if generator["groups"][label]
         }
-        for one in found.statistics["generators"]
+        for generator in findings.statistics["generators"]
     }
     target = folder / "attention_means.png"
-    path = plot_attention_means(means, found.scales, target, formats=formats)
+    path = plot_attention_means(means, findings.scales, target, formats=formats)
     return Picture(path, "mean attention to each scale with its 95 % interval, real and fake")
 
 
 def _with_interval(group: dict[str, Any]) -> NDArray:
-    """Return [3, S]: mean, low and high end of its interval, the mean itself where that is missing."""
+    """Return [3, S]: mean, low and high end of its interval; the mean where that is missing."""
     rows = []
-    for one in group["scales"].values():
-        low, high = (one["mean"] if one[end] is None else one[end] for end in ("low", "high"))
+    for scale in group["scales"].values():
+        mean = scale["mean"]
+        low, high = (mean if scale[end] is None else scale[end] for end in ("low", "high"))
         # a constant's interval may miss it by a rounding error
-        rows.append([one["mean"], min(low, one["mean"]), max(high, one["mean"])])
+        rows.append([mean, min(low, mean), max(high, mean)])
     return np.array(rows).T
 
 
-def _draw_heatmap(found: AttentionFindings, folder: Path, formats: Sequence[str]) -> list[Picture]:
-    generators = sorted(found.statistics["generators"], key=lambda one: one["family"])
+def _draw_heatmap(
+    findings: AttentionFindings, folder: Path, formats: Sequence[str]
+) -> list[Picture]:
+    generators = sorted(
+        findings.statistics["generators"], key=lambda generator: generator["family"]
+    )
     if len(generators) < 2:
         return []
-    several = len({one["family"] for one in generators}) > 1
+    several = len({generator["family"] for generator in generators}) > 1
     rows = {}
-    if real := found.statistics["pooled"]["groups"]["real"]:
+    if real := findings.statistics["pooled"]["groups"]["real"]:
         rows["real images of all generators"] = _with_interval(real)[0]
-    for one in generators:
-        name = f"{one['family']}/{one['name']}" if several else one["name"]
-        rows[name] = _with_interval(one["groups"]["fake"] or one["groups"]["all"])[0]
+    for generator in generators:
+        family, name, groups = (generator[key] for key in ("family", "name", "groups"))
+        rows[f"{family}/{name}" if several else name] = _with_interval(
+            groups["fake"] or groups["all"]
+        )[0]
     target = folder / "attention_heatmap.png"
-    path = plot_attention_heatmap(rows, found.scales, target, formats=formats)
+    path = plot_attention_heatmap(rows, findings.scales, target, formats=formats)
     return [Picture(path, "mean attention on the fake images of each generator")]
 
 
-def _draw_controls(found: AttentionFindings, folder: Path, formats: Sequence[str]) -> list[Picture]:
+def _draw_controls(
+    findings: AttentionFindings, folder: Path, formats: Sequence[str]
+) -> list[Picture]:
     changes = {}
-    for one in (found.controls or {}).get("conditions", []):
-        if one["change"] is not None:
-            points = [None if x is None else 100 * x for x in (one["low"], one["high"])]
-            changes[one["label"]] = (100 * one["change"], points[0], points[1])
+    for condition in (findings.controls or {}).get("conditions", []):
+        if condition["change"] is not None:
+            ends = condition["low"], condition["high"]
+            low, high = (None if end is None else 100 * end for end in ends)
+            changes[condition["label"]] = (100 * condition["change"], low, high)
     if not changes:
         return []
     path = plot_control_changes(changes, folder / "attention_controls.png", formats=formats)
@@ -148,31 +163,41 @@ def draw_training(
 
 
 def draw_images(
-    one: Scores, scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
+    scored: Scores, scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
 ) -> Picture:
     """Draw attention_per_image.png of one set."""
     path = plot_attention_per_image(
-        one.weights, one.labels, one.scores, scales, folder / "attention_per_image.png",
-        one.generator, formats,
+        scored.weights, scored.labels, scored.scores, scales, folder / "attention_per_image.png",
+        scored.generator, formats,
     )  # fmt: skip
     return Picture(path, "attention to each scale on each image, and its score")
 
 
 def draw_sheet(
-    one: Scores, scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
+    scored: Scores, scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
 ) -> Picture:
-    """Draw attention_images.png of one set: its most typical and most surprising images, whose
-    names are paths."""
+    """Draw attention_images.png of one set: its most typical and most surprising images.
+
+    Args:
+        scored: the set; the names of its images are paths.
+        scales: S scales.
+        folder: of the plot.
+        formats: see `reports.plots.style.save`.
+    """
     blocks = {}
-    chosen = typical_and_surprising(one.weights, SHEET_IMAGES)
+    chosen = typical_and_surprising(scored.weights, SHEET_IMAGES)
     for heading, rows in zip(("most typical", "most surprising"), chosen, strict=True):
-        images = [(read_image(one.paths[i]), one.weights[i], one.scores[i], one.labels[i])
-                  for i in rows]  # fmt: skip
+        images = [
+            (read_image(scored.paths[i]), scored.weights[i], scored.scores[i], scored.labels[i])
+            for i in rows
+        ]
         if images:
             blocks[heading] = images
-    path = plot_image_sheet(blocks, scales, folder / "attention_images.png", one.generator, formats)
+    path = plot_image_sheet(
+        blocks, scales, folder / "attention_images.png", scored.generator, formats
+    )
     return Picture(
-        path, f"{one.generator}: images with the most typical and most surprising attention"
+        path, f"{scored.generator}: images with the most typical and most surprising attention"
     )
 
 
@@ -191,26 +216,26 @@ def draw_maps(
         paths: of the images, by their index.
         name: of the set.
         scales: of the model.
-        folder: where to.
+        folder: of the plots.
         formats: see `reports.plots.style.save`.
     """
     plots: dict[str, list[Picture]] = {"fake": [], "real": []}
-    for one in maps:
-        kind = "fake" if one.label else "real"
-        stem = escaped(Path(paths[one.index]).stem)[:80]  # a file name may have 255 bytes
-        target = folder / "npr_artifacts" / f"{one.index:03d}_{kind}_{stem}.png"
-        title = f"{kind}: {stem}, score {one.score:.3f}"
+    for image in maps:
+        kind = "fake" if image.label else "real"
+        stem = escaped(Path(paths[image.index]).stem)[:MAX_STEM]
+        target = folder / "npr_artifacts" / f"{image.index:03d}_{kind}_{stem}.png"
+        title = f"{kind}: {stem}, score {image.score:.3f}"
         path = plot_npr_maps(
-            one.image, one.residuals, one.weights, scales, target, title,
-            one.cams, one.adds, one.exact, formats,
+            image.image, image.residuals, image.weights, scales, target, title,
+            image.cams, image.adds, image.exact, formats,
         )  # fmt: skip
         plots[kind].append(Picture(path, f"residual maps of {name}, {kind}: {stem}"))
     pairs = zip_longest(plots["fake"], plots["real"])
-    return [picture for pair in pairs for picture in pair if picture]
+    return [plot for pair in pairs for plot in pair if plot]
 
 
 def write_page(
-    found: AttentionFindings,
+    findings: AttentionFindings,
     title: str,
     data: str,
     plots: Sequence[Picture],
@@ -221,31 +246,37 @@ def write_page(
     """Write attention_report.html.
 
     Args:
-        found: what to tell.
+        findings: numbers to show.
         title: of the page.
         data: name of the data.
         plots: of `draw_attention`.
         sheets: of `draw_sheet`, one per set; `MAX_SHEETS` are shown.
         maps: of `draw_maps`, for each set; `MAX_MAPS` are shown, at least one of each set.
-        path: where to.
+        path: of the page.
     """
     text = "Images whose attention is nearest to the mean of their generator, and the farthest."
     if len(sheets) > MAX_SHEETS:
-        text += f" Shown: the first {MAX_SHEETS} of {len(sheets)} generators; each folder has its attention_images.png."
+        text += (
+            f" Shown: the first {MAX_SHEETS} of {len(sheets)} generators; each folder has its"
+            " attention_images.png."
+        )
     sections = [
-        *attention_sections(found, plots),
+        *attention_sections(findings, plots),
         Section("Typical and surprising images", text, pictures=sheets[:MAX_SHEETS]),
     ]
     count = sum(map(len, maps))
     if count:
         each = max(1, MAX_MAPS // len(maps))
-        shown = [picture for of_set in maps for picture in of_set[:each]][:MAX_MAPS]
+        shown = [plot for of_set in maps for plot in of_set[:each]][:MAX_MAPS]
         text = "Single images: the residual at each scale, and where its evidence is."
         if len(shown) < count:
-            text += f" Shown: {len(shown)} of {count}; npr_artifacts/ in the folder of each generator has all."
+            text += (
+                f" Shown: {len(shown)} of {count}; npr_artifacts/ in the folder of each generator"
+                " has all."
+            )
         sections.append(Section("Residual maps", text, pictures=shown))
-    images = sum(len(one.labels) for one in found.sets)
-    generators = f"{len(found.sets)} generator{'s' * (len(found.sets) != 1)}"
+    images = sum(len(scored.labels) for scored in findings.sets)
+    generators = f"{len(findings.sets)} generator{'s' * (len(findings.sets) != 1)}"
     page = Page(title, f"on {data}: {images:,} images of {generators}", sections)
     with atomic_file(path) as file:
         file.write(page.render())

@@ -23,8 +23,10 @@ Row = dict[str, Any]
 
 
 def statistics_text(sets: Sequence[Scores], scales: Sequence[float]) -> str:
-    """Return the text of attention_statistics.txt: mean and std per scale of all, real and fake
-    images, each image once."""
+    """Return the text of attention_statistics.txt, with each image once.
+
+    It has mean and standard deviation per scale of all, real and fake images.
+    """
     everything, uniform = images_once(sets), np.log(len(scales))
     lines = [
         "Attention weight statistics",
@@ -35,39 +37,39 @@ def statistics_text(sets: Sequence[Scores], scales: Sequence[float]) -> str:
     labels = everything.labels
     for name, rows in (("all", labels >= 0), ("real", labels == 0), ("fake", labels == 1)):
         if rows.any():
-            found = group_statistics(everything.weights[rows], scale_keys(tuple(scales)), 0)
-            entropy = f"entropy {found['entropy']['mean']:.4f} nats (uniform: {uniform:.4f})"
-            lines.append(f"{name} ({found['count']} images), {entropy}")
-            for key, of_scale in found["scales"].items():
+            group = group_statistics(everything.weights[rows], scale_keys(tuple(scales)), 0)
+            entropy = f"entropy {group['entropy']['mean']:.4f} nats (uniform: {uniform:.4f})"
+            lines.append(f"{name} ({group['count']} images), {entropy}")
+            for key, of_scale in group["scales"].items():
                 weight = f"{of_scale['mean']:.4f} ± {of_scale['std']:.4f}"
                 lines.append(f"  Scale {scale_label(key)}: {weight}")
     return "\n".join(lines) + "\n"
 
 
-def write_weights(path: Path, one: Scores, scales: Sequence[float], root: Path) -> None:
+def write_weights(path: Path, scored: Scores, scales: Sequence[float], root: Path) -> None:
     """Write a line per image of a set: path, label, score, and the attention to each scale.
 
     Args:
         path: of the CSV file.
-        one: its images are paths.
-        scales: S of them.
+        scored: the set; the names of its images are paths.
+        scales: S scales.
         root: folder that the paths in the file are relative to.
     """
     keys = scale_keys(tuple(scales))
     with atomic_file(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "score", *(f"attention_{key}" for key in keys)])
-        rows = zip(one.paths, one.labels, one.scores, one.weights, strict=True)
+        rows = zip(scored.paths, scored.labels, scored.scores, scored.weights, strict=True)
         for image, label, score, weights in rows:
             numbers = map(repr, map(float, (score, *weights)))
             writer.writerow([relative_name(image, root), label, *numbers])
 
 
-def write_findings(found: AttentionFindings, folder: Path) -> None:
+def write_findings(findings: AttentionFindings, folder: Path) -> None:
     """Write attention.json and attention_statistics.csv."""
     with atomic_file(folder / FINDINGS_FILE) as file:
-        file.write(json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n")
-    rows = statistics_rows(found.statistics)
+        file.write(json.dumps(findings.to_dict(), indent=2, allow_nan=False) + "\n")
+    rows = statistics_rows(findings.statistics)
     with atomic_file(folder / "attention_statistics.csv", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -77,19 +79,20 @@ def write_findings(found: AttentionFindings, folder: Path) -> None:
 def statistics_rows(statistics: Row) -> list[Row]:
     """Return a row for each generator (`POOLED` last), group and scale of `attention_statistics`.
 
-    within_std is for all images of all generators only, accuracy is that of all images.
+    Only the rows for all images of all generators have within_std. The accuracy is that of all
+    images of the generator.
     """
     rows = []
-    for one in _with_pooled(statistics):
-        about = {"generator": one["name"], "family": one["family"]}
-        for group, found in one["groups"].items():
-            if found is None:
+    for generator in _with_pooled(statistics):
+        about = {"generator": generator["name"], "family": generator["family"]}
+        for name, group in generator["groups"].items():
+            if group is None:
                 continue
-            counts = {"group": group, "count": found["count"], "accuracy": one["accuracy"]}
-            entropy = {f"entropy_{name}": value for name, value in found["entropy"].items()}
-            entropy["mutual_information"] = found["mutual_information"]
-            within = (group == "all" and one.get("within_std")) or {}
-            for key, of_scale in found["scales"].items():
+            counts = {"group": name, "count": group["count"], "accuracy": generator["accuracy"]}
+            entropy = {f"entropy_{key}": value for key, value in group["entropy"].items()}
+            entropy["mutual_information"] = group["mutual_information"]
+            within = (name == "all" and generator.get("within_std")) or {}
+            for key, of_scale in group["scales"].items():
                 more = {"within_std": within.get(key)}
                 rows.append(about | counts | {"scale": key} | of_scale | entropy | more)
     return rows
@@ -100,7 +103,7 @@ def _with_pooled(statistics: Row) -> list[Row]:
 
 
 def verdict_tables(statistics: Row, verdicts: Sequence[Verdict]) -> list[Table]:
-    """Return the verdicts with their evidence, and which scale leads for which generator."""
+    """Return the table of verdicts with their evidence, and that of the leading scales."""
     rows = [
         [verdict.kind, verdict.sentence, "; ".join(map(_evidence, verdict.evidence))]
         for verdict in verdicts
@@ -108,13 +111,13 @@ def verdict_tables(statistics: Row, verdicts: Sequence[Verdict]) -> list[Table]:
     tables = [Table(["attention", "what is seen", "evidence"], plain_rows(rows), prose=True)]
     leading = [
         [
-            one["generator"],
-            scale_label(one["key"]),
-            f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]",
-            one["reading"],
+            leaning["generator"],
+            scale_label(leaning["key"]),
+            f"{leaning['mean']:.3f} [{leaning['low']:.3f}, {leaning['high']:.3f}]",
+            leaning["reading"],
         ]
-        for one in leanings(statistics)
-        if one["key"] is not None
+        for leaning in leanings(statistics)
+        if leaning["key"] is not None
     ]
     if leading:
         headers = ["generator", "scale", "mean weight", "usual reading"]
@@ -122,25 +125,28 @@ def verdict_tables(statistics: Row, verdicts: Sequence[Verdict]) -> list[Table]:
     return tables
 
 
-def _evidence(one: Evidence) -> str:
-    side = "at least" if one.side == ">=" else "below"
-    return f"{one.name}: {one.value:.3g} ({side} {one.threshold:.3g})"
+def _evidence(evidence: Evidence) -> str:
+    side = "at least" if evidence.side == ">=" else "below"
+    return f"{evidence.name}: {evidence.value:.3g} ({side} {evidence.threshold:.3g})"
 
 
 def generator_table(statistics: Row) -> Table:
-    """Return mean and standard deviation of each generator's attention; fake images alone below."""
+    """Return mean and standard deviation of each generator's attention.
+
+    The same of fake images alone stands small below.
+    """
     keys = statistics["keys"]
-    rest = {one["generator"]: one for one in statistics["between"]["from_rest"]}
+    rest = {distance["generator"]: distance for distance in statistics["between"]["from_rest"]}
     headers = ["generator", "images", "accuracy %", *map(scale_label, keys), "entropy %"]
     rows = []
-    for one in _with_pooled(statistics):
-        everything, real, fake = (one["groups"][name] for name in ("all", "real", "fake"))
+    for generator in _with_pooled(statistics):
+        everything, real, fake = (generator["groups"][name] for name in ("all", "real", "fake"))
         counts = f"{real['count'] if real else 0} real, {fake['count'] if fake else 0} fake"
-        compared = rest.get(f"{one['family']}/{one['name']}")
+        compared = rest.get(f"{generator['family']}/{generator['name']}")
         cells = [
-            Cell(one["name"]),
-            Cell(f"{one['count']:,}", counts),
-            Cell(f"{100 * one['accuracy']:.1f}"),
+            Cell(generator["name"]),
+            Cell(f"{generator['count']:,}", counts),
+            Cell(f"{100 * generator['accuracy']:.1f}"),
             *(
                 Cell(_weight(everything, key), f"fake {_weight(fake, key)}" if fake else "")
                 for key in keys
@@ -148,7 +154,7 @@ def generator_table(statistics: Row) -> Table:
             Cell(f"{100 * everything['entropy']['relative_mean']:.1f}"),
             *(Cell(f"{compared[n]:.3g}" if compared else "-") for n in ("distance", "p_holm")),
         ]
-        rows.append(TableRow(cells, strong=one["name"] == POOLED and not one["family"]))
+        rows.append(TableRow(cells, strong=generator["name"] == POOLED and not generator["family"]))
     title = "Mean weight ± standard deviation"
     return Table([*headers, "distance from the rest", "p (Holm)"], rows, title)
 
@@ -173,50 +179,53 @@ def correlation_table(statistics: Row) -> Table:
     return Table(headers, plain_rows(rows), title)
 
 
-def _correlation(found: Row | None) -> str:
-    if found is None:
+def _correlation(correlation: Row | None) -> str:
+    if correlation is None:
         return "-"
-    return f"{found['rho']:+.2f} (p = {found['p']:.2g}, n = {found['n']:,})"
+    return f"{correlation['rho']:+.2f} (p = {correlation['p']:.2g}, n = {correlation['n']:,})"
 
 
 def controls_table(controls: Row) -> Table:
-    """Return what each control changes, in words, with how far it moves the logits."""
+    """Return the effect of each control as a sentence, with the mean change of the logits."""
     rows = []
-    for one in controls["conditions"]:
-        moved = (one["logit_change_real"], one["logit_change_fake"])
-        logits = ["-" if value is None else f"{value:+.2f}" for value in moved]
-        rows.append([one["label"], one["sentence"], *logits])
-    if found := controls["per_generator"]:
-        rows.append(["per generator", found["sentence"], "-", "-"])
+    for condition in controls["conditions"]:
+        changes = (condition["logit_change_real"], condition["logit_change_fake"])
+        logits = ["-" if value is None else f"{value:+.2f}" for value in changes]
+        rows.append([condition["label"], condition["sentence"], *logits])
+    if per_generator := controls["per_generator"]:
+        rows.append(["per generator", per_generator["sentence"], "-", "-"])
     headers = ["control", "what it changes", "logits of real images", "of fake images"]
     return Table(headers, plain_rows(rows), prose=True)
 
 
-def attention_sections(found: AttentionFindings, pictures: Sequence[Picture]) -> list[Section]:
-    """Return the parts of a page that tell and show the findings.
+def attention_sections(findings: AttentionFindings, pictures: Sequence[Picture]) -> list[Section]:
+    """Return the sections of a page about the findings.
 
     Args:
-        found: what to tell.
+        findings: numbers to show.
         pictures: plots of `reports.attention_page.draw_attention`.
     """
-    statistics = found.statistics
+    statistics = findings.statistics
     text = (
         "Which scales count, and for which generators, by stated thresholds and tests. An image "
         "that several generators share counts once; a set with more images counts more. "
         "docs/attention.md says what the words mean and what may help. All numbers are in "
         "attention.json, those of groups of images in attention_statistics.csv."
     )
-    sections = [Section("Attention", text, verdict_tables(statistics, found.verdicts))]
+    sections = [Section("Attention", text, verdict_tables(statistics, findings.verdicts))]
     of_controls = [picture for picture in pictures if picture.path.stem == "attention_controls"]
-    if found.controls:
+    if findings.controls:
         text = (
             "The same branches with other weights, from the logit of each branch; mean over the "
             "generators. Beside it, how far logits move on average: raising those of fake images, "
             "or lowering those of real ones, tells them apart."
         )
-        table = controls_table(found.controls)
+        table = controls_table(findings.controls)
         sections.append(Section("Does attention matter?", text, [table], of_controls))
-    text = "Entropy is a share of its maximum; distances (Jensen-Shannon) and tests are of fake images."
+    text = (
+        "Entropy is a share of its maximum; "
+        "distances (Jensen-Shannon) and tests are of fake images."
+    )
     tables = [generator_table(statistics), correlation_table(statistics)]
     others = [picture for picture in pictures if picture not in of_controls]
     return [

@@ -61,8 +61,10 @@ def metric_rows(
 def mean_over_sets(
     recipe: Recipe, metric: str, keys: Sequence[str]
 ) -> tuple[float | None, float | None]:
-    """Return the mean over sets of a recipe's metric, and its standard deviation over the runs that
-    have all sets (None for fewer than two)."""
+    """Return mean and standard deviation of a recipe's metric over sets.
+
+    The standard deviation is over the runs that have all sets; None for fewer than two.
+    """
     if not keys:
         return None, None
     mean = sum(recipe.mean(key, metric) or 0.0 for key in keys) / len(keys)
@@ -109,8 +111,8 @@ def summary_rows(comparison: Comparison, metrics: Sequence[str]) -> list[list[st
 def labels(comparison: Comparison, methods: Sequence[str], metric: str) -> list[str]:
     """Return the headings of the columns of `metric_rows`, without the first."""
     runs = [
-        f"{r.label} (n={len(r.results)})" if len(r.results) > 1 else r.label
-        for r in comparison.recipes
+        f"{recipe.label} (n={len(recipe.results)})" if len(recipe.results) > 1 else recipe.label
+        for recipe in comparison.recipes
     ]
     return [*runs, *(f"{method} (published)" for method in methods if metric in ("acc", "ap"))]
 
@@ -149,7 +151,7 @@ def report(
     methods: Sequence[str] = (),
     style: str = "simple",
 ) -> str:
-    """Render the whole comparison: the runs, a table per metric, the summary, warnings and notes.
+    """Return the comparison as text: runs, a table per metric, the summary, warnings and notes.
 
     Args:
         comparison: the runs.
@@ -166,8 +168,8 @@ def report(
         parts += [f"{item}{clean(f'{recipe.label}: {escaped(str(path))}')}" for path in paths]
     for title, table in _tables(comparison, metrics, methods, style):
         parts += [f"\n{heading}{clean(title)}\n", table]
-    remarks = [*warnings(comparison), *notes(comparison, methods)]
-    parts += ["", *(f"{item}{clean(remark)}" for remark in remarks)]
+    messages = [*warnings(comparison), *notes(comparison, methods)]
+    parts += ["", *(f"{item}{clean(message)}" for message in messages)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -177,38 +179,38 @@ def methods_with(comparison: Comparison, methods: Sequence[str], metric: str) ->
 
 
 def notes(comparison: Comparison, methods: Sequence[str]) -> list[str]:
-    """Say how to read the numbers, and where published ones come from."""
+    """Return hints for reading the numbers, and the sources of published ones."""
     protocols: dict[str, list[str]] = {}
     for key in comparison.keys:
         protocols.setdefault(protocol_name(comparison.protocol(key)), []).append(set_name(key))
-    found = [f"protocol {name}: {', '.join(sets)}" for name, sets in protocols.items()]
+    lines = [f"protocol {name}: {', '.join(sets)}" for name, sets in protocols.items()]
     if any(len(recipe.results) > 1 for recipe in comparison.recipes):
-        found.append(
+        lines.append(
             "± is the standard deviation over the runs of a recipe (n of them, other seeds), not "
             "over images"
         )
     single = [recipe.label for recipe in comparison.recipes if len(recipe.results) == 1]
     if len(comparison.recipes) > 1 and single:
         which = "each recipe" if len(single) == len(comparison.recipes) else ", ".join(single)
-        found.append(
+        lines.append(
             f"one run of {which}: the intervals do not say what another seed would change; train "
             "with several"
         )
     if len(comparison.recipes) > 1:
-        found.append(
+        lines.append(
             "[...]: 95 % interval of the difference, paired bootstrap over the same images; "
             "p: Wilcoxon signed-rank test over generators, two-sided"
         )
-    found += scales_against_control(comparison)
-    used = {m for metric in ("acc", "ap") for m in methods_with(comparison, methods, metric)}
-    for method in sorted(used):
+    lines += scales_against_control(comparison)
+    shown = {name for metric in ("acc", "ap") for name in methods_with(comparison, methods, metric)}
+    for method in sorted(shown):
         origins = sources(method, comparison.keys)
-        found += [f"published, not measured here: {method}, {origin}" for origin in origins]
-    return found
+        lines += [f"published, not measured here: {method}, {origin}" for origin in origins]
+    return lines
 
 
 def latex(comparison: Comparison, metrics: Sequence[str], methods: Sequence[str]) -> str:
-    """Render a table environment per metric and one of the summary."""
+    """Return a LaTeX table environment per metric and one of the summary."""
     tables = _tables(comparison, metrics, methods, "latex_booktabs")
     return "\n\n".join([LATEX_PACKAGES, *(latex_table(*table) for table in tables)]) + "\n"
 
@@ -216,8 +218,10 @@ def latex(comparison: Comparison, metrics: Sequence[str], methods: Sequence[str]
 def write_csv(
     comparison: Comparison, metrics: Sequence[str], methods: Sequence[str], path: Path
 ) -> None:
-    """Write a line per recipe (or published method), set and metric: metrics in [0, 1], gains in
-    percent points."""
+    """Write a line per recipe (or published method), set and metric.
+
+    Metrics are in [0, 1], gains in percent points.
+    """
     columns = ("recipe", "kind", "suite", "generator", "protocol", "metric", "runs", "mean", "std",
                "low", "high", "gain_points", "gain_low", "gain_high")  # fmt: skip
     with atomic_file(path, newline="") as file:

@@ -1,5 +1,7 @@
-"""One self-contained HTML page out of sections of tables and pictures: no network, no scripts,
-every text escaped."""
+"""Render one self-contained HTML page from sections of tables and images.
+
+The page needs neither network nor scripts. All text is escaped.
+"""
 
 import base64
 import mimetypes
@@ -14,7 +16,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell, and what stands small below it."""
+    """A table cell, with a note in small print below it."""
 
     text: str
     note: str = ""
@@ -22,13 +24,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
+    """Cells of a row; `strong` for a row in bold, such as a mean."""
+
     cells: Sequence[Cell]
     strong: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `prose` for columns of text rather than figures."""
+    """A table; `prose` for columns of text rather than numbers."""
 
     headers: Sequence[str]
     rows: Sequence[TableRow]
@@ -38,21 +42,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file that becomes part of the page; `alt` says what it shows."""
+    """An image file that becomes part of the page; `alt` describes it."""
 
     path: Path
     alt: str
 
     @property
     def width(self) -> int:
-        """CSS pixels (96 to the inch) at which text in the picture has the size that it was drawn
-        with."""
+        """Return the width in CSS pixels (96 to the inch) that keeps the drawn size of text."""
         with Image.open(self.path) as image:
             return round(96 * image.width / image.info.get("dpi", (96, 96))[0])
 
     @property
     def source(self) -> str:
-        """The file as a data URL."""
+        """Return the file as a data URL."""
         kind = mimetypes.guess_type(self.path.name)[0] or "image/png"
         return f"data:{kind};base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
@@ -69,12 +72,13 @@ class Section:
 
     @property
     def id(self) -> str:
+        """Return the anchor that links to the section."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True)
 class Card:
-    """A figure that stands large at the top."""
+    """A number in large print at the top of the page."""
 
     label: str
     value: str
@@ -83,7 +87,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Page:
-    """Title, subtitle and sections of a report, in order."""
+    """The content of a report, in its order; `remarks` are the warnings below the cards."""
 
     title: str
     subtitle: str
@@ -92,7 +96,7 @@ class Page:
     remarks: Sequence[str] = field(default=())
 
     def render(self) -> str:
-        """The page as HTML."""
+        """Return the page as HTML."""
         folder = Path(__file__).parent / "templates"
         environment = Environment(
             loader=FileSystemLoader(folder),
@@ -108,5 +112,5 @@ class Page:
 
 
 def plain_rows(rows: Sequence[Sequence[str]]) -> list[TableRow]:
-    """Rows of texts as table rows."""
+    """Return rows of text as table rows."""
     return [TableRow([Cell(text) for text in row]) for row in rows]

@@ -1,4 +1,4 @@
-"""The folder of a test run: scores, metrics and tables first, then plots and one page."""
+"""Write the folder of a test run: scores, metrics and tables first, then plots and the page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from reports.result_plots import draw_plots
 from reports.result_tables import latex_tables, markdown_tables, text_report, write_csv
 from util import UserError, atomic_file, atomic_folder, log, writable_folder
 
+# parts of metrics.json that are equal in two runs of one test; the later replaces the earlier
 SAME_RUN = (
     "checkpoint_sha256",
     "dataroot",
@@ -23,7 +24,6 @@ SAME_RUN = (
     "grid",
     "bootstrap",
 )
-"""Parts of metrics.json that are equal in two runs of one test; the later replaces the earlier."""
 
 
 def write_results(
@@ -31,18 +31,18 @@ def write_results(
 ) -> Path:
     """Log the metrics, write `<model>_<dataset>/` and, beside it, `<model>_<dataset>.txt`.
 
-    The folder takes its place when its scores, metrics and tables are complete. Plots and page are
-    added to it afterwards, so that no failure there costs the numbers.
+    The folder appears when its scores, metrics and tables are complete. Plots and page are added
+    to it afterwards, so that a failure there does not cost the numbers.
 
     Args:
         run: the test run.
-        results_dir: where the folder goes.
+        results_dir: parent of the folder.
         dataroot: folder of the tested images, for the name.
         formats: of every plot, see `reports.plots.style.save`.
 
     Returns:
-        The folder. The same checkpoint, data and settings (`SAME_RUN`) replace their earlier
-        results. Those of others stay: the suite goes into the name, and if that is taken, a number.
+        The folder. It replaces earlier results of the same checkpoint, data and settings
+        (`SAME_RUN`). Other results stay: the name gets the suite and, if that is taken, a number.
 
     Raises:
         UserError: the folder cannot be written.
@@ -99,8 +99,8 @@ def write_report(
 ) -> None:
     """Draw the plots of a run into its folder and write report.html, which holds them.
 
-    The plot of attention during training is the only one that needs more than the run: the log
-    beside the checkpoint. It is missing without that.
+    The plot of attention during training also needs the training log beside the checkpoint. It is
+    skipped without that log.
     """
     pictures = draw_plots(run, folder, attention, formats)
     page = report_page(run, pictures, name, attention).render()
@@ -121,13 +121,15 @@ def _free_folder(run: TestRun, results_dir: Path, dataroot: Path) -> Path:
     for name in candidates:
         if _is_free(run, results_dir / name):
             if name != candidates[0]:
-                log.info("%s holds another run's results: writing to %s", candidates[0], name)
+                log.info("%s holds results of another run, so writing to %s", candidates[0], name)
             return results_dir / name
-    raise UserError(f"--results_dir {results_dir}: too many results named {candidates[0]}")
+    raise UserError(
+        f"--results_dir {results_dir}: too many results named {candidates[0]}; pass another"
+    )
 
 
 def _is_free(run: TestRun, folder: Path) -> bool:
-    """True if nothing is there, or results of the same checkpoint, data and settings."""
+    """Return True for a missing folder, or results of the same checkpoint, data and settings."""
     if not folder.exists():
         return not folder.with_name(folder.name + ".txt").exists()
     try:

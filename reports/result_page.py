@@ -1,4 +1,4 @@
-"""The page that shows all of a test run: metrics, plots, protocols and provenance."""
+"""Lay out the page of a test run: metrics, plots, protocols and provenance."""
 
 import shlex
 from typing import Any
@@ -27,17 +27,17 @@ from util import counted
 def report_page(
     run: TestRun, pictures: list[Picture], name: str, attention: AttentionFindings | None = None
 ) -> Page:
-    """Lay out the page of a run.
+    """Return the page of a run.
 
     Args:
         run: the test run.
         pictures: its plots.
         name: of its folder.
-        attention: what is known about the model's attention, if anything.
+        attention: findings about the model's attention; None without attention.
     """
-    of_attention = [one for one in pictures if one.path.stem.startswith("attention_")]
-    robustness = [one for one in pictures if one.path.stem == "robustness"]
-    of_scores = [one for one in pictures if one not in (*of_attention, *robustness)]
+    of_attention = [plot for plot in pictures if plot.path.stem.startswith("attention_")]
+    robustness = [plot for plot in pictures if plot.path.stem == "robustness"]
+    of_scores = [plot for plot in pictures if plot not in (*of_attention, *robustness)]
     small = "; small: 95 % intervals" if run.head["bootstrap"]["resamples"] else ""
     text = f"In %, ECE and Brier from 0 to 1{small}. {LEGEND}"
     sections = [
@@ -60,7 +60,10 @@ def report_page(
         table = Table(["file", "reason", "only under"], plain_rows(skipped), prose=True)
         text = f"{counted(len(skipped), 'image')} without a score."
         sections.append(Section("Skipped", text, [table]))
-    command = f"# every number again, from the scores alone:\npython -m tools.recompute {shlex.quote(name)}"
+    command = (
+        "# every number again, from the scores alone:\n"
+        f"python -m tools.recompute {shlex.quote(name)}"
+    )
     sections.append(Section("Provenance", tables=[_facts(run)], code=command))
     data, date = (run.head.get(key, f"unknown {key}") for key in ("dataroot", "date"))
     return Page(f"Test of {run.name}", f"on {data}, {date}", sections, _cards(run), warnings(run))
@@ -77,7 +80,7 @@ def _cards(run: TestRun) -> list[Card]:
         Card("sets", str(len(run.sets)), counted(len(suites), "suite")),
     ]
     for name in ("acc", "ap", "auc"):
-        means = [mean for one in suites.values() if (mean := one.values[name]) is not None]
+        means = [mean for suite in suites.values() if (mean := suite.values[name]) is not None]
         if means:
             about = "macro mean of the suite" if len(means) == 1 else f"mean of {len(means)} suites"
             cards.append(Card(LABELS[name], shown(name, sum(means) / len(means)), about))
@@ -124,7 +127,7 @@ def _protocol_table(run: TestRun) -> Table:
 
 
 def _facts(run: TestRun) -> Table:
-    """List what metrics.json says about the model, the settings and the libraries."""
+    """Return the table of the model, the settings and the libraries, from metrics.json."""
     head, model = run.head, run.head["model"]
     scales = ", ".join(f"{scale:g}" for scale in model.get("scales", []))
     kind, backbone = model.get("model_type", "?"), model.get("backbone", "?")

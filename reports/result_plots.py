@@ -22,12 +22,12 @@ def draw_plots(
 ) -> list[Picture]:
     """Draw ROC curves, score histograms, robustness and attention, as far as the run has them.
 
-    A plot that cannot be drawn is skipped with a warning: the metrics are written already.
+    A plot that cannot be drawn is skipped with a warning, because the metrics are written already.
 
     Args:
         run: the test run.
-        folder: where the plots go.
-        attention: what is known about the model's attention, if anything.
+        folder: of the plots.
+        attention: findings about the model's attention; None without attention.
         formats: of every plot, see `reports.plots.style.save`.
     """
     plots: list[Callable[[], list[Picture]]] = [
@@ -111,5 +111,5 @@ def _labels_and_scores(run: TestRun) -> dict[str, Any]:
 
 
 def _with_both_classes(run: TestRun) -> list[str]:
-    """Keys of the sets that have real and generated images."""
+    """Return the keys of the sets that have real and generated images."""
     return [key for key, metrics in run.summary.metrics.items() if metrics.auc is not None]

@@ -26,17 +26,19 @@ from util import atomic_file, counted
 BRIEF = ("acc", "real_acc", "fake_acc", "ap", "auc")
 WITH_INTERVAL = ("acc", "balanced_acc", "ap", "auc", "eer")
 LEGEND = (
-    "acc, real acc, fake acc, bal. (balanced) acc: accuracy at 0.5; AP: average precision; AUC: area under the ROC curve; "
+    "acc, real acc, fake acc, bal. (balanced) acc: accuracy at 0.5; AP: average precision; "
+    "AUC: area under the ROC curve; "
     "EER: equal error rate; TPR@1%, TPR@5%: generated images found at that rate of false alarms; "
     "ECE: expected calibration error (15 bins); Brier: mean squared error of the score; "
-    "acc@val: accuracy at the threshold chosen on validation data. Mean: over the sets that have the figure; all images together: "
+    "acc@val: accuracy at the threshold chosen on validation data. "
+    "Mean: over the sets that have the metric; all images together: "
     "each file once, also where sets share it."
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table; numbers of images are None where they mean nothing (a mean)."""
+    """A line of a table; the numbers of images are None for a mean."""
 
     name: str
     n_real: int | None
@@ -56,7 +58,7 @@ class MetricTable:
     """The sets of a suite and, last, their macro mean.
 
     Args:
-        title: names the published table and the protocol.
+        title: with the published table and the protocol.
         rows: a line per set.
         skipped: number of files of these sets without a score.
     """
@@ -66,6 +68,7 @@ class MetricTable:
     skipped: int = 0
 
     def render(self, metrics: Sequence[str], style: str, intervals: bool = False) -> str:
+        """Return the table as text, with 95 % intervals on request; `style` as for `grid`."""
         return grid(headers(metrics), [row.cells(metrics, intervals) for row in self.rows], style)
 
 
@@ -81,28 +84,27 @@ def suite_tables(run: TestRun) -> list[MetricTable]:
     tables = []
     for suite, sets in suites_of(run.sets).items():
         rows = []
-        for one in sets:
-            counts = summary.metrics[one.key]
-            row = Row(names[one.key], counts.n_real, counts.n_fake, summary.sets[one.key])
-            rows.append(row)
+        for scored in sets:
+            key, counts = scored.key, summary.metrics[scored.key]
+            rows.append(Row(names[key], counts.n_real, counts.n_fake, summary.sets[key]))
         rows.append(Row("Mean", None, None, summary.suites[suite]))
         table = SUITES[suite].table if suite in SUITES else None
         title = " - ".join(filter(None, (table, suite or sets[0].generator)))
-        used = sorted({protocol_name(protocols.get(one.key)) for one in sets})
-        count = sum(skipped.get(one.key, 0) for one in sets)
+        used = sorted({protocol_name(protocols.get(scored.key)) for scored in sets})
+        count = sum(skipped.get(scored.key, 0) for scored in sets)
         tables.append(MetricTable(f"{title} (protocol {', '.join(used)})", rows, count))
     return tables
 
 
 def pooled_table(run: TestRun) -> MetricTable:
-    """Return all images of all sets as one set."""
+    """Return the table of all images of all sets as one set."""
     pooled = run.summary.pooled_metrics
     row = Row("Pooled", pooled.n_real, pooled.n_fake, run.summary.pooled)
     return MetricTable("all images together", [row])
 
 
 def all_tables(run: TestRun) -> list[MetricTable]:
-    """Return the tables of the suites and, of several sets, that of all images together."""
+    """Return the tables of the suites and, for several sets, that of all images together."""
     return suite_tables(run) + ([pooled_table(run)] if len(run.sets) > 1 else [])
 
 
@@ -116,11 +118,11 @@ def defined(run: TestRun) -> list[str]:
 
 
 def warnings(run: TestRun) -> list[str]:
-    """Return what a reader must know beside the metrics."""
-    names, found = unique_names(run.sets), []
+    """Return the warnings that belong to the metrics."""
+    names, messages = unique_names(run.sets), []
     one_class = [names[key] for key, metrics in run.summary.metrics.items() if metrics.auc is None]
     if one_class:
-        found.append(
+        messages.append(
             "AP, AUC and all that compares the classes are undefined with one class: "
             + ", ".join(one_class)
         )
@@ -132,16 +134,18 @@ def warnings(run: TestRun) -> list[str]:
     ]
     if leaks:
         listed = ", ".join(leaks)
-        found.append(f"file format, size and compression alone tell real from fake: {listed}")
+        messages.append(f"file format, size and compression alone tell real from fake: {listed}")
     if run.head.get("equalize"):
-        found.append(f"every image was re-encoded before scoring: {run.head['equalize']}")
+        messages.append(f"every image was re-encoded before scoring: {run.head['equalize']}")
     if run.head["threshold"] is None:
-        found.append("the checkpoint holds no validation threshold, so there is no accuracy at one")
-    return found
+        messages.append(
+            "the checkpoint holds no validation threshold, so there is no accuracy at one"
+        )
+    return messages
 
 
 def text_report(run: TestRun) -> str:
-    """Render the metrics of all suites, warnings and skipped files as text."""
+    """Return the metrics of all suites, warnings and skipped files as text."""
     parts = [f"model: {run.name}", f"data: {run.head.get('dataroot', '?')}"]
     for table in suite_tables(run):
         parts += ["", f"{table.title}, metrics in %", table.render(BRIEF, "simple")]
@@ -158,17 +162,20 @@ def text_report(run: TestRun) -> str:
 
 
 def _skipped(run: TestRun) -> str:
-    return counted(sum("condition" not in one for one in run.head["skipped"]), "file")
+    return counted(sum("condition" not in file for file in run.head["skipped"]), "file")
 
 
 def skipped_rows(run: TestRun) -> list[list[str]]:
-    """Return [file, reason, degradation] of all files without a score; the degradation is '' where
-    there is no score without it either."""
-    return [[one["path"], one["reason"], one.get("condition", "")] for one in run.head["skipped"]]
+    """Return [file, reason, degradation] of all files without a score.
+
+    The degradation is '' for a file that has no score without degradation either.
+    """
+    skipped = run.head["skipped"]
+    return [[file["path"], file["reason"], file.get("condition", "")] for file in skipped]
 
 
 def markdown_tables(run: TestRun) -> str:
-    """Render all metrics by suite, those with 95 % intervals, robustness and skipped files."""
+    """Return all metrics by suite, the 95 % intervals, robustness and skipped files as Markdown."""
     parts = [f"# {markdown(run.name)}", ""]
     parts += [f"- {markdown(warning)}" for warning in warnings(run)]
     for table in all_tables(run):
@@ -191,7 +198,7 @@ def markdown_tables(run: TestRun) -> str:
 
 
 def latex_tables(run: TestRun) -> str:
-    """Render a table environment per suite, metrics in % with their 95 % intervals.
+    """Return a LaTeX table environment per suite, metrics in % with their 95 % intervals.
 
     Skipped files are counted under a suite's table, and named in comments at the end.
     """
@@ -217,7 +224,7 @@ def robustness_tables(run: TestRun) -> list[tuple[str, list[str], list[list[str]
     """
     names, tables = unique_names(run.sets), []
     for metric in ("auc", "acc") if run.robustness else ():
-        keys = [key for key, one in run.summary.sets.items() if one.values[metric] is not None]
+        keys = [key for key, means in run.summary.sets.items() if means.values[metric] is not None]
         rows = []
         for condition, summary in run.robustness_summaries.items():
             values = [
@@ -241,13 +248,14 @@ def write_csv(run: TestRun, path: Path) -> None:
     summary, pooled = run.summary, run.summary.pooled_metrics
     protocols, skipped = run.head.get("protocol", {}), run.head.get("left_out", {})
     lines: list[tuple[list[Any], Estimates]] = []
-    for one in run.sets:
-        counts, protocol = summary.metrics[one.key], protocol_name(protocols.get(one.key))
-        about = ["set", one.suite, one.generator, protocol, counts.n_real, counts.n_fake]
-        lines.append(([*about, skipped.get(one.key, "")], summary.sets[one.key]))
+    for scored in run.sets:
+        key, counts = scored.key, summary.metrics[scored.key]
+        protocol = protocol_name(protocols.get(key))
+        about = ["set", scored.suite, scored.generator, protocol, counts.n_real, counts.n_fake]
+        lines.append(([*about, skipped.get(key, "")], summary.sets[key]))
     for suite, means in summary.suites.items():
         lines.append((["suite mean", suite, "", "", "", "", ""], means))
-    count = sum("condition" not in one for one in run.head["skipped"])
+    count = sum("condition" not in file for file in run.head["skipped"])
     lines.append((["pooled", "", "", "", pooled.n_real, pooled.n_fake, count], summary.pooled))
     columns = ["kind", "suite", "generator", "protocol", "n_real", "n_fake", "left_out"]
     columns += [f"{name}{end}" for name in LABELS for end in ("", "_low", "_high")]

@@ -1,4 +1,4 @@
-"""Render tables and numbers: the one way for the terminal, Markdown and LaTeX."""
+"""Render tables and numbers for the terminal, Markdown and LaTeX."""
 
 import re
 from collections.abc import Sequence
@@ -9,15 +9,14 @@ from tabulate import tabulate
 from evaluation.names import markdown
 from evaluation.summary import Estimates
 
-UNIT_SCALE = ("ece", "brier")
-"""Metrics that are shown as they are; the others are shown in per cent."""
+UNIT_SCALE = ("ece", "brier")  # shown from 0 to 1; other metrics in per cent
 LATEX_PACKAGES = r"% needs \usepackage{booktabs}"
 
 
 def grid(
     headers: Sequence[str], rows: Sequence[Sequence[Any]], style: str = "simple", text: bool = False
 ) -> str:
-    """Render a table.
+    """Return a table as text.
 
     Args:
         headers: of the columns.
@@ -39,12 +38,12 @@ def grid(
 
 
 def latex_table(caption: str, tabular: str, note: str = "") -> str:
-    """Put a tabular into a table environment, see `LATEX_PACKAGES`.
+    """Return a tabular in a table environment, see `LATEX_PACKAGES`.
 
     Args:
         caption: plain text.
         tabular: of `grid`.
-        note: stands small below, as LaTeX.
+        note: LaTeX in small print below.
     """
     # tabulate escapes a cell; the caption is escaped alike
     cell = tabulate([[caption]], tablefmt="latex", disable_numparse=True).splitlines()[2]
@@ -56,18 +55,18 @@ def latex_table(caption: str, tabular: str, note: str = "") -> str:
 
 
 def shown(name: str, value: float | None) -> str:
-    """Format a metric as tables show it, '-' where it is undefined."""
+    """Return a metric as tables show it, '-' if it is undefined."""
     if value is None:
         return "-"
     return f"{value:.3f}" if name in UNIT_SCALE else f"{100 * value:.1f}"
 
 
 def shown_interval(name: str, estimates: Estimates) -> str:
-    """Format a metric with its interval, '97.5 [96.1, 98.6]'."""
+    """Return a metric with its interval as text, such as '97.5 [96.1, 98.6]'."""
     value, ends = shown(name, estimates.values[name]), estimates.intervals.get(name)
     return value if ends is None else f"{value} [{shown(name, ends[0])}, {shown(name, ends[1])}]"
 
 
 def protocol_name(protocol: dict[str, Any] | None) -> str:
-    """Return name and version of a set's preprocessing, 'resize256 v1'; '?' where unknown."""
+    """Return name and version of a set's preprocessing, 'resize256 v1'; '?' if unknown."""
     return "?" if protocol is None else f"{protocol['name']} v{protocol['version']}"

@@ -1,7 +1,7 @@
 """Fit temperature, threshold and unsure band of a checkpoint on validation images.
 
     python -m tools.calibrate --model_path checkpoints/RUN/model_epoch_last.pth --dataroot ROOT/val
-    python -m tools.calibrate --model_path M.pth --dataroot VAL --target_error 0.01 --output SURE.pth
+    python -m tools.calibrate --model_path M.pth --dataroot VAL --target_error 0.01 --output OUT.pth
     python -m tools.calibrate --model_path M.pth --dataroot HELDOUT --max_false_alarms 0.05
 
 Writes a copy of the checkpoint, NAME_calibrated.pth beside it. Beside the copy it writes
@@ -39,7 +39,7 @@ from inference.detector import Detector, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel
 from networks.checkpoint_file import read_checkpoint, save_checkpoint, state_dict_of
-from options.base_options import CheckpointOptions, OneLineParser
+from options.base_options import CheckpointOptions, OneLineParser, tool_parser
 from options.flags import add_to_parser, number
 from reports.calibration_report import report, warnings
 from util import UserError, atomic_file, log, run_script, start_logging, writing
@@ -56,16 +56,9 @@ SHARED_FLAGS = (
 MAX_SETS_NAMED = 6  # in the name of the data
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
     """Return the parser of the command line."""
-    description, examples = (__doc__ or "").split("\n\n    ", 1)
-    parser = OneLineParser(
-        prog="python -m tools.calibrate",
-        description=description,
-        epilog=f"examples:\n    {examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = tool_parser("calibrate", __doc__)
     parser.add_argument(
         "--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint"
     )

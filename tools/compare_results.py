@@ -1,17 +1,15 @@
-"""Compare test runs: recipes against a baseline, generator by generator, and beside them what
-others published.
+"""Compare test runs with a baseline, generator by generator.
 
     python -m tools.compare_results results/baseline_*/ results/multiscale_3scales_*/
-    python -m tools.compare_results results/*/ --baseline control_1branch --metric acc \
+    python -m tools.compare_results results/*/ --baseline control_1branch --metric acc \\
         --published NPR,Ojha --output comparison
 
-Give the folders that test.py wrote. Runs that differ only in their seed count as one recipe: mean
-and standard deviation. Gains come with 95 % intervals (paired bootstrap over the same pictures) and
-a Wilcoxon test over the generators. Prints tables and writes comparison.md, comparison.tex,
-comparison.csv and comparison_<metric>.png.
+Pass the folders that test.py wrote. Runs that differ only in their seed count as one recipe, shown
+with mean and standard deviation. Gains come with 95 % intervals (paired bootstrap over the same
+images) and a Wilcoxon test over the generators. Published results stand beside them. Prints tables
+and writes comparison.md, comparison.tex, comparison.csv and comparison_<metric>.png.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from evaluation.comparison.published import methods, published
 from evaluation.comparison.runs import set_name
 from evaluation.metrics import LABELS
 from evaluation.result_files import METRICS_FILE
-from options.base_options import OneLineParser
+from options.base_options import OneLineParser, tool_parser
 from options.flags import comma_list, one_of, resamples
 from reports.comparison_tables import labels, latex, methods_with, report, write_csv
 from util import UserError, atomic_file, run_script
@@ -51,69 +49,73 @@ def draw(
         from reports.plots.comparison import plot_comparison
 
         plot_comparison(bars, path, LABELS[metric], others or None, name)
-    except Exception as error:  # the numbers are written already
+    # the numbers are written already
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = OneLineParser(
-        prog="python -m tools.compare_results",
-        description="Compare test runs with a baseline, generator by generator.",
-        epilog=f"examples:\n{(__doc__ or '').split(chr(10) * 2, 1)[1]}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument(
+def parser() -> OneLineParser:
+    """Return the parser of the command line."""
+    parser = tool_parser("compare_results", __doc__)
+    parser.add_argument(
         "results",
         nargs="+",
         type=Path,
         help="folders of test.py (or their metrics.json), the baseline first",
     )
-    made.add_argument(
+    parser.add_argument(
         "--baseline",
         metavar="NAME",
         help="recipe to compare with (default: that of the first folder)",
     )
-    made.add_argument("--metric", choices=tuple(LABELS), metavar="METRIC",
-                      help=f"only this one, of {', '.join(LABELS)} (default: {', '.join(METRICS)})")  # fmt: skip
-    made.add_argument(
+    parser.add_argument(
+        "--metric",
+        choices=tuple(LABELS),
+        metavar="METRIC",
+        help=f"only this one, of {', '.join(LABELS)} (default: {', '.join(METRICS)})",
+    )
+    parser.add_argument(
         "--no_groups",
         action="store_true",
         help="show every run, also those that differ only in their seed",
     )
     known = f"of {', '.join(methods())}"
-    made.add_argument("--published", type=comma_list(one_of("none", *methods())), default=("NPR",), metavar="METHODS",
-                      help=f"published acc and AP to show beside, {known}; none for none (default: NPR)")  # fmt: skip
-    made.add_argument(
+    parser.add_argument(
+        "--published",
+        type=comma_list(one_of("none", *methods())),
+        default=("NPR",),
+        metavar="METHODS",
+        help=f"published acc and AP to show beside, {known}; none for none (default: NPR)",
+    )
+    parser.add_argument(
         "--bootstrap",
         type=resamples,
         default=1000,
         metavar="N",
         help="resamples behind the intervals (default: 1000; 0 = none)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
         help="folder to write (default: comparison/ beside the first)",
     )
-    return made
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; return 0."""
     opt = parser().parse_args(argv)
-    given = [path for path in opt.results if not _is_other(path)]
-    comparison = Comparison(read_recipes(given, opt.baseline, not opt.no_groups), opt.bootstrap)
+    paths = [path for path in opt.results if not _is_other(path)]
+    comparison = Comparison(read_recipes(paths, opt.baseline, not opt.no_groups), opt.bootstrap)
     metrics = [opt.metric] if opt.metric else list(METRICS)
     chosen = [] if "none" in opt.published else list(opt.published)
     print(report(comparison, metrics, chosen))
     folders = [path.parent for result in comparison.results for path in result.paths]
     folder = opt.output or folders[0].parent / "comparison"
-    if folder.resolve() in [one.resolve() for one in folders]:
-        raise UserError(f"--output {folder}: is one of the compared folders; give another")
+    if folder.resolve() in [path.resolve() for path in folders]:
+        raise UserError(f"--output {folder}: is one of the compared folders; pass another")
     try:
         write(comparison, metrics, chosen, folder)
     except OSError as error:
@@ -145,8 +147,7 @@ def write(
 
 
 def _is_other(path: Path) -> bool:
-    """True for what results/* finds besides folders of test.py: an earlier comparison, and the .txt
-    files."""
+    """Return True for other matches of results/*: an earlier comparison, and the .txt files."""
     return path.suffix == ".txt" or (
         not (path / METRICS_FILE).exists() and (path / "comparison.csv").exists()
     )

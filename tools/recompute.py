@@ -1,11 +1,10 @@
-"""Compute every number of a test run again, from its predictions.csv alone, and compare with its
-metrics.json and attention.json.
+"""Compute every number of a test run from its predictions.csv and compare with its metrics.json.
 
     python -m tools.recompute results/my_model_2026_01_31_12_00_00_Generalization_Test
-    python -m tools.recompute FOLDER --output again      # also writes metrics.json, tables, plots and report.html anew
+    python -m tools.recompute FOLDER --output again   # writes metrics, tables, plots, report there
 
-For models with attention, logits are computed again from attention and branch logits, too, to the
-rounding of the run's precision.
+The numbers of attention.json are compared, too. For models with attention, logits are also computed
+again from attention and branch logits, to the rounding of the run's precision.
 
 Only settings are taken from metrics.json: the threshold (it was chosen on other data) and the
 bootstrap's resamples and seed. Without metrics.json there is no threshold (see --threshold) and
@@ -15,7 +14,6 @@ Exit status: 0 all numbers agree, 1 some differ or cannot be computed, 2 the fol
 line is wrong, 3 there was nothing to compare with.
 """
 
-import argparse
 import dataclasses
 import json
 import math
@@ -36,7 +34,7 @@ from evaluation.result_files import (
     read_document,
     read_run,
 )
-from options.base_options import OneLineParser
+from options.base_options import OneLineParser, tool_parser
 from options.flags import number, resamples
 from reports.result_folder import write_data, write_report
 from reports.result_tables import text_report
@@ -44,8 +42,10 @@ from util import UserError, run_script
 
 
 def differences(written: Any, computed: Any, place: str = "") -> Iterator[str]:
-    """Yield where two nested documents differ, as 'place: written, computed'; numbers may differ in
-    their last digits."""
+    """Yield the differences of two nested documents, as 'place: written, computed'.
+
+    Numbers may differ in their last digits.
+    """
     if isinstance(written, dict) and isinstance(computed, dict):
         for key in [*written, *(key for key in computed if key not in written)]:
             yield from differences(written.get(key), computed.get(key), f"{place} {key}".strip())
@@ -59,14 +59,17 @@ def differences(written: Any, computed: Any, place: str = "") -> Iterator[str]:
         yield f"{place}: written {json.dumps(written)}, computed {json.dumps(computed)}"
 
 
-ROUNDING, HALF_ROUNDING = 1e-4, 0.02
-"""Largest error of a logit in fp32 and in other precisions, relative to 1 + the sum of its parts'
-sizes."""
+# largest error of a logit, relative to 1 + the sum of its parts' sizes
+ROUNDING = 1e-4  # in fp32
+HALF_ROUNDING = 0.02  # in other precisions
+MAX_DIFFERENCES = 20  # printed of all
 
 
 def unexplained(run: TestRun) -> Iterator[str]:
-    """Yield images whose logit is not the fusion of their branch logits, as 'path: logit written,
-    computed'; none for models without attention."""
+    """Yield images whose logit is not the fusion of their branch logits.
+
+    A line is 'path: logit written, computed'. Models without attention have none.
+    """
     if not run.attention:
         return
     if not (fusion := run.head.get("fusion")):
@@ -82,51 +85,48 @@ def unexplained(run: TestRun) -> Iterator[str]:
         size = 1 + fused_logits(weights, np.abs(branches), abs(bias), residual)
         sums = np.abs(weights.sum(axis=1) - 1) < 1e-4
         for row in np.flatnonzero(~(sums & (np.abs(computed - scored.logits) <= tolerance * size))):
-            yield f"{scored.paths[row]}: logit written {scored.logits[row]:.6g}, from its branches {computed[row]:.6g}"
+            yield (
+                f"{scored.paths[row]}: logit written {scored.logits[row]:.6g},"
+                f" from its branches {computed[row]:.6g}"
+            )
 
 
 def count_numbers(value: Any) -> int:
-    """Count the numbers in a nested document."""
+    """Return the count of numbers in a nested document."""
     if isinstance(value, dict | list):
         return sum(map(count_numbers, value.values() if isinstance(value, dict) else value))
     return int(isinstance(value, int | float))
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    made = OneLineParser(
-        prog="python -m tools.recompute",
-        description="Compute every number of a test run from its predictions.csv and compare with its metrics.json.",
-        epilog=(__doc__ or "").split("\n\n", 1)[1],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("folder", type=Path, help="folder that test.py wrote")
-    made.add_argument(
+def parser() -> OneLineParser:
+    """Return the parser of the command line."""
+    parser = tool_parser("recompute", __doc__)
+    parser.add_argument("folder", type=Path, help="folder that test.py wrote")
+    parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
         help="write metrics, tables, plots and report there",
     )
-    made.add_argument(
+    parser.add_argument(
         "--threshold", type=number(minimum=0, maximum=1), help="instead of the one in metrics.json"
     )
-    made.add_argument(
+    parser.add_argument(
         "--bootstrap",
         type=resamples,
         metavar="N",
         help="resamples, instead of those in metrics.json",
     )
-    return made
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Recompute; return the exit status, see above."""
+    """Recompute; return the exit status, see the module."""
     opt = parser().parse_args(argv)
     if not opt.folder.is_dir():
-        raise UserError(f"{opt.folder}: no such folder; give the one that test.py wrote")
+        raise UserError(f"{opt.folder}: no such folder; pass one that test.py wrote")
     if opt.output and opt.output.resolve() == opt.folder.resolve():
-        raise UserError(f"--output {opt.output}: is the folder itself; give another")
+        raise UserError(f"--output {opt.output}: is the folder itself; pass another")
     run = read_run(opt.folder)
     changed: dict[str, Any] = {} if opt.threshold is None else {"threshold": opt.threshold}
     if opt.bootstrap is not None:
@@ -154,34 +154,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(document: dict[str, Any], run: TestRun, folder: Path) -> int:
-    """Print how the written numbers differ from the computed ones; return 0 if they do not, else 1."""
+    """Print how the written numbers differ from the computed ones; return 1 if any does, else 0."""
     written = {name: document[name] for name in METRIC_PARTS if name in document}
     computed = run.metrics()
     lost = "robustness" in written and not run.robustness
     if lost:
         print(
-            f"{ROBUSTNESS_FILE} is missing: {count_numbers(written.pop('robustness'))} numbers cannot be computed"
+            f"{ROBUSTNESS_FILE} is missing: {count_numbers(written.pop('robustness'))} numbers"
+            " cannot be computed"
         )
-    found = list(differences(written, computed))
+    lines = list(differences(written, computed))
     print(
-        f"{count_numbers(computed)} numbers computed, {len(found)} differ from {folder / METRICS_FILE}"
+        f"{count_numbers(computed)} numbers computed,"
+        f" {len(lines)} differ from {folder / METRICS_FILE}"
     )
     if (attention := folder / FINDINGS_FILE).exists():
         findings = findings_of_run(run)
         again = findings.to_dict() if findings else {}
-        other = list(differences(json.loads(attention.read_text(encoding="utf-8")), again))
-        print(f"{count_numbers(again)} numbers computed, {len(other)} differ from {attention}")
-        found += [f"attention {line}" for line in other]
+        differing = list(differences(json.loads(attention.read_text(encoding="utf-8")), again))
+        print(f"{count_numbers(again)} numbers computed, {len(differing)} differ from {attention}")
+        lines += [f"attention {line}" for line in differing]
     wrong = list(unexplained(run))
     if wrong:
-        found = [
+        lines = [
             f"{len(wrong)} logits do not follow from attention and branch logits",
             *wrong,
-            *found,
+            *lines,
         ]
-    for line in found[:20]:
+    for line in lines[:MAX_DIFFERENCES]:
         print(f"  {line}")
-    return int(bool(found) or lost)
+    return int(bool(lines) or lost)
 
 
 if __name__ == "__main__":

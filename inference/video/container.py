@@ -1,4 +1,4 @@
-"""Video files opened by PyAV (an optional package): which are read, and their metadata."""
+"""Open video files with PyAV (an optional package), and read their metadata."""
 
 import math
 import os
@@ -31,25 +31,25 @@ FORMATS_READ = "MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, OGG, MXF"
 
 
 class UnreadableVideo(ValueError):
-    """A file gives no frame; the message says why, on one line and without the file's name."""
+    """A file gives no frame; the message has the reason on one line, without the file's name."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Metadata of a video, from its packets where they tell.
+    """Metadata of a video, from its packets if they have it.
 
     Args:
         width: pixels as stored.
         height: likewise.
         codec: FFmpeg's name.
         pixel_format: of the stored frames, e.g. "yuv420p".
-        duration: seconds, by the time stamps of all frames, or by their number and rate where time
-            stamps are missing or repeat; None: unknown.
-        end: time stamp at which the last frame ends, in seconds; 0 where time stamps are missing.
+        duration: seconds, by the time stamps of all frames. By their number and rate if time stamps
+            are missing or repeat. None if unknown.
+        end: time stamp at which the last frame ends, in seconds; 0 if time stamps are missing.
         stored_duration: seconds by the header, None if missing.
         frame_rate: frames per second by the header, None if missing.
-        frames: how many are stored.
-        variable_rate: the frames stay for different times.
+        frames: number of stored frames.
+        variable_rate: True if the frames stay for different times.
         bits_per_pixel: bits of the compressed stream for each pixel of each frame.
     """
 
@@ -67,7 +67,7 @@ class VideoInfo:
 
 
 class _Nameless:
-    """A file without a name: FFmpeg would also guess the format by that."""
+    """A file without a name, because FFmpeg would also guess the format by the name."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
@@ -75,7 +75,7 @@ class _Nameless:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield PyAV's container and the first video stream that is not a cover picture.
+    """Yield PyAV's container and the first video stream that is not a cover image.
 
     Raises:
         UnreadableVideo: see `inference.video.frames.Video`.
@@ -91,11 +91,12 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         "max_pixels": str(Image.MAX_IMAGE_PIXELS or 2**31 - 1),
         "codec_whitelist": ",".join(CODECS),
     }
-    # nothing else may be opened from within
+    # the file may not open other files or addresses
     only = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
     with ExitStack() as stack:
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            # opening a pipe would wait for ever
+            if not stat.S_ISREG(os.stat(path).st_mode):
                 raise UnreadableVideo("not a regular file")
             file = stack.enter_context(open(path, "rb"))
         except OSError as error:
@@ -105,7 +106,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         file.seek(0)
         try:
             container = av.open(_Nameless(file), options=options, container_options=only)
-        except Exception as error:  # on damaged bytes demuxers raise nearly anything
+        # on damaged bytes demuxers raise nearly anything
+        except Exception as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise UnreadableVideo(
                 f"damaged, or in a format that is not read ({printable(reason)}); read are"
@@ -141,7 +143,7 @@ def _video_stream(container: Any) -> Any:
 
 
 def read_info(container: Any, stream: Any) -> VideoInfo:
-    """Read all packets, without decoding any."""
+    """Return the metadata of a video; all packets are read, none is decoded."""
     from av.error import FFmpegError
 
     times: list[int] = []

@@ -39,14 +39,16 @@ class Frame(NamedTuple):
 
 
 class Video:
-    """A video file. Its packets are read once, so that the duration is known before decoding.
+    """A video file.
+
+    Its packets are read once, so that the duration is known before decoding.
 
     Args:
-        path: a regular file with a video stream; the first that is not a cover picture is used.
+        path: a regular file with a video stream; the first that is not a cover image is used.
 
     Attributes:
         info: metadata.
-        interlaced: whether one of the frames decoded so far is.
+        interlaced: True if one of the frames decoded so far is interlaced.
 
     Raises:
         UnreadableVideo: it is not a video, its format or codec is not read, or it has more pixels
@@ -66,7 +68,7 @@ class Video:
     def interval(self, fps: float | None = 1.0, max_frames: int = 300) -> Fraction:
         """Return the seconds between the times of `frames`; 0 for every frame.
 
-        They are 1 / fps, or more where that gives more than max_frames.
+        They are 1 / fps, or more if that gives more than max_frames.
         """
         interval = Fraction(0) if fps is None else 1 / Fraction(fps)
         if self.info.duration is None or self.info.frames <= max_frames:
@@ -76,8 +78,8 @@ class Video:
     def frames(self, fps: float | None = 1.0, max_frames: int = 300) -> Iterator[Frame]:
         """Yield the frames nearest to 0, 1 / fps, 2 / fps, ... seconds after the first, in order.
 
-        Where these are more than max_frames, the times are spread evenly over the video. A frame
-        that is nearest to several of them comes once. One frame is held at a time.
+        If these are more than max_frames, the times are spread evenly over the video. A frame that
+        is nearest to several times comes once. One frame is held at a time.
 
         Args:
             fps: above 0; None for every frame.
@@ -96,13 +98,14 @@ class Video:
                 self.interlaced = self.interlaced or frame.interlaced_frame
                 try:
                     image = rgb(frame)
-                except Exception:  # FFmpeg cannot convert this pixel format
+                # FFmpeg cannot convert this pixel format
+                except Exception:
                     self._note_damage()
                     continue
                 yield Frame(float(time), frame.pts, image)
 
     def problem(self) -> str | None:
-        """Return what is wrong with the file, as far as `frames` has read; None if nothing is."""
+        """Return the defects of the file as far as `frames` has read it; None without any."""
         problems = []
         info = self.info
         if self._damage is not None:
@@ -150,9 +153,11 @@ class Video:
                         if not skipping:
                             yield frame
                 return
-            except EOFError:  # the decoder holds nothing back
+            # the decoder holds nothing back
+            except EOFError:
                 return
-            except FFmpegError:  # decoding goes on after the damaged packet
+            # decoding continues after the damaged packet
+            except FFmpegError:
                 self._note_damage()
                 skipping = True
                 keys.clear()
@@ -189,11 +194,13 @@ def nearest(
 ) -> Iterator[tuple[Fraction, T]]:
     """Yield the frames nearest to 0, interval, 2 * interval, ..., each at most once.
 
-    Of two equally near ones it is the earlier. Nearest, not shown at that time: time stamps are
-    rounded, and frames of a steady rate, asked for at that rate, must all come.
+    Of two equally near frames, the earlier is taken. The frame shown at a time would be wrong: time
+    stamps are rounded, and all frames of a steady rate must come when they are asked for at that
+    rate.
 
     Args:
-        timed: (time, frame), times rising. interval: 0 takes every frame.
+        timed: (time, frame) pairs with rising times, in seconds.
+        interval: seconds; 0 takes every frame.
     """
     wanted, gap = Fraction(0), Fraction(0)
     held: tuple[Fraction, T] | None = None
@@ -214,8 +221,8 @@ def rgb(frame: Any) -> Image.Image:
     """Return PyAV's frame as 8-bit RGB of the same size.
 
     Chroma at half resolution is interpolated linearly, much as JPEG decoders do. FFmpeg's default
-    repeats each value, and that nearest-neighbour up-sampling is just what the detector takes for a
-    generator's trace.
+    repeats each value. The detector takes that nearest-neighbour up-sampling for a generator's
+    trace.
     """
     from av.video.reformatter import Interpolation
 

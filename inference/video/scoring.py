@@ -1,4 +1,4 @@
-"""The prediction for a video, from frames taken by time, and its report."""
+"""Predict a video from frames taken by time, and write its report."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from util import atomic_file, writing
 
 FRAMES_FILE, SUMMARY_FILE, PLOT_FILE = "frames.csv", "summary.json", "scores.png"
 SCHEMA = "npr-video/1"
-FEW_FRAMES = 5  # below that the median is hardly better than one of them
+FEW_FRAMES = 5  # below this, the median is hardly better than a single frame
 SUBSAMPLED = ("420", "422", "411", "410", "440", "nv12", "p010")  # in names of pixel formats
 
 
@@ -39,30 +39,30 @@ class FramePrediction:
 class VideoPrediction:
     """The prediction for a video.
 
-    It follows from the median of the frames' logits: whatever up to half of the frames show
-    (titles, fades, motion blur), it stays within the others' range. The mean is given beside it:
-    the two differ where only a part of the video is generated.
+    It follows from the median of the frames' logits. The median stays within the range of the other
+    frames, whatever up to half of the frames show (titles, fades, motion blur). The mean is there,
+    too, because the two differ if only a part of the video is generated.
 
     Args:
-        path: as given.
+        path: of the video, as the caller passed it.
         frames: in the order of their times, at least one.
         logit: the median of the frames' logits; score, probability and verdict follow from it as
             in a `Prediction`.
         mean_logit: the mean of the frames' logits; mean_score and mean_probability follow from it.
-        calibration: which gave probability and verdict; it was fitted on single images. None:
-            uncalibrated.
+        calibration: source of probability and verdict, fitted on single images; None if the
+            detector is not calibrated.
         shares: {verdict: share of the frames in [0, 1]}, all three verdicts.
         scales: [S] of the model.
         attention: [S] mean weights over the frames, None for a model without attention.
         top_scale: scale with the largest mean weight.
-        interval: seconds between the times at which frames were taken; 0: every frame.
+        interval: seconds between the times at which frames were taken; 0 for every frame.
         duration: seconds, None if unknown.
         frame_rate: by the header, None if missing.
         codec: FFmpeg's name.
         width: pixels as stored.
         height: likewise.
-        warnings: what makes the prediction less reliable.
-        problem: what is wrong with the file, None if nothing is.
+        warnings: reasons why the prediction is less reliable.
+        problem: defects of the file, None without any.
     """
 
     path: str
@@ -90,13 +90,14 @@ class VideoPrediction:
 
     @property
     def calibrated(self) -> bool:
+        """Return True if a calibration gave probability and verdict."""
         return self.calibration is not None
 
 
 def predict_video(
     detector: Detector, path: str | Path, fps: float | None = 1.0, max_frames: int = 300
 ) -> VideoPrediction:
-    """Predict frames of a video; memory does not grow with its length.
+    """Return the prediction for a video; memory does not grow with its length.
 
     Args:
         detector: the detector.
@@ -105,7 +106,7 @@ def predict_video(
         max_frames: most frames to take, spread evenly over the video (see `Video.frames`).
 
     Raises:
-        UnreadableVideo: no frame can be decoded; the message says why, without the path.
+        UnreadableVideo: no frame can be decoded; the message has the reason, without the path.
         ValueError: the frames are too small for the protocol or the model; or fps or max_frames is
             not above 0.
         UserError: PyAV is not installed.
@@ -121,7 +122,9 @@ def predict_video(
     score, probability, verdict = decide(detector, median)
     mean_score, mean_probability, _ = decide(detector, mean)
     verdicts = Counter(frame.prediction.verdict for frame in frames)
-    weights = [one.prediction.attention for one in frames if one.prediction.attention is not None]
+    weights = [
+        frame.prediction.attention for frame in frames if frame.prediction.attention is not None
+    ]
     attention = tuple(map(float, np.mean(weights, axis=0))) if weights else None
     interval, info = float(video.interval(fps, max_frames)), video.info
     return VideoPrediction(
@@ -153,7 +156,7 @@ def predict_video(
 def _predict_frames(
     detector: Detector, path: str, frames: Iterator[Frame]
 ) -> Iterator[FramePrediction]:
-    """Predict frames in groups that fill one pass through the network."""
+    """Yield the predictions for frames, in groups that fill one pass through the network."""
     group: list[tuple[Frame, Tensor]] = []
     for frame in frames:
         group.append((frame, detector.pixels(frame.image)))
@@ -176,10 +179,10 @@ def _predict_group(
 def _warnings(
     video: Video, frames: tuple[FramePrediction, ...], fps: float | None, interval: float
 ) -> Iterator[str]:
-    """Yield what makes the prediction less reliable, one message each."""
+    """Yield the reasons why the prediction is less reliable, a message each."""
     info = video.info
     first, *others = (frame.prediction.warnings for frame in frames)
-    # only what holds for every frame: a single black one is grey, too
+    # only warnings of every frame, because a single black frame is grey, too
     yield from (warning for warning in first if all(warning in other for other in others))
     if info.codec not in LOSSLESS:
         yield (
@@ -252,7 +255,7 @@ def _write_frames(path: Path, prediction: VideoPrediction) -> None:
 
 
 def _summary(prediction: VideoPrediction) -> dict[str, Any]:
-    """Return all of a prediction but its frames, as JSON holds it."""
+    """Return all of a prediction but its frames, as values for JSON."""
     values = {field.name: getattr(prediction, field.name) for field in fields(prediction)}
     calibration = prediction.calibration
     return {

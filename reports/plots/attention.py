@@ -45,7 +45,7 @@ def plot_attention_heatmap(
     Args:
         mean_attentions: {generator: weights [S], each in [0, 1]}, in the order of the rows.
         scales: S scales.
-        save_path: where to.
+        save_path: file to write.
         title: above the plot.
         formats: of the files.
     """
@@ -80,7 +80,7 @@ def plot_attention_means(
         means: {generator: {"real": x, "fake": x}}, x [3, S] the mean, the low and the high end of
             its interval; a generator may have one class.
         scales: S scales.
-        save_path: where to.
+        save_path: file to write.
         title: above the plot.
         formats: of the files.
     """
@@ -88,14 +88,15 @@ def plot_attention_means(
     size = 1.2 + 1.5 * len(scales) + name_inches(names), 1.4 + 0.3 * len(names)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(scales), sharex=True, sharey=True, squeeze=False)[0]
-    largest = max(float(found.max()) for classes in means.values() for found in classes.values())
+    largest = max(float(ends.max()) for classes in means.values() for ends in classes.values())
     for column, (axes, scale) in enumerate(zip(panels, scale_labels(scales), strict=True)):
         axes.axvline(1 / len(scales), label="uniform", **CHANCE_LINE)
         for kind, shift, marker in zip(CLASSES, (-0.15, 0.15), "os", strict=True):
             rows = [row for row, classes in enumerate(means.values()) if kind in classes]
             if rows:
-                found = np.array([c[kind][:, column] for c in means.values() if kind in c])
-                mean, low, high = found.T
+                mean, low, high = np.array(
+                    [classes[kind][:, column] for classes in means.values() if kind in classes]
+                ).T
                 axes.errorbar(
                     mean, np.array(rows) + shift, xerr=(mean - low, high - mean), fmt=marker,
                     color=COLOURS[kind], label=kind, markersize=4, capsize=2,
@@ -127,7 +128,7 @@ def plot_attention_distribution(
         weights: [N, S].
         labels: [N], 0 real, 1 fake.
         scales: S scales.
-        save_path: where to.
+        save_path: file to write.
         title: above the plot.
         formats: of the files.
     """
@@ -178,7 +179,7 @@ def plot_attention_per_image(
         labels: [N], 0 real, 1 fake.
         scores: [N] in [0, 1].
         scales: S scales.
-        save_path: where to.
+        save_path: file to write.
         title: above the plot.
         formats: of the files.
     """
@@ -221,8 +222,8 @@ def plot_attention_training(
         history: {epoch or step: (mean [S] and standard deviation [S] of the weights over images,
             mean entropy in nats)}.
         scales: S scales.
-        save_path: where to.
-        time: what the keys are.
+        save_path: file to write.
+        time: unit of the keys, such as "epoch".
         title: above the plot.
         formats: of the files.
     """
@@ -257,14 +258,14 @@ def plot_control_changes(
     title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
-    """Draw what each control changes, with its confidence interval and a line at no change.
+    """Draw the effect of each control with its confidence interval, and a line at no change.
 
     A filled point has an interval without zero.
 
     Args:
         changes: {control: (change of the AUC in points, low, high)}; low and high None without an
             interval.
-        save_path: where to.
+        save_path: file to write.
         title: above the plot.
         formats: of the files.
     """

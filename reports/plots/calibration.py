@@ -32,13 +32,13 @@ def plot_reliability(
     calibration.
 
     Args:
-        measured: what to draw.
+        measured: numbers to draw.
         save_path: file to write.
         title: heading of the figure.
         formats: see `reports.plots.style.save`.
 
     Returns:
-        The (first) file.
+        The file; the first of several formats.
     """
     real, fake = palette(2)
     figure = Figure(figsize=(8.3, 6.2), layout="constrained")
@@ -47,10 +47,10 @@ def plot_reliability(
     for (points, histogram), (name, values) in zip(grid.T, panels.items(), strict=True):
         _draw_bins(points, values)
         points.set_title(f"{name}: ECE {values.ece:.3f}")
-        starts = [one.start for one in values.bins]
-        widths = [one.end - one.start for one in values.bins]
-        n_real = [one.n_real for one in values.bins]
-        n_fake = [one.n_fake for one in values.bins]
+        starts = [bin_.start for bin_ in values.bins]
+        widths = [bin_.end - bin_.start for bin_ in values.bins]
+        n_real = [bin_.n_real for bin_ in values.bins]
+        n_fake = [bin_.n_fake for bin_ in values.bins]
         histogram.bar(starts, n_real, widths, align="edge", color=real)
         histogram.bar(starts, n_fake, widths, n_real, align="edge", color=fake)
         histogram.set_xlabel("probability of generated")
@@ -75,10 +75,10 @@ def plot_reliability(
 
 
 def _draw_bins(axes: Axes, values: Reliability) -> None:
-    filled = [one for one in values.bins if one.mean is not None]
-    means = np.array([one.mean for one in filled])
+    filled = [bin_ for bin_ in values.bins if bin_.mean is not None]
+    means = np.array([bin_.mean for bin_ in filled])
     low, share, high = np.array(
-        [(one.generated.low, one.generated.value, one.generated.high) for one in filled]
+        [(bin_.generated.low, bin_.generated.value, bin_.generated.high) for bin_ in filled]
     ).T
     spread = (share - low, high - share)
     axes.errorbar(means, share, spread, fmt="o", color="black", ecolor="0.45", markersize=5)

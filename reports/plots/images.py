@@ -1,4 +1,4 @@
-"""Plots of single images: where in them a model looks, and the attention that they get.
+"""Plots of single images: maps of a model's evidence in them, and their attention.
 
 Each `plot_*` function makes the parent folder, replaces `save_path` and returns it; title and
 formats are those of `reports.plots.style.save`.
@@ -45,28 +45,28 @@ def plot_npr_maps(
     exact: bool = True,
     formats: Sequence[str] = (),
 ) -> Path:
-    """Draw an image with its attention, and a row per scale: residual, pixels of it, its strength,
-    and the evidence.
+    """Draw an image with its attention, and a row of maps per scale.
 
-    The residual is the mean over the channels; its strength is the mean of the absolute values. A
-    column has one colour range for all scales, residuals up to the 99.5th percentile. The pixels
-    are those of the square, marked in the image, in which the residuals are strongest.
+    A row has the residual, pixels of it, its strength, and the evidence. The residual is the mean
+    over the channels; its strength is the mean of the absolute values. A column has one colour
+    range for all scales, residuals up to the 99.5th percentile. The pixels are those of the square,
+    marked in the image, in which the residuals are strongest.
 
     Args:
         image: [3, H, W] in [0, 1].
         npr_maps: {any key: residual [3, H, W]} in the order of `scales`.
         weights: attention [S]; None for a model without.
         scales: S scales.
-        save_path: where to.
+        save_path: file to write.
         title: above the plot.
         cams: class-activation maps [S, h, w] in units of the logit, positive towards fake (see
             `networks.cam`), drawn over the image; None for no such column.
-        adds: [S], what each scale adds to the logit, for the labels.
-        exact: whether `cams` add up to that; otherwise they are called Grad-CAM.
+        adds: [S] contributions of the scales to the logit, for the labels.
+        exact: True if the means of `cams` are `adds`; otherwise the maps are called Grad-CAM.
         formats: of the files.
     """
     pixels = np.asarray(image, dtype=np.float32).clip(0, 1).transpose(1, 2, 0)
-    residuals = np.stack([np.asarray(one, dtype=np.float32) for one in npr_maps.values()])
+    residuals = np.stack([np.asarray(residual, dtype=np.float32) for residual in npr_maps.values()])
     signed, strength = residuals.mean(axis=1), np.abs(residuals).mean(axis=1)
     top, left, rows, columns = square = _strongest(strength.mean(axis=0))
     inside = np.s_[:, top : top + rows, left : left + columns]
@@ -119,11 +119,14 @@ def plot_npr_maps(
 
 
 def _strongest(strength: NDArray) -> tuple[int, int, int, int]:
-    """Return first row, first column, height and width of the square of `ZOOM` pixels, cut to the
-    image, with the largest mean of strength [H, W]."""
+    """Return first row, first column, height and width of the strongest square of the image.
+
+    Its sides have `ZOOM` pixels, or those of a smaller image. It has the largest mean of strength
+    [H, W].
+    """
     height, width = strength.shape
     rows, columns = min(ZOOM, height), min(ZOOM, width)
-    # place i holds the mean from i - rows // 2 on
+    # index i holds the mean from i - rows // 2 on
     means = uniform_filter(strength.astype(float), (rows, columns))
     inside = means[rows // 2 :, columns // 2 :][: height - rows + 1, : width - columns + 1]
     top, left = np.unravel_index(inside.argmax(), inside.shape)
@@ -131,7 +134,7 @@ def _strongest(strength: NDArray) -> tuple[int, int, int, int]:
 
 
 def _limit(values: NDArray, percentile: float = 99.5) -> float:
-    """Return the end of a colour range, also of values that are nearly all zero."""
+    """Return the end of a colour range, above zero also for values that are nearly all zero."""
     return float(np.percentile(values, percentile)) or float(values.max()) or 1.0
 
 
@@ -177,13 +180,12 @@ def plot_image_sheet(
     title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
-    """Draw a row of images per block, each with its class, its score, and its attention as a
-    stacked strip.
+    """Draw a row of images per block, each with class, score, and attention as a stacked strip.
 
     Args:
         blocks: {heading: [(image, weights [S], score in [0, 1], label, 0 real, 1 fake), ...]}.
         scales: S scales.
-        save_path: where to.
+        save_path: file to write.
         title: above the plot.
         formats: of the files.
     """

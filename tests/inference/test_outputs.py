@@ -150,7 +150,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     for kept in (path, Path(f"{path}{PARTIAL}")):
         kept.write_text("old")
         for named in (path, link):
-            says = f"^--output {named}: .*exist.*; give another, or --overwrite$"
+            says = f"^--output {named}: .*exist.*; pass another, or --overwrite$"
             with pytest.raises(UserError, match=says), open_output(str(named)):
                 pytest.fail("the block is not entered")
             assert kept.read_text() == "old"
@@ -158,7 +158,10 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     path.touch()  # as mktemp makes it
     with open_output(str(path)) as file:
         file.write("new")
-        with pytest.raises(UserError, match="of a run that goes on"), open_output(str(path)):
+        with (
+            pytest.raises(UserError, match="of a run that is not finished"),
+            open_output(str(path)),
+        ):
             pytest.fail("the block is not entered")
     assert path.read_text() == "new" and link.is_symlink()
 

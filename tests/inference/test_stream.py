@@ -321,7 +321,7 @@ def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
     )
     assert (video.prediction, video.problem) == (None, "not enough memory")
     assert write_explanation(detector, expected[str(mixed[2])], tmp_path, 0) is None
-    assert caplog.messages == [f"{mixed[2]}: no panel of it, not enough memory"]
+    assert caplog.messages == [f"{mixed[2]}: panel skipped, not enough memory"]
 
 
 def test_an_answer_that_is_not_finite_is_the_problem_of_its_file(

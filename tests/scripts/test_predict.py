@@ -162,11 +162,11 @@ def test_videos_among_images(
         (["--model_path", "no.pth", "a.png"], "--model_path no.pth: no such file"),
         (
             ["--model_path", "{tmp}/*.pth", "a.png"],
-            r"--model_path .*\*.pth: matches 2 checkpoints; give one",
+            r"--model_path .*\*.pth: matches 2 checkpoints; pass one",
         ),
         (
             ["--model_path", "{tmp}/1.pth", "a.png", "--protocol", "x"],
-            "--protocol x: unknown; one of native",
+            "--protocol x: unknown; pass one of native",
         ),
         (
             ["--model_path", "{tmp}/1.pth", "{tmp}/empty"],

@@ -28,7 +28,7 @@ import torch
 
 from networks.npr import reduced_size
 from networks.resnet import NPRResNet
-from options.base_options import OneLineParser
+from options.base_options import OneLineParser, tool_parser
 from options.flags import whole
 from tools.benchmark.contest import compete
 from tools.benchmark.images import link_images
@@ -66,17 +66,11 @@ def model_name(text: str) -> str:
     return text
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
     """Return the parser of the command line."""
-    description, _, epilog = (__doc__ or "").partition("\n\n")
+    parser = tool_parser("benchmark", __doc__)
     parts = "\n".join(f"    {name:12}{about}" for name, about in PARTS.items())
-    parser = OneLineParser(
-        prog="python -m tools.benchmark",
-        description=description,
-        epilog=f"parts:\n{parts}\n\nexamples:\n{epilog}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser.epilog = f"parts:\n{parts}\n\n{parser.epilog}"
     add = parser.add_argument
     add("--parts", nargs="+", choices=(*PARTS, "all"), default=["all"], metavar="PART",
         help=f"what to measure, of {', '.join(PARTS)}, all (default: all)")  # fmt: skip

@@ -13,7 +13,6 @@ one split, missing classes or splits, files that no script reads. Classes that d
 format are a warning.
 """
 
-import argparse
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from tabulate import tabulate
 
 from data.loader import worker_count
 from evaluation.names import escaped
-from options.base_options import OneLineParser
+from options.base_options import OneLineParser, tool_parser
 from options.flags import whole
 from tools.check_dataset.examine import Diagnosis, SetReport, examine
 from tools.check_dataset.findings import SEVERITIES, Finding
@@ -130,16 +129,9 @@ def report(diagnosis: Diagnosis, limit: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
     """Return the parser of the command line."""
-    description, examples = (__doc__ or "").split("\n\n    ", 1)
-    parser = OneLineParser(
-        prog="python -m tools.check_dataset",
-        description=description,
-        epilog=f"examples:\n    {examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = tool_parser("check_dataset", __doc__)
     parser.add_argument(
         "folder",
         type=Path,

@@ -19,7 +19,7 @@ from util import UserError, counted
 
 CLASSES = {REAL: "real", FAKE: "fake"}
 IMBALANCE = 10  # from this ratio of the classes on, accuracy says little
-SCHEMA = 1
+SCHEMA = 1  # version of the JSON file
 Counts = tuple[int, int]
 
 
@@ -28,7 +28,7 @@ class SetReport:
     """One set and what was measured on it.
 
     Args:
-        reading: where it is read.
+        reading: split and script that read it.
         images: each file once.
         contents: (real, fake) images by folder that holds class folders; '.' for the set's own.
         formats: by class ('real', 'fake') with readable files.
@@ -43,12 +43,12 @@ class SetReport:
 
     @property
     def counts(self) -> Counts:
-        """The numbers of real and fake images."""
+        """Return the numbers of real and fake images."""
         return self.images.labels.count(REAL), self.images.labels.count(FAKE)
 
     @property
     def name(self) -> str:
-        """Split and generator: 'test/progan'."""
+        """Return split and generator: 'test/progan'."""
         split, generator = self.reading.split, escaped(self.images.generator)
         return generator if split in ("", self.images.generator) else f"{split}/{generator}"
 
@@ -80,7 +80,7 @@ class Diagnosis:
 
     Args:
         root: the folder.
-        layout: what the scripts read of it.
+        layout: its parts that the scripts read.
         files: number of files that belong to sets.
         sets: in the order of the layout.
         findings: the worst first.
@@ -94,7 +94,7 @@ class Diagnosis:
 
     @property
     def status(self) -> int:
-        """1 with a problem, else 0."""
+        """Return 1 with a problem, else 0."""
         return int(any(finding.severity == PROBLEM for finding in self.findings))
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _report(reading: Reading, images: ImageSet, files: Files, tree: Tree) -> Set
         numbers.setdefault(escaped(tree.content(path)), [0, 0])[label] += 1
     contents = {name: (real, fake) for name, (real, fake) in numbers.items()}
     encodings = {name: files.encodings(images, label) for label, name in CLASSES.items()}
-    formats = {name: ClassFormats.of(found) for name, found in encodings.items() if found}
+    formats = {name: ClassFormats.of(of_class) for name, of_class in encodings.items() if of_class}
     return SetReport(reading, images, contents, formats, format_leak(images))
 
 

@@ -21,7 +21,13 @@ SAME_AS = {".jpeg": ".jpg", ".tiff": ".tif"}  # other suffixes of formats in `SU
 
 
 class Decoded(NamedTuple):
-    """Digest of a file's pixels, its encoding, and why it is unreadable."""
+    """The result of decoding a file.
+
+    Args:
+        digest: of size and pixels; empty for an unreadable file.
+        encoding: None for an unreadable file.
+        problem: why it is unreadable, else ''.
+    """
 
     digest: bytes
     encoding: FileFormat | None
@@ -38,7 +44,9 @@ class Copy(NamedTuple):
 
 
 class Files:
-    """The decoded files of all sets. A file with several names, such as a link, is one file.
+    """The decoded files of all sets.
+
+    A file with several names, such as a link, is one file.
 
     Args:
         sets: (split, set) pairs.
@@ -100,7 +108,7 @@ class Files:
             for copy in copies:
                 of_sets[copy.split, copy.label, copy.key].append(copy)
                 of_splits[copy.split, copy.label].append(copy)
-            repeated += [part for part in of_sets.values() if len({c.path for c in part}) > 1]
+            repeated += [part for part in of_sets.values() if len({copy.path for copy in part}) > 1]
             shared += [
                 part
                 for part in of_splits.values()
@@ -114,7 +122,10 @@ class Files:
             ("shared", NOTE, shared, "in several sets of a split, as different files"),
         ):
             if groups:
-                names = (dict.fromkeys(below(copy.path, self.root) for copy in g) for g in groups)
+                names = (
+                    dict.fromkeys(below(copy.path, self.root) for copy in copies)
+                    for copies in groups
+                )
                 items = tuple(Item(tuple(paths)) for paths in names)
                 yield Finding(kind, severity, f"{counted(len(groups), 'image')} {text}", items)
 

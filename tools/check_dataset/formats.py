@@ -19,7 +19,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Summarise one value or more."""
+        """Return the summary of at least one value."""
         return cls(float(np.median(values)), float(min(values)), float(max(values)))
 
     def __str__(self) -> str:
@@ -54,17 +54,19 @@ class ClassFormats:
 
     @classmethod
     def of(cls, formats: Sequence[FileFormat]) -> "ClassFormats":
-        """Summarise one file or more."""
-        qualities = [one.quality for one in formats if one.quality is not None]
+        """Return the summary of at least one file."""
+        qualities = [encoding.quality for encoding in formats if encoding.quality is not None]
         return cls(
             files=len(formats),
-            kinds=_shares(one.kind for one in formats),
+            kinds=_shares(encoding.kind for encoding in formats),
             quality=Spread.of(qualities) if qualities else None,
-            subsamplings=_shares(one.subsampling for one in formats if one.subsampling),
-            width=Spread.of([one.width for one in formats]),
-            height=Spread.of([one.height for one in formats]),
-            sizes=len({(one.width, one.height) for one in formats}),
-            bytes_per_pixel=Spread.of([one.bytes_per_pixel for one in formats]).median,
+            subsamplings=_shares(
+                encoding.subsampling for encoding in formats if encoding.subsampling
+            ),
+            width=Spread.of([encoding.width for encoding in formats]),
+            height=Spread.of([encoding.height for encoding in formats]),
+            sizes=len({(encoding.width, encoding.height) for encoding in formats}),
+            bytes_per_pixel=Spread.of([encoding.bytes_per_pixel for encoding in formats]).median,
         )
 
     def cells(self) -> list[str]:

@@ -103,9 +103,9 @@ def _test_root(tree: Tree, findings: list[Finding]) -> tuple[str, list[Reading]]
     readings = [Reading("", TEST, _of_split(tree, sets, ""))]
     for split in splits:
         order = (split, *(other for other in splits if other != split))
-        found = _attempt(partial(find_sets, tree.root, splits=order), findings)
+        sets_in_order = _attempt(partial(find_sets, tree.root, splits=order), findings)
         reader = TEST if split in read_by_test else ""
-        readings.append(Reading(split, reader, _of_split(tree, found, split)))
+        readings.append(Reading(split, reader, _of_split(tree, sets_in_order, split)))
     return f"{about}, with {_listed(splits)} inside", readings
 
 
@@ -146,7 +146,8 @@ def _log_as_findings(findings: list[Finding]) -> Iterator[None]:
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.msg in (EMPTY_CLASS, LINK_ABOVE):  # these have findings of their own
+            # these have findings of their own
+            if record.msg in (EMPTY_CLASS, LINK_ABOVE):
                 return
             kind, severity = "suite", NOTE
             if record.levelno >= logging.WARNING:

@@ -20,8 +20,10 @@ CLASS_WORDS = {
     ),
 }
 # words that may stand beside them; with any other word the name is something else (Real-ESRGAN)
-FILLERS = {"image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos", "face", "faces",
-           "sample", "samples", "data", "class", "folder", "train", "val", "test"}  # fmt: skip
+FILLERS = {
+    *("image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos"),
+    *("face", "faces", "sample", "samples", "data", "class", "folder", "train", "val", "test"),
+}
 USUAL_NAME = {REAL: "0_real", FAKE: "1_fake"}
 SPLIT_NAMES = {
     **{split: split for split in SPLITS},
@@ -46,7 +48,7 @@ def misplaced(tree: Tree, is_read: Callable[[str], bool]) -> list[Finding]:
     Commands of later findings hold after those of earlier ones: inner folders move first.
 
     Args:
-        tree: what lies in the folder.
+        tree: content of the folder.
         is_read: tells whether a script reads an image path.
     """
     search = Search(tree, is_read)
@@ -61,7 +63,7 @@ def misplaced(tree: Tree, is_read: Callable[[str], bool]) -> list[Finding]:
 
 
 class Search:
-    """The unread images; each finding removes those that it explains."""
+    """A search among the unread images; each finding removes those that it explains."""
 
     def __init__(self, tree: Tree, is_read: Callable[[str], bool]) -> None:
         self.tree, self.root, self.classes = tree, str(tree.root), tree.class_folders
@@ -108,7 +110,7 @@ class Search:
         """Find folders at the top with nearly the name of a split."""
         splits = self._split_folders()
         for name, split in splits.items():
-            # a single folder called Training may be anything
+            # a single folder called Training may hold anything
             if name == split or len(splits) < 2 or Counter(splits.values())[split] > 1:
                 continue
             folder = str(Path(self.root, name))

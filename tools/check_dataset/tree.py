@@ -45,7 +45,7 @@ class Tree:
 
     @property
     def class_folders(self) -> list[str]:
-        """The folders with the name of a class."""
+        """Return the folders with the name of a class."""
         return [folder for folder in list(self.images)[1:] if is_class(folder)]
 
     def count(self, folder: str) -> int:
@@ -101,11 +101,12 @@ def walk(root: Path) -> Tree:
 
 
 def _sort_entries(folder: str, tree: Tree) -> list[str]:
-    """Add what lies directly in a folder to the tree; return the folders there."""
+    """Add the entries of a folder to the tree; return the folders among them."""
     images, inner = tree.images.setdefault(folder, []), []
     try:
         names = sorted(os.listdir(folder))
-    except OSError:  # nothing else reads a folder that cannot be listed
+    # nothing else reads a folder that cannot be listed
+    except OSError:
         return []
     for name in names:
         path, lower = str(Path(folder, name)), name.lower()
