@@ -1,5 +1,6 @@
 """Small data sets and models that the tests share."""
 
+import itertools
 import multiprocessing
 import os
 import runpy
@@ -178,15 +179,16 @@ def run_as_script(
 
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every figure is saved as a PNG of one grey pixel in this process, where no test looks at it:
+    """Save every plot of this process as one pixel of a colour of its own, where no test looks:
     rendering takes longest."""
     from matplotlib.figure import Figure
 
-    savefig = Figure.savefig
+    savefig, colours = Figure.savefig, itertools.count()
 
     def save(figure: Figure, file: Any, *args: Any, format: str = "png", **more: Any) -> None:
         if format == "png":
-            Image.new("L", (1, 1), 128).save(file, format="png")
+            colour = next(colours).to_bytes(3, "big")
+            Image.frombytes("RGB", (1, 1), colour).save(file, format="png")
         else:
             savefig(figure, file, *args, format=format, **more)
 

@@ -8,7 +8,6 @@ import torch
 
 from networks import checkpoint as loading
 from networks.checkpoint import load_model
-from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.multiscale_npr import attention_multiscale_npr18
 from networks.resnet import resnet50
 from networks.run_folder import find_checkpoints, make_run_folder, newest_run_folder
@@ -114,12 +113,7 @@ def test_flags_that_contradict_the_checkpoint_are_errors(
 ) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(contradiction))}.*contradicts"):
         load_model(trained / "model_epoch_last.pth", flags(**contradiction))
-
-
-def test_flags_that_agree_are_fine(trained: Path) -> None:
-    agreeing = flags(
-        npr_scales=(0.25, 0.5, 0.75), model_type="multiscale_attention", feature_dim=128
-    )
+    agreeing = flags(npr_scales=(0.25, 0.5, 0.75), model_type="multiscale_attention")
     assert load_model(trained / "model_epoch_last.pth", agreeing).epoch == 2
 
 
@@ -142,18 +136,6 @@ def test_pickled_code_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="refused|not a readable"):
             load_model(tmp_path / name)
     assert not target.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"text", "half"])
-def test_damaged_files_end_with_one_line(
-    content: bytes | str, trained: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "damaged.pth"
-    whole = (trained / "model_epoch_last.pth").read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
-    with pytest.raises(UserError, match="--model_path") as error:
-        load_model(path)
-    assert "\n" not in str(error.value)
 
 
 def test_weights_that_do_not_fit_are_listed(trained: Path, tmp_path: Path) -> None:
@@ -182,21 +164,6 @@ def test_other_networks_and_non_checkpoints_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "tensor.pth")
     with pytest.raises(UserError, match="no such file"):
         load_model(tmp_path / "missing.pth")
-
-
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "model_epoch_last.pth"
-    save_checkpoint(path, {"epoch": 1})
-
-    def full_disk(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("util.os.fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        save_checkpoint(path, {"epoch": 2})
-    assert read_checkpoint(path)["epoch"] == 1
 
 
 def test_names_of_models(trained: Path, tmp_path: Path) -> None:
