@@ -1,7 +1,8 @@
 """Train a single-scale or a multi-scale NPR detector.
 
     python train.py --name my_model --model_type multiscale_attention --npr_scales 0.25,0.5,0.75 \
-        --dataroot ./datasets/ForenSynths_train_val --classes car,cat,chair,horse --batch_size 32 --lr 0.0002 --niter 50
+        --dataroot ./datasets/ForenSynths_train_val --classes car,cat,chair,horse \
+        --batch_size 32 --lr 0.0002 --niter 50
 
 Everything a run writes lies in its folder, {checkpoints_dir}/{name}_{time stamp}/.
 """

@@ -28,7 +28,7 @@ class CannotWrite(UserError):
 
 
 class Stopped(SystemExit):
-    """End of a script by a signal; the exit status is 128 + its number (Ctrl-C 130, SIGTERM 143)."""
+    """End of a script by a signal; exit status 128 + its number (Ctrl-C 130, SIGTERM 143)."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)

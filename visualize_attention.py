@@ -1,7 +1,8 @@
 """Show which scales a multi-scale model attends to, for a generator or a suite of generators.
 
-    python visualize_attention.py --model_path ./checkpoints/my_multiscale_model_*/model_epoch_last.pth \
-        --dataroot ./datasets/test/stylegan --output_dir ./visualizations/stylegan --num_samples 100 --save_npr_maps
+    python visualize_attention.py --model_path ./checkpoints/my_model_*/model_epoch_last.pth \
+        --dataroot ./datasets/test/stylegan --output_dir ./visualizations/stylegan \
+        --num_samples 100 --save_npr_maps
 
 Per generator: attention_statistics.txt, attention_weights.csv, attention_distribution.png,
 attention_per_image.png, attention_images.png (not for one scale) and, with --save_npr_maps,

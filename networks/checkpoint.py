@@ -147,7 +147,8 @@ def _stored_config(values: dict[str, Any], weights: dict[str, Tensor], path: Pat
     branches = _branch_count(weights)
     if config.model_type == MULTISCALE and len(config.scales) != branches:
         raise UserError(
-            f"--model_path {path}: its model_config has {len(config.scales)} scales, its weights {branches}"
+            f"--model_path {path}: its model_config has {len(config.scales)} scales, its weights"
+            f" {branches}"
         )
     return config
 
@@ -171,7 +172,8 @@ def infer_config(weights: dict[str, Tensor], flags: ModelFlags | None, path: Pat
     if scales is None:
         if branches != len(DEFAULT_SCALES):
             raise UserError(
-                f"--npr_scales: missing; {path} has {branches} branches and does not say their scales; give as many"
+                f"--npr_scales: missing; {path} has {branches} branches and does not say their"
+                " scales; give as many"
             )
         log.warning(
             "%s does not say its scales: taking 0.25,0.5,0.75 (--npr_scales says otherwise)", path
@@ -206,8 +208,9 @@ def _build(config: ModelConfig, path: Path) -> nn.Module:
 def _check_meta(meta: dict[str, Any], path: Path) -> None:
     """Refuse values beside the weights that are of another type than train.py writes."""
     number = (int, float, type(None))
-    kinds = {"epoch": (int, type(None)), "val_threshold": number, "loss": number, "protocol": (dict, type(None)),
-             "options": (dict, type(None)), "calibration": (dict, type(None))}  # fmt: skip
+    plain = (dict, type(None))
+    kinds = {"epoch": (int, type(None)), "val_threshold": number, "loss": number}
+    kinds |= {"protocol": plain, "options": plain, "calibration": plain}
     for key, kind in kinds.items():
         if not isinstance(meta.get(key), kind):
             raise UserError(f"--model_path {path}: its {key} is a {type(meta[key]).__name__}")
@@ -216,7 +219,8 @@ def _check_meta(meta: dict[str, Any], path: Path) -> None:
         json.dumps(copied, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
-            f"--model_path {path}: its options or threshold are no plain values ({str(error)[:300]})"
+            f"--model_path {path}: its options or threshold are not plain values"
+            f" ({str(error)[:300]})"
         ) from None
 
 
@@ -243,7 +247,8 @@ def _require_finite(weights: dict[str, Tensor], path: Path) -> None:
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(
-            f"--model_path {path}: holds NaN or infinite weights: {', '.join(wrong[:3])[:300]}{more}"
+            f"--model_path {path}: holds NaN or infinite weights:"
+            f" {', '.join(wrong[:3])[:300]}{more}"
         )
 
 

@@ -136,7 +136,7 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Return whether a tensor lies in memory of its own size (a repeated one could ask for more)."""
+    """Return True if a tensor has memory of its own size; a repeated one could ask for more."""
     dense = tensor.device.type == "cpu" and tensor.layout == torch.strided
     return dense and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
@@ -165,7 +165,8 @@ def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
             raise ValueError(f"of format {form} instead of {FORMAT}")
         if digest(values) != stored and form == FORMAT:
             raise ValueError(
-                "its digest differs: damaged, or changed by others, who leave out 'format' and 'digest'"
+                "its digest differs: damaged, or changed by others, who leave out 'format' and"
+                " 'digest'"
             )
     except pickle.UnpicklingError as error:
         raise DamagedCheckpoint(
@@ -206,7 +207,8 @@ def _refuse_compressed(path: Path) -> None:
         entry.compress_type != zipfile.ZIP_STORED for entry in entries
     ):
         raise ValueError(
-            f"a compressed archive, of {unpacked:,} bytes when unpacked; checkpoints are not compressed"
+            f"a compressed archive, of {unpacked:,} bytes when unpacked; checkpoints are not"
+            " compressed"
         )
 
 

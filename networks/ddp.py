@@ -133,8 +133,12 @@ def set_rng_states(state: dict[str, Any], seed: int) -> None:
     others = state.get("rng_states_of_others", [])
     rank, world_size = distributed.rank(), distributed.world_size()
     if len(others) + 1 != world_size:
-        log.info("%d process(es) continue the training of %d: the first goes on with its random numbers, "
-                 "others get fresh ones", world_size, len(others) + 1)  # fmt: skip
+        log.info(
+            "%d process(es) resume the training of %d: rank 0 keeps its random numbers,"
+            " others get fresh ones",
+            world_size,
+            len(others) + 1,
+        )
     seed_others(seed, state["step"])  # also where the state below holds those of other GPUs
     if rank == 0:
         set_rng_state(state["rng_state"])

@@ -136,7 +136,8 @@ class InferenceModel(nn.Module):
             self.network = folded
         else:
             log.warning(
-                "--fast: BatchNorm is not folded, this network applies it in another order than its names say"
+                "--fast: BatchNorm is not folded, this network applies it in another order than"
+                " its names say"
             )
 
     def _compiled_for(self, pixels: Tensor) -> CompiledOrPlain | None:

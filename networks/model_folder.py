@@ -1,7 +1,7 @@
-"""A model as a folder that holds no code: weights as safetensors, everything else as JSON.
+"""Write and read a model as a folder without code: weights as safetensors, the rest as JSON.
 
 model.safetensors   names and values of the weights
-config.json         what a checkpoint says beside them (see `networks.checkpoint`), and the SHA-256 of the weights
+config.json         metadata of a checkpoint (see `networks.checkpoint`), and the weights' SHA-256
 """
 
 import hashlib
@@ -72,7 +72,8 @@ def read_model_folder(folder: Path, flag: str = "--model_path") -> tuple[dict[st
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise UserError(
-            f"{flag} {folder}: holds no {WEIGHTS_FILE}; tools.export writes one with --format safetensors"
+            f"{flag} {folder}: holds no {WEIGHTS_FILE}; tools.export writes one with --format"
+            " safetensors"
         )
     try:
         from safetensors.torch import load
@@ -107,7 +108,8 @@ def _read_config(folder: Path, flag: str) -> tuple[dict[str, Any], bytes]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise UserError(
-            f"{flag} {folder}: a folder without {CONFIG_FILE}; give a checkpoint or what tools.export wrote"
+            f"{flag} {folder}: a folder without {CONFIG_FILE}; give a checkpoint or what"
+            " tools.export wrote"
         )
     try:
         with open(path, "rb") as file:

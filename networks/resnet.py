@@ -146,6 +146,7 @@ def _timm_factory(name: str) -> BackboneFactory:
         ) from None
     if not timm.is_model(name):
         raise UserError(
-            f"--backbone {name}: neither torchvision nor timm has a model of that name; the default is {LIGHT}"
+            f"--backbone {name}: neither torchvision nor timm has a model of that name; the"
+            f" default is {LIGHT}"
         )
     return lambda feature_dim: timm.create_model(name, pretrained=False, num_classes=feature_dim)

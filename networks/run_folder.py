@@ -61,7 +61,8 @@ def lock(folder: Path) -> IO[str]:
         holder = file.read() or "another process"
         file.close()
         raise UserError(
-            f"{folder}: {holder} trains there; wait for it to end, or start a run with another --name"
+            f"{folder}: {holder} trains there; wait for it to end, or start a run with another"
+            " --name"
         ) from None
     except OSError as error:
         log.warning(

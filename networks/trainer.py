@@ -121,7 +121,7 @@ class Trainer:
         self.labels = labels.to(self.device, non_blocking=True).float()
 
     def get_loss(self) -> Tensor:
-        """Run the forward pass on the last `set_input`; return the loss, a scalar with its graph."""
+        """Run the forward pass on the last `set_input`; return the loss, a scalar."""
         attention_weights = None
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             if isinstance(self.model, AttentionMultiScaleNPR):
@@ -280,7 +280,8 @@ class Trainer:
         optim = state["options"].get("optim")
         if optim != self.opt.optim and not self.opt.new_optim:
             raise UserError(
-                f"--optim {self.opt.optim}: the checkpoint's is {optim}; add --new_optim to start a fresh one"
+                f"--optim {self.opt.optim}: the checkpoint's is {optim}; add --new_optim to start"
+                " a fresh one"
             )
         self.model.load_state_dict(state["model_state_dict"])
         try:
@@ -291,7 +292,8 @@ class Trainer:
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
             first = (str(error).splitlines() or [""])[0]
             raise UserError(
-                f"--continue_train: the state of the optimizer or of the random numbers is damaged ({first})"
+                "--continue_train: the state of the optimizer or of the random numbers is"
+                f" damaged ({first})"
             ) from None
         for key in ("epoch", "step", "batch", "validated_step", "best_ap", "epochs_since_best"):
             setattr(self, key, state[key])

@@ -233,8 +233,10 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
 def multiscale(**changes: Any) -> dict[str, Any]:
     model = attention_multiscale_npr18(scales=[0.25, 0.5], feature_dim=8, reduction=2)
-    config = {"model_type": "multiscale_attention", "scales": [0.25, 0.5], "feature_dim": 8, "attention_reduction": 2,
-              "attention_residual": False, "backbone": "light"}  # fmt: skip
+    config = {
+        "model_type": "multiscale_attention", "scales": [0.25, 0.5], "feature_dim": 8,
+        "attention_reduction": 2, "attention_residual": False, "backbone": "light",
+    }  # fmt: skip
     return {"model_state_dict": model.state_dict(), "model_config": config | changes, "epoch": 1}
 
 
