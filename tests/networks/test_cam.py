@@ -53,13 +53,13 @@ def images(height: int = 64, width: int = 64) -> Tensor:
     ],
 )
 def test_maps_add_up_to_the_logits(model: Callable[[], Network], size: tuple[int, int]) -> None:
-    detector, seen = model(), images(*size)
+    detector, batch = model(), images(*size)
     bias = (detector.fc1 if isinstance(detector, NPRResNet) else detector.classifier).bias
-    logits = detector(seen)
+    logits = detector(batch)
     scales = 1 if isinstance(detector, NPRResNet) else len(detector.scales)
     assert has_exact_maps(detector)
     for output in range(logits.shape[1]):
-        maps = class_activation_maps(detector, seen, output)
+        maps = class_activation_maps(detector, batch, output)
         assert (
             maps.shape == (2, scales, *(-(-side // 8) for side in size)) and not maps.requires_grad
         )
@@ -77,13 +77,13 @@ def test_what_the_scales_add_makes_up_the_logits(backbone: str | None, residual:
         else single_scale()
     )
     bias = (model.fc1 if isinstance(model, NPRResNet) else model.classifier).bias
-    found, seen = evidence(model, images()), model(images())[:, 0]
-    torch.testing.assert_close(found.adds.sum(dim=1) + bias[0], seen, atol=1e-4, rtol=0)
-    torch.testing.assert_close(found.maps, class_activation_maps(model, images()))
-    wrong = (found.adds - found.maps.mean(dim=(2, 3))).abs().max()
+    computed, batch = evidence(model, images()), model(images())[:, 0]
+    torch.testing.assert_close(computed.adds.sum(dim=1) + bias[0], batch, atol=1e-4, rtol=0)
+    torch.testing.assert_close(computed.maps, class_activation_maps(model, images()))
+    wrong = (computed.adds - computed.maps.mean(dim=(2, 3))).abs().max()
     assert (
-        found.exact == (backbone != "resnet18") == bool(wrong < 1e-6)
-        and not found.adds.requires_grad
+        computed.exact == (backbone != "resnet18") == bool(wrong < 1e-6)
+        and not computed.adds.requires_grad
     )
 
 
@@ -113,27 +113,27 @@ def test_a_map_is_high_where_the_evidence_is(residual: bool) -> None:
 
 @pytest.mark.parametrize("residual", [False, True])
 def test_grad_cam_of_a_light_branch_is_the_exact_map_without_its_constant(residual: bool) -> None:
-    model, seen = multiscale(0.25, 0.5, residual=residual), images(40, 56)
-    exact = class_activation_maps(model, seen)
-    found = grad_cam(model, seen, layers=[branch.layer2 for branch in model.feature_branches])
-    constant = exact - found
+    model, batch = multiscale(0.25, 0.5, residual=residual), images(40, 56)
+    exact = class_activation_maps(model, batch)
+    computed = grad_cam(model, batch, layers=[branch.layer2 for branch in model.feature_branches])
+    constant = exact - computed
     torch.testing.assert_close(
         constant, constant[..., :1, :1].expand_as(constant), atol=1e-5, rtol=0
     )
     biases = [
         model.classifier.weight[0] @ branch.feature_proj.bias for branch in model.feature_branches
     ]
-    attention = model(seen, return_attention=True)[1] + (0.5 if residual else 0)
+    attention = model(batch, return_attention=True)[1] + (0.5 if residual else 0)
     torch.testing.assert_close(
         constant[:, :, 0, 0], torch.stack(biases) * attention, atol=1e-5, rtol=1e-4
     )
 
 
 def test_grad_cam_of_the_single_scale_model_is_its_exact_map() -> None:
-    model, seen = single_scale(2), images()
-    found = grad_cam(model, seen, output=1, layers=[model.layer2])
+    model, batch = single_scale(2), images()
+    computed = grad_cam(model, batch, output=1, layers=[model.layer2])
     torch.testing.assert_close(
-        found, class_activation_maps(model, seen, output=1), atol=1e-5, rtol=1e-4
+        computed, class_activation_maps(model, batch, output=1), atol=1e-5, rtol=1e-4
     )
 
 
@@ -158,9 +158,9 @@ def test_other_backbones_get_the_grad_cam_of_their_last_convolution(
 def test_grad_cam_of_a_deep_network_is_that_of_its_formula() -> None:
     """Slopes as differences of the logit: the feature maps inside a block are shifted by a
     constant, channel by channel."""
-    model, seen = single_scale().double(), images(24, 24).double()
+    model, batch = single_scale().double(), images(24, 24).double()
     layer, step = model.layer1[1].conv1, 1e-6
-    found = grad_cam(model, seen, layers=[layer])
+    computed = grad_cam(model, batch, layers=[layer])
     changed: dict[str, float] = {}
     kept: list[Tensor] = []
 
@@ -172,15 +172,15 @@ def test_grad_cam_of_a_deep_network_is_that_of_its_formula() -> None:
             * changed["by"]
         )
 
-    expected = torch.zeros_like(found[:, 0])
+    expected = torch.zeros_like(computed[:, 0])
     with torch.no_grad():
         layer.register_forward_hook(shift)
         for channel in range(layer.out_channels):
             logits = []
             for changed["by"] in (-step, step):
-                logits.append(model(seen)[:, 0])
+                logits.append(model(batch)[:, 0])
             expected += ((logits[1] - logits[0]) / (2 * step))[:, None, None] * kept[-1][:, channel]
-    torch.testing.assert_close(found[:, 0], expected, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(computed[:, 0], expected, atol=1e-5, rtol=1e-3)
 
 
 def test_timm_backbones_have_maps() -> None:
@@ -192,19 +192,19 @@ def test_timm_backbones_have_maps() -> None:
 
 @pytest.mark.parametrize("maps", [class_activation_maps, grad_cam])
 def test_the_model_stays_as_it_was(maps: Callable[[Network, Tensor], Tensor]) -> None:
-    model, seen = multiscale(0.25, 0.5).train(), images()
+    model, batch = multiscale(0.25, 0.5).train(), images()
     model.feature_branches[0].bn1.eval()  # as with a frozen BatchNorm
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     with torch.autocast("cpu", torch.bfloat16):  # asked for or not, maps are in full precision
-        found = maps(model, seen)
+        computed = maps(model, batch)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert (
-        all(parameter.grad is None for parameter in model.parameters()) and not seen.requires_grad
+        all(parameter.grad is None for parameter in model.parameters()) and not batch.requires_grad
     )
     assert not any(module._forward_hooks for module in model.modules())
-    torch.testing.assert_close(found, maps(model.eval(), seen))
+    torch.testing.assert_close(computed, maps(model.eval(), batch))
 
 
 def test_modes_and_hooks_are_put_back_after_an_error() -> None:

@@ -191,8 +191,8 @@ def test_two_runs_in_one_second_get_two_folders(tmp_path: Path) -> None:
 
 def test_checkpoints_by_glob_and_by_name(trained: Path) -> None:
     pattern = str(trained / "model_epoch_*.pth")
-    found = find_checkpoints((pattern, str(trained / "model_epoch_last.pth")), None, "last", "")
-    assert sorted(path.name for path in found) == ["model_epoch_best.pth", "model_epoch_last.pth"]
+    paths = find_checkpoints((pattern, str(trained / "model_epoch_last.pth")), None, "last", "")
+    assert sorted(path.name for path in paths) == ["model_epoch_best.pth", "model_epoch_last.pth"]
     assert find_checkpoints(None, "tiny", "latest", str(trained.parent)) == [
         trained / "model_epoch_last.pth"
     ]

@@ -57,11 +57,11 @@ def test_inference_model_gives_logits_and_attention_of_each_image() -> None:
     model = trained_like(MODELS["multi"]())
     fast = InferenceModel(model, batch_size=4, compiled=False, normalise=NORMALISE)
     for pixels in (PIXELS, PIXELS[:1]):
-        said = model(NORMALISE(pixels), return_attention=True)
-        for ours, plain in zip(fast(pixels, return_attention=True), said, strict=True):
+        expected = model(NORMALISE(pixels), return_attention=True)
+        for ours, plain in zip(fast(pixels, return_attention=True), expected, strict=True):
             assert ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-4)
-        said = model(NORMALISE(pixels), return_branches=True)
-        for ours, plain in zip(fast(pixels, return_branches=True), said, strict=True):
+        expected = model(NORMALISE(pixels), return_branches=True)
+        for ours, plain in zip(fast(pixels, return_branches=True), expected, strict=True):
             assert ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-4)
 
 
@@ -94,27 +94,27 @@ class PreActivation(nn.Module):
 
 @torch.inference_mode()
 def test_a_network_of_another_order_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr("networks.fast.log.warning", lambda text, *values: said.append(text))
+    warnings: list[str] = []
+    monkeypatch.setattr("networks.fast.log.warning", lambda text, *values: warnings.append(text))
     model = trained_like(PreActivation())
     fast = InferenceModel(model, batch_size=4, compiled=False, normalise=NORMALISE)
     assert torch.allclose(fast(PIXELS), model(IMAGES), atol=1e-5)
     assert torch.allclose(fast(PIXELS[:1]), model(IMAGES[:1]), atol=1e-5)
-    assert len(said) == 1 and "not folded" in said[0]
+    assert len(warnings) == 1 and "not folded" in warnings[0]
 
 
 def test_other_shapes_go_through_the_plain_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of an epoch must not make the compiler start over, for all shapes at once."""
-    seen = []
+    shapes = []
     monkeypatch.setattr(
-        torch, "compile", lambda model, **_: lambda x, **k: seen.append(x.shape) or model(x, **k)
+        torch, "compile", lambda model, **_: lambda x, **k: shapes.append(x.shape) or model(x, **k)
     )
     model = nn.Linear(2, 1)
     compiled = CompiledOrPlain(model)
     for count in (4, 4, 3, 4):
         x = torch.ones(count, 2)
         assert torch.equal(compiled(x), model(x))
-    assert seen == [(4, 2)] * 3
+    assert shapes == [(4, 2)] * 3
 
 
 @torch.inference_mode()
@@ -159,16 +159,16 @@ def test_goes_on_plain_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) ->
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no compiler")
 
-    said: list[str] = []
+    warnings: list[str] = []
     monkeypatch.setattr(torch, "compile", lambda model, **_: broken)
     monkeypatch.setattr(
-        "networks.fast.log.warning", lambda text, *values: said.append(text % values)
+        "networks.fast.log.warning", lambda text, *values: warnings.append(text % values)
     )
     model = nn.Linear(2, 1)
     compiled = CompiledOrPlain(model)
     x = torch.ones(1, 2)
     assert torch.equal(compiled(x), model(x)) and torch.equal(compiled(x), model(x))
-    assert said == ["--compile: going on without compiling (RuntimeError: no compiler)"]
+    assert warnings == ["--compile: going on without compiling (RuntimeError: no compiler)"]
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_false_leaves_a_switch_alone(dataroot: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[flags]\nlr = -1\n", "argument --lr: -1 is not a number > 0"),
         ("[flags]\nlearning_rate = 1\n", "unknown argument --learning_rate"),
@@ -91,12 +91,12 @@ def test_false_leaves_a_switch_alone(dataroot: Path, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_recipes_end_with_one_line(
-    dataroot: Path, tmp_path: Path, capsys: pytest.CaptureFixture, text: str, said: str
+    dataroot: Path, tmp_path: Path, capsys: pytest.CaptureFixture, text: str, message: str
 ) -> None:
     own = tmp_path / "own.toml"
     own.write_text(text)
     line = refusal(capsys, dataroot, "--recipe", str(own))
-    assert f"--recipe {own}" in line and said in line
+    assert f"--recipe {own}" in line and message in line
 
 
 def test_an_unknown_recipe_is_told_which_there_are(

@@ -233,8 +233,10 @@ def test_results_agree_with_each_other(trained: Path, dataroot: Path, tmp_path: 
     rows = predictions(tmp_path)
     assert set(document["sets"]) == {"test/gan", "test/diffusion"} and len(rows) == 16
     for key, of_set in document["sets"].items():
-        mine = [row for row in rows if f"{row['suite']}/{row['generator']}" == key]
-        labels, values = (np.array([float(row[k]) for row in mine]) for k in ("label", "score"))
+        of_generator = [row for row in rows if f"{row['suite']}/{row['generator']}" == key]
+        labels, values = (
+            np.array([float(row[k]) for row in of_generator]) for k in ("label", "score")
+        )
         assert of_set["auc"] == pytest.approx(roc_auc_score(labels, values))
         assert of_set["acc"] == pytest.approx(np.mean((values > 0.5) == labels))
         assert of_set["real_acc"] == pytest.approx(np.mean(values[labels == 0] <= 0.5))

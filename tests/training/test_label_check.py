@@ -24,7 +24,7 @@ def figures(shift: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("train_shift", "val_shift", "said"),
+    ("train_shift", "val_shift", "text"),
     [
         (2, 2, None),
         (0, 0, None),
@@ -35,9 +35,9 @@ def figures(shift: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         (-2, -2, "training AUC"),
     ],
 )
-def test_what_is_said(train_shift: float, val_shift: float, said: str | None) -> None:
+def test_warning_of_swapped_labels(train_shift: float, val_shift: float, text: str | None) -> None:
     warning = label_warning(*figures(train_shift), binary_metrics(*figures(val_shift, seed=1)))
-    assert (warning is None) if said is None else (warning is not None and said in warning)
+    assert (warning is None) if text is None else (warning is not None and text in warning)
 
 
 def test_one_class_says_nothing() -> None:
@@ -52,12 +52,10 @@ def test_three_standard_errors_are_those_of_mann_and_whitney() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         real, fake = rng.normal(size=40), rng.normal(-0.4, size=30)
-        found = mannwhitneyu(
+        test = mannwhitneyu(
             fake, real, alternative="less", method="asymptotic", use_continuity=False
         )
-        assert below_chance(found.statistic / 1200, 40, 30) == (
-            found.pvalue < 0.0013498980316301035
-        )
+        assert below_chance(test.statistic / 1200, 40, 30) == (test.pvalue < 0.0013498980316301035)
 
 
 def test_training_warns_of_swapped_validation_labels(
