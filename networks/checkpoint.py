@@ -209,8 +209,8 @@ def _check_meta(meta: dict[str, Any], path: Path) -> None:
     """Refuse values beside the weights that are of another type than train.py writes."""
     number = (int, float, type(None))
     plain = (dict, type(None))
-    kinds = {"epoch": (int, type(None)), "val_threshold": number, "loss": number}
-    kinds |= {"protocol": plain, "options": plain, "calibration": plain}
+    kinds: dict[str, tuple[type, ...]] = {"epoch": (int, type(None)), "val_threshold": number}
+    kinds |= {"loss": number, "protocol": plain, "options": plain, "calibration": plain}
     for key, kind in kinds.items():
         if not isinstance(meta.get(key), kind):
             raise UserError(f"--model_path {path}: its {key} is a {type(meta[key]).__name__}")
