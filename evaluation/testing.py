@@ -101,19 +101,12 @@ def run_test(
         equalize.then(condition)
         for condition in (robustness_grid() if opt.robustness else [NOTHING])
     ]
-    device = distributed.device(opt.gpu_ids)
-    place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     if len(variants) > 1:
-        log.info(
-            "--robustness: scoring every image in %d versions, which takes about %d times as long",
-            len(variants),
-            len(variants),
+        text = (
+            "--robustness: scoring every image in %d versions, which takes about %d times as long"
         )
-    compiled = opt.compile or opt.fast
-    # every set's protocol normalises in the same way
-    normalise = trained_protocol(loaded).normalise
-    share = max(1, distributed.share_of(opt.batch_size))
-    forward = InferenceModel(loaded.model, share, compiled, normalise) if compiled else None
+        log.info(text, len(variants), len(variants))
+    forward = _place(loaded, opt)
     scored: dict[str, list[Scores]] = {variant.name: [] for variant in variants}
     # keyed by file and condition, because sets may share files
     skipped: dict[tuple[str, str], dict[str, str]] = {}
@@ -158,6 +151,17 @@ def run_test(
         head |= {"fusion": {"bias": bias.item(), "residual": residual}}
     robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}
     return TestRun(head, scored[CLEAN], robust, columns)
+
+
+def _place(loaded: LoadedModel, opt: TestOptions) -> InferenceModel | None:
+    """Move a model to its device; return its compiled form with --compile or --fast."""
+    device = distributed.device(opt.gpu_ids)
+    place_model(loaded.model, device, autocast_dtype(opt.precision, device))
+    if not (opt.compile or opt.fast):
+        return None
+    share = max(1, distributed.share_of(opt.batch_size))
+    # every set's protocol normalises in the same way
+    return InferenceModel(loaded.model, share, True, trained_protocol(loaded).normalise)
 
 
 def equalization(text: str | None) -> Degradation:

@@ -20,8 +20,8 @@ from inference import visualize as visualizing
 from networks import ModelConfig
 from networks.checkpoint import load_model
 from options.visualize_options import VisualizeOptions
-from reports import attention_page
-from reports.attention_page import draw_training
+from reports import attention_page, attention_plots
+from reports.attention_plots import draw_training
 from tests.conftest import make_set, save_model
 from training.event_log import VAL, EventLog
 
@@ -199,7 +199,7 @@ def test_epochs_that_are_not_finite_have_no_place_in_the_training(
     """A test must not end for want of a picture."""
     seen: list[Any] = []
     monkeypatch.setattr(
-        attention_page,
+        attention_plots,
         "plot_attention_training",
         lambda history, *args, **more: seen.append(history),
     )
@@ -216,7 +216,7 @@ def test_a_log_that_cannot_be_read_is_said(
     def refuse(folder: Path) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(attention_page, "read_metrics", refuse)
+    monkeypatch.setattr(attention_plots, "read_metrics", refuse)
     assert draw_training(SCALES, tmp_path, tmp_path) == []
     assert "attention during training" in caplog.text
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from evaluation.attention.controls import attention_controls
-from evaluation.attention.leanings import leanings, reading
+from evaluation.attention.groups import leanings, reading
+from evaluation.attention.kinds import KINDS, Evidence, Verdict
 from evaluation.attention.statistics import attention_statistics
-from evaluation.attention.verdict import KINDS, Evidence, Verdict, attention_verdicts
+from evaluation.attention.verdict import attention_verdicts
 from evaluation.scores import Scores
 from tests.helpers.attended_sets import (
     Weights,
