@@ -299,7 +299,9 @@ def test_variation_that_is_worse_than_its_mean_harms() -> None:
     branches = rng.normal(0, 2, (2000, 3))
     branches[:, 0] = rng.normal(0, 1, 2000) + 3 * labels - 1.5
     sets = [one_set(rng.dirichlet((3.5, 1, 1), 2000), branches)]
-    assert attention_controls(sets, SCALES, 0, False, resamples=200)["attention"] == "helps"
+    controls = attention_controls(sets, SCALES, 0, False, resamples=200)
+    mean = next(c for c in controls["conditions"] if c["name"] == "mean")
+    assert controls["attention"] == "helps" and controls["per_image"] == mean["matters"] == "harms"
     sentence = verdicts_of(sets, controlled=True)["varies by image"].sentence
     assert sentence.endswith("; that harms")
 

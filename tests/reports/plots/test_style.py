@@ -1,20 +1,19 @@
 """What all plots share: formats, titles, threads, and files that stay whole."""
 
+import importlib
 import re
 import threading
-from collections.abc import Sequence
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from reports.plots import style
-from reports.plots import video as video_plots
 from reports.plots.attention import plot_attention_distribution, plot_attention_heatmap
 from tests.conftest import REPOSITORY
 from tests.helpers import plot_checks
@@ -37,41 +36,31 @@ def test_titles_are_wrapped_and_printable(draw: Draw, texts: dict[Text, Bbox]) -
     ]
 
 
-def test_drawing_threads_take_turns_and_leave_the_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two threads draw, the second beginning within the first's time and ending after it, if it
-    may."""
-    began = {"first": threading.Event(), "second": threading.Event()}
-    ended, save = threading.Event(), video_plots.save
+def test_drawing_threads_take_turns_and_leave_the_settings() -> None:
+    began, ended = threading.Event(), []
 
-    def saved(figure: Figure, path: Path, title: str, formats: Sequence[str]) -> Path:
-        name = path.stem
-        began[name].set()
-        if name == "first":
-            assert not began["second"].wait(0.5)
-        else:
-            ended.wait(0.5)
+    def slow() -> None:
+        began.set()
+        time.sleep(0.3)
         assert matplotlib.rcParams["text.parse_math"] is False
-        return save(figure, path, title, formats)
+        ended.append("slow")
 
-    def drawing(name: str) -> None:
-        if name == "second":
-            assert began["first"].wait(120)
-        video_plots.plot_video([0.0, 1.0], [0.1, 0.9], 0.5, 0.5, tmp_path / f"{name}.png")
-        if name == "first":
-            ended.set()
-
-    monkeypatch.setattr(video_plots, "save", saved)
     before = dict(matplotlib.rcParams)
     with ThreadPoolExecutor(2) as threads:
-        futures = [threads.submit(drawing, name) for name in began]
-    problems = [future.exception() for future in futures]
-    changed = {name for name, value in before.items() if matplotlib.rcParams[name] != value}
-    matplotlib.rcParams.update(before)  # not to trouble other tests
-    assert not changed and problems == [None, None]
-    nested = style.STYLE(style.STYLE(lambda: matplotlib.rcParams["text.parse_math"]))
-    assert nested() is False
+        drawing = threads.submit(style.STYLE(style.STYLE(slow)))  # one may call another
+        assert began.wait(120)
+        threads.submit(style.STYLE(lambda: ended.append("quick")))
+    drawing.result()
+    assert ended == ["slow", "quick"] and dict(matplotlib.rcParams) == before
+
+
+def test_every_plot_draws_in_this_style() -> None:
+    for path in (REPOSITORY / "reports" / "plots").glob("*.py"):
+        module = importlib.import_module(f"reports.plots.{path.stem}")
+        plots = [value for name, value in vars(module).items() if name.startswith("plot_")]
+        assert all(hasattr(plot, "__wrapped__") for plot in plots), path
+        # figures are made without pyplot, which would look for a display
+        assert "pyplot" not in " ".join(re.findall("import.*", path.read_text()))
 
 
 def test_formats_make_a_file_each(tmp_path: Path) -> None:
@@ -103,10 +92,3 @@ def test_a_failed_write_keeps_the_earlier_plot(
     with pytest.raises(OSError, match="no space"):
         plot_attention_heatmap({"stylegan": np.array([0.5, 0.5])}, [0.25, 0.5], path)
     assert path.read_bytes() == before
-
-
-def test_plots_need_no_display() -> None:
-    """Figures are made without pyplot, which would look for one."""
-    modules = list((REPOSITORY / "reports" / "plots").glob("*.py"))
-    imported = [name for path in modules for name in re.findall("import.*", path.read_text())]
-    assert imported and not [line for line in imported if "pyplot" in line]
