@@ -42,8 +42,9 @@ def plot_npr_maps(
     scales: Sequence[float],
     save_path: Target,
     title: str = "",
-    cams: ArrayLike | None = None,
-    adds: ArrayLike | None = None,
+    *,
+    cams: ArrayLike,
+    adds: ArrayLike,
     exact: bool = True,
     formats: Sequence[str] = (),
 ) -> Path:
@@ -62,7 +63,7 @@ def plot_npr_maps(
         save_path: file to write.
         title: above the plot.
         cams: class-activation maps [S, h, w] in units of the logit, positive towards fake (see
-            `networks.cam`), drawn over the image; None for no such column.
+            `networks.cam`), drawn over the image.
         adds: [S] contributions of the scales to the logit, for the labels.
         exact: True if the means of `cams` are `adds`; otherwise the maps are called Grad-CAM.
         formats: of the files.
@@ -71,12 +72,11 @@ def plot_npr_maps(
     residuals = np.stack([np.asarray(residual, dtype=np.float32) for residual in npr_maps.values()])
     square = _strongest(np.abs(residuals).mean(axis=1).mean(axis=0))
     columns = _residual_columns(residuals, square)
-    if cams is not None:
-        cams = np.asarray(cams, dtype=np.float32)
-        furthest = _limit(np.abs(cams), 100)
-        colours = ScalarMappable(Normalize(-furthest, furthest), "PuOr_r")
-        heading, unit = "evidence" if exact else "Grad-CAM", "logit (real < 0 < fake)"
-        columns.append(_Column(heading, cams, colours, unit, behind=pixels.mean(axis=2)))
+    cams = np.asarray(cams, dtype=np.float32)
+    furthest = _limit(np.abs(cams), 100)
+    colours = ScalarMappable(Normalize(-furthest, furthest), "PuOr_r")
+    heading, unit = "evidence" if exact else "Grad-CAM", "logit (real < 0 < fake)"
+    columns.append(_Column(heading, cams, colours, unit, behind=pixels.mean(axis=2)))
 
     height, width = pixels.shape[:2]
     side = float(np.clip(2.3 * height / width, 1, 3))
@@ -172,17 +172,13 @@ def _limit(values: NDArray, percentile: float = 99.5) -> float:
     return float(np.percentile(values, percentile)) or float(values.max()) or 1.0
 
 
-def _row_labels(
-    scales: Sequence[float], weights: ArrayLike | None, adds: ArrayLike | None
-) -> list[str]:
+def _row_labels(scales: Sequence[float], weights: ArrayLike | None, adds: ArrayLike) -> list[str]:
     labels = scale_labels(scales)
-    for name, values in (("attention {:.3f}", weights), ("adds {:+.3f}", adds)):
-        if values is not None:
-            numbers = np.asarray(values).tolist()
-            labels = [
-                f"{label}\n{name.format(x)}" for label, x in zip(labels, numbers, strict=True)
-            ]
-    return labels
+    if weights is not None:
+        numbers = np.asarray(weights).tolist()
+        labels = [f"{label}\nattention {x:.3f}" for label, x in zip(labels, numbers, strict=True)]
+    numbers = np.asarray(adds).tolist()
+    return [f"{label}\nadds {x:+.3f}" for label, x in zip(labels, numbers, strict=True)]
 
 
 def _draw_image(axes: Axes, pixels: NDArray, square: tuple[int, int, int, int]) -> None:

@@ -51,12 +51,19 @@ def test_maps_of_a_flat_image_without_attention(draw: Draw) -> None:
     """Every colour range has some width; maps that do not add up are called Grad-CAM."""
     flat, cams = np.full((3, 8, 8), 0.5), np.zeros((1, 2, 2))
     figure = draw(
-        plots.plot_npr_maps, flat, {"npr_0.5": flat * 0}, None, [0.5], cams=cams, exact=False
+        plots.plot_npr_maps,
+        flat,
+        {"npr_0.5": flat * 0},
+        None,
+        [0.5],
+        cams=cams,
+        adds=[0.5],
+        exact=False,
     )
     panels = [axes for axes in figure.axes if axes.images][1:]
     ranges = [axes.images[-1].get_clim() for axes in panels]
     assert ranges == [(-1, 1), (-1, 1), (0, 1), (-1, 1)]
-    assert panels[3].get_title() == "Grad-CAM" and panels[0].get_ylabel() == "0.5x"
+    assert panels[3].get_title() == "Grad-CAM" and panels[0].get_ylabel() == "0.5x\nadds +0.500"
 
 
 def test_every_image_has_its_attention_class_and_score(draw: Draw) -> None:
