@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import (
@@ -72,6 +72,7 @@ def test_equal_error_rate_is_interpolated(fpr: list, tpr: list, rate: float) -> 
     assert equal_error_rate(np.array(fpr), np.array(tpr)) == pytest.approx(rate)
 
 
+@settings(max_examples=50)
 @given(LABELLED)
 def test_metrics_are_those_of_torchmetrics(pairs: list[tuple[int, int]]) -> None:
     labels, scores = arrays(pairs)

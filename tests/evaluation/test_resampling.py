@@ -26,7 +26,7 @@ from evaluation.summary import mean_distribution
 LABELLED = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 30)), min_size=1, max_size=40)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(LABELLED, st.sampled_from([None, 0.0, 0.3, 0.5, 1.0]), st.integers(0, 9))
 def test_counting_equals_computing_on_the_drawn_images(
     pairs: list[tuple[int, int]], threshold: float | None, seed: int

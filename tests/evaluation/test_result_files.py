@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 import test as test_script
@@ -71,7 +72,12 @@ def tested(model: Path, dataroot: Path, tmp_path_factory: pytest.TempPathFactory
     data = shutil.copytree(dataroot / "test", root / "data" / "suite")
     (data / "gan" / "0_real" / "bad.png").write_bytes(b"no")
     flags = ("--robustness", "--precision", "fp32", "--bootstrap", "100")
-    return results_of(model, data, root / "out", *flags)
+    with pytest.MonkeyPatch.context() as patch:
+        # rendering takes longest, and no test looks at these plots
+        patch.setattr(
+            Figure, "savefig", lambda _, file, **__: Image.new("L", (1, 1)).save(file, "PNG")
+        )
+        return results_of(model, data, root / "out", *flags)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -482,8 +488,8 @@ def test_scores_that_are_not_finite_are_skipped(
 
 def test_small_sets_are_not_warned_of_for_nothing() -> None:
     rng, labels = np.random.default_rng(0), np.arange(40) % 2
-    aucs = [separability(rng.normal(size=(40, 4)), labels) for _ in range(30)]
-    assert sum(is_leak(auc, 20, 20) for auc in aucs) <= 3
+    aucs = [separability(rng.normal(size=(40, 4)), labels) for _ in range(20)]
+    assert sum(is_leak(auc, 20, 20) for auc in aucs) <= 2
     assert is_leak(1.0, 5, 5) and is_leak(0.71, 50, 50)
     assert not is_leak(0.65, 10, 10) and not is_leak(0.59, 10**4, 10**4)
     assert separability(np.zeros((3, 1)), np.array([0, 1, 1])) is None
