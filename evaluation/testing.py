@@ -117,12 +117,8 @@ def run_test(
         loader = evaluation_loader(
             images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
         )
-        of_variants = [
-            of_variant.for_files(images.suite, images.generator, dataroot)
-            for of_variant in predict_variants(
-                loaded.model, loader, opt.precision, progress=images.generator, forward=forward
-            )
-        ]
+        outputs = predict_variants(loaded.model, loader, opt.precision, images.generator, forward)
+        of_variants = [o.for_files(images.suite, images.generator, dataroot) for o in outputs]
         clean = of_variants[0]
         of_set = _skipped(of_variants, variants)
         skipped |= {(row["path"], row.get("condition", "")): row for row in of_set}

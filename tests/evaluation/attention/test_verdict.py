@@ -65,13 +65,13 @@ def test_attention_of_one_nature(scales: int, images: int, generators: int) -> N
     )
     for weights, expected in cases:
         seeds = 6 if few else 2
-        found = [kinds_of(weights, images, scales, generators, seed) for seed in range(seeds)]
+        of_seeds = [kinds_of(weights, images, scales, generators, seed) for seed in range(seeds)]
         # one in twenty, where the difference is large besides
         chance = {"varies by generator", "varies by class"}
-        right = [[kind for kind in kinds if kind not in chance] == expected for kinds in found]
+        right = [[kind for kind in kinds if kind not in chance] == expected for kinds in of_seeds]
         unsure = few and len(expected) == 2  # few images do not always tell
-        assert sum(right) >= (2 if unsure else seeds), (expected, found)
-        assert sum(bool(chance & set(kinds)) for kinds in found) <= 2, (expected, found)
+        assert sum(right) >= (2 if unsure else seeds), (expected, of_seeds)
+        assert sum(bool(chance & set(kinds)) for kinds in of_seeds) <= 2, (expected, of_seeds)
 
 
 @pytest.mark.parametrize(("scales", "images"), [(2, 80), (3, 2000), (8, 80)])
