@@ -90,7 +90,7 @@ def draw_maps(
         title = f"{kind}: {stem}, score {image.score:.3f}"
         path = plot_npr_maps(
             image.image, image.residuals, image.weights, scales, target, title,
-            cams=image.cams, adds=image.adds, exact=image.exact, formats=formats,
+            image.cams, image.adds, image.exact, formats,
         )  # fmt: skip
         plots[kind].append(Picture(path, f"residual maps of {name}, {kind}: {stem}"))
     pairs = zip_longest(plots["fake"], plots["real"])

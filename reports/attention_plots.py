@@ -87,9 +87,8 @@ def _draw_heatmap(
         rows["real images of all generators"] = _with_interval(real)[0]
     for generator in generators:
         family, name, groups = (generator[key] for key in ("family", "name", "groups"))
-        rows[f"{family}/{name}" if several else name] = _with_interval(
-            groups["fake"] or groups["all"]
-        )[0]
+        row = f"{family}/{name}" if several else name
+        rows[row] = _with_interval(groups["fake"] or groups["all"])[0]
     target = folder / "attention_heatmap.png"
     path = plot_attention_heatmap(rows, findings.scales, target, formats=formats)
     return [Picture(path, "mean attention on the fake images of each generator")]

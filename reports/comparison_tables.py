@@ -17,12 +17,8 @@ from reports.tables import LATEX_PACKAGES, grid, latex_table, protocol_name
 from util import atomic_file
 
 SUMMARY_HEADERS = (
-    "recipe",
-    "metric",
-    "mean difference (points)",
-    "improved on (generators)",
-    "Wilcoxon p",
-)
+    "recipe", "metric", "mean difference (points)", "improved on (generators)", "Wilcoxon p",
+)  # fmt: skip
 
 
 def metric_rows(

@@ -22,11 +22,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import test as test_script
+from evaluation import testing
 from evaluation.format_leak import is_leak, separability
 from evaluation.metrics import LABELS, binary_metrics
 from evaluation.names import escaped
 from evaluation.predictions_file import read_predictions, write_predictions
 from evaluation.result_files import TestRun, read_run
+from evaluation.scores import Scores
 from networks.checkpoint_file import save_checkpoint
 from reports.result_folder import write_report, write_results
 from reports.result_tables import latex_tables, markdown_tables, text_report
@@ -114,6 +116,8 @@ def test_what_is_in_the_folder(tested: Path) -> None:
 def test_metrics_and_tables_are_those_of_the_scores(tested: Path) -> None:
     document, rows = read_json(tested / "metrics.json"), read_csv(tested / "predictions.csv")
     labels, scores = (np.array([float(row[name]) for row in rows]) for name in ("label", "score"))
+    paths = [row["path"] for row in rows if row["generator"] == "gan"]
+    assert paths == sorted(paths)
     pooled = binary_metrics(labels, scores, document["threshold"]).to_dict()
     assert {name: document["pooled"][name] for name in pooled} == pytest.approx(pooled)
     table = {
@@ -530,6 +534,24 @@ def test_robustness_scores_are_those_of_degraded_files(
     grid = read_run(tested).robustness["resize:0.5:bicubic"]
     (degraded,) = (scored for scored in grid if scored.generator == "gan")
     assert degraded.logits == pytest.approx(by_hand.logits, abs=1e-5)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_an_image_without_a_clean_score_counts_in_no_degradation(
+    model: Path, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_variants = testing.predict_variants
+
+    def without_first(*args: Any) -> list[Scores]:
+        clean, *others = predict_variants(*args)
+        readable, skipped = np.arange(1, len(clean.paths)), {clean.paths[0]: "damaged"}
+        return [dataclasses.replace(clean.take(readable), skipped=skipped), *others]
+
+    monkeypatch.setattr(testing, "predict_variants", without_first)
+    flags = ("--robustness", "--bootstrap", "0")
+    run = read_run(results_of(model, dataroot / "test" / "gan", tmp_path, *flags))
+    paths = {scored.paths for sets in run.robustness.values() for scored in sets}
+    assert paths == {run.sets[0].paths} and len(run.sets[0].paths) == 7
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -56,6 +56,7 @@ def test_maps_of_a_flat_image_without_attention(draw: Draw) -> None:
         {"npr_0.5": flat * 0},
         None,
         [0.5],
+        title="flat",
         cams=cams,
         adds=[0.5],
         exact=False,
