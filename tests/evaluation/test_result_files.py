@@ -368,6 +368,7 @@ def test_metrics_in_text_are_those_of_the_scores() -> None:
     assert "Table 1 - ForenSynths" in text
     lines = {words[0]: words for line in text.splitlines() if (words := line.split())}
     assert lines["progan"][1:4] == ["100", "100", "92.5"]
+    assert len(lines["progan"]) == 8  # name, images, five metrics without intervals
     assert lines["Mean"][1] == lines["Pooled"][3] == "81.2"  # equally large sets
     assert "95 % intervals:" in markdown_tables(run) and r"95 \%" in latex_tables(run)
     run.head["bootstrap"]["resamples"] = 0
