@@ -6,7 +6,7 @@ many resamples are a few array operations.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,11 +85,7 @@ class ResampledAuc:
         self.up_to = None if np.array_equal(self.below, up_to) else up_to
 
     def __call__(self, counts: NDArray) -> NDArray:
-        """Return the AUC [R] in R resamples.
-
-        Args:
-            counts: [N, R], number of times that each image is drawn; both classes present.
-        """
+        """Return the AUC [R] in R resamples, from the counts [N, R] of `draws`."""
         outranked_by = np.zeros((len(self.real) + 1, counts.shape[1]))
         np.cumsum(counts[self.real], axis=0, out=outranked_by[1:])
         outranked = outranked_by[self.below]
@@ -149,18 +145,12 @@ class ResampledScores:
             metrics["ap"] = np.einsum("ur,ur->r", fake, true_positives / ranks) / n_fake
             fpr, tpr = false_positives / n_real, true_positives / n_fake
             metrics["eer"] = _equal_error_rates(fpr, tpr)
-            metrics["tpr_at_fpr1"], metrics["tpr_at_fpr5"] = (
-                _rates_at(fpr, tpr, limit) for limit in (0.01, 0.05)
-            )
+            metrics["tpr_at_fpr1"] = _rates_at(fpr, tpr, 0.01)
+            metrics["tpr_at_fpr5"] = _rates_at(fpr, tpr, 0.05)
         return {name: metrics[name] for name in LABELS if name in metrics}
 
     def _above(self, threshold: float, *cumulative: NDArray) -> list[NDArray]:
-        """Return the number of images above a threshold, [R] for each class.
-
-        Args:
-            threshold: a score.
-            cumulative: counts [U, R], summed from the highest score down.
-        """
+        """Return the images above a score, [R], for counts [U, R] summed from the highest score."""
         levels = int(np.searchsorted(-self.levels, -threshold, side="left"))
         return [sums[levels - 1] if levels else np.zeros(sums.shape[1]) for sums in cumulative]
 
@@ -257,24 +247,3 @@ def interval(values: NDArray, confidence: float = CONFIDENCE) -> Interval:
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def mean_distribution(
-    distributions: Sequence[Distribution], defined: Sequence[Collection[str]]
-) -> Distribution:
-    """Average each metric's distribution over sets (macro mean).
-
-    Args:
-        distributions: one per set.
-        defined: names of the metrics that each set has. A metric is missing in the result unless
-            all sets that have it also have its distribution: the spread of some sets is not the
-            spread of the mean.
-    """
-    means = {}
-    for name in LABELS:
-        of_sets = [
-            drawn for drawn, names in zip(distributions, defined, strict=True) if name in names
-        ]
-        if of_sets and all(name in drawn for drawn in of_sets):
-            means[name] = np.mean([drawn[name] for drawn in of_sets], axis=0)
-    return means

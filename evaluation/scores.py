@@ -138,3 +138,9 @@ def pool(sets: Sequence[Scores]) -> Scores:
         together([scored.attention for scored in sets]),
         together([scored.branch_logits for scored in sets]),
     ).take(first_of_each(sets))
+
+
+def images_once(sets: Sequence[Scores]) -> Scores:
+    """Return `pool` of the sets under a name for all of them."""
+    name = sets[0].generator if len(sets) == 1 else f"all {len(sets)} generators"
+    return replace(pool(sets), generator=name)

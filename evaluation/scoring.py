@@ -11,6 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 import distributed
+from data.batches import Batch
 from data.loader import ImageLoader, create_dataloader
 from device import autocast_dtype
 from evaluation.metrics import binary_metrics
@@ -79,23 +80,12 @@ def predict_variants(
         for batch in loader.full_batches(device):
             bar.update(len(batch.labels))
             if (why := too_small(model, batch.pixels)) is not None:
-                for index, variant in zip(
-                    batch.indices.tolist(), batch.variants.tolist(), strict=True
-                ):
-                    loader.leave_out(loader.dataset.paths[index], why, variant)
+                _leave_out(loader, batch, why)
                 continue
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 images = batch.pixels if forward is not None else loader.images(batch, device)
-                if isinstance(model, AttentionMultiScaleNPR):
-                    output, *attention = run(images, return_branches=True)
-                else:
-                    output, attention = run(images), []
-            columns = (
-                batch.variants,
-                batch.indices,
-                batch.labels,
-                *_on_the_way(output.flatten(), *attention),
-            )
+                outputs = _outputs(run, images, isinstance(model, AttentionMultiScaleNPR))
+            columns = (batch.variants, batch.indices, batch.labels, *outputs)
             on_gpu = device.type == "cuda"
             copied = on_gpu and torch.cuda.current_stream(device).record_event()
             computing.append((columns, copied))
@@ -104,19 +94,23 @@ def predict_variants(
                 scored.append(_finite(loader, *computing.popleft()))
         scored += [_finite(loader, *batch_outputs) for batch_outputs in computing]
     model.train(was_training)
-    everywhere = distributed.gather((scored, loader.left_out_of))
-    scored = [columns for part, _ in everywhere for columns in part]
-    for variant, skipped in enumerate(loader.left_out_of):
-        skipped |= {path: why for _, parts in everywhere for path, why in parts[variant].items()}
-    return [
-        _collect(scored, variant, loader.dataset.paths, dict(skipped))
-        for variant, skipped in enumerate(loader.left_out_of)
-    ]
+    return _gathered(scored, loader)
 
 
-def _on_the_way(*outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Start copying outputs from a GPU; on other devices return them as they are."""
-    return tuple(output.to("cpu", non_blocking=True) for output in outputs)
+def _leave_out(loader: ImageLoader, batch: Batch, why: str) -> None:
+    """Record all images of a batch as skipped."""
+    for index, variant in zip(batch.indices.tolist(), batch.variants.tolist(), strict=True):
+        loader.leave_out(loader.dataset.paths[index], why, variant)
+
+
+def _outputs(run: nn.Module, images: torch.Tensor, has_attention: bool) -> tuple[torch.Tensor, ...]:
+    """Return logits and, of a model with attention, attention and branch logits.
+
+    Copies from a GPU have only started.
+    """
+    output, *attention = run(images, return_branches=True) if has_attention else (run(images),)
+    outputs = (output.flatten(), *attention)
+    return tuple(values.to("cpu", non_blocking=True) for values in outputs)
 
 
 def _finite(
@@ -144,6 +138,18 @@ def _finite(
 def _arrays(*tensors: torch.Tensor) -> tuple[NDArray, ...]:
     """Return copies, because a tensor from a worker keeps a file of shared memory open."""
     return tuple((t.float() if t.is_floating_point() else t).cpu().numpy().copy() for t in tensors)
+
+
+def _gathered(scored: list[tuple[NDArray, ...]], loader: ImageLoader) -> list[Scores]:
+    """Return the scores of each variant, from the batches of all processes."""
+    everywhere = distributed.gather((scored, loader.left_out_of))
+    scored = [columns for part, _ in everywhere for columns in part]
+    for variant, skipped in enumerate(loader.left_out_of):
+        skipped |= {path: why for _, parts in everywhere for path, why in parts[variant].items()}
+    return [
+        _collect(scored, variant, loader.dataset.paths, dict(skipped))
+        for variant, skipped in enumerate(loader.left_out_of)
+    ]
 
 
 def _collect(

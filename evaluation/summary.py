@@ -1,17 +1,18 @@
 """Metrics of a test run with 95 % confidence intervals: per set, per suite (macro mean), pooled."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from data.benchmarks import SUITES
-from evaluation.metrics import Metrics, binary_metrics, mean_metrics
+from evaluation.metrics import LABELS, Metrics, binary_metrics, mean_metrics
 from evaluation.resampling import (
     RESAMPLES,
     Distribution,
     Interval,
     interval,
-    mean_distribution,
     resample,
 )
 from evaluation.scores import Scores, pool
@@ -125,3 +126,24 @@ def distribution(
 
 def _estimates(values: dict[str, float | None], drawn: Distribution) -> Estimates:
     return Estimates(values, {name: interval(of_metric) for name, of_metric in drawn.items()})
+
+
+def mean_distribution(
+    distributions: Sequence[Distribution], defined: Sequence[Collection[str]]
+) -> Distribution:
+    """Average each metric's distribution over sets (macro mean).
+
+    Args:
+        distributions: one per set.
+        defined: names of the metrics that each set has. A metric is missing in the result unless
+            all sets that have it also have its distribution: the spread of some sets is not the
+            spread of the mean.
+    """
+    means = {}
+    for name in LABELS:
+        of_sets = [
+            drawn for drawn, names in zip(distributions, defined, strict=True) if name in names
+        ]
+        if of_sets and all(name in drawn for drawn in of_sets):
+            means[name] = np.mean([drawn[name] for drawn in of_sets], axis=0)
+    return means

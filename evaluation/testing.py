@@ -101,19 +101,12 @@ def run_test(
         equalize.then(condition)
         for condition in (robustness_grid() if opt.robustness else [NOTHING])
     ]
-    device = distributed.device(opt.gpu_ids)
-    place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     if len(variants) > 1:
-        log.info(
-            "--robustness: scoring every image in %d versions, which takes about %d times as long",
-            len(variants),
-            len(variants),
+        text = (
+            "--robustness: scoring every image in %d versions, which takes about %d times as long"
         )
-    compiled = opt.compile or opt.fast
-    # every set's protocol normalises in the same way
-    normalise = trained_protocol(loaded).normalise
-    share = max(1, distributed.share_of(opt.batch_size))
-    forward = InferenceModel(loaded.model, share, compiled, normalise) if compiled else None
+        log.info(text, len(variants), len(variants))
+    forward = _place(loaded, opt)
     scored: dict[str, list[Scores]] = {variant.name: [] for variant in variants}
     # keyed by file and condition, because sets may share files
     skipped: dict[tuple[str, str], dict[str, str]] = {}
@@ -124,12 +117,8 @@ def run_test(
         loader = evaluation_loader(
             images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
         )
-        of_variants = [
-            of_variant.for_files(images.suite, images.generator, dataroot)
-            for of_variant in predict_variants(
-                loaded.model, loader, opt.precision, progress=images.generator, forward=forward
-            )
-        ]
+        outputs = predict_variants(loaded.model, loader, opt.precision, images.generator, forward)
+        of_variants = [o.for_files(images.suite, images.generator, dataroot) for o in outputs]
         clean = of_variants[0]
         of_set = _skipped(of_variants, variants)
         skipped |= {(row["path"], row.get("condition", "")): row for row in of_set}
@@ -158,6 +147,17 @@ def run_test(
         head |= {"fusion": {"bias": bias.item(), "residual": residual}}
     robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}
     return TestRun(head, scored[CLEAN], robust, columns)
+
+
+def _place(loaded: LoadedModel, opt: TestOptions) -> InferenceModel | None:
+    """Move a model to its device; return its compiled form with --compile or --fast."""
+    device = distributed.device(opt.gpu_ids)
+    place_model(loaded.model, device, autocast_dtype(opt.precision, device))
+    if not (opt.compile or opt.fast):
+        return None
+    share = max(1, distributed.share_of(opt.batch_size))
+    # every set's protocol normalises in the same way
+    return InferenceModel(loaded.model, share, True, trained_protocol(loaded).normalise)
 
 
 def equalization(text: str | None) -> Degradation:

@@ -72,6 +72,7 @@ def visualize(
     """
     try:
         from reports import attention_page as page
+        from reports import attention_plots
     except ImportError as error:
         raise UserError(str(error)) from None
     device = choose_device(opt.gpu_ids)
@@ -110,7 +111,7 @@ def visualize(
         per_image = page.draw_images(scored, scales, folder, formats)
         if several:
             _write_statistics(loaded, [scored], scored.skipped, root, folder)
-            page.draw_distribution([scored], scales, folder, formats)
+            attention_plots.draw_distribution([scored], scales, folder, formats)
         else:
             plots.append(per_image)
         if opt.save_npr_maps:
@@ -127,11 +128,11 @@ def visualize(
     fusion = {"bias": model.classifier.bias.item(), "residual": model.attention_fusion.residual}
     findings = attention_findings(list(scored_sets.values()), scales, fusion, opt.seed)
     if findings is None:
-        page.draw_distribution(list(scored_sets.values()), scales, out, formats)
+        attention_plots.draw_distribution(list(scored_sets.values()), scales, out, formats)
         log.info("no findings about attention: the model has one scale")
         return
     write_findings(findings, out)
-    plots = page.draw_attention(findings, out, loaded.path.parent, formats) + plots
+    plots = attention_plots.draw_attention(findings, out, loaded.path.parent, formats) + plots
     sheets = [
         page.draw_sheet(scored, scales, folder, formats) for folder, scored in scored_sets.items()
     ]

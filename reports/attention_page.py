@@ -1,4 +1,4 @@
-"""Plots of a model's attention, and the page that shows them.
+"""The page of visualize_attention.py, and the plots of single images that it shows.
 
 Importing this raises ImportError where matplotlib or seaborn is missing.
 """
@@ -6,160 +6,23 @@ Importing this raises ImportError where matplotlib or seaborn is missing.
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from data.decode import read_image
 from evaluation.attention.findings import AttentionFindings
-from evaluation.attention.images import ScaleMaps, images_once, typical_and_surprising
+from evaluation.attention.images import ScaleMaps, typical_and_surprising
 from evaluation.names import escaped
 from evaluation.scores import Scores
-from networks.npr import scale_keys
 from reports.attention_tables import attention_sections
 from reports.html import Page, Picture, Section
-from reports.plots.attention import (
-    plot_attention_distribution,
-    plot_attention_heatmap,
-    plot_attention_means,
-    plot_attention_per_image,
-    plot_attention_training,
-    plot_control_changes,
-)
+from reports.plots.attention import plot_attention_per_image
 from reports.plots.images import plot_image_sheet, plot_npr_maps
-from training.event_log import VAL, read_metrics
-from training.monitor import VALIDATION
-from util import atomic_file, log
+from util import atomic_file
 
 # plots of single images on the page, which embeds every plot
 MAX_SHEETS = 12
 MAX_MAPS = 6
 SHEET_IMAGES = 6  # in a row of a sheet
 MAX_STEM = 80  # characters of an image's name in that of its plot; file names may have 255 bytes
-
-
-def draw_attention(
-    findings: AttentionFindings, folder: Path, run_folder: Path | None, formats: Sequence[str] = ()
-) -> list[Picture]:
-    """Draw the plots that test.py and visualize_attention.py share; return them.
-
-    Args:
-        findings: numbers to draw.
-        folder: of the plots.
-        run_folder: of the checkpoint, with its training log; None skips the plot of the training.
-        formats: see `reports.plots.style.save`.
-    """
-    plots = [
-        _draw_means(findings, folder, formats),
-        *_draw_heatmap(findings, folder, formats),
-        *_draw_controls(findings, folder, formats),
-        draw_distribution(findings.sets, findings.scales, folder, formats),
-    ]
-    return plots + (
-        draw_training(findings.scales, folder, run_folder, formats) if run_folder else []
-    )
-
-
-def _draw_means(findings: AttentionFindings, folder: Path, formats: Sequence[str]) -> Picture:
-    means = {
-        generator["name"]: {
-            label: _with_interval(generator["groups"][label])
-            for label in ("real", "fake")
-            if generator["groups"][label]
-        }
-        for generator in findings.statistics["generators"]
-    }
-    target = folder / "attention_means.png"
-    path = plot_attention_means(means, findings.scales, target, formats=formats)
-    return Picture(path, "mean attention to each scale with its 95 % interval, real and fake")
-
-
-def _with_interval(group: dict[str, Any]) -> NDArray:
-    """Return [3, S]: mean, low and high end of its interval; the mean where that is missing."""
-    rows = []
-    for scale in group["scales"].values():
-        mean = scale["mean"]
-        low, high = (mean if scale[end] is None else scale[end] for end in ("low", "high"))
-        # a constant's interval may miss it by a rounding error
-        rows.append([mean, min(low, mean), max(high, mean)])
-    return np.array(rows).T
-
-
-def _draw_heatmap(
-    findings: AttentionFindings, folder: Path, formats: Sequence[str]
-) -> list[Picture]:
-    generators = sorted(
-        findings.statistics["generators"], key=lambda generator: generator["family"]
-    )
-    if len(generators) < 2:
-        return []
-    several = len({generator["family"] for generator in generators}) > 1
-    rows = {}
-    if real := findings.statistics["pooled"]["groups"]["real"]:
-        rows["real images of all generators"] = _with_interval(real)[0]
-    for generator in generators:
-        family, name, groups = (generator[key] for key in ("family", "name", "groups"))
-        rows[f"{family}/{name}" if several else name] = _with_interval(
-            groups["fake"] or groups["all"]
-        )[0]
-    target = folder / "attention_heatmap.png"
-    path = plot_attention_heatmap(rows, findings.scales, target, formats=formats)
-    return [Picture(path, "mean attention on the fake images of each generator")]
-
-
-def _draw_controls(
-    findings: AttentionFindings, folder: Path, formats: Sequence[str]
-) -> list[Picture]:
-    changes = {}
-    for condition in (findings.controls or {}).get("conditions", []):
-        if condition["change"] is not None:
-            ends = condition["low"], condition["high"]
-            low, high = (None if end is None else 100 * end for end in ends)
-            changes[condition["label"]] = (100 * condition["change"], low, high)
-    if not changes:
-        return []
-    path = plot_control_changes(changes, folder / "attention_controls.png", formats=formats)
-    alt = "change of the mean AUC when attention is replaced or branches are taken away"
-    return [Picture(path, alt)]
-
-
-def draw_distribution(
-    sets: Sequence[Scores], scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
-) -> Picture:
-    """Draw attention_distribution.png: box and violin of all images of the sets, each once."""
-    everything, target = images_once(sets), folder / "attention_distribution.png"
-    path = plot_attention_distribution(
-        everything.weights, everything.labels, scales, target, everything.generator, formats
-    )
-    return Picture(path, "box plot and violin plot of the attention to each scale, real and fake")
-
-
-def draw_training(
-    scales: Sequence[float], folder: Path, run_folder: Path, formats: Sequence[str] = ()
-) -> list[Picture]:
-    """Draw attention_training.png: attention on the validation images after each epoch.
-
-    Nothing is drawn without a record of the training. Epochs with undefined attention are skipped.
-    """
-    try:
-        lines = [line for line in read_metrics(run_folder) if line["split"] == VAL]
-    except OSError as error:
-        log.warning("attention during training is not drawn: %s", error)
-        return []
-    keys = scale_keys(tuple(scales))
-    names = [f"{VALIDATION}/{name}_{key}" for name in ("mean", "std") for key in keys]
-    history: dict[float, Any] = {}
-    for line in lines:
-        values = [line.get(name) for name in (f"{VALIDATION}/entropy", *names)]
-        if all(isinstance(value, float) for value in values):
-            entropy, *moments = values
-            history[line["epoch"]] = moments[: len(keys)], moments[len(keys) :], entropy
-    if not history:
-        return []
-    target = folder / "attention_training.png"
-    path = plot_attention_training(history, scales, target, formats=formats)
-    return [Picture(path, "attention on the validation images during training")]
 
 
 def draw_images(
@@ -249,7 +112,7 @@ def write_page(
         findings: numbers to show.
         title: of the page.
         data: name of the data.
-        plots: of `draw_attention`.
+        plots: of `reports.attention_plots.draw_attention`.
         sheets: of `draw_sheet`, one per set; `MAX_SHEETS` are shown.
         maps: of `draw_maps`, for each set; `MAX_MAPS` are shown, at least one of each set.
         path: of the page.

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from evaluation.attention.findings import FINDINGS_FILE, AttentionFindings
-from evaluation.attention.images import images_once
-from evaluation.attention.leanings import leanings
-from evaluation.attention.statistics import POOLED, group_statistics
-from evaluation.attention.verdict import Evidence, Verdict
+from evaluation.attention.groups import group_statistics, leanings
+from evaluation.attention.kinds import Evidence, Verdict
+from evaluation.attention.statistics import POOLED
 from evaluation.names import relative_name
-from evaluation.scores import Scores
+from evaluation.scores import Scores, images_once
 from networks.npr import scale_keys, scale_label
 from reports.html import Cell, Picture, Section, Table, TableRow, plain_rows
 from util import atomic_file
@@ -203,7 +202,7 @@ def attention_sections(findings: AttentionFindings, pictures: Sequence[Picture])
 
     Args:
         findings: numbers to show.
-        pictures: plots of `reports.attention_page.draw_attention`.
+        pictures: plots of `reports.attention_plots.draw_attention`.
     """
     statistics = findings.statistics
     text = (

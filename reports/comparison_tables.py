@@ -17,12 +17,8 @@ from reports.tables import LATEX_PACKAGES, grid, latex_table, protocol_name
 from util import atomic_file
 
 SUMMARY_HEADERS = (
-    "recipe",
-    "metric",
-    "mean difference (points)",
-    "improved on (generators)",
-    "Wilcoxon p",
-)
+    "recipe", "metric", "mean difference (points)", "improved on (generators)", "Wilcoxon p",
+)  # fmt: skip
 
 
 def metric_rows(
@@ -168,8 +164,8 @@ def report(
         parts += [f"{item}{clean(f'{recipe.label}: {escaped(str(path))}')}" for path in paths]
     for title, table in _tables(comparison, metrics, methods, style):
         parts += [f"\n{heading}{clean(title)}\n", table]
-    messages = [*warnings(comparison), *notes(comparison, methods)]
-    parts += ["", *(f"{item}{clean(message)}" for message in messages)]
+    parts.append("")
+    parts += [f"{item}{clean(m)}" for m in (*warnings(comparison), *notes(comparison, methods))]
     return "\n".join(parts).rstrip() + "\n"
 
 

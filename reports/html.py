@@ -7,7 +7,7 @@ import base64
 import mimetypes
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -93,7 +93,7 @@ class Page:
     subtitle: str
     sections: Sequence[Section]
     cards: Sequence[Card] = ()
-    remarks: Sequence[str] = field(default=())
+    remarks: Sequence[str] = ()
 
     def render(self) -> str:
         """Return the page as HTML."""
@@ -104,11 +104,7 @@ class Page:
             undefined=StrictUndefined,
             trim_blocks=True,
         )
-        parts = {
-            name: getattr(self, name)
-            for name in ("title", "subtitle", "cards", "remarks", "sections")
-        }
-        return environment.get_template("report.html").render(parts)
+        return environment.get_template("report.html").render(vars(self))
 
 
 def plain_rows(rows: Sequence[Sequence[str]]) -> list[TableRow]:

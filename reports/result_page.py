@@ -11,16 +11,14 @@ from reports.attention_tables import attention_sections
 from reports.html import Card, Cell, Page, Picture, Section, Table, TableRow, plain_rows
 from reports.result_tables import (
     LEGEND,
-    Row,
     defined,
-    headers,
     pooled_table,
     robustness_tables,
     skipped_rows,
     suite_tables,
     warnings,
 )
-from reports.tables import protocol_name, shown
+from reports.tables import Row, headers, protocol_name, shown
 from util import counted
 
 

@@ -1,8 +1,6 @@
 """Tables of a test run: for the terminal and the .txt file, as Markdown, LaTeX and CSV."""
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,7 @@ from evaluation.metrics import LABELS
 from evaluation.names import markdown
 from evaluation.result_files import TestRun
 from evaluation.summary import Estimates, suites_of
-from reports.tables import (
-    LATEX_PACKAGES,
-    grid,
-    latex_table,
-    protocol_name,
-    shown,
-    shown_interval,
-)
+from reports.tables import LATEX_PACKAGES, MetricTable, Row, grid, latex_table, protocol_name, shown
 from util import atomic_file, counted
 
 BRIEF = ("acc", "real_acc", "fake_acc", "ap", "auc")
@@ -34,47 +25,6 @@ LEGEND = (
     "Mean: over the sets that have the metric; all images together: "
     "each file once, also where sets share it."
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table; the numbers of images are None for a mean."""
-
-    name: str
-    n_real: int | None
-    n_fake: int | None
-    estimates: Estimates
-
-    def cells(self, metrics: Sequence[str], intervals: bool = False) -> list[str]:
-        """Return name, numbers of images and these metrics as text."""
-        counts = ["" if count is None else str(count) for count in (self.n_real, self.n_fake)]
-        if intervals:
-            return [self.name, *counts, *(shown_interval(m, self.estimates) for m in metrics)]
-        return [self.name, *counts, *(shown(m, self.estimates.values[m]) for m in metrics)]
-
-
-@dataclass(frozen=True)
-class MetricTable:
-    """The sets of a suite and, last, their macro mean.
-
-    Args:
-        title: with the published table and the protocol.
-        rows: a line per set.
-        skipped: number of files of these sets without a score.
-    """
-
-    title: str
-    rows: list[Row]
-    skipped: int = 0
-
-    def render(self, metrics: Sequence[str], style: str, intervals: bool = False) -> str:
-        """Return the table as text, with 95 % intervals on request; `style` as for `grid`."""
-        return grid(headers(metrics), [row.cells(metrics, intervals) for row in self.rows], style)
-
-
-def headers(metrics: Sequence[str]) -> list[str]:
-    """Return the headings of the columns of `Row.cells`."""
-    return ["generator", "real", "fake", *(LABELS[name] for name in metrics)]
 
 
 def suite_tables(run: TestRun) -> list[MetricTable]:

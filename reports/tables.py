@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
 
+from evaluation.metrics import LABELS
 from evaluation.names import markdown
 from evaluation.summary import Estimates
 
@@ -61,12 +63,51 @@ def shown(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name in UNIT_SCALE else f"{100 * value:.1f}"
 
 
-def shown_interval(name: str, estimates: Estimates) -> str:
-    """Return a metric with its interval as text, such as '97.5 [96.1, 98.6]'."""
-    value, ends = shown(name, estimates.values[name]), estimates.intervals.get(name)
-    return value if ends is None else f"{value} [{shown(name, ends[0])}, {shown(name, ends[1])}]"
-
-
 def protocol_name(protocol: dict[str, Any] | None) -> str:
     """Return name and version of a set's preprocessing, 'resize256 v1'; '?' if unknown."""
     return "?" if protocol is None else f"{protocol['name']} v{protocol['version']}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table; the numbers of images are None for a mean."""
+
+    name: str
+    n_real: int | None
+    n_fake: int | None
+    estimates: Estimates
+
+    def cells(self, metrics: Sequence[str], intervals: bool = False) -> list[str]:
+        """Return name, numbers of images and these metrics, such as '97.5 [96.1, 98.6]'."""
+        counts = ["" if count is None else str(count) for count in (self.n_real, self.n_fake)]
+        cells = [self.name, *counts]
+        for metric in metrics:
+            text = shown(metric, self.estimates.values[metric])
+            if intervals and (ends := self.estimates.intervals.get(metric)):
+                text += f" [{shown(metric, ends[0])}, {shown(metric, ends[1])}]"
+            cells.append(text)
+        return cells
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """The sets of a suite and, last, their macro mean.
+
+    Args:
+        title: with the published table and the protocol.
+        rows: a line per set.
+        skipped: number of files of these sets without a score.
+    """
+
+    title: str
+    rows: list[Row]
+    skipped: int = 0
+
+    def render(self, metrics: Sequence[str], style: str, intervals: bool = False) -> str:
+        """Return the table as text, with 95 % intervals on request; `style` as for `grid`."""
+        return grid(headers(metrics), [row.cells(metrics, intervals) for row in self.rows], style)
+
+
+def headers(metrics: Sequence[str]) -> list[str]:
+    """Return the headings of the columns of `Row.cells`."""
+    return ["generator", "real", "fake", *(LABELS[name] for name in metrics)]

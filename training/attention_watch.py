@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from numpy.typing import NDArray
 
-from evaluation.attention.statistics import NEARLY_ALL, group_statistics
-from evaluation.attention.verdict import COLLAPSED, UNIFORM
+from evaluation.attention.groups import group_statistics
+from evaluation.attention.kinds import COLLAPSED, NEARLY_ALL, UNIFORM
 from networks.npr import scale_keys, scale_label
 
 # follow "attention has" in the warning

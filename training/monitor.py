@@ -11,7 +11,7 @@ import distributed
 from data.image_sets import ImageSet, sample_evenly
 from data.loader import create_dataloader, evaluation_loader
 from data.protocols import training_protocol
-from evaluation.attention.statistics import group_statistics
+from evaluation.attention.groups import FIXED, VALIDATION, group_statistics
 from evaluation.metrics import Metrics, best_threshold, binary_metrics
 from evaluation.scoring import predict
 from networks.multiscale_npr import AttentionMultiScaleNPR
@@ -22,8 +22,6 @@ from training.event_log import VAL, EventLog
 from util import log
 
 ATTENTION_IMAGES = 64  # in the fixed part of the val split
-# prefixes of attention metrics: on the fixed part every few epochs, and on the entire val split
-FIXED, VALIDATION = "attention", "attention_validation"
 
 
 @dataclass(frozen=True)

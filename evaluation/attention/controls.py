@@ -5,7 +5,7 @@ The classifier is linear and the fusion is a weighted sum. So an image's logit i
 this sum give exactly the logits that the network would compute with them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,9 +78,7 @@ class _Condition:
     @property
     def label(self) -> str:
         kind, _, key = self.name.partition("_")
-        return (
-            f"{kind} {scale_label(key)}" if kind in ("without", "only") else f"{kind} {key}".strip()
-        )
+        return f"{kind} {scale_label(key) if kind in ('without', 'only') else key}".strip()
 
 
 def attention_controls(
@@ -90,18 +88,8 @@ def attention_controls(
     residual: bool,
     seed: int = 0,
     resamples: int = RESAMPLES,
-    shuffles: int = SHUFFLES,
 ) -> dict[str, Any]:
     """Return the change of logits and AUC under each condition, as plain values for JSON.
-
-    Undefined values are None. The conditions are:
-        - 'uniform': the same weight for every scale.
-        - 'mean': the mean attention over all images, each counted once.
-        - 'shuffled_within' and 'shuffled_across' generators: means over the shuffles.
-        - 'without_<key>': the branch removed, also from the residual's mean, and the other weights
-          renormalised.
-        - 'only_<key>': that branch alone.
-    The last two need two scales or more.
 
     Args:
         sets: with branch logits.
@@ -110,26 +98,17 @@ def attention_controls(
         residual: of the fusion.
         seed: of shuffles and bootstrap.
         resamples: of the bootstrap, 0 for none.
-        shuffles: their number.
 
     Returns:
+        Undefined values are None.
         keys, seed, resamples, shuffles, confidence, bias, residual.
         generators: number of generators that have both classes; means are over these.
         auc, low, high: mean AUC of the unchanged scores, with the interval of metrics.json.
-        conditions: a list of
-            name; label (name for people);
-            logit_change: mean absolute change over all images;
-            logit_change_real, logit_change_fake: mean signed change; None without such images;
-            auc; change; low, high: the change's 95 % interval. Images are resampled within each
-                class of each generator, identically for all conditions; see also `UNSEEN`;
-            matters, sentence: see `what_matters`;
-            by_generator: list of name, family, and the same numbers from logit_change to high.
         attention, sentence: `matters` and sentence of uniform weights.
         per_image: `matters` of the choice per image, from 'mean' and 'shuffled_within', see
             `choice_per_image`.
-        per_generator: change, low, high, matters, sentence of 'shuffled_across' against
-            'shuffled_within', the effect of differences between generators; None for fewer than two
-            generators.
+        per_generator: see `choice_per_generator`; None for fewer than two generators.
+        conditions: what `_described` returns, for each of `_conditions`.
 
     Raises:
         ValueError: a set has no branch logits, or there is no image.
@@ -138,92 +117,107 @@ def attention_controls(
     if not sets or any(scored.branch_logits is None for scored in sets):
         raise ValueError("controls need images with branch logits")
     keys = scale_keys(tuple(scales))
-    conditions = list(_conditions(sets, keys, bias, residual, seed, shuffles))
+    as_trained, *conditions = _conditions(sets, keys, bias, residual, seed)
+    logits = [condition.logits for condition in (as_trained, *conditions)]
     # the unchanged scores come last: branch logits reproduce them only up to rounding
-    all_logits = [
-        *(condition.logits for condition in conditions),
-        np.concatenate([scored.scores for scored in sets])[None],
-    ]
-    counts = list(map(len, all_logits))
-    of_set = set_of_each(sets)
-    stacked = np.concatenate(all_logits)
+    logits.append(np.concatenate([scored.scores for scored in sets])[None])
+    counts, stacked, of_set = list(map(len, logits)), np.concatenate(logits), set_of_each(sets)
     aucs = [
         generator_aucs(scored, stacked[:, of_set == index], counts, resamples, seed)
         for index, scored in enumerate(sets)
     ]
     macro = macro_aucs(sets, aucs)
-    changes = [condition.logits - conditions[0].logits for condition in conditions]
-    described = [
-        _described(condition, position, sets, changes[position], aucs, macro)
-        for position, condition in enumerate(conditions)
-    ]
-    described = described[1:]
     auc = None if macro is None else float(macro.plain[-1])
     low, high = (None, None) if macro is None or macro.drawn is None else interval(macro.drawn[-1])
+    changes = {condition.name: condition.logits - as_trained.logits for condition in conditions}
+    described = [
+        _described(condition, position, changes[condition.name], sets, aucs, macro)
+        for position, condition in enumerate(conditions, 1)
+    ]
     by_name = {condition["name"]: condition for condition in described}
     mean, within = by_name["mean"]["matters"], by_name["shuffled_within"]["matters"]
     defined = sum(of_generator is not None for of_generator in aucs)
-    per_generator = None
-    if defined > 1:
-        names = [condition.name for condition in conditions]
-        per_generator = choice_per_generator(names, changes, macro)
     return {
-        "keys": keys, "seed": seed, "resamples": resamples, "shuffles": shuffles,
+        "keys": keys, "seed": seed, "resamples": resamples, "shuffles": SHUFFLES,
         "confidence": CONFIDENCE, "bias": bias, "residual": residual, "generators": defined,
         "auc": auc, "low": low, "high": high,
         "attention": by_name["uniform"]["matters"], "sentence": by_name["uniform"]["sentence"],
-        "per_image": choice_per_image(mean, within), "per_generator": per_generator,
+        "per_image": choice_per_image(mean, within),
+        "per_generator": choice_per_generator(changes, macro) if defined > 1 else None,
         "conditions": described,
     }  # fmt: skip
 
 
 def _conditions(
-    sets: Sequence[Scores], keys: list[str], bias: float, residual: bool, seed: int, shuffles: int
-) -> Iterator[_Condition]:
+    sets: Sequence[Scores], keys: list[str], bias: float, residual: bool, seed: int
+) -> list[_Condition]:
+    """Return the attention as trained and, after it, what replaces it.
+
+    These are:
+        - 'uniform': the same weight for every scale.
+        - 'mean': the mean attention over all images, each counted once.
+        - 'shuffled_within' and 'shuffled_across' generators: `SHUFFLES` times.
+        - 'without_<key>': the branch removed, also from the residual's mean, and the other weights
+          renormalised.
+        - 'only_<key>': that branch alone.
+    The last two need two scales or more.
+    """
     weights = np.concatenate([scored.weights for scored in sets])
     branches = np.concatenate([np.asarray(scored.branch_logits, dtype=float) for scored in sets])
-    generator = set_of_each(sets)
     rng = np.random.default_rng(seed)
 
-    def fused(*attention: NDArray) -> NDArray:
-        return np.stack([fused_logits(rows, branches, bias, residual) for rows in attention])
-
     # random order within each group; the groups stay where they are
-    def shuffled(groups: NDArray) -> NDArray:
-        return weights[np.lexsort((rng.random(len(weights)), groups))]
+    def shuffled(groups: NDArray) -> list[NDArray]:
+        orders = (np.lexsort((rng.random(len(weights)), groups)) for _ in range(SHUFFLES))
+        return [weights[order] for order in orders]
 
     replaced = {
         "uniform": [np.full(len(keys), 1 / len(keys))],
         "mean": [weights[first_of_each(sets)].mean(axis=0)],
-        "shuffled_within": [shuffled(generator) for _ in range(shuffles)],
-        "shuffled_across": [shuffled(np.zeros(len(weights))) for _ in range(shuffles)],
+        "shuffled_within": shuffled(set_of_each(sets)),
+        "shuffled_across": shuffled(np.zeros(len(weights))),
     }
-    yield _Condition("as_trained", "", "", fused(weights))
+    conditions = [
+        _Condition("as_trained", "", "", fused_logits(weights, branches, bias, residual)[None])
+    ]
     for name, attention in replaced.items():
-        yield _Condition(name, *MEANINGS[name], fused(*attention))
+        logits = [fused_logits(rows, branches, bias, residual) for rows in attention]
+        conditions.append(_Condition(name, *MEANINGS[name], np.stack(logits)))
+    without, only = [], []
     for position, key in enumerate(keys if len(keys) > 1 else ()):
-        others = np.delete(branches, position, axis=1)
-        logits = fused_logits(without_scale(weights, position), others, bias, residual)
-        label = scale_label(key)
-        yield _Condition(
-            f"without_{key}", f"taking scale {label} away", f"scale {label}", logits[None]
-        )
-    for position, key in enumerate(keys if len(keys) > 1 else ()):
+        name, others = f"scale {scale_label(key)}", np.delete(branches, position, axis=1)
+        removed = fused_logits(without_scale(weights, position), others, bias, residual)
+        text = f"taking {name} away"
+        without.append(_Condition(f"without_{key}", text, name, removed[None]))
         alone = bias + branches[:, position] * (2 if residual else 1)
-        text = f"leaving scale {scale_label(key)} alone"
-        yield _Condition(f"only_{key}", text, "what the other scales add", alone[None])
+        text = f"leaving {name} alone"
+        only.append(_Condition(f"only_{key}", text, "what the other scales add", alone[None]))
+    return [*conditions, *without, *only]
 
 
 def _described(
     condition: _Condition,
     position: int,
-    sets: Sequence[Scores],
     changes: NDArray,
+    sets: Sequence[Scores],
     aucs: list[Aucs | None],
     macro: Aucs | None,
 ) -> dict[str, Any]:
-    labels = np.concatenate([np.asarray(scored.labels) for scored in sets])
-    of_set = set_of_each(sets)
+    """Return the effect of a condition.
+
+    Args:
+        condition: the condition.
+        position: of the condition in `aucs`.
+        changes: [K, N], differences of its logits from the trained ones.
+        sets: of the N images.
+        aucs: of each generator.
+        macro: their means.
+
+    Returns:
+        name; label (name for people); `condition_numbers`; matters, sentence: see `what_matters`;
+        by_generator: list of name, family, and `condition_numbers`.
+    """
+    labels, of_set = np.concatenate([scored.labels for scored in sets]), set_of_each(sets)
     numbers = condition_numbers(macro, position, changes, labels)
     return {
         "name": condition.name,
@@ -232,9 +226,7 @@ def _described(
         **relevance(condition.text, condition.subject, numbers, macro),
         "by_generator": [
             {"name": scored.generator, "family": scored.suite}
-            | condition_numbers(
-                of_one, position, changes[:, of_set == index], np.asarray(scored.labels)
-            )
+            | condition_numbers(of_one, position, changes[:, of_set == index], scored.labels)
             for index, (scored, of_one) in enumerate(zip(sets, aucs, strict=True))
         ],
     }

@@ -12,10 +12,10 @@ import numpy as np
 
 from data.image_sets import unique_names
 from evaluation.attention.controls import attention_controls
-from evaluation.attention.leanings import leanings
+from evaluation.attention.groups import leanings
+from evaluation.attention.kinds import Verdict
 from evaluation.attention.statistics import attention_statistics
-from evaluation.attention.verdict import Verdict, attention_verdicts
-from evaluation.names import escaped, unescaped
+from evaluation.attention.verdict import attention_verdicts
 from evaluation.result_files import TestRun
 from evaluation.scores import Scores
 
@@ -60,37 +60,23 @@ def attention_findings(
     """Return all findings; None for one scale or no image.
 
     Args:
-        sets: scores; names are `escaped` unless they already are.
+        sets: scores; the names of suite and generator are `escaped`.
         scales: S of them.
         fusion: bias and residual of the model (`fusion` in metrics.json), None where unknown.
         seed: of shuffles, permutations and bootstraps.
         resamples: of the bootstraps, 0 for no intervals.
     """
-    sets = [
-        replace(scored, generator=_safe(scored.generator), suite=_safe(scored.suite))
-        for scored in sets
-        if len(scored.labels)
-    ]
+    sets = [scored for scored in sets if len(scored.labels)]
     if len(scales) < 2 or not sets:
         return None
     statistics = attention_statistics(sets, scales, seed, resamples)
     controls = None
     if fusion and all(scored.branch_logits is not None for scored in sets):
-        controls = attention_controls(
-            sets,
-            scales,
-            float(fusion["bias"]),
-            bool(fusion["residual"]),
-            seed,
-            resamples,
-        )
+        bias, residual = float(fusion["bias"]), bool(fusion["residual"])
+        controls = attention_controls(sets, scales, bias, residual, seed, resamples)
     return AttentionFindings(
         sets, tuple(scales), statistics, controls, attention_verdicts(statistics, controls)
     )
-
-
-def _safe(name: str) -> str:
-    return name if escaped(unescaped(name)) == name else escaped(name)
 
 
 def findings_of_run(run: TestRun) -> AttentionFindings | None:

@@ -1,7 +1,7 @@
 """Single images: the most typical and most surprising attention, and the maps of each scale."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,8 @@ from scipy.spatial.distance import jensenshannon
 
 from data.loader import ImageLoader
 from data.transforms import Protocol
-from evaluation.scores import Scores, pool
 from networks.cam import evidence
 from networks.multiscale_npr import AttentionMultiScaleNPR
-
-
-def images_once(sets: Sequence[Scores]) -> Scores:
-    """Return the images of all sets as one set, each image once; its generator names them all."""
-    name = sets[0].generator if len(sets) == 1 else f"all {len(sets)} generators"
-    return replace(pool(sets), generator=name)
 
 
 def typical_and_surprising(weights: NDArray, count: int) -> tuple[NDArray, NDArray]:

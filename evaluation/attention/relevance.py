@@ -69,11 +69,10 @@ def generator_aucs(
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    labels = np.asarray(scored.labels)
+    labels = scored.labels
     if labels.min() == labels.max():
         return None
-    starts = np.cumsum([0, *counts[:-1]])
-    once = np.ones((len(labels), 1))
+    starts, once = np.cumsum([0, *counts[:-1]]), np.ones((len(labels), 1))
     plain = np.array([ResampledAuc(labels, row)(once)[0] for row in logits])
     fewest, drawn = int(np.bincount(labels).min()), None
     if resamples and fewest > 1:
@@ -91,7 +90,7 @@ def macro_aucs(sets: Sequence[Scores], aucs: list[Aucs | None]) -> Aucs | None:
     if not defined:
         return None
     both = [scored for scored, of_one in zip(sets, aucs, strict=True) if of_one is not None]
-    labels = np.concatenate([np.asarray(scored.labels) for scored in both])[first_of_each(both)]
+    labels = np.concatenate([scored.labels for scored in both])[first_of_each(both)]
     drawn = [of_one.drawn for of_one in defined if of_one.drawn is not None]
     return Aucs(
         np.mean([of_one.plain for of_one in defined], axis=0),
@@ -117,32 +116,36 @@ def auc_change(
     if aucs.drawn is not None:
         low, high = interval(aucs.drawn[position] - aucs.drawn[base])
         if low == high and np.abs(changes).max() > SAME:
-            low, high = (
-                max(-1.0, low - UNSEEN / aucs.images),
-                min(1.0, high + UNSEEN / aucs.images),
-            )
+            unseen = UNSEEN / aucs.images
+            low, high = max(-1.0, low - unseen), min(1.0, high + unseen)
     return {"change": float(aucs.plain[position] - aucs.plain[base]), "low": low, "high": high}
 
 
 def condition_numbers(
     aucs: Aucs | None, position: int, changes: NDArray, labels: NDArray
 ) -> dict[str, float | None]:
-    """Return logit_change to high of `attention_controls` for one condition.
+    """Return the numbers of one condition.
 
     Args:
         aucs: of the conditions.
         position: of the condition in `aucs`.
         changes: [K, N], added to the logits by the condition.
         labels: [N].
+
+    Returns:
+        logit_change: mean absolute change over all images.
+        logit_change_real, logit_change_fake: mean signed change; None without such images.
+        auc; change; low, high: the change's 95 % interval. Images are resampled within each class
+            of each generator, identically for all conditions; see also `UNSEEN`.
     """
     mean = changes.mean(axis=0)
-    signed = [
+    real, fake = (
         float(mean[labels == label].mean()) if (labels == label).any() else None for label in (0, 1)
-    ]
+    )
     return {
         "logit_change": float(np.abs(changes).mean()),
-        "logit_change_real": signed[0],
-        "logit_change_fake": signed[1],
+        "logit_change_real": real,
+        "logit_change_fake": fake,
         "auc": None if aucs is None else float(aucs.plain[position]),
         **auc_change(aucs, position, changes),
     }
@@ -165,18 +168,20 @@ def choice_per_image(mean: str | None, within: str | None) -> str | None:
     return within if mean == "helps" else "unclear"
 
 
-def choice_per_generator(
-    names: list[str], changes: list[NDArray], macro: Aucs | None
-) -> dict[str, Any]:
-    """Return change, low, high, matters and sentence of attention that differs by generator.
+def choice_per_generator(changes: dict[str, NDArray], macro: Aucs | None) -> dict[str, Any]:
+    """Return the effect of attention that differs by generator.
 
     Args:
-        names: of the conditions.
-        changes: [K, N] of each condition, the differences of its logits from the trained ones.
-        macro: AUCs of the conditions, see `macro_aucs`.
+        changes: {condition: differences [K, N] of its logits from the trained ones}.
+        macro: AUCs of the trained attention and, after it, of these conditions.
+
+    Returns:
+        change, low, high, matters, sentence of 'shuffled_across' against 'shuffled_within'.
     """
-    across, within = (names.index(name) for name in ("shuffled_across", "shuffled_within"))
-    change = auc_change(macro, across, changes[across] - changes[within], within)
+    names = ("shuffled_across", "shuffled_within")
+    across, within = (list(changes).index(name) + 1 for name in names)
+    added = changes["shuffled_across"] - changes["shuffled_within"]
+    change = auc_change(macro, across, added, within)
     return change | relevance(*PER_GENERATOR, change, macro)
 
 
@@ -217,17 +222,14 @@ def relevance(
         aucs: from which the change follows.
     """
     if aucs is None or change["change"] is None:
-        return {
-            "matters": None,
-            "sentence": f"{text}: no generator has images of both classes, so there is no AUC",
-        }
-    matters = what_matters(change["low"], change["high"], aucs.images)
+        sentence = f"{text}: no generator has images of both classes, so there is no AUC"
+        return {"matters": None, "sentence": sentence}
+    low, high = change["low"], change["high"]
+    matters = what_matters(low, high, aucs.images)
     effect = f"{text} changes the mean AUC by {100 * change['change']:+.1f} points"
-    if change["low"] is None or change["high"] is None:
-        return {
-            "matters": matters,
-            "sentence": f"{effect}: too few images to say whether {subject} matters",
-        }
+    if low is None or high is None:
+        sentence = f"{effect}: too few images to say whether {subject} matters"
+        return {"matters": matters, "sentence": sentence}
     few = f" (fewer than {FEWEST_OF_CLASS} of a class)" * (aucs.images < FEWEST_OF_CLASS)
     conclusion = {
         "no": f"{subject} does not matter here",
@@ -235,5 +237,5 @@ def relevance(
         "harms": f"{subject} harms",
         "unclear": f"these images do not tell whether {subject} matters{few}",
     }[str(matters)]
-    ends = f"[{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]"
+    ends = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
     return {"matters": matters, "sentence": f"{effect} {ends}: {conclusion}"}

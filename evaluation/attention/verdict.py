@@ -1,74 +1,33 @@
-"""Verdicts on a model's attention, by thresholds and tests on its statistics.
+"""Verdicts on a model's attention, by thresholds and tests on its statistics."""
 
-The constants below define the kinds of verdict. docs/attention.md explains what each kind means for
-a model and what may help.
-"""
-
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluation.attention.controls import ATTENTION_CONDITIONS
-from evaluation.attention.leanings import from_uniform, leanings, reading
-from evaluation.attention.statistics import MIN_IMAGES_FOR_VERDICT, NEARLY_ALL
+from evaluation.attention.groups import from_uniform, leanings, reading
+from evaluation.attention.kinds import (
+    AS_MUCH,
+    COLLAPSED,
+    DIFFERENT,
+    DOMINANT,
+    MIN_IMAGES_FOR_VERDICT,
+    NEARLY_ALL,
+    SIGNIFICANT,
+    UNIFORM,
+    VARIES,
+    Evidence,
+    Verdict,
+)
 from networks.npr import scale_label
 
-KINDS = (
-    "collapsed", "uniform", "one scale dominates", "varies by image", "varies by generator",
-    "varies by class", "fixed", "too few images",
-)  # fmt: skip
-UNIFORM = 0.98
-"""Uniform: the mean entropy of an image's weights is at least this share of ln S, with its whole
-interval (three scales: weights within about 0.1)."""
-DOMINANT = 0.25
-"""One scale dominates: its mean weight is at least this share of the way from 1/S to 1, with its
-whole interval (three scales: 0.5)."""
-COLLAPSED = 0.9
-"""Collapsed: one scale gets `NEARLY_ALL` of the weight in this share of the images, with the whole
-interval (96 of 100 images, or all of 36)."""
-VARIES = 0.2
-"""Varies by image: standard deviation within generator and class (root mean square over scales),
-with its whole interval, as a share of sqrt(S - 1) / S, the largest for weights with mean 1/S. Three
-scales: 0.094. Uniform attention has less."""
-DIFFERENT = 0.05
-"""Varies by generator or class: Jensen-Shannon distance between the mean of a group and that of the
-others, beyond chance, or of groups that differ significantly. For three scales it is a shift of
-about 0.06 between 0.33 and the others."""
-SIGNIFICANT = 0.05  # p-values below this
-AS_MUCH = 0.8  # from this share of the fake images' distance on, real images differ as much
 NAMED = 3  # generators named in a sentence; the others are counted
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A number, the threshold it is compared with, and the side ('>=' or '<') of the verdict."""
-
-    name: str
-    value: float
-    threshold: float
-    side: str
-
-    @property
-    def holds(self) -> bool:
-        """True if the number is on the verdict's side."""
-        return (self.value >= self.threshold) == (self.side == ">=")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A kind of `KINDS`, a sentence with numbers, and the evidence for it."""
-
-    kind: str
-    sentence: str
-    evidence: tuple[Evidence, ...] = ()
-
-    @property
-    def holds(self) -> bool:
-        """True if all evidence holds."""
-        return all(evidence.holds for evidence in self.evidence)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self) | {"evidence": [asdict(evidence) for evidence in self.evidence]}
+MATTERS = {
+    None: "",
+    "no": "; that does not change the scores' ranking",
+    "helps": "; that helps",
+    "harms": "; that harms",
+    "unclear": "; whether that matters is unclear",
+}
+"""{result of `what_matters`: what it adds to a sentence}"""
 
 
 def attention_verdicts(
@@ -174,8 +133,7 @@ class _Case:
         tops = [f"{self.of_scales[key]['top']:.0%} for {scale_label(key)}" for key in self.keys]
         sentence = (
             f"attention varies from image to image by {self.spread['value']:.2f} within generator "
-            f"and class; highest weight: {', '.join(tops)}"
-            f"{_matters(self.controls.get('per_image'))}"
+            f"and class; highest weight: {', '.join(tops)}{MATTERS[self.controls.get('per_image')]}"
         )
         return Verdict("varies by image", sentence, (Evidence(name, low, self.varying, ">="),))
 
@@ -192,7 +150,7 @@ class _Case:
             f"attention differs between generators (p = {evidence[0].value:.2g}; {len(differ)} of "
             f"{len(rest)} apart from the rest; farthest: {names[most['generator']]}, "
             f"by {most['distance']:.2f}): {_who_leans(self.statistics)}"
-            f"{_matters(per_generator.get('matters'))}{self._real_images()}"
+            f"{MATTERS[per_generator.get('matters')]}{self._real_images()}"
         )
         return Verdict("varies by generator", sentence, evidence)
 
@@ -206,7 +164,7 @@ class _Case:
             return ""
         if not all(item.holds for item in evidence):
             return "; the sets' real images do not differ"
-        by, of_fake = _largest(real), _largest(self.statistics["between"])
+        by, of_fake = (_largest(b["overall"]) for b in (real, self.statistics["between"]))
         numbers = f"({by:.2f} against {of_fake:.2f})"
         if by >= AS_MUCH * of_fake:
             cause = "it may be what they show, not the generators"
@@ -216,7 +174,7 @@ class _Case:
     def by_class(self) -> Verdict | None:
         if (classes := self.statistics["classes"]) is None:
             return None
-        beyond = max(0.0, classes["statistic"] - classes["expected"]) ** 0.5
+        beyond = _beyond_chance(classes["statistic"], classes["expected"])
         evidence = (
             Evidence("p (permutations)", classes["p"], SIGNIFICANT, "<"),
             Evidence("distance beyond chance", beyond, DIFFERENT, ">="),
@@ -233,12 +191,15 @@ class _Case:
         low, high = (_either(self.spread[end], value) for end in ("low", "high"))
         name = "standard deviation within generator and class, upper end"
         evidence = Evidence(name, high, self.varying, "<")
-        if not evidence.holds:
-            by = f"{value:.3f} [{low:.3f}, {high:.3f}] (threshold {self.varying:.3f})"
-            sentence = f"attention may be fixed or vary from image to image, by {by}"
-            return Verdict("too few images", f"{sentence}: too few images to tell; {self.means}")
-        sentence = "attention is nearly the same for all images, neither surely uniform nor surely"
-        return Verdict("fixed", f"{sentence} on one scale: {self.means}", (evidence,))
+        if evidence.holds:
+            sentence = (
+                "attention is nearly the same for all images, neither surely uniform nor surely on "
+                f"one scale: {self.means}"
+            )
+            return Verdict("fixed", sentence, (evidence,))
+        by = f"{value:.3f} [{low:.3f}, {high:.3f}] (threshold {self.varying:.3f})"
+        sentence = f"attention may be fixed or vary from image to image, by {by}"
+        return Verdict("too few images", f"{sentence}: too few images to tell; {self.means}")
 
 
 def _either(end: float | None, value: float) -> float:
@@ -246,20 +207,14 @@ def _either(end: float | None, value: float) -> float:
     return value if end is None else end
 
 
-def _matters(kind: str | None) -> str:
-    notes = {
-        "no": "; that does not change the scores' ranking",
-        "helps": "; that helps",
-        "harms": "; that harms",
-        "unclear": "; whether that matters is unclear",
-    }
-    return notes[kind] if kind else ""
+def _beyond_chance(divergence: float, expected: float) -> float:
+    """Return the distance that is left of a divergence without its mean by chance."""
+    return max(0.0, divergence - expected) ** 0.5
 
 
-def _largest(between: dict[str, Any]) -> float:
+def _largest(overall: dict[str, float]) -> float:
     """Return the largest distance of a generator from the rest, beyond chance."""
-    overall = between["overall"]
-    return max(0.0, overall["largest"] - overall["largest_expected"]) ** 0.5
+    return _beyond_chance(overall["largest"], overall["largest_expected"])
 
 
 def _apart(between: dict[str, Any]) -> tuple[Evidence, ...] | None:
@@ -270,7 +225,7 @@ def _apart(between: dict[str, Any]) -> tuple[Evidence, ...] | None:
     if (overall := between["overall"]) is None:
         return None
     name = "largest distance of a generator from the rest, beyond chance"
-    distance = Evidence(name, _largest(between), DIFFERENT, ">=")
+    distance = Evidence(name, _largest(overall), DIFFERENT, ">=")
     if not distance.holds:
         differ = [o["distance"] for o in between["from_rest"] if o["p_holm"] < SIGNIFICANT]
         name = "largest distance among those that differ (Holm)"

@@ -1,7 +1,7 @@
 """Compare recipes: the spread over the runs of each, and its gain over a baseline."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,9 @@ from scipy.stats import wilcoxon
 
 from evaluation.comparison.runs import Recipe, set_name
 from evaluation.metrics import LOWER_IS_BETTER
-from evaluation.resampling import Distribution, Interval, interval, mean_distribution
+from evaluation.resampling import Distribution, Interval, interval
 from evaluation.result_files import PREDICTIONS_FILE
-from evaluation.summary import distribution
+from evaluation.summary import distribution, mean_distribution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,52 +128,13 @@ def warnings(comparison: Comparison) -> list[str]:
 
     These are missing sets, sets of one class, other images, other preprocessing and missing scores.
     """
-    texts, results, keys = [], comparison.results, comparison.keys
-    for recipe in comparison.recipes:
-        missing = [
-            set_name(key)
-            for key in keys
-            if not any(key in result.sets for result in recipe.results)
-        ]
-        if missing:
-            texts.append(f"not tested, so not compared: {recipe.label} lacks {', '.join(missing)}")
-        some = [
-            set_name(k)
-            for k in keys
-            if 0 < sum(k in r.sets for r in recipe.results) < len(recipe.results)
-        ]
-        if some:
-            texts.append(f"not every run of {recipe.label} was tested on {', '.join(some)}")
-    tested = {key: [result for result in results if key in result.sets] for key in keys}
-    counts = {
-        key: {(r.sets[key]["n_real"], r.sets[key]["n_fake"]) for r in tested[key]} for key in keys
-    }
-    protocols = {key: [result.protocols.get(key) for result in tested[key]] for key in keys}
-    equalized = [
-        key for key in keys if len({result.document.get("equalize") for result in tested[key]}) > 1
-    ]
-    for text, affected in (
-        (
-            "AP and AUC are undefined with one class, so only accuracy is compared",
-            [k for k in keys if any(0 in n for n in counts[k])],
-        ),
-        (
-            "the models saw different numbers of images",
-            [key for key in keys if len(counts[key]) > 1],
-        ),
-        (
-            "the models saw differently preprocessed images",
-            [k for k in keys if any(p != protocols[k][0] for p in protocols[k])],
-        ),
-        ("the images were re-encoded (--equalize) for some models only", equalized),
-    ):
-        if affected:
-            texts.append(f"{text}: {', '.join(map(set_name, affected))}")
-    unscored = [result.name for result in results if not result.scored]
+    texts = [*_incomplete(comparison), *_unequal(comparison)]
+    unscored = [result.name for result in comparison.results if not result.scored]
     if unscored:
         texts.append(f"no {PREDICTIONS_FILE}, so no intervals: {', '.join(unscored)}")
+    baseline = comparison.baseline
     for recipe in comparison.recipes[1:]:
-        both = [k for k in keys if recipe.values(k, "acc") and comparison.baseline.values(k, "acc")]
+        both = [k for k in comparison.keys if recipe.values(k, "acc") and baseline.values(k, "acc")]
         apart = [set_name(key) for key in both if not comparison.paired(recipe, key)]
         if apart:
             texts.append(
@@ -181,3 +142,36 @@ def warnings(comparison: Comparison) -> list[str]:
                 f"{recipe.label}, {', '.join(apart)}"
             )
     return texts
+
+
+def _incomplete(comparison: Comparison) -> Iterator[str]:
+    """Yield warnings of sets that a recipe, or some of its runs, was not tested on."""
+    for recipe in comparison.recipes:
+        tested = {key: sum(key in r.sets for r in recipe.results) for key in comparison.keys}
+        missing = [set_name(key) for key, runs in tested.items() if not runs]
+        if missing:
+            yield f"not tested, so not compared: {recipe.label} lacks {', '.join(missing)}"
+        some = [set_name(key) for key, runs in tested.items() if 0 < runs < len(recipe.results)]
+        if some:
+            yield f"not every run of {recipe.label} was tested on {', '.join(some)}"
+
+
+def _unequal(comparison: Comparison) -> Iterator[str]:
+    """Yield warnings of sets of one class, and of sets that the runs saw in different ways."""
+    one_class, numbers, protocols, equalized = [], [], [], []
+    for key in comparison.keys:
+        tested = [result for result in comparison.results if key in result.sets]
+        counts = {(r.sets[key]["n_real"], r.sets[key]["n_fake"]) for r in tested}
+        one_class += [key] * any(0 in count for count in counts)
+        numbers += [key] * (len(counts) > 1)
+        first = tested[0].protocols.get(key)
+        protocols += [key] * any(result.protocols.get(key) != first for result in tested)
+        equalized += [key] * (len({result.document.get("equalize") for result in tested}) > 1)
+    for text, keys in (
+        ("AP and AUC are undefined with one class, so only accuracy is compared", one_class),
+        ("the models saw different numbers of images", numbers),
+        ("the models saw differently preprocessed images", protocols),
+        ("the images were re-encoded (--equalize) for some models only", equalized),
+    ):
+        if keys:
+            yield f"{text}: {', '.join(map(set_name, keys))}"

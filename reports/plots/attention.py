@@ -1,4 +1,4 @@
-"""Plots of attention weights: of generators, of images, of controls, and during training.
+"""Plots of attention weights: of generators, of images, and during training.
 
 Each `plot_*` function makes the parent folder, replaces `save_path` and returns it; title and
 formats are those of `reports.plots.style.save`.
@@ -37,7 +37,6 @@ def plot_attention_heatmap(
     mean_attentions: Mapping[str, NDArray],
     scales: Sequence[float],
     save_path: Target,
-    title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
     """Draw mean attention as a heat map, a row per generator and a column per scale.
@@ -46,7 +45,6 @@ def plot_attention_heatmap(
         mean_attentions: {generator: weights [S], each in [0, 1]}, in the order of the rows.
         scales: S scales.
         save_path: file to write.
-        title: above the plot.
         formats: of the files.
     """
     table, names = np.stack(list(mean_attentions.values())), list(map(printable, mean_attentions))
@@ -61,7 +59,7 @@ def plot_attention_heatmap(
     )  # fmt: skip
     figure.axes[0].tick_params(rotation=0, length=0)
     figure.axes[0].set_xlabel("scale")
-    return save(figure, save_path, title, formats)
+    return save(figure, save_path, formats=formats)
 
 
 @STYLE
@@ -69,7 +67,6 @@ def plot_attention_means(
     means: Mapping[str, Mapping[str, NDArray]],
     scales: Sequence[float],
     save_path: Target,
-    title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
     """Draw mean attention with its confidence interval: a panel per scale, a row per generator.
@@ -81,7 +78,6 @@ def plot_attention_means(
             its interval; a generator may have one class.
         scales: S scales.
         save_path: file to write.
-        title: above the plot.
         formats: of the files.
     """
     names = list(map(printable, means))
@@ -107,7 +103,7 @@ def plot_attention_means(
     panels[0].set_xlim(0, 1.05 * max(largest, 1 / len(scales)))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, **LEGEND)
-    return save(figure, save_path, title, formats)
+    return save(figure, save_path, formats=formats)
 
 
 @STYLE
@@ -209,8 +205,6 @@ def plot_attention_training(
     history: Mapping[float, tuple[Sequence[float], Sequence[float], float]],
     scales: Sequence[float],
     save_path: Target,
-    time: str = "epoch",
-    title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
     """Draw attention while a model trains: mean and standard deviation per scale, entropy below.
@@ -219,72 +213,31 @@ def plot_attention_training(
     the mean attention is higher than the mean over the images, images attend to different scales.
 
     Args:
-        history: {epoch or step: (mean [S] and standard deviation [S] of the weights over images,
+        history: {epoch: (mean [S] and standard deviation [S] of the weights over images,
             mean entropy in nats)}.
         scales: S scales.
         save_path: file to write.
-        time: unit of the keys, such as "epoch".
-        title: above the plot.
         formats: of the files.
     """
-    moments = sorted(history)
-    mean, spread, nats = map(np.array, zip(*(history[moment] for moment in moments), strict=True))
+    epochs = sorted(history)
+    mean, spread, nats = map(np.array, zip(*(history[epoch] for epoch in epochs), strict=True))
     rows = 2 if len(scales) > 1 else 1  # one scale has no entropy
     figure = Figure(figsize=(7, 1 + 2.6 * rows), layout="constrained")
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False).ravel()
     looks = zip(scale_labels(scales), mean.T, spread.T, palette(len(scales)), strict=True)
     for name, middle, around, colour in looks:
-        panels[0].plot(moments, middle, ".-", color=colour, label=name)
+        panels[0].plot(epochs, middle, ".-", color=colour, label=name)
         band = {"color": colour, "alpha": 0.1, "linewidth": 0}
-        panels[0].fill_between(moments, middle - around, middle + around, **band)
+        panels[0].fill_between(epochs, middle - around, middle + around, **band)
     panels[0].axhline(1 / len(scales), label="uniform", **CHANCE_LINE)
     panels[0].set(ylabel="attention weight", ylim=(0, None))
     if len(scales) > 1:
         largest = math.log(len(scales))
-        panels[1].plot(moments, nats / largest, ".-", color="0.2", label="mean over images")
+        panels[1].plot(epochs, nats / largest, ".-", color="0.2", label="mean over images")
         of_mean = entropy(mean, axis=1) / largest
-        panels[1].plot(moments, of_mean, "--", color="0.2", label="of the mean attention")
+        panels[1].plot(epochs, of_mean, "--", color="0.2", label="of the mean attention")
         panels[1].set(ylabel="entropy / ln S", ylim=(-0.02, 1.05))
         panels[1].legend()
-    panels[-1].set_xlabel(time)
+    panels[-1].set_xlabel("epoch")
     figure.legend(*panels[0].get_legend_handles_labels(), title="scale", **LEGEND)
-    return save(figure, save_path, title, formats)
-
-
-@STYLE
-def plot_control_changes(
-    changes: Mapping[str, tuple[float, float | None, float | None]],
-    save_path: Target,
-    title: str = "",
-    formats: Sequence[str] = (),
-) -> Path:
-    """Draw the effect of each control with its confidence interval, and a line at no change.
-
-    A filled point has an interval without zero.
-
-    Args:
-        changes: {control: (change of the AUC in points, low, high)}; low and high None without an
-            interval.
-        save_path: file to write.
-        title: above the plot.
-        formats: of the files.
-    """
-    names, texts = list(map(printable, changes)), []
-    figure = Figure(figsize=(6 + name_inches(names), 1.2 + 0.3 * len(names)), layout="constrained")
-    axes, colour = figure.subplots(), palette(1)[0]
-    for row, (change, low, high) in enumerate(changes.values()):
-        texts.append(f"{change:+.2f}")
-        face = "white"
-        if low is not None and high is not None:
-            texts[-1] += f"  [{low:+.2f}, {high:+.2f}]"
-            axes.plot([low, high], [row, row], color=colour)
-            face = colour if low > 0 or high < 0 else "white"
-        axes.plot(change, row, "o", color=colour, markerfacecolor=face)
-    axes.axvline(0, **CHANCE_LINE)
-    axes.set(xlabel="change of AUC (points)", ylim=(len(names) - 0.5, -0.5))
-    axes.set_yticks(range(len(names)), names)
-    numbers = axes.secondary_yaxis("right")
-    numbers.set_yticks(range(len(names)), texts)
-    numbers.spines[:].set_visible(False)
-    numbers.tick_params(length=0)
-    return save(figure, save_path, title, formats)
+    return save(figure, save_path, formats=formats)

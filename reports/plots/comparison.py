@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reports.plots.style import (
     CHANCE_LINE,
     STYLE,
+    Axes,
     Figure,
     Target,
     left_limit,
@@ -57,18 +59,7 @@ def plot_comparison(
     axes = figure.subplots()
     for row in places[::2]:
         axes.axhspan(row - 0.5, row + 0.5, color="0.94", zorder=0)
-    handles: list[Any] = []
-    for i, (name, colour) in enumerate(zip(rows, palette(len(rows)), strict=True)):
-        values, low, high = table[i].T
-        at = places - 0.4 + (i + 0.5) * thick
-        handles.append(axes.barh(at, values, thick, color=colour, label=printable(name)))
-        errors = [values - low, high - values]
-        interval = axes.errorbar(
-            values, at, xerr=errors, fmt="none", ecolor="0.15", elinewidth=0.9, capsize=1.5,
-            label="95 % interval",
-        )  # fmt: skip
-    if not np.isnan(table[..., 1]).all():
-        handles.append(interval)
+    handles = _draw_bars(axes, dict(zip(rows, table, strict=True)), thick)
     if others:
         at = np.array([generators.index(name) for name in others]) + 0.4 - thick / 2
         handles += axes.plot(
@@ -86,3 +77,26 @@ def plot_comparison(
     short = all(len(str(handle.get_label())) <= 24 for handle in handles)  # three fit side by side
     figure.legend(handles=handles, loc="outside upper center", ncols=3 if short else 1)
     return save(figure, save_path)
+
+
+def _draw_bars(axes: Axes, models: Mapping[str, NDArray], thick: float) -> list[Any]:
+    """Draw the bars of models with their intervals, and return the entries of the legend.
+
+    Args:
+        axes: with a generator at each integer.
+        models: {name: [generators, 3]}: value, low, high; NaN where missing.
+        thick: height of a bar.
+    """
+    handles: list[Any] = []
+    for i, (name, colour) in enumerate(zip(models, palette(len(models)), strict=True)):
+        values, low, high = models[name].T
+        at = np.arange(len(values)) - 0.4 + (i + 0.5) * thick
+        handles.append(axes.barh(at, values, thick, color=colour, label=printable(name)))
+        errors = [values - low, high - values]
+        interval = axes.errorbar(
+            values, at, xerr=errors, fmt="none", ecolor="0.15", elinewidth=0.9, capsize=1.5,
+            label="95 % interval",
+        )  # fmt: skip
+    if not all(np.isnan(table[:, 1]).all() for table in models.values()):
+        handles.append(interval)
+    return handles

@@ -5,6 +5,7 @@ formats are those of `reports.plots.style.save`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from reports.plots.style import (
     CHANCE_LINE,
     CLASSES,
     STYLE,
+    Axes,
     Figure,
     Normalize,
     Patch,
@@ -39,9 +41,9 @@ def plot_npr_maps(
     weights: ArrayLike | None,
     scales: Sequence[float],
     save_path: Target,
-    title: str = "",
-    cams: ArrayLike | None = None,
-    adds: ArrayLike | None = None,
+    title: str,
+    cams: ArrayLike,
+    adds: ArrayLike,
     exact: bool = True,
     formats: Sequence[str] = (),
 ) -> Path:
@@ -60,62 +62,93 @@ def plot_npr_maps(
         save_path: file to write.
         title: above the plot.
         cams: class-activation maps [S, h, w] in units of the logit, positive towards fake (see
-            `networks.cam`), drawn over the image; None for no such column.
+            `networks.cam`), drawn over the image.
         adds: [S] contributions of the scales to the logit, for the labels.
         exact: True if the means of `cams` are `adds`; otherwise the maps are called Grad-CAM.
         formats: of the files.
     """
     pixels = np.asarray(image, dtype=np.float32).clip(0, 1).transpose(1, 2, 0)
     residuals = np.stack([np.asarray(residual, dtype=np.float32) for residual in npr_maps.values()])
-    signed, strength = residuals.mean(axis=1), np.abs(residuals).mean(axis=1)
-    top, left, rows, columns = square = _strongest(strength.mean(axis=0))
-    inside = np.s_[:, top : top + rows, left : left + columns]
-    reach = _limit(np.abs(signed))
-    range_of_residuals = ScalarMappable(Normalize(-reach, reach), "RdBu_r")
-    range_of_strength = ScalarMappable(Normalize(0, _limit(strength)), "cividis")
-    parts = [
-        ("residual", signed, range_of_residuals),
-        (f"{columns} x {rows} px of it", signed[inside], range_of_residuals),
-        ("mean |residual|", strength, range_of_strength),
-    ]
-    if cams is not None:
-        cams = np.asarray(cams, dtype=np.float32)
-        furthest = _limit(np.abs(cams), 100)
-        range_of_cams = ScalarMappable(Normalize(-furthest, furthest), "PuOr_r")
-        parts.append(("evidence" if exact else "Grad-CAM", cams, range_of_cams))
+    square = _strongest(np.abs(residuals).mean(axis=1).mean(axis=0))
+    columns = _residual_columns(residuals, square)
+    cams = np.asarray(cams, dtype=np.float32)
+    furthest = _limit(np.abs(cams), 100)
+    colours = ScalarMappable(Normalize(-furthest, furthest), "PuOr_r")
+    heading, unit = "evidence" if exact else "Grad-CAM", "logit (real < 0 < fake)"
+    columns.append(_Column(heading, cams, colours, unit, behind=pixels.mean(axis=2)))
 
     height, width = pixels.shape[:2]
     side = float(np.clip(2.3 * height / width, 1, 3))
-    size = 1.5 + 2.3 * len(parts), 0.8 + (side + 0.1) * (1 + len(scales))
+    size = 1.5 + 2.3 * len(columns), 0.8 + (side + 0.1) * (1 + len(scales))
     figure = Figure(figsize=size, layout="constrained")
     heights = [1] * (1 + len(scales)) + [0.08]  # the last row is for colour bars
-    grid = figure.add_gridspec(len(heights), len(parts), height_ratios=heights)
+    grid = figure.add_gridspec(len(heights), len(columns), height_ratios=heights)
     _draw_image(figure.add_subplot(grid[0, 0]), pixels, square)
     if weights is not None:
         _draw_attention(figure.add_subplot(grid[0, 1:]), np.asarray(weights), scale_labels(scales))
-    labels = _row_labels(scales, weights, adds)
-    for column, (heading, values, colours) in enumerate(parts):
-        panels = [figure.add_subplot(grid[row + 1, column]) for row in range(len(scales))]
-        for axes, shown in zip(panels, values, strict=True):
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            look: dict[str, Any] = {"cmap": colours.cmap, "norm": colours.norm}
-            if column == 1:
-                look["interpolation"] = "nearest"
-            if values is cams:
-                axes.imshow(pixels.mean(axis=2), cmap="gray", vmin=-0.3, vmax=1)
-                look |= {"interpolation": "bilinear", "alpha": 0.7}
-                look["extent"] = (-0.5, width - 0.5, height - 0.5, -0.5)
-            axes.imshow(shown, **look)
-        panels[0].set_title(heading)
-        if column == 0:
-            for axes, label in zip(panels, labels, strict=True):
+    for position, column in enumerate(columns):
+        panels = [figure.add_subplot(grid[row + 1, position]) for row in range(len(scales))]
+        _draw_column(panels, column)
+        if position == 0:
+            for axes, label in zip(panels, _row_labels(scales, weights, adds), strict=True):
                 axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-        if column != 1:
-            unit = "logit (real < 0 < fake)" if values is cams else heading
-            bar = figure.add_subplot(grid[-1, column])
-            figure.colorbar(colours, cax=bar, orientation="horizontal", label=unit)
+        if column.unit:
+            place = figure.add_subplot(grid[-1, position])
+            figure.colorbar(column.colours, cax=place, orientation="horizontal", label=column.unit)
     return save(figure, save_path, title, formats)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Maps of one kind, a panel per scale.
+
+    Args:
+        heading: above the first panel.
+        maps: [S, h, w].
+        colours: of all panels.
+        unit: label of the colour bar; "" for a column without one.
+        enlarged: True to show each pixel as a square.
+        behind: image [H, W] in [0, 1] to draw the maps over; None for maps alone.
+    """
+
+    heading: str
+    maps: NDArray
+    colours: ScalarMappable
+    unit: str
+    enlarged: bool = False
+    behind: NDArray | None = None
+
+
+def _residual_columns(residuals: NDArray, square: tuple[int, int, int, int]) -> list[_Column]:
+    """Return the columns of residuals [S, 3, H, W]; the square is that of `_strongest`."""
+    signed, strength = residuals.mean(axis=1), np.abs(residuals).mean(axis=1)
+    top, left, rows, columns = square
+    reach = _limit(np.abs(signed))
+    of_residuals = ScalarMappable(Normalize(-reach, reach), "RdBu_r")
+    of_strength = ScalarMappable(Normalize(0, _limit(strength)), "cividis")
+    pixels = signed[:, top : top + rows, left : left + columns]
+    heading = f"{columns} x {rows} px of it"
+    return [
+        _Column("residual", signed, of_residuals, "residual"),
+        _Column(heading, pixels, of_residuals, "", enlarged=True),
+        _Column("mean |residual|", strength, of_strength, "mean |residual|"),
+    ]
+
+
+def _draw_column(panels: Sequence[Axes], column: _Column) -> None:
+    look: dict[str, Any] = {"cmap": column.colours.cmap, "norm": column.colours.norm}
+    if column.enlarged:
+        look["interpolation"] = "nearest"
+    for axes, shown in zip(panels, column.maps, strict=True):
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if column.behind is not None:
+            axes.imshow(column.behind, cmap="gray", vmin=-0.3, vmax=1)
+            height, width = column.behind.shape
+            look |= {"interpolation": "bilinear", "alpha": 0.7}
+            look["extent"] = (-0.5, width - 0.5, height - 0.5, -0.5)
+        axes.imshow(shown, **look)
+    panels[0].set_title(column.heading)
 
 
 def _strongest(strength: NDArray) -> tuple[int, int, int, int]:
@@ -138,34 +171,28 @@ def _limit(values: NDArray, percentile: float = 99.5) -> float:
     return float(np.percentile(values, percentile)) or float(values.max()) or 1.0
 
 
-def _row_labels(
-    scales: Sequence[float], weights: ArrayLike | None, adds: ArrayLike | None
-) -> list[str]:
+def _row_labels(scales: Sequence[float], weights: ArrayLike | None, adds: ArrayLike) -> list[str]:
     labels = scale_labels(scales)
-    for name, values in (("attention {:.3f}", weights), ("adds {:+.3f}", adds)):
-        if values is not None:
-            numbers = np.asarray(values).tolist()
-            labels = [
-                f"{label}\n{name.format(x)}" for label, x in zip(labels, numbers, strict=True)
-            ]
-    return labels
+    if weights is not None:
+        numbers = np.asarray(weights).tolist()
+        labels = [f"{label}\nattention {x:.3f}" for label, x in zip(labels, numbers, strict=True)]
+    numbers = np.asarray(adds).tolist()
+    return [f"{label}\nadds {x:+.3f}" for label, x in zip(labels, numbers, strict=True)]
 
 
-def _draw_image(axes: Any, pixels: NDArray, square: tuple[int, int, int, int]) -> None:
+def _draw_image(axes: Axes, pixels: NDArray, square: tuple[int, int, int, int]) -> None:
     axes.imshow(pixels)
     axes.set_axis_off()
     top, left, rows, columns = square
     for colour, thickness in (("black", 2.5), ("white", 1)):
-        look: dict[str, Any] = {
-            "fill": False,
-            "edgecolor": colour,
-            "linewidth": thickness,
-            "clip_on": False,
-        }
-        axes.add_patch(Rectangle((left - 0.5, top - 0.5), columns, rows, **look))
+        frame = Rectangle(
+            (left - 0.5, top - 0.5), columns, rows,
+            fill=False, edgecolor=colour, linewidth=thickness, clip_on=False,
+        )  # fmt: skip
+        axes.add_patch(frame)
 
 
-def _draw_attention(axes: Any, weights: NDArray, names: Sequence[str]) -> None:
+def _draw_attention(axes: Axes, weights: NDArray, names: Sequence[str]) -> None:
     axes.barh(names, weights, color=palette(1)[0])
     axes.axvline(1 / len(names), label="uniform", **CHANCE_LINE)
     axes.set(xlim=(0, 1), xlabel="attention weight", ylim=(len(names) - 0.5, -0.5))

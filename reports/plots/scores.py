@@ -1,7 +1,7 @@
-"""Plots of scores and of metrics under degradation.
+"""Plots of scores, and of metrics under degradations and other attention.
 
-Each `plot_*` function makes the parent folder, replaces `save_path` and returns it; title and
-formats are those of `reports.plots.style.save`.
+Each `plot_*` function makes the parent folder, replaces `save_path` and returns it; formats are
+those of `reports.plots.style.save`.
 """
 
 import math
@@ -39,7 +39,7 @@ MOST_COLOURS = 10  # with more generators, their lines are grey
 
 
 @STYLE
-def plot_roc(sets: Sets, save_path: Target, title: str = "", formats: Sequence[str] = ()) -> Path:
+def plot_roc(sets: Sets, save_path: Target, formats: Sequence[str] = ()) -> Path:
     """Draw a ROC curve for each set, with a linear and a logarithmic false-positive rate.
 
     Rates below one in the number of real images are interpolated, not measured.
@@ -47,7 +47,6 @@ def plot_roc(sets: Sets, save_path: Target, title: str = "", formats: Sequence[s
     Args:
         sets: those with one class have no curve and are skipped; at least one has both.
         save_path: file to write.
-        title: heading of the figure.
         formats: of the files.
     """
     curves = {
@@ -80,7 +79,7 @@ def plot_roc(sets: Sets, save_path: Target, title: str = "", formats: Sequence[s
         [LOWEST_RATE, *MARKED_RATES, 0.1, 1], ["0.1 %", "1 %", "5 %", "10 %", "100 %"]
     )
     figure.legend(handles=linear.lines, loc="outside right upper", fontsize=8, handlelength=3)
-    return save(figure, save_path, title, formats)
+    return save(figure, save_path, formats=formats)
 
 
 @STYLE
@@ -88,7 +87,6 @@ def plot_score_histograms(
     sets: Sets,
     save_path: Target,
     threshold: float | None = None,
-    title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
     """Draw a histogram of the scores of each set: the share of a class's images in 30 bins.
@@ -97,7 +95,6 @@ def plot_score_histograms(
         sets: at least one; a set may hold one class.
         save_path: file to write.
         threshold: chosen on validation images, in [0, 1], None if there is none.
-        title: heading of the figure.
         formats: of the files.
     """
     lines = [(0.5, Line2D([], [], label="0.5", **CHANCE_LINE))]
@@ -126,7 +123,7 @@ def plot_score_histograms(
     figure.supylabel("share of the class's images", fontsize=10)
     handles = [*(Patch(**look) for look in looks), *(line for _, line in lines)]
     figure.legend(handles=handles, loc="outside right upper")
-    return save(figure, save_path, title, formats)
+    return save(figure, save_path, formats=formats)
 
 
 @STYLE
@@ -135,7 +132,6 @@ def plot_robustness(
     families: Mapping[str, Sequence[tuple[str, str]]],
     save_path: Target,
     metric: str = "AUC",
-    title: str = "",
     formats: Sequence[str] = (),
 ) -> Path:
     """Draw a metric over degrees of degradation, a panel for each family, a line for each generator.
@@ -149,7 +145,6 @@ def plot_robustness(
         families: {name: [(tick label, condition), ...]} in the order of the axis.
         save_path: file to write.
         metric: name of the metric.
-        title: heading of the figure.
         formats: of the files.
     """
     known = {
@@ -181,7 +176,44 @@ def plot_robustness(
         axes.set(xlim=(-0.3, len(degrees) - 0.7), xlabel=fill(printable(family), 36))
         axes.set(ylim=(left_limit(lowest) - 0.02, 1.02), ylabel=metric)
     figure.legend(handles=list(handles.values()), loc="outside right upper")
-    return save(figure, save_path, title, formats)
+    return save(figure, save_path, formats=formats)
+
+
+@STYLE
+def plot_control_changes(
+    changes: Mapping[str, tuple[float, float | None, float | None]],
+    save_path: Target,
+    formats: Sequence[str] = (),
+) -> Path:
+    """Draw the effect of each control with its confidence interval, and a line at no change.
+
+    A filled point has an interval without zero.
+
+    Args:
+        changes: {control: (change of the AUC in points, low, high)}; low and high None without an
+            interval.
+        save_path: file to write.
+        formats: of the files.
+    """
+    names, texts = list(map(printable, changes)), []
+    figure = Figure(figsize=(6 + name_inches(names), 1.2 + 0.3 * len(names)), layout="constrained")
+    axes, colour = figure.subplots(), palette(1)[0]
+    for row, (change, low, high) in enumerate(changes.values()):
+        texts.append(f"{change:+.2f}")
+        face = "white"
+        if low is not None and high is not None:
+            texts[-1] += f"  [{low:+.2f}, {high:+.2f}]"
+            axes.plot([low, high], [row, row], color=colour)
+            face = colour if low > 0 or high < 0 else "white"
+        axes.plot(change, row, "o", color=colour, markerfacecolor=face)
+    axes.axvline(0, **CHANCE_LINE)
+    axes.set(xlabel="change of AUC (points)", ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), names)
+    numbers = axes.secondary_yaxis("right")
+    numbers.set_yticks(range(len(names)), texts)
+    numbers.spines[:].set_visible(False)
+    numbers.tick_params(length=0)
+    return save(figure, save_path, formats=formats)
 
 
 def _looks(names: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -59,18 +59,7 @@ def plot_video(
     figure = Figure(figsize=(10, 0.7 + 2.7 * panels), layout="constrained")
     upper, *lower = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
     upper.plot(times, probabilities, color="0.3", linewidth=1, label="each frame", **marker)
-    # colours that the lower panel hardly has
-    for name, value, colour in zip(
-        ("median", "mean"), (median, mean), palette(10)[3:5], strict=True
-    ):
-        upper.axhline(value, color=colour, linewidth=1.8, label=f"{name} of all: {value:.3f}")
-    if band is None:
-        upper.axhline(cut, label=f"generated above {cut:g}", zorder=1, **CHANCE_LINE)
-    else:
-        low, high = np.clip(band, 0, 1)
-        label = f"unsure: {band[0]:.3g} to {band[1]:.3g}"
-        upper.axhspan(low, high, color="0.9", label=label, zorder=0)
-    upper.set_ylabel("probability of “generated”" if band else "score (not calibrated)")
+    _draw_levels(upper, {"median": median, "mean": mean}, cut, band)
     for axes in lower:
         _draw_attention(axes, times, np.asarray(attention), scale_labels(scales), marker)
     for axes in (upper, *lower):
@@ -80,6 +69,22 @@ def plot_video(
     pad = 0.02 * (end - start) or 0.5
     figure.axes[-1].set(xlabel="seconds since the first frame", xlim=(start - pad, end + pad))
     return save(figure, save_path, title, formats)
+
+
+def _draw_levels(
+    axes: Axes, means: dict[str, float], cut: float, band: tuple[float, float] | None
+) -> None:
+    """Draw horizontal lines at the means of the frames and at the cut, or the unsure band."""
+    # colours that the lower panel hardly has
+    for (name, value), colour in zip(means.items(), palette(10)[3:5], strict=True):
+        axes.axhline(value, color=colour, linewidth=1.8, label=f"{name} of all: {value:.3f}")
+    if band is None:
+        axes.axhline(cut, label=f"generated above {cut:g}", zorder=1, **CHANCE_LINE)
+        axes.set_ylabel("score (not calibrated)")
+        return
+    low, high = np.clip(band, 0, 1)
+    axes.axhspan(low, high, color="0.9", label=f"unsure: {band[0]:.3g} to {band[1]:.3g}", zorder=0)
+    axes.set_ylabel("probability of “generated”")
 
 
 def _draw_attention(

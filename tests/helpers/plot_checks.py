@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib import pyplot
+from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -95,3 +96,7 @@ def overlap(a: Bbox, b: Bbox) -> bool:
 
 def legend_texts(figure: Figure) -> list[str]:
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def tick_texts(axis: Axis) -> list[str]:
+    return [text.get_text() for text in axis.get_ticklabels()]

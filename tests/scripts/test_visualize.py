@@ -17,8 +17,8 @@ import visualize_attention
 from networks import ModelConfig
 from networks.checkpoint import load_model
 from networks.resnet import resnet50
-from reports import attention_page
-from reports.attention_page import draw_training
+from reports import attention_page, attention_plots
+from reports.attention_plots import draw_training
 from tests.conftest import make_set, save_model
 from training.event_log import VAL, EventLog
 from util import UserError
@@ -227,7 +227,7 @@ def test_attention_during_training(
     def record(history: Any, *args: Any, **more: Any) -> None:
         histories.append(history)
 
-    monkeypatch.setattr(attention_page, "plot_attention_training", record)
+    monkeypatch.setattr(attention_plots, "plot_attention_training", record)
     draw_training(SCALES, tmp_path, tmp_path / "run")
     assert list(histories[0]) == [1, 3]
     assert draw_training(SCALES, tmp_path, tmp_path / "diverged") == []
@@ -237,6 +237,6 @@ def test_attention_during_training(
     def refuse(folder: Path) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(attention_page, "read_metrics", refuse)
+    monkeypatch.setattr(attention_plots, "read_metrics", refuse)
     assert draw_training(SCALES, tmp_path, tmp_path / "run") == []
     assert "attention during training" in caplog.text
