@@ -167,12 +167,16 @@ def test_training_stops_and_names_files_and_checkpoint(
     assert len(named) == 8 and all(Path(line.strip()).is_file() for line in named)
 
 
-def test_training_goes_on_where_steps_may_be_left_out(
+def test_training_goes_on_where_steps_may_be_skipped(
     dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoil_step(monkeypatch, 3)
-    train.main(train_argv(dataroot, tmp_path, "n", "--niter", "2", "--skip_nonfinite", "1"))
+    """A resumed training has what is left of the allowance."""
+    spoil_step(monkeypatch, 3, 5)
+    argv = train_argv(dataroot, tmp_path, "n", "--skip_nonfinite", "1")
+    train.main([*argv, "--niter", "2"])
     folder = only(tmp_path, "n_*")
     assert read_checkpoint(folder / "model_epoch_last.pth")["step"] == 4
     assert re.search(r"step 3: .*loss is nan.* \(1 of 1", (folder / "log.log").read_text())
     assert len(scalars(folder / "val")["ap"]) == 2
+    with pytest.raises(UserError, match="step 5: the loss is nan"):
+        train.main([*argv, "--niter", "3", "--continue_train"])
