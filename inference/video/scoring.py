@@ -157,23 +157,19 @@ def _predict_frames(
     detector: Detector, path: str, frames: Iterator[Frame]
 ) -> Iterator[FramePrediction]:
     """Yield the predictions for frames, in groups that fill one pass through the network."""
-    group: list[tuple[Frame, Tensor]] = []
-    for frame in frames:
-        group.append((frame, detector.pixels(frame.image)))
-        if sum(pixels[0].numel() for _, pixels in group) >= BATCH_PIXELS:
-            yield from _predict_group(detector, path, group)
-            group.clear()
-    if group:
-        yield from _predict_group(detector, path, group)
+    while group := list(_one_pass(detector, frames)):
+        images = [NamedImage(f"{path} at {frame.time:.3f} s", frame.image) for frame, _ in group]
+        predictions = predict_images(detector, images, [pixels for _, pixels in group])
+        for (frame, _), prediction in zip(group, predictions, strict=True):
+            yield FramePrediction(frame.time, frame.pts, prediction)
 
 
-def _predict_group(
-    detector: Detector, path: str, group: list[tuple[Frame, Tensor]]
-) -> Iterator[FramePrediction]:
-    images = [NamedImage(f"{path} at {frame.time:.3f} s", frame.image) for frame, _ in group]
-    predictions = predict_images(detector, images, [pixels for _, pixels in group])
-    for (frame, _), prediction in zip(group, predictions, strict=True):
-        yield FramePrediction(frame.time, frame.pts, prediction)
+def _one_pass(detector: Detector, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Tensor]]:
+    room = BATCH_PIXELS
+    while room > 0 and (frame := next(frames, None)) is not None:
+        pixels = detector.pixels(frame.image)
+        room -= pixels[0].numel()
+        yield frame, pixels
 
 
 def _warnings(
@@ -193,8 +189,6 @@ def _warnings(
         yield f"colour interpolated from a lower resolution ({info.pixel_format})"
     if video.interlaced:
         yield "interlaced: neighbouring rows show two moments"
-    if info.variable_rate:
-        yield "the frame rate varies: frames were taken by their time stamps"
     if len(frames) < FEW_FRAMES:
         yield f"only {len(frames)} frame{'s' * (len(frames) != 1)}"
     asked = 0.0 if fps is None else 1 / fps

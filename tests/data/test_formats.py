@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.decode import read_image
-from data.formats import jpeg_quality, read_format, read_with_quality
+from data.decode import jpeg_quality, read_format, read_image, read_with_quality
 from data.layouts import load_set
 from evaluation.format_leak import format_leak, separability
 
