@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,19 +134,16 @@ def test_augmentation_flags_act_only_when_given(caplog: pytest.LogCaptureFixture
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index(dataroot: Path) -> None:
-    def first_images(workers: int, epoch: int, seed: int = 7, batch_size: int = 4) -> torch.Tensor:
-        opt = train_options(
-            dataroot, loadSize=40, num_threads=workers, seed=seed, batch_size=batch_size
-        )
-        loader = create_dataloader(opt)
+    def images(epoch: int = 3, **flags: Any) -> torch.Tensor:
+        """Return the images of an epoch in the order of the files."""
+        options = {"loadSize": 40, "seed": 7, "serial_batches": True} | flags
+        loader = create_dataloader(train_options(dataroot, **options))
         loader.sampler.set_epoch(epoch)
         return torch.cat([images for images, _ in loader])
 
-    alone = first_images(0, epoch=3)
-    assert torch.equal(alone, first_images(2, epoch=3))
-    assert torch.equal(alone, first_images(0, epoch=3, batch_size=5))
-    assert not torch.equal(alone, first_images(0, epoch=4))
-    assert not torch.equal(alone, first_images(0, epoch=3, seed=8))
+    alone = images()
+    assert torch.equal(alone, images(num_threads=2)) and torch.equal(alone, images(batch_size=5))
+    assert not torch.equal(alone, images(epoch=4)) and not torch.equal(alone, images(seed=8))
 
 
 @given(st.integers(1, 50), st.integers(0, 5), st.integers(0, 60))
@@ -484,12 +482,11 @@ def test_the_same_set_in_two_of_the_default_folders_is_refused(
 def test_a_folder_that_cannot_be_listed_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_set(tmp_path / "x", 1)
-    (tmp_path / "x" / "0_real" / "secret").mkdir()
-    scandir = os.scandir
+    secret, scandir = make_set(tmp_path / "x", 1) / "0_real" / "secret", os.scandir
+    secret.mkdir()
 
     def denied(path: str) -> object:
-        if str(path).endswith("secret"):
+        if Path(path) == secret:
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 

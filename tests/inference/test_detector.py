@@ -186,11 +186,6 @@ def test_made_up_calibration_is_refused(tmp_path: Path, change: dict[str, object
         load_detector(save_calibrated(tmp_path / "c.pth", **change), "cpu")
 
 
-def test_unknown_protocol() -> None:
-    with pytest.raises(UserError, match="--protocol nothing: unknown; pass one of native"):
-        load_detector("model.pth", "cpu", protocol="nothing")
-
-
 def test_threads_take_turns(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [draw(seed=i) for i in range(4)]
     expected = [detector.score(image) for image in images]

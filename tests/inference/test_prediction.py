@@ -10,7 +10,7 @@ from data.decode import read_image
 from data.protocols import EVALUATION_PROTOCOLS
 from inference import load_detector
 from inference.detector import Detector
-from inference.prediction import NamedImage, image_warnings, predict_images
+from inference.prediction import NamedImage, decide, image_warnings, predict_images
 from networks import ModelConfig
 from networks.calibration import Calibration
 from tests.conftest import save_model
@@ -50,6 +50,7 @@ def test_predictions_are_those_of_the_detector(detector: Detector, tmp_path: Pat
         assert prediction.top_scale == CONFIG.scales[weights.argmax()]
         assert unsure.calibrated and unsure.verdict == "unsure"
         assert unsure.probability == pytest.approx(1 / (1 + np.exp(-logit / 2)), abs=1e-5)
+    assert decide(detector, 0.0) == (0.5, 0.5, "real")
 
 
 @pytest.mark.parametrize(
