@@ -84,8 +84,9 @@ def test_a_resizing_protocol_is_in_the_title_and_any_name_is_drawn(
     detector: Detector, tmp_path: Path
 ) -> None:
     protocol = Protocol("small", resize=32)
-    resizing = Detector(detector.loaded, detector.device, protocol)
-    explanation = explain(resizing, noise(5, 400), "name\n\udcff$x$")
+    explanation = explain(
+        Detector(detector.loaded, detector.device, protocol), noise(5, 400), "name\n\udcff$x$"
+    )
     assert explanation.image.shape == (3, 32, 32)
     assert "; 400x5 made 32x32 by protocol small; " in explanation.title
     with Image.open(draw(explanation, tmp_path / "folder" / "a.png")) as drawn:
