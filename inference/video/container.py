@@ -162,11 +162,10 @@ def read_info(container: Any, stream: Any) -> VideoInfo:
         promised = float(stream.duration * stream.time_base)
     elif container.duration is not None:
         promised = container.duration / 1e6  # AV_TIME_BASE
-    if promised is not None and duration is not None:
-        # some headers count from 0, not from the first frame
-        last = max(duration, float(max(ends) * stream.time_base))
-        if promised - last <= max(0.5, promised / 50):
-            promised = None
+    # some headers count from 0, not from the first frame
+    last = max(duration or 0.0, float(max(ends) * stream.time_base))
+    if duration is None or promised is None or promised - last <= max(0.5, promised / 50):
+        promised = None
     pixels = stream.width * stream.height * len(sizes)
     return VideoInfo(
         width=stream.width,

@@ -111,7 +111,7 @@ class Video:
             problems.append(
                 f"damaged, first {self._damage}: frames that cannot be decoded whole were skipped"
             )
-        if info.promised is not None and info.duration is not None:
+        if info.promised is not None:
             problems.append(
                 f"its frames end after {info.duration:.2f} s, its header promises"
                 f" {info.promised:.2f} s"
