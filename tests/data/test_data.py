@@ -32,7 +32,7 @@ PUBLISHED_TEST = T.Compose(
 )
 
 
-def picture(width: int = 90, height: int = 70, seed: int = 0) -> Image.Image:
+def noise(width: int = 90, height: int = 70, seed: int = 0) -> Image.Image:
     return Image.fromarray(
         np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     )
@@ -50,8 +50,8 @@ def train_options(root: Path, **values: object) -> TrainOptions:
 
 
 def test_evaluation_equals_torchvisions_composition() -> None:
-    ours = Protocol("x", resize=64, crop=48)(picture())
-    assert torch.equal(ours, PUBLISHED_TEST(picture()))
+    ours = Protocol("x", resize=64, crop=48)(noise())
+    assert torch.equal(ours, PUBLISHED_TEST(noise()))
 
 
 def test_training_equals_one_of_the_published_outcomes() -> None:
@@ -60,10 +60,10 @@ def test_training_equals_one_of_the_published_outcomes() -> None:
     protocol = training_protocol(TrainOptions())
     resized = T.Compose(
         [T.Resize((256, 256)), T.ToTensor(), T.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-    )(picture())
+    )(noise())
     seen = set()
     for seed in range(8):
-        ours = protocol(picture(), np.random.default_rng(seed))
+        ours = protocol(noise(), np.random.default_rng(seed))
         windows = resized.unfold(1, 224, 1).unfold(2, 224, 1)  # [3, 33, 33, 224, 224]
         for flipped, candidate in ((False, ours), (True, ours.flip(2))):
             hits = (
@@ -82,7 +82,7 @@ def test_training_equals_one_of_the_published_outcomes() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
 def test_tiling_reaches_the_crop_and_repeats(width: int, height: int, size: int) -> None:
-    small = picture(width, height)
+    small = noise(width, height)
     big = tiled(T.functional.pil_to_tensor(small), size).numpy().transpose(1, 2, 0)
     assert min(big.shape[:2]) >= size
     rows, columns = np.arange(big.shape[0]) % height, np.arange(big.shape[1]) % width
@@ -91,8 +91,8 @@ def test_tiling_reaches_the_crop_and_repeats(width: int, height: int, size: int)
 
 def test_an_image_smaller_than_its_crop_is_refused_unless_tiled() -> None:
     with pytest.raises(ValueError, match="90x70.*224x224"):
-        Protocol("x", crop=224)(picture())
-    assert Protocol("x", crop=224, tile=True)(picture()).shape == (3, 224, 224)
+        Protocol("x", crop=224)(noise())
+    assert Protocol("x", crop=224, tile=True)(noise()).shape == (3, 224, 224)
 
 
 def test_a_protocol_survives_a_checkpoint_and_draws_its_interpolation() -> None:
@@ -101,7 +101,7 @@ def test_a_protocol_survives_a_checkpoint_and_draws_its_interpolation() -> None:
     stored = json.loads(json.dumps(protocol.to_dict()))
     assert Protocol.from_dict(stored) == protocol and stored == protocol.to_dict()
     plain = replace(protocol, augment=Augmentation(flip=False))
-    results = {plain(picture(), np.random.default_rng(seed)).numpy().tobytes() for seed in range(8)}
+    results = {plain(noise(), np.random.default_rng(seed)).numpy().tobytes() for seed in range(8)}
     assert len(results) == 2
     assert Protocol.from_dict(Protocol("native").to_dict()) == Protocol("native")
 
@@ -109,16 +109,16 @@ def test_a_protocol_survives_a_checkpoint_and_draws_its_interpolation() -> None:
 def test_blur_and_jpeg_run_when_asked_and_only_then() -> None:
     def pixels(**values: object) -> np.ndarray:
         protocol = Protocol("x", augment=Augmentation(flip=False, **values))
-        return protocol.pixels(picture(), np.random.default_rng(0)).numpy().transpose(1, 2, 0)
+        return protocol.pixels(noise(), np.random.default_rng(0)).numpy().transpose(1, 2, 0)
 
-    original = np.asarray(picture())
+    original = np.asarray(noise())
     assert np.array_equal(pixels(), original)
     assert np.array_equal(
-        pixels(jpeg_prob=1.0, jpeg_quality=(60,)), np.asarray(pil_jpeg(picture(), 60))
+        pixels(jpeg_prob=1.0, jpeg_quality=(60,)), np.asarray(pil_jpeg(noise(), 60))
     )
     blurred = pixels(blur_prob=1.0, blur_sigma=(2.0,)).astype(float)
     assert blurred.std() < 0.3 * original.std()
-    channel = T.GaussianBlur(17, 2.0)(T.ToTensor()(picture()) * 255).numpy().transpose(1, 2, 0)
+    channel = T.GaussianBlur(17, 2.0)(T.ToTensor()(noise()) * 255).numpy().transpose(1, 2, 0)
     inner = (slice(10, -10), slice(10, -10))
     assert np.abs(blurred[inner] - channel[inner]).max() <= 0.6
 
@@ -427,17 +427,16 @@ def test_dire_as_distributed(
     for other in ((), pair("Chameleon/test")):
         build(root, *other)
         sets = find_sets(root / suite if start else root)
-        assert {found.key for found in sets} == expected | (
-            {"Chameleon/Chameleon"} if other and not start else set()
-        )
-        assert all(found.labels in ((0, 1), (1, 0)) for found in sets)
+        others = {"Chameleon/Chameleon"} if other and not start else set()
+        assert {images.key for images in sets} == expected | others
+        assert all(sorted(images.labels) == [0, 1] for images in sets)
 
 
 def test_real_beside_other_folders_is_no_suite(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (found,) = find_sets(build(tmp_path, "b/real", "b/midjourney", "b/flux", "b/sdxl") / "b")
-    assert (found.key, found.labels) == ("/b", (0,))
+    (images,) = find_sets(build(tmp_path, "b/real", "b/midjourney", "b/flux", "b/sdxl") / "b")
+    assert (images.key, images.labels) == ("/b", (0,))
     assert "only real/" in caplog.text and "flux, sdxl" in caplog.text
 
 
@@ -460,7 +459,7 @@ def test_a_set_of_genimage_has_its_name_from_wherever_it_is_given(
         *pair(f"{folder}/val", "nature", "ai"),
         *pair(f"{folder}/train", "nature", "ai"),
     )
-    assert [found.key for found in find_sets(root / start)] == [key]
+    assert [images.key for images in find_sets(root / start)] == [key]
 
 
 def test_the_same_set_in_two_of_the_default_folders_is_refused(
@@ -498,14 +497,11 @@ def test_default_test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError, match="--dataroot"):
         find_test_sets(None)
     build(tmp_path, *pair("datasets/my_training/train/car"), *pair("datasets/test/stylegan"))
-    root, sets = find_test_sets(None)
-    assert (str(root), [found.key for found in sets]) == ("datasets", ["test/stylegan"])
+    root, (images,) = find_test_sets(None)
+    assert (root, images.key) == (Path("datasets"), "test/stylegan")
     build(tmp_path, *pair("datasets/Generalization_Test/GANGen-Detection/AttGAN"))
-    root, sets = find_test_sets(None)
-    assert (root.name, [found.key for found in sets]) == (
-        "Generalization_Test",
-        ["GANGen-Detection/AttGAN"],
-    )
+    root, (images,) = find_test_sets(None)
+    assert (root.name, images.key) == ("Generalization_Test", "GANGen-Detection/AttGAN")
 
 
 @pytest.mark.parametrize(
@@ -575,7 +571,7 @@ def test_a_loader_of_test_options_uses_the_suites_protocol(dataroot: Path, tmp_p
 def test_native_sizes_in_one_batch_are_grouped(tmp_path: Path) -> None:
     (tmp_path / "0_real").mkdir()
     for name, size in (("a", (30, 20)), ("b", (16, 16)), ("c", (30, 20))):
-        picture(*size).save(tmp_path / "0_real" / f"{name}.png")
+        noise(*size).save(tmp_path / "0_real" / f"{name}.png")
     loader = evaluation_loader(load_set(tmp_path), Protocol("native"), batch_size=3)
     shapes = [(tuple(batch.pixels.shape), batch.indices.tolist()) for batch in loader.batches()]
     assert shapes == [((2, 3, 20, 30), [0, 2]), ((1, 3, 16, 16), [1])]
@@ -583,21 +579,14 @@ def test_native_sizes_in_one_batch_are_grouped(tmp_path: Path) -> None:
 
 def test_bad_files_are_skipped_and_named(tmp_path: Path) -> None:
     make_set(tmp_path, 3)
-    whole = (tmp_path / "0_real" / "000.png").read_bytes()
-    (tmp_path / "0_real" / "empty.png").write_bytes(b"")
-    (tmp_path / "0_real" / "text.jpg").write_text("not an image")
-    (tmp_path / "1_fake" / "truncated.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "1_fake" / "notes.txt").write_text("no image, and not called one")
+    content = (tmp_path / "0_real" / "000.png").read_bytes()
+    bad = {"empty.png": b"", "text.jpg": b"not an image", "truncated.png": content[:60]}
+    for name, beginning in (bad | {"notes.txt": b"not called an image"}).items():
+        (tmp_path / "1_fake" / name).write_bytes(beginning)
     os.mkfifo(tmp_path / "0_real" / "pipe.png")  # opening it would wait for ever
     loader = evaluation_loader(load_set(tmp_path), Protocol("native"), batch_size=2)
-    batches = list(loader.batches())
-    assert sum(len(batch.labels) for batch in batches) == 6
-    assert {Path(path).name for path in loader.left_out} == {
-        "empty.png",
-        "text.jpg",
-        "truncated.png",
-        "pipe.png",
-    }
+    assert sum(len(batch.labels) for batch in loader.batches()) == 6
+    assert {Path(path).name for path in loader.left_out} == {*bad, "pipe.png"}
     assert all("\n" not in why and why for why in loader.left_out.values())
 
 
@@ -608,9 +597,8 @@ def test_classes_choose_contents_of_a_suites_generators(tmp_path: Path) -> None:
         *pair("ForenSynths/progan/cat"),
         *pair("ForenSynths/biggan"),
     )
-    counts = {
-        found.generator: len(found.paths) for found in find_sets(root / "ForenSynths", ("car",))
-    }
+    sets = find_sets(root / "ForenSynths", ("car",))
+    counts = {images.generator: len(images.paths) for images in sets}
     assert counts == {"biggan": 2, "progan": 2}
     with pytest.raises(UserError, match="--classes dog: no generator"):
         find_sets(root / "ForenSynths", ("dog",))
@@ -618,36 +606,30 @@ def test_classes_choose_contents_of_a_suites_generators(tmp_path: Path) -> None:
 
 def test_minibench_is_found_and_readable(minibench: Path) -> None:
     _, sets = find_test_sets(str(minibench / "test"))
-    found = {s.generator: (s.labels.count(0), s.labels.count(1)) for s in sets}
-    assert found == {"bsds_real_only": (100, 0), "cyclegan": (50, 50), "sd1": (67, 67)}
+    counts = {s.generator: (s.labels.count(0), s.labels.count(1)) for s in sets}
+    assert counts == {"bsds_real_only": (100, 0), "cyclegan": (50, 50), "sd1": (67, 67)}
     loader = evaluation_loader(sets[0], Protocol("native"), batch_size=32)
     assert sum(len(batch.labels) for batch in loader.batches()) == 100
     assert not loader.left_out
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_both_classes_get_random_histories_in_training(tmp_path: Path, cache: bool) -> None:
+def test_both_classes_get_random_degradations_in_training(tmp_path: Path, cache: bool) -> None:
     make_set(tmp_path / "train" / "car", 40, 48)
-    make_set(tmp_path / "val" / "car", 1)
-    options = {
-        "no_flip": True,
-        "no_resize": True,
-        "serial_batches": True,
-        "cache": str(tmp_path / "cache") if cache else None,
-    }
-    originals, seen = [], []
-    for degrade, cropped in ((0.0, {"no_crop": True, "cropSize": None}), (0.5, {"cropSize": 32})):
-        loader = create_dataloader(
-            train_options(tmp_path, degrade=degrade, loadSize=None, **{**options, **cropped})
-        )
-        pictures = [pixels for batch in loader.batches() for pixels in batch.pixels]
-        (seen if degrade else originals).extend(pictures)
-    changed = [not window_of(part, whole) for part, whole in zip(seen, originals, strict=True)]
+    folder = str(tmp_path / "cache") if cache else None
+
+    def images(**flags: Any) -> list[torch.Tensor]:
+        fixed = {"no_flip": True, "no_resize": True, "serial_batches": True, "loadSize": None}
+        loader = create_dataloader(train_options(tmp_path, cache=folder, **fixed, **flags))
+        return [image for batch in loader.batches() for image in batch.pixels]
+
+    originals, crops = images(no_crop=True, cropSize=None), images(degrade=0.5, cropSize=32)
+    changed = [not is_window(*pair) for pair in zip(crops, originals, strict=True)]
     for label in (0, 1):  # left alone with probability 0.5 * 0.75 * 0.75 * 0.5
         assert 24 <= sum(changed[40 * label : 40 * (label + 1)]) <= 40
 
 
-def window_of(part: torch.Tensor, whole: torch.Tensor) -> bool:
-    """Whether [3, h, w] is cut out of [3, H, W]."""
-    windows = whole.unfold(1, part.shape[1], 1).unfold(2, part.shape[2], 1)
+def is_window(part: torch.Tensor, image: torch.Tensor) -> bool:
+    """Return True if [3, h, w] is cut out of [3, H, W]."""
+    windows = image.unfold(1, part.shape[1], 1).unfold(2, part.shape[2], 1)
     return bool((windows == part[:, None, None]).all(-1).all(-1).all(0).any())

@@ -1,4 +1,4 @@
-"""Degradations against Pillow and SciPy used by hand; pictures that come once per variant."""
+"""Degradations against Pillow and SciPy used by hand; images that come once per variant."""
 
 import io
 from pathlib import Path
@@ -16,36 +16,36 @@ from data.layouts import load_set
 from data.transforms import Protocol
 from tests.conftest import make_set
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
 
 
-def degraded(text: str, picture: Image.Image = PICTURE, seed: int = 0) -> Image.Image:
-    return parse_degradation(text)(picture, np.random.default_rng(seed))
+def degraded(text: str, image: Image.Image = NOISE, seed: int = 0) -> Image.Image:
+    return parse_degradation(text)(image, np.random.default_rng(seed))
 
 
-def encoded(picture: Image.Image, **how: object) -> Image.Image:
+def encoded(image: Image.Image, **how: object) -> Image.Image:
     buffer = io.BytesIO()
-    picture.save(buffer, **how)
+    image.save(buffer, **how)
     return Image.open(buffer).convert("RGB")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("clean", PICTURE),
-        ("jpeg:75", encoded(PICTURE, format="JPEG", quality=75)),
-        ("webp:50", encoded(PICTURE, format="WEBP", quality=50)),
-        ("resize:0.5:bilinear", PICTURE.resize((30, 20), Image.Resampling.BILINEAR)),
-        ("resize:1.25:bicubic", PICTURE.resize((75, 50), Image.Resampling.BICUBIC)),
-        ("crop:0.5", PICTURE.crop((15, 10, 45, 30))),
-        ("noise:0", PICTURE),
+        ("clean", NOISE),
+        ("jpeg:75", encoded(NOISE, format="JPEG", quality=75)),
+        ("webp:50", encoded(NOISE, format="WEBP", quality=50)),
+        ("resize:0.5:bilinear", NOISE.resize((30, 20), Image.Resampling.BILINEAR)),
+        ("resize:1.25:bicubic", NOISE.resize((75, 50), Image.Resampling.BICUBIC)),
+        ("crop:0.5", NOISE.crop((15, 10, 45, 30))),
+        ("noise:0", NOISE),
         (
             "resize:0.75:bilinear+jpeg:75",
-            encoded(PICTURE.resize((45, 30), Image.Resampling.BILINEAR), format="JPEG", quality=75),
+            encoded(NOISE.resize((45, 30), Image.Resampling.BILINEAR), format="JPEG", quality=75),
         ),
         (
             "jpeg:90+jpeg:75",
-            encoded(encoded(PICTURE, format="JPEG", quality=90), format="JPEG", quality=75),
+            encoded(encoded(NOISE, format="JPEG", quality=90), format="JPEG", quality=75),
         ),
     ],
 )
@@ -54,7 +54,7 @@ def test_is_what_the_library_does(text: str, expected: Image.Image) -> None:
 
 
 def test_blur_is_scipys_on_each_channel() -> None:
-    expected = [gaussian_filter(np.asarray(PICTURE, np.float32)[:, :, c], 1.0) for c in range(3)]
+    expected = [gaussian_filter(np.asarray(NOISE, np.float32)[:, :, c], 1.0) for c in range(3)]
     assert np.abs(np.asarray(degraded("blur:1"), float) - np.stack(expected, axis=2)).max() <= 0.51
 
 
@@ -99,7 +99,7 @@ def test_equalising_comes_first_and_keeps_the_conditions_name() -> None:
     both = parse_degradation("jpeg:90").then(parse_degradation("blur:1"))
     expected = degraded("blur:1", degraded("jpeg:90"))
     assert both.name == "blur:1"
-    assert np.array_equal(np.asarray(both(PICTURE, np.random.default_rng(0))), np.asarray(expected))
+    assert np.array_equal(np.asarray(both(NOISE, np.random.default_rng(0))), np.asarray(expected))
 
 
 def variants(
