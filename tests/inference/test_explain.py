@@ -80,6 +80,7 @@ def test_of_a_large_image_the_most_telling_part_is_shown(
         assert torch.allclose(residual, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("detector", ("multi",), indirect=True)
 def test_a_resizing_protocol_is_in_the_title_and_any_name_is_drawn(
     detector: Detector, tmp_path: Path
 ) -> None:
