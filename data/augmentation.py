@@ -1,12 +1,12 @@
 """Random changes of training images, drawn alike for real and fake ones.
 
-`augmented` is the blur and JPEG of Wang et al. (CVPR 2020, arXiv 1912.11035), `matched` what
---degrade adds. Photographs usually arrive shrunk and compressed, generated images often neither. A detector that
-learns this difference fails on the next dataset (Rajan et al., ICLR 2025, arXiv 2410.11835).
+`augmented` is the blur and JPEG of Wang et al. (CVPR 2020, arXiv 1912.11035).
 
-`matched` images are shrunk, resized, blurred and compressed, each step at random, and cut down to what the
-crop needs. An image that is hardly larger than the crop can hardly be shrunk. So where the classes
-differ in size, their augmentation differs, too.
+`matched` are the degradations of --degrade. Photographs usually arrive shrunk and compressed,
+generated images often neither. A detector that learns this difference fails on the next dataset
+(Rajan et al., ICLR 2025, arXiv 2410.11835). Each image is shrunk, resized, blurred and compressed,
+each step at random, and cut down to what the crop needs. An image that is hardly larger than the
+crop can hardly be shrunk. So where the classes differ in size, their augmentation differs, too.
 """
 
 import math

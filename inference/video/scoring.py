@@ -165,7 +165,7 @@ def _one_pass(detector: Detector, frames: Iterator[Frame]) -> Iterator[tuple[Fra
 def _warnings(
     video: Video, frames: tuple[FramePrediction, ...], asked: float, interval: float
 ) -> Iterator[str]:
-    """Yield the reasons why the prediction is less reliable, for `asked` and real intervals in s."""
+    """Yield reasons why the prediction is less reliable; intervals, asked and real, in seconds."""
     info = video.info
     first, *others = (frame.prediction.warnings for frame in frames)
     # only warnings of every frame, because a single black frame is grey, too

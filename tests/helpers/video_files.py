@@ -22,7 +22,7 @@ def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 
 @contextmanager
 def as_scheduled() -> Iterator[None]:
-    """Put the thread's priority back: SVT-AV1's encoder makes root's real-time, for children too."""
+    """Put the thread's priority back: root's becomes real-time in SVT-AV1's encoder."""
     if not hasattr(os, "sched_getscheduler"):
         yield
         return

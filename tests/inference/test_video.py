@@ -1,4 +1,4 @@
-"""Videos: which frames are taken, of which files, and the prediction. Every video is encoded here."""
+"""Videos, all encoded here: which frames are taken, of which files, and the prediction."""
 
 import csv
 import hashlib
@@ -124,7 +124,7 @@ def test_frames_are_the_nearest_of_all_that_ffmpeg_decodes(tmp_path: Path, name:
     with av.open(str(path)) as container:
         tick = container.streams.video[0].time_base
     wanted = [Fraction(k, 3) for k in range(5)]
-    times: dict[Any, Fraction] = {pts: (pts - start) * tick for pts, _ in every}  # type: ignore[operator]
+    times: dict[Any, Fraction] = {pts: (pts - start) * tick for pts, _ in every}
     chosen = {min(times, key=lambda pts: abs(times[pts] - want)) for want in wanted}
     expected = [(pts, pixels(array)) for pts, array in every if pts in chosen]
     assert [(frame.pts, pixels(frame.image)) for frame in Video(path).frames(3)] == expected
