@@ -80,8 +80,8 @@ class Detector:
         calibration, label = stored_calibration(self.loaded), self.protocol.label
         if calibration is None or calibration.protocol == label:
             return calibration
-        other = f"calibrated for protocol {calibration.protocol}"
-        log.warning("%s is %s, so it is not used with %s", self.loaded.path, other, label)
+        warning = "%s is calibrated for protocol %s, so its calibration is not used with %s"
+        log.warning(warning, self.loaded.path, calibration.protocol, label)
         return None
 
     def score(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float64]:
