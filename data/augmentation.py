@@ -1,22 +1,23 @@
-"""Random degradations in training, drawn alike for real and fake images.
+"""Random changes of training images, drawn alike for real and fake ones.
 
-Photographs usually arrive shrunk and compressed, generated images often neither. A detector that
-learns this difference fails on the next dataset (Wang et al., CVPR 2020, arXiv 1912.11035; Rajan et
-al., ICLR 2025, arXiv 2410.11835).
+`augmented` is the blur and JPEG of Wang et al. (CVPR 2020, arXiv 1912.11035).
 
-Each image is shrunk, resized, blurred and compressed, each step at random, and cut down to what the
-crop needs. An image that is hardly larger than the crop can hardly be shrunk. So where the classes
-differ in size, their augmentation differs, too.
+`matched` are the degradations of --degrade. Photographs usually arrive shrunk and compressed,
+generated images often neither. A detector that learns this difference fails on the next dataset
+(Rajan et al., ICLR 2025, arXiv 2410.11835). Each image is shrunk, resized, blurred and compressed,
+each step at random, and cut down to what the crop needs. An image that is hardly larger than the
+crop can hardly be shrunk. So where the classes differ in size, their augmentation differs, too.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from data.degradations import gaussian_blur, pil_jpeg
+from data.degradations import JPEG_ROUND_TRIP, gaussian_blur, pil_jpeg
 
 # factor of both sides: a shrunk photograph has lost the traces of its first compression
 SHRINK = (0.7, 1.0)
@@ -26,6 +27,49 @@ QUALITY = (60, 98)  # of JPEG, both included
 RARER = 0.5  # probability of resizing and blur, as a share of that of shrinking and compression
 INTERPOLATIONS = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
 MARGIN = 7  # pixels around the crop, so that it meets the grid of JPEG in any of its phases
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes in training; a crop at a random place is implied.
+
+    Args:
+        flip: mirror left-right with probability 1/2.
+        blur_prob: probability in [0, 1] of a Gaussian blur.
+        blur_sigma: its standard deviation in pixels, one value or the ends of a range.
+        jpeg_prob: probability in [0, 1] of a JPEG round trip.
+        jpeg_quality: 1..100, one value or the ends of a range, both included.
+        jpeg_methods: 'pil', 'cv2' or both; one is drawn per image.
+        degrade: probability in [0, 1] of the steps of `matched`, before the crop; needs a crop.
+    """
+
+    flip: bool = True
+    blur_prob: float = 0.0
+    blur_sigma: tuple[float, ...] = (0.5,)
+    jpeg_prob: float = 0.0
+    jpeg_quality: tuple[int, ...] = (75,)
+    jpeg_methods: tuple[str, ...] = ("pil",)
+    degrade: float = 0.0
+
+
+def augmented(pixels: Tensor, augment: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Return uint8 pixels [3, H, W] after random blur, then random JPEG (Wang et al., CVPR 2020).
+
+    The draws do not depend on the probabilities.
+    """
+    blur_draw, sigma_draw, jpeg_draw, quality_draw, method_draw = rng.random(5)
+    blurs, compresses = blur_draw < augment.blur_prob, jpeg_draw < augment.jpeg_prob
+    if not (blurs or compresses):
+        return pixels
+    image = TF.to_pil_image(pixels)
+    if blurs:
+        low, high = augment.blur_sigma[0], augment.blur_sigma[-1]
+        image = gaussian_blur(image, low + sigma_draw * (high - low))
+    if compresses:
+        qualities = range(augment.jpeg_quality[0], augment.jpeg_quality[-1] + 1)
+        method = augment.jpeg_methods[int(method_draw * len(augment.jpeg_methods))]
+        image = JPEG_ROUND_TRIP[method](image, qualities[int(quality_draw * len(qualities))])
+    return TF.pil_to_tensor(image)
 
 
 def matched(pixels: Tensor, rng: np.random.Generator, degrade: float, side: int) -> Tensor:

@@ -14,8 +14,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,10 @@ class PixelCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._index = np.load(folder / "index.npy")
-        file = folder / "pixels.bin"
-        empty = file.stat().st_size == 0  # cannot be mapped
-        self._pixels = np.zeros(0, np.uint8) if empty else np.memmap(file, np.uint8, mode="c")
         self._problems = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
+        self._pixels = np.zeros(0, np.uint8)
+        if self._index.any():  # an empty file cannot be mapped
+            self._pixels = np.memmap(folder / "pixels.bin", np.uint8, mode="c")
 
     def __reduce__(self) -> tuple[type["PixelCache"], tuple[Path]]:
         # a pickle names the folder instead of holding the pixels
@@ -117,23 +118,6 @@ def _digest(paths: Sequence[str], protocol: Protocol) -> str:
 
 def _build(folder: Path, paths: Sequence[str], protocol: Protocol, threads: int) -> None:
     """Decode all files, in order, into a new folder."""
-    index, problems = np.zeros((len(paths), 3), dtype=np.int64), {}
-    hidden = distributed.no_bar()
-    bar = tqdm(total=len(paths), desc="cache", unit="image", disable=hidden, leave=False)
-    with bar, open(folder / "pixels.bin", "wb") as pixels:
-        for number, image in enumerate(_decode(paths, protocol, threads)):
-            if isinstance(image, str):
-                problems[number] = image
-            else:
-                index[number] = (pixels.tell(), *image.shape[1:])
-                pixels.write(image.numpy().tobytes())
-            bar.update()
-    np.save(folder / "index.npy", index)
-    (folder / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
-
-
-def _decode(paths: Sequence[str], protocol: Protocol, threads: int) -> Iterator[Tensor | str]:
-    """Yield the pixels of each file, or the reason why it has none."""
 
     def decode(path: str) -> Tensor | str:
         try:
@@ -141,10 +125,24 @@ def _decode(paths: Sequence[str], protocol: Protocol, threads: int) -> Iterator[
         except UnreadableImage as error:
             return str(error)
 
-    # Pillow decodes without holding the interpreter's lock
-    with ThreadPoolExecutor(threads) as pool:
+    index, problems = np.zeros((len(paths), 3), dtype=np.int64), {}
+    hidden = distributed.no_bar()
+    with (
+        open(folder / "pixels.bin", "wb") as pixels,
+        # Pillow decodes without holding the interpreter's lock
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(total=len(paths), desc="cache", unit="image", disable=hidden, leave=False) as bar,
+    ):
         for start in range(0, len(paths), CHUNK):
-            yield from pool.map(decode, paths[start : start + CHUNK])
+            for number, image in enumerate(pool.map(decode, paths[start : start + CHUNK]), start):
+                if isinstance(image, str):
+                    problems[number] = image
+                else:
+                    index[number] = (pixels.tell(), *image.shape[1:])
+                    pixels.write(image.numpy().tobytes())
+                bar.update()
+    np.save(folder / "index.npy", index)
+    (folder / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
 
 
 def _check_disk(root: Path, paths: Sequence[str], protocol: Protocol) -> None:
@@ -160,11 +158,8 @@ def estimated_bytes(paths: Sequence[str], protocol: Protocol) -> int:
     """Return the bytes of these images: exact with a resize, else from some of their headers."""
     if protocol.resize is not None:
         return 3 * protocol.resize**2 * len(paths)
-    sizes = []
+    sizes = [0]
     for path in paths[:: max(1, len(paths) // SAMPLE_FILES)]:
-        try:
-            with open_image(path) as image:
-                sizes.append(3 * image.width * image.height)
-        except UnreadableImage:
-            continue
-    return int(np.mean(sizes) * len(paths)) if sizes else 0
+        with suppress(UnreadableImage), open_image(path) as image:
+            sizes.append(3 * image.width * image.height)
+    return sum(sizes) * len(paths) // max(1, len(sizes) - 1)

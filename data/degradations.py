@@ -24,11 +24,16 @@ def gaussian_blur(image: Image.Image, sigma: float) -> Image.Image:
     return Image.fromarray(blurred.round().astype(np.uint8))
 
 
+def compressed(image: Image.Image, kind: str, quality: int) -> Image.Image:
+    """Return the image after a round trip by Pillow through a JPEG or WEBP; quality 1..100."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, quality=quality)
+    return Image.open(buffer).convert("RGB")
+
+
 def pil_jpeg(image: Image.Image, quality: int) -> Image.Image:
     """Return the image after a JPEG round trip by Pillow; quality 1..100."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
+    return compressed(image, "JPEG", quality)
 
 
 def cv2_jpeg(image: Image.Image, quality: int) -> Image.Image:
@@ -122,13 +127,7 @@ def _jpeg(quality: str) -> Step:
 
 def _webp(quality: str) -> Step:
     value = _integer(quality, 1, 100)
-
-    def step(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        buffer = io.BytesIO()
-        image.save(buffer, format="WEBP", quality=value)
-        return Image.open(buffer).convert("RGB")
-
-    return step
+    return lambda image, rng: compressed(image, "WEBP", value)
 
 
 def _resize(factor: str, interpolation: str) -> Step:

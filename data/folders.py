@@ -188,8 +188,8 @@ def _generators_beside_real(
         return ()
     (real, _), *_ = classes
     others = [sub for sub in subfolders(folder) if sub != real]
-    above = Path(os.path.abspath(folder)).parents
-    named = any(suite_called(parent.name) == "DiffusionForensics" for parent in above)
+    place = Path(os.path.abspath(folder))  # "." has no name
+    named = any(suite_called(parent.name) == "DiffusionForensics" for parent in place.parents)
     unknown = [
         sub.name for sub in others if not (named or is_generator_of("DiffusionForensics", sub.name))
     ]
@@ -199,7 +199,7 @@ def _generators_beside_real(
         )
         return ()
     return tuple(
-        Folder(sub, f"{folder.name}_{sub.name}", ((real, REAL), (sub, FAKE))) for sub in others
+        Folder(sub, f"{place.name}_{sub.name}", ((real, REAL), (sub, FAKE))) for sub in others
     )
 
 

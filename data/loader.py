@@ -12,13 +12,7 @@ from torch.utils.data import DataLoader
 import distributed
 from data.batches import Batch, ahead, regrouped
 from data.cache import PixelCache, open_cache
-from data.datasets import (
-    WORKER_ADVICE,
-    ImageDataset,
-    WatchedLoader,
-    collate,
-    init_worker,
-)
+from data.datasets import WORKER_ADVICE, ImageDataset, WatchedLoader, collate, init_worker
 from data.degradations import NOTHING, Degradation
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import find_test_sets, load_set

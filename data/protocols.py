@@ -7,9 +7,10 @@ from typing import Any
 
 from tabulate import tabulate
 
+from data.augmentation import Augmentation
 from data.benchmarks import DATA, SUITES
 from data.degradations import available_jpeg_methods
-from data.transforms import Augmentation, Protocol
+from data.transforms import Protocol
 from util import UserError, log
 
 TRAIN_RESIZE = 256

@@ -5,6 +5,7 @@ and choose the geometry of the test suite. Every random choice is drawn from a g
 caller passes in.
 """
 
+import json
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,35 +17,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from data.augmentation import matched
-from data.degradations import JPEG_ROUND_TRIP, gaussian_blur
+from data.augmentation import Augmentation, augmented, matched
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes in training; a crop at a random place is implied.
-
-    Args:
-        flip: mirror left-right with probability 1/2.
-        blur_prob: probability in [0, 1] of a Gaussian blur.
-        blur_sigma: its standard deviation in pixels, one value or the ends of a range.
-        jpeg_prob: probability in [0, 1] of a JPEG round trip.
-        jpeg_quality: 1..100, one value or the ends of a range, both included.
-        jpeg_methods: 'pil', 'cv2' or both; one is drawn per image.
-        degrade: probability in [0, 1] of the steps of `data.augmentation`, before the crop; needs
-            a crop.
-    """
-
-    flip: bool = True
-    blur_prob: float = 0.0
-    blur_sigma: tuple[float, ...] = (0.5,)
-    jpeg_prob: float = 0.0
-    jpeg_quality: tuple[int, ...] = (75,)
-    jpeg_methods: tuple[str, ...] = ("pil",)
-    degrade: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +69,8 @@ class Protocol:
         return replace(other, mean=self.mean, std=self.std, augment=None)
 
     def to_dict(self) -> dict[str, Any]:
-        return _lists(asdict(self))
+        """Return the fields with lists for tuples, as they come back from a checkpoint or JSON."""
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Protocol":
@@ -107,12 +84,10 @@ class Protocol:
             fields["augment"] = Augmentation(**fields["augment"])
         protocol = cls(**fields)
         for name, channels, least in (("mean", protocol.mean, -1e6), ("std", protocol.std, 1e-6)):
-            numbers = isinstance(channels, tuple) and all(
-                isinstance(value, int | float) for value in channels
-            )
             if (
-                not numbers
+                not isinstance(channels, tuple)
                 or len(channels) != 3
+                or not all(isinstance(value, int | float) for value in channels)
                 or not all(least <= value <= 1e6 for value in channels)
             ):
                 raise ValueError(f"{name} is not three numbers from {least:g} to 1e6")
@@ -144,13 +119,10 @@ class Protocol:
         if self.augment is not None and rng is None:
             raise ValueError("a protocol with random augmentation needs a random generator")
         if self.resize is not None:
-            drawn = rng is not None and self.augment is not None and len(self.interpolation) > 1
-            chosen = (
-                str(rng.choice(self.interpolation))
-                if rng is not None and drawn
-                else self.interpolation[0]
-            )
-            image = TF.resize(image, [self.resize, self.resize], InterpolationMode(chosen))
+            mode = self.interpolation[0]
+            if rng is not None and not self.begins_alike:
+                mode = str(rng.choice(self.interpolation))
+            image = TF.resize(image, [self.resize, self.resize], InterpolationMode(mode))
         return TF.pil_to_tensor(image)
 
     def finish(self, pixels: Tensor, rng: np.random.Generator | None = None) -> Tensor:
@@ -209,16 +181,6 @@ def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
     return _ON_DEVICE[key]
 
 
-def _lists(value: Any) -> Any:
-    """Return a value with all tuples, nested ones too, as lists.
-
-    It is then the same after a round trip through a checkpoint or JSON.
-    """
-    if isinstance(value, dict):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, tuple | list) else value
-
-
 def _tuples(value: Any) -> Any:
     """Return a value with all lists, nested ones too, as tuples."""
     if isinstance(value, dict):
@@ -235,23 +197,3 @@ def tiled(pixels: Tensor, size: int) -> Tensor:
     if min(width, height) >= size:
         return pixels
     return pixels.repeat(1, math.ceil(size / height), math.ceil(size / width))
-
-
-def augmented(pixels: Tensor, augment: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Return uint8 pixels [3, H, W] after random blur, then random JPEG (Wang et al., CVPR 2020).
-
-    The draws do not depend on the probabilities.
-    """
-    blur_draw, sigma_draw, jpeg_draw, quality_draw, method_draw = rng.random(5)
-    blurs, compresses = blur_draw < augment.blur_prob, jpeg_draw < augment.jpeg_prob
-    if not (blurs or compresses):
-        return pixels
-    image = TF.to_pil_image(pixels)
-    if blurs:
-        low, high = augment.blur_sigma[0], augment.blur_sigma[-1]
-        image = gaussian_blur(image, low + sigma_draw * (high - low))
-    if compresses:
-        qualities = range(augment.jpeg_quality[0], augment.jpeg_quality[-1] + 1)
-        method = augment.jpeg_methods[int(method_draw * len(augment.jpeg_methods))]
-        image = JPEG_ROUND_TRIP[method](image, qualities[int(quality_draw * len(qualities))])
-    return TF.pil_to_tensor(image)

@@ -9,8 +9,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data.decode import UnreadableImage
-from data.formats import FileFormat, read_format
+from data.decode import FileFormat, UnreadableImage, read_format
 from data.image_sets import ImageSet, sample_evenly
 
 FOLDS = 5

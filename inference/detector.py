@@ -28,7 +28,7 @@ from util import UserError, log
 
 BATCH_PIXELS = 32 * 256 * 256  # pixels of one forward pass; a larger image gets its own
 
-# types that `as_image` takes
+EXPECTED = "a path, PIL's image, an array [H, W, 3] or [H, W], or a tensor [3, H, W]"
 ImageLike = str | Path | Image.Image | NDArray | Tensor
 
 
@@ -37,15 +37,10 @@ class NotFinite(ValueError):
 
 
 class ModelOutputs(NamedTuple):
-    """Outputs of a model for N images.
+    """Outputs of a model for N images."""
 
-    Args:
-        logits: [N], NaN or infinite where the model's sums overflow.
-        attention_weights: [N, S], None for models without attention.
-    """
-
-    logits: NDArray[np.float32]
-    attention_weights: NDArray[np.float32] | None
+    logits: NDArray[np.float32]  # [N], NaN or infinite where the model's sums overflow
+    attention_weights: NDArray[np.float32] | None  # [N, S], None for models without attention
 
 
 class Detector:
@@ -78,18 +73,15 @@ class Detector:
         self.lock = threading.RLock()
         self._dtype = autocast_dtype(precision, device)
         self._grid = grid_of(self.scales)
-        self.model = place_model(loaded.model.eval(), device, self._dtype)
+        self._attends = isinstance(loaded.model, AttentionMultiScaleNPR)
+        self.model: Any = place_model(loaded.model.eval(), device, self._dtype)
 
     def _matching_calibration(self) -> Calibration | None:
         calibration, label = stored_calibration(self.loaded), self.protocol.label
         if calibration is None or calibration.protocol == label:
             return calibration
-        log.warning(
-            "%s is calibrated for protocol %s, so its calibration is not used with %s",
-            self.loaded.path,
-            calibration.protocol,
-            label,
-        )
+        warning = "%s is calibrated for protocol %s, so its calibration is not used with %s"
+        log.warning(warning, self.loaded.path, calibration.protocol, label)
         return None
 
     def score(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float64]:
@@ -127,14 +119,15 @@ class Detector:
 
     def outputs(self, images: ImageLike | Sequence[ImageLike]) -> ModelOutputs:
         """Return logits and attention of images; arguments and errors as for `score`."""
-        images_or_one: Any = images
-        single = isinstance(images_or_one, str | bytes | Path | Image.Image) or not isinstance(
-            images_or_one, Iterable
-        )
-        if single or (isinstance(images_or_one, np.ndarray | Tensor) and images_or_one.ndim < 4):
-            images_or_one = [images_or_one]
+        several: Any = images
+        if (
+            isinstance(images, str | bytes)
+            or not isinstance(images, Iterable)
+            or getattr(images, "ndim", 4) < 4
+        ):
+            several = [images]
         pixels = []
-        for index, image in enumerate(images_or_one):
+        for index, image in enumerate(several):
             try:
                 pixels.append(self.pixels(as_image(image)))
             except (UnreadableImage, TypeError, ValueError) as error:
@@ -164,34 +157,28 @@ class Detector:
                 tile = image[:, top : top + height, left : left + width]
                 tiles[height, width].append((index, tile))
         areas = np.array([image.shape[1] * image.shape[2] for image in pixels])
-        logits = np.zeros(len(pixels), np.float64)
-        weights = np.zeros((len(pixels), len(self.scales)), np.float64)
+        sums = np.zeros((len(pixels), 1 + (len(self.scales) if self._attends else 0)))
         for (height, width), same_size in tiles.items():
             per_pass = max(1, BATCH_PIXELS // (height * width))
             for start in range(0, len(same_size), per_pass):
                 indices, tensors = zip(*same_size[start : start + per_pass], strict=True)
-                output, attention = self._run(torch.stack(tensors))
-                share = height * width / areas[list(indices)]
-                np.add.at(logits, list(indices), output * share)
-                if attention is not None:
-                    np.add.at(weights, list(indices), attention * share[:, None])
-        attends = isinstance(self.model, AttentionMultiScaleNPR)
-        return ModelOutputs(
-            logits.astype(np.float32), weights.astype(np.float32) if attends else None
-        )
+                share = height * width / areas[list(indices), None]
+                np.add.at(sums, list(indices), self._run(torch.stack(tensors)) * share)
+        outputs = sums.astype(np.float32)
+        return ModelOutputs(outputs[:, 0], outputs[:, 1:] if self._attends else None)
 
-    def _run(self, pixels: Tensor) -> tuple[NDArray, NDArray | None]:
-        """Return logits [B] and attention [B, S], float32, of uint8 pixels [B, 3, H, W]."""
+    def _run(self, pixels: Tensor) -> NDArray[np.float32]:
+        """Return the logit and the attention [B, 1 + S] of uint8 pixels [B, 3, H, W]."""
         with (
             self.lock,
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None),
         ):
             images = self.protocol.normalise(pixels.to(self.device))
-            if isinstance(self.model, AttentionMultiScaleNPR):
-                output, attention = self.model(images, return_attention=True)
-                return output.flatten().float().cpu().numpy(), attention.float().cpu().numpy()
-            return self.model(images).flatten().float().cpu().numpy(), None
+            if not self._attends:
+                return self.model(images).float().cpu().numpy()
+            logits, attention = self.model(images, return_attention=True)
+            return torch.cat([logits.float(), attention.float()], dim=1).cpu().numpy()
 
 
 def load_detector(
@@ -221,18 +208,15 @@ def load_detector(
     loaded = load_model(path, flags)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    geometry = EVALUATION_PROTOCOLS[protocol]
-    return Detector(
-        loaded, torch.device(device), trained_protocol(loaded).with_geometry_of(geometry), precision
-    )
+    chosen = trained_protocol(loaded).with_geometry_of(EVALUATION_PROTOCOLS[protocol])
+    return Detector(loaded, torch.device(device), chosen, precision)
 
 
 def as_image(image: ImageLike) -> Image.Image:
     """Return an image as 8-bit RGB.
 
     Args:
-        image: a path, PIL's image, an array [H, W, 3] or [H, W], or a tensor [3, H, W]. Arrays and
-            tensors hold uint8, or floating-point values in [0, 1].
+        image: see `EXPECTED`. Arrays and tensors hold uint8, or floating-point values in [0, 1].
 
     Raises:
         UnreadableImage: the file, or PIL's image, cannot be decoded (docs/files.md).
@@ -253,10 +237,7 @@ def as_image(image: ImageLike) -> Image.Image:
         # NumPy has no bfloat16
         image = (image.float() if image.is_floating_point() else image).numpy()
     if not isinstance(image, np.ndarray):
-        raise TypeError(
-            f"a {type(image).__name__}, expected a path, PIL's image, an array [H, W, 3] or "
-            "[H, W], or a tensor [3, H, W]"
-        )
+        raise TypeError(f"a {type(image).__name__}, expected {EXPECTED}")
     if not image.size or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise ValueError(f"an array of shape {image.shape}, expected [H, W, 3] or [H, W]")
     if np.issubdtype(image.dtype, np.floating):

@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from inference.stream import Outcome
 from inference.tiles import Box, grid_of, tile_boxes
 from inference.video.scoring import VideoPrediction, write_video_report
 from networks.calibration import GENERATED, REAL
-from networks.cam import classifier, evidence
+from networks.cam import Evidence, classifier, evidence
 from networks.npr import residual_maps
 from util import UserError, log, writable_folder, writing
 
@@ -89,37 +88,44 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
                 key: residual[0].cpu()
                 for key, residual in residual_maps(images, detector.scales).items()
             }
-        model: Any = detector.model
-        of_scales = evidence(model, images)
+        of_scales = evidence(detector.model, images)
     notes = [title] if title else []
     if (width, height) != image.size:
         notes.append(
             f"{image.width}x{image.height} made {width}x{height} by protocol"
             f" {detector.protocol.name}"
         )
-    box, score = boxes[shown], expit(outputs.logits[shown])
     if len(boxes) > 1:
-        notes.append(
-            f"shown: rows {box.top}-{box.top + box.height - 1},"
-            f" columns {box.left}-{box.left + box.width - 1} of {width}x{height}, the part with"
-            f" most evidence for {GENERATED if generated else REAL}, score {score:.3f}"
-        )
-    adds, bias = of_scales.adds[0].cpu(), classifier(model).bias[0].item()
-    notes.append(f"logit {bias + adds.sum().item():+.3f} = bias {bias:+.3f} + what the scales add")
-    if not of_scales.exact:
-        notes.append("Grad-CAM shows where evidence is, not how much it adds")
+        part = _part(boxes[shown], width, height)
+        side, score = GENERATED if generated else REAL, expit(outputs.logits[shown])
+        notes.append(f"{part}, the part with most evidence for {side}, score {score:.3f}")
     weights = outputs.attention_weights
     return Explanation(
-        title="; ".join(notes),
+        title="; ".join([*notes, *_sum(detector, of_scales)]),
         scales=detector.scales,
         image=tiles[shown].float() / 255,
         residuals=residuals,
         evidence=of_scales.maps[0].cpu(),
-        adds=adds,
+        adds=of_scales.adds[0].cpu(),
         exact=of_scales.exact,
         attention=None if weights is None else weights[shown],
-        box=box,
+        box=boxes[shown],
     )
+
+
+def _part(box: Box, width: int, height: int) -> str:
+    rows = f"rows {box.top}-{box.top + box.height - 1}"
+    columns = f"columns {box.left}-{box.left + box.width - 1}"
+    return f"shown: {rows}, {columns} of {width}x{height}"
+
+
+def _sum(detector: Detector, of_scales: Evidence) -> list[str]:
+    """Return the sum that makes the logit, and a warning where the maps do not show it."""
+    bias, adds = classifier(detector.model).bias[0].item(), of_scales.adds[0].sum().item()
+    notes = [f"logit {bias + adds:+.3f} = bias {bias:+.3f} + what the scales add"]
+    if not of_scales.exact:
+        notes.append("Grad-CAM shows where evidence is, not how much it adds")
+    return notes
 
 
 def draw(explanation: Explanation, path: str | Path) -> Path:
@@ -132,11 +138,6 @@ def draw(explanation: Explanation, path: str | Path) -> Path:
     # here, so that predicting needs no matplotlib
     from reports.plots.images import plot_npr_maps
 
-    maps: dict[str, Any] = {
-        "cams": explanation.evidence,
-        "adds": explanation.adds,
-        "exact": explanation.exact,
-    }
     return plot_npr_maps(
         explanation.image,
         explanation.residuals,
@@ -144,7 +145,9 @@ def draw(explanation: Explanation, path: str | Path) -> Path:
         explanation.scales,
         path,
         explanation.title,
-        **maps,
+        cams=explanation.evidence,
+        adds=explanation.adds,
+        exact=explanation.exact,
     )
 
 

@@ -14,6 +14,7 @@ from util import UserError
 
 IMAGE_ENDINGS = (*SUFFIXES, ".gif")  # of the files that are taken for images in a folder
 MAX_PATH_BYTES = 1 << 16  # of a path in a list; no system takes more
+BLOCK_BYTES = 1 << 16  # of a list, read at once
 
 
 class Input(NamedTuple):
@@ -26,6 +27,11 @@ class Input(NamedTuple):
 
     path: str
     problem: str = ""
+
+
+def read_standard_input() -> bytes:
+    """Return the bytes that have come, at least one; b"" at the end."""
+    return os.read(0, BLOCK_BYTES)
 
 
 class Inputs:
@@ -43,8 +49,8 @@ class Inputs:
 
     Args:
         words: of the command line.
-        read: returns the next bytes of the list, b"" at its end.
         separator: between two paths of the list.
+        read: returns the next bytes of the list, b"" at its end; by default of standard input.
 
     Attributes:
         passed_over: number of files in folders that are neither images nor videos, so far, by
@@ -57,27 +63,40 @@ class Inputs:
     def __init__(
         self,
         words: Sequence[str],
-        read: Callable[[], bytes] = lambda: b"",
         separator: bytes = b"\n",
+        read: Callable[[], bytes] = read_standard_input,
     ) -> None:
-        self._words, self._read, self._separator = words, read, separator
+        self._words, self._separator, self._read = words, separator, read
         self.passed_over = Counter[str]()
 
     def __iter__(self) -> Iterator[Input]:
         for word in self._words:
             if word == "-":
-                for path in _listed(self._read, self._separator):
-                    yield from self._file_or_folder(path)
+                for path in self._listed():
+                    yield from self._below(os.fsdecode(path))
             elif word != glob.escape(word) and not os.path.lexists(word):
                 yield from self._matching(word)
             else:
-                yield from self._file_or_folder(word)
+                yield from self._below(word)
 
-    def _file_or_folder(self, path: str) -> Iterator[Input]:
-        if os.path.isdir(path):
-            yield from self._below(path)
-        else:
-            yield Input(path)
+    def _listed(self) -> Iterator[bytes]:
+        """Yield the paths of the list as soon as each is complete; empty ones are skipped."""
+        on_lines, rest = self._separator == b"\n", b""
+        # some systems end their lines with a carriage return, too
+        ending = b"\r" if on_lines else b""
+        try:
+            while block := self._read():
+                *paths, rest = (rest + block).split(self._separator)
+                if len(rest) > MAX_PATH_BYTES or (on_lines and b"\0" in block):
+                    raise UserError(
+                        "PATH -: not a list of one path per line; with NUL bytes between them add"
+                        " --null"
+                    )
+                yield from filter(None, (path.removesuffix(ending) for path in paths))
+        # standard input is closed, or a folder
+        except OSError as error:
+            raise UserError(f"PATH -: standard input cannot be read ({error.strerror})") from None
+        yield from filter(None, [rest.removesuffix(ending)])
 
     def _matching(self, pattern: str) -> Iterator[Input]:
         paths = sorted(glob.glob(pattern, recursive=True))
@@ -87,9 +106,13 @@ class Inputs:
         if not paths:
             yield Input(pattern, "no file matches the pattern")
         for path in paths:
-            yield from self._file_or_folder(path)
+            yield from self._below(path)
 
     def _below(self, root: str) -> Iterator[Input]:
+        """Yield a file, or the images and videos in and below a folder."""
+        if not os.path.isdir(root):
+            yield Input(root)
+            return
         errors: list[OSError] = []
         for folder, subfolders, names in os.walk(root, onerror=errors.append, followlinks=True):
             for name in sorted(name for name in names if not name.startswith(".")):
@@ -118,32 +141,3 @@ def is_media(path: str) -> bool:
             return True
     except UnreadableImage:
         return False
-
-
-def _listed(read: Callable[[], bytes], separator: bytes) -> Iterator[str]:
-    """Yield the paths of a list as soon as each is complete; empty ones are skipped."""
-    rest = b""
-    while block := _read_block(read):
-        *paths, rest = (rest + block).split(separator)
-        if len(rest) > MAX_PATH_BYTES or (separator == b"\n" and b"\0" in block):
-            raise UserError(
-                "PATH -: not a list of one path per line; with NUL bytes between them add --null"
-            )
-        yield from _decoded(paths, separator)
-    yield from _decoded([rest], separator)
-
-
-def _decoded(paths: list[bytes], separator: bytes) -> Iterator[str]:
-    for path in paths:
-        # some systems end their lines with a carriage return, too
-        path = path.removesuffix(b"\r") if separator == b"\n" else path
-        if path:
-            yield os.fsdecode(path)
-
-
-def _read_block(read: Callable[[], bytes]) -> bytes:
-    try:
-        return read()
-    # standard input is closed, or a folder
-    except OSError as error:
-        raise UserError(f"PATH -: standard input cannot be read ({error.strerror})") from None

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +19,7 @@ from networks.npr import scale_keys
 from util import CannotWrite, UserError, log, printable
 
 PARTIAL = ".partial"  # ending of an --output file until it is complete
+SKIPPED = "skipped"  # key of the skipped files, beside the verdicts
 NAMED_ENDINGS = 5  # endings of files passed over that the summary names
 COPIED = ("verdict", "score", "probability", "calibrated", "logit", "top_scale")
 FIELDS = (
@@ -87,8 +88,8 @@ class Writer:
     def _write_row(self, row: dict[str, Any], write: Callable[[Iterable[Any]], Any]) -> None:
         if self._header:
             write(row)
-            self._header = False
         write(row.values())
+        self._header = False
 
     def _write_aligned(self, cells: Iterable[str]) -> None:
         *narrow, name = cells
@@ -184,52 +185,38 @@ def _partial_file(path: str, overwrite: bool) -> Iterator[TextIO]:
     os.replace(partial, target)
 
 
-class Summary:
-    """Numbers of verdicts and of skipped files."""
+def summary(counts: Counter[str], passed_over: Counter[str]) -> str:
+    """Return the numbers of verdicts and skipped files as one line.
 
-    def __init__(self) -> None:
-        self.verdicts: Counter[str] = Counter()
-        self.skipped = 0
-
-    def add(self, outcome: Outcome) -> None:
-        """Count the result for a file."""
-        if outcome.prediction is None:
-            self.skipped += 1
-        else:
-            self.verdicts[outcome.prediction.verdict] += 1
-
-    @property
-    def scored(self) -> int:
-        """Return the number of files with a prediction."""
-        return self.verdicts.total()
-
-    def text(self, passed_over: Mapping[str, int]) -> str:
-        """Return the summary as one line; `passed_over` as in `Inputs`."""
-        counts = [(name, self.verdicts[name]) for name in (GENERATED, REAL, UNSURE)]
-        verdicts = ", ".join(f"{count:,} {name}" for name, count in counts if count)
-        parts = [f"{self.scored:,} scored" + (f": {verdicts}" if verdicts else "")]
-        parts.append(f"{self.skipped:,} skipped")
-        return "; ".join(parts + ([passed_over_text(passed_over)] if passed_over else []))
+    Args:
+        counts: files by verdict, and `SKIPPED`.
+        passed_over: as in `Inputs`.
+    """
+    verdicts = ", ".join(
+        f"{counts[name]:,} {name}" for name in (GENERATED, REAL, UNSURE) if counts[name]
+    )
+    scored = f"{counts.total() - counts[SKIPPED]:,} scored"
+    parts = [f"{scored}: {verdicts}" if verdicts else scored, f"{counts[SKIPPED]:,} skipped"]
+    return "; ".join(parts + ([passed_over_text(passed_over)] if passed_over else []))
 
 
-def passed_over_text(endings: Mapping[str, int]) -> str:
+def passed_over_text(endings: Counter[str]) -> str:
     """Return a count such as "5 of other kinds passed over (.heic 3, .txt 1, others 1)"."""
-    total = sum(endings.values())
-    most = [(name, count) for name, count in Counter(endings).most_common() if name][:NAMED_ENDINGS]
-    rest = total - sum(count for _, count in most)
-    names = [f"{name} {count:,}" for name, count in [*most, ("others", rest)] if count]
-    return f"{total:,} of other kinds passed over ({', '.join(names)})"
+    most = [(name, count) for name, count in endings.most_common() if name][:NAMED_ENDINGS]
+    others = endings.total() - sum(count for _, count in most)
+    names = [f"{name} {count:,}" for name, count in [*most, ("others", others)] if count]
+    return f"{endings.total():,} of other kinds passed over ({', '.join(names)})"
 
 
 @contextmanager
-def log_summary(summary: Summary, inputs: Inputs) -> Iterator[None]:
+def log_summary(counts: Counter[str], inputs: Inputs) -> Iterator[None]:
     """Log the summary when the block ends or is stopped, unless the output stream is closed."""
     try:
         yield
     except BrokenPipeError:
         raise
     except BaseException:
-        if summary.scored or summary.skipped:
-            log.info("stopped after %s", summary.text(inputs.passed_over))
+        if counts:
+            log.info("stopped after %s", summary(counts, inputs.passed_over))
         raise
-    log.info("%s", summary.text(inputs.passed_over))
+    log.info("%s", summary(counts, inputs.passed_over))

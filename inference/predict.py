@@ -1,7 +1,7 @@
 """Predict files with the options of predict.py."""
 
-import os
 import sys
+from collections import Counter
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,14 @@ from device import choose_device, memory_errors, seed_everything
 from inference.detector import Detector, load_detector
 from inference.explain import make_folder, write_explanation
 from inference.inputs import Inputs
-from inference.outputs import Summary, Writer, log_summary, open_output, passed_over_text, record
+from inference.outputs import (
+    SKIPPED,
+    Writer,
+    log_summary,
+    open_output,
+    passed_over_text,
+    record,
+)
 from inference.stream import predict_files
 from inference.video.scoring import predict_video
 from networks.factory import MULTISCALE
@@ -34,16 +41,16 @@ def predict(opt: PredictOptions) -> int:
         make_folder(Path(opt.explain), opt.overwrite)
     detector = find_detector(opt)
     log_calibration(detector)
-    inputs = Inputs(opt.paths, partial(os.read, 0, 1 << 16), b"\0" if opt.null else b"\n")
-    summary = Summary()
-    with log_summary(summary, inputs), open_output(opt.output, opt.overwrite) as file:
-        write_predictions(opt, detector, inputs, file, summary)
-    if not summary.scored:
+    inputs = Inputs(opt.paths, b"\0" if opt.null else b"\n")
+    counts = Counter[str]()
+    with log_summary(counts, inputs), open_output(opt.output, opt.overwrite) as file:
+        write_predictions(opt, detector, inputs, file, counts)
+    if counts.total() == counts[SKIPPED]:
         raise UserError(
-            f"PATH: nothing could be scored, {summary.skipped:,} skipped; each is named above with"
+            f"PATH: nothing could be scored, {counts[SKIPPED]:,} skipped; each is named above with"
             " the reason"
         )
-    return 1 if summary.skipped else 0
+    return 1 if counts[SKIPPED] else 0
 
 
 def find_detector(opt: PredictOptions) -> Detector:
@@ -79,7 +86,7 @@ def log_calibration(detector: Detector) -> None:
 
 
 def write_predictions(
-    opt: PredictOptions, detector: Detector, inputs: Inputs, file: TextIO, summary: Summary
+    opt: PredictOptions, detector: Detector, inputs: Inputs, file: TextIO, counts: Counter[str]
 ) -> None:
     """Predict, explain, write and count one file after the other.
 
@@ -90,7 +97,7 @@ def write_predictions(
         detector: the detector.
         inputs: the files.
         file: for the records.
-        summary: is updated after every file.
+        counts: of files by verdict, and `SKIPPED`; updated after every file.
 
     Raises:
         UserError: the files have neither an image nor a video.
@@ -105,14 +112,15 @@ def write_predictions(
         tqdm(unit=" files", disable=True if on_screen else None) as bar,
     ):
         for index, outcome in enumerate(outcomes):
-            summary.add(outcome)
-            if outcome.prediction is None:
+            prediction = outcome.prediction
+            counts[SKIPPED if prediction is None else prediction.verdict] += 1
+            if prediction is None:
                 tqdm.write(printable(f"skipped {outcome.path}: {outcome.problem}"), file=sys.stderr)
             explained = None
             if opt.explain is not None:
                 explained = write_explanation(detector, outcome, Path(opt.explain), index)
             writer.write(record(outcome, detector.scales, explained))
             bar.update()
-    if not summary.scored and not summary.skipped:
+    if not counts:
         others = f"; {passed_over_text(inputs.passed_over)}" if inputs.passed_over else ""
         raise UserError(f"PATH {' '.join(opt.paths)}: no image or video there{others}")

@@ -5,13 +5,11 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
-from data.decode import NotAnImage
-from data.formats import read_with_quality
+from data.decode import NotAnImage, read_with_quality
 from device import OutOfGpuMemory, memory_errors
 from inference.detector import BATCH_PIXELS, Detector
 from inference.inputs import Input
@@ -40,28 +38,20 @@ class Outcome(NamedTuple):
     image: NamedImage | None = None
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A file from a loading thread: an image, a problem, or else a video that is not opened yet.
+class _Loaded(NamedTuple):
+    """A file from a loading thread.
 
     Args:
         path: of the file.
-        image: decoded.
-        pixels: of the image, [3, H, W].
-        problem: reason why the file is skipped.
-        not_an_image: reason why a file that may be a video is not an image.
+        decoded: the image and its pixels [3, H, W]; None without an image.
+        problem: reason why it is not an image.
+        may_be_video: True if it does not begin like an image.
     """
 
     path: str
-    image: NamedImage | None = None
-    pixels: Tensor | None = None
+    decoded: tuple[NamedImage, Tensor] | None = None
     problem: str = ""
-    not_an_image: str = ""
-
-    @property
-    def size(self) -> int:
-        """Return the number of pixels."""
-        return 0 if self.pixels is None else self.pixels[0].numel()
+    may_be_video: bool = False
 
 
 def predict_files(
@@ -85,17 +75,17 @@ def predict_files(
         OutOfGpuMemory: see `device.memory_errors`.
         Exception: whatever iterating over `inputs` raises.
     """
-
     with closing(_ready_groups(detector, inputs, threads)) as groups:
         for group in groups:
-            outcomes = iter(_predict_images(detector, [file for file in group if file.image]))
+            decoded = [file.decoded for file in group if file.decoded is not None]
+            outcomes = iter(_predict_images(detector, decoded))
             for file in group:
-                if file.problem:
-                    yield Outcome(file.path, None, file.problem)
-                elif file.image is None:
+                if file.decoded is not None:
+                    yield next(outcomes)
+                elif file.may_be_video:
                     yield _predict_video(file, predict_video)
                 else:
-                    yield next(outcomes)
+                    yield Outcome(file.path, None, file.problem)
 
 
 def _ready_groups(
@@ -106,47 +96,49 @@ def _ready_groups(
     Only the first file of a group is waited for. So a prediction never waits for the next path of a
     slow list, and groups are large if the model takes most of the time.
     """
-    window: queue.Queue[Future[_Loaded | None]] = queue.Queue(WINDOW_PER_THREAD * threads)
+    # ends with the error of `inputs`, or None
+    window: queue.Queue[Future[_Loaded] | BaseException | None] = queue.Queue(
+        WINDOW_PER_THREAD * threads
+    )
     pool = ThreadPoolExecutor(threads, "load")
     closed = threading.Event()
 
     def feed() -> None:
-        end: Future[_Loaded | None] = Future()
+        end: BaseException | None = None
         try:
             for file in inputs:
                 window.put(pool.submit(_load, detector, file))
                 if closed.is_set():
                     return
-            end.set_result(None)
         except BaseException as error:
-            end.set_exception(error)
+            end = error
         window.put(end)
 
     # not in the pool, whose threads Python waits for when it ends: a list may never end
     threading.Thread(target=feed, name="feed", daemon=True).start()
     group: list[_Loaded] = []
+    waiting = 0  # pixels of the group
     try:
-        while True:
-            future = window.get()
-            if group and not (future.done() and future.exception() is None):
+        while isinstance(future := window.get(), Future):
+            if group and not (future.done() and waiting < GROUP_PIXELS):
                 yield group
-                group = []
+                group, waiting = [], 0
             file = future.result()
-            if file is None:
-                break
             group.append(file)
-            if window.empty() or sum(file.size for file in group) >= GROUP_PIXELS:
+            waiting += file.decoded[1][0].numel() if file.decoded is not None else 0
+            if window.empty():
                 yield group
-                group = []
+                group, waiting = [], 0
         if group:
             yield group
+        if future is not None:
+            raise future
     finally:
         closed.set()
         pool.shutdown(wait=False, cancel_futures=True)
-        # make room, so that `feed` does not wait for ever
+        # room for the one item that `feed` may be about to put
         with suppress(queue.Empty):
-            while True:
-                window.get_nowait()
+            window.get_nowait()
 
 
 def _load(detector: Detector, file: Input) -> _Loaded:
@@ -155,24 +147,21 @@ def _load(detector: Detector, file: Input) -> _Loaded:
     try:
         with memory_errors():
             image = NamedImage(file.path, *read_with_quality(file.path))
-            return _Loaded(file.path, image, detector.pixels(image.image))
-    except NotAnImage as error:
-        return _Loaded(file.path, not_an_image=str(error))
+            return _Loaded(file.path, (image, detector.pixels(image.image)))
     except ValueError as error:  # UnreadableImage, NotEnoughMemory, or too small
-        return _Loaded(file.path, problem=str(error))
+        return _Loaded(file.path, None, str(error), isinstance(error, NotAnImage))
 
 
-def _predict_images(detector: Detector, files: list[_Loaded]) -> list[Outcome]:
+def _predict_images(detector: Detector, files: list[tuple[NamedImage, Tensor]]) -> list[Outcome]:
     """Return the results for images, predicted together or, after an error, one by one."""
-    images = [file.image for file in files if file.image is not None]
-    pixels = [file.pixels for file in files if file.pixels is not None]
+    images, pixels = [image for image, _ in files], [pixels for _, pixels in files]
     try:
         with memory_errors():
             predictions = predict_images(detector, images, pixels)
     except ValueError as error:
         if len(files) > 1:
             return [outcome for file in files for outcome in _predict_images(detector, [file])]
-        path = files[0].path
+        path = images[0].name
         return [Outcome(path, None, str(error).removeprefix(f"{path}: "))]
     return [
         Outcome(image.name, prediction, image=image)
@@ -190,5 +179,5 @@ def _predict_video(file: _Loaded, predict_video: Callable[[str], VideoPrediction
     except (ValueError, UserError) as error:  # a UserError says that PyAV is missing
         problem = str(error).removeprefix(f"{file.path}: ")
     if not file.path.lower().endswith(EXTENSIONS):
-        problem = f"{file.not_an_image}; as a video: {problem}"
+        problem = f"{file.problem}; as a video: {problem}"
     return Outcome(file.path, None, problem)

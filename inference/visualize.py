@@ -12,6 +12,7 @@ from data.image_sets import ImageSet, sample_evenly, unique_names
 from data.layouts import find_test_sets
 from data.loader import evaluation_loader
 from data.protocols import evaluation_protocol, trained_protocol
+from data.transforms import Protocol
 from device import autocast_dtype, choose_device, seed_everything
 from evaluation.attention.findings import attention_findings
 from evaluation.attention.images import scale_maps
@@ -24,6 +25,7 @@ from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.run_folder import find_checkpoints
 from options.visualize_options import VisualizeOptions
 from reports.attention_tables import statistics_text, write_findings, write_weights
+from reports.html import Picture
 from util import UserError, atomic_file, log
 
 
@@ -88,21 +90,12 @@ def visualize(
     skipped: dict[str, str] = {}
     plots, maps = [], []
     for images, written in zip(sets, safe, strict=True):
-        sampled = sample_evenly(images, opt.num_samples, opt.seed)
         protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
-        loader = evaluation_loader(
-            sampled,
-            protocol,
-            opt.batch_size,
-            opt.num_threads,
-            cache=opt.cache,
-            on_bad_image=opt.on_bad_image,
-        )
-        prediction = predict(model, loader, opt.precision, progress=names[written.key])
+        prediction = _predict_sample(model, images, protocol, names[written.key], opt)
         scored = replace(prediction, suite=written.suite, generator=names[written.key])
         skipped |= scored.skipped
         if not scored.paths:
-            log.warning("skipped %s: none of its sampled images can be read", names[written.key])
+            log.warning("skipped %s: none of its sampled images can be read", scored.generator)
             continue
         folder = out / folders[images.key] if several else out
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,29 +108,80 @@ def visualize(
         else:
             plots.append(per_image)
         if opt.save_npr_maps:
-            kept = ImageSet("", "", scored.paths, tuple(scored.labels.tolist()))
-            chosen = sample_evenly(kept, opt.num_maps, opt.seed)
-            seen = scale_maps(model, evaluation_loader(chosen, protocol, batch_size=1), protocol)
-            maps.append(
-                page.draw_maps(seen, chosen.paths, scored.generator, scales, folder, formats)
-            )
+            maps.append(_draw_maps(model, scored, protocol, folder, opt))
     if not scored_sets:
         raise UserError(f"--dataroot {root}: none of its images can be read")
-
     _write_statistics(loaded, list(scored_sets.values()), skipped, root, out)
+    _write_findings(loaded, model, scored_sets, root, out, opt, plots, maps)
+
+
+def _predict_sample(
+    model: Any, images: ImageSet, protocol: Protocol, name: str, opt: VisualizeOptions
+) -> Scores:
+    """Return the scores and attention of --num_samples images of a set."""
+    loader = evaluation_loader(
+        sample_evenly(images, opt.num_samples, opt.seed),
+        protocol,
+        opt.batch_size,
+        opt.num_threads,
+        cache=opt.cache,
+        on_bad_image=opt.on_bad_image,
+    )
+    return predict(model, loader, opt.precision, progress=name)
+
+
+def _draw_maps(
+    model: Any, scored: Scores, protocol: Protocol, folder: Path, opt: VisualizeOptions
+) -> list[Picture]:
+    """Draw the residual maps and evidence of --num_maps images of a set."""
+    from reports.attention_page import draw_maps
+
+    images = ImageSet("", "", scored.paths, tuple(scored.labels.tolist()))
+    chosen = sample_evenly(images, opt.num_maps, opt.seed)
+    seen = scale_maps(model, evaluation_loader(chosen, protocol, batch_size=1), protocol)
+    return draw_maps(seen, chosen.paths, scored.generator, model.scales, folder, opt.formats)
+
+
+def _write_findings(
+    loaded: LoadedModel,
+    model: Any,
+    scored_sets: Mapping[Path, Scores],
+    root: Path,
+    out: Path,
+    opt: VisualizeOptions,
+    plots: Sequence[Picture],
+    maps: Sequence[Sequence[Picture]],
+) -> None:
+    """Write what all sets together show, and the page with all plots.
+
+    Args:
+        loaded: the model as loaded.
+        model: the model on its device.
+        scored_sets: scores by the folder of their plots.
+        root: folder of the data.
+        out: folder of the results.
+        opt: seed and formats.
+        plots: further plots of the page.
+        maps: sheets of residual maps.
+    """
+    from reports import attention_page as page
+    from reports import attention_plots
+
+    sets, scales, formats = list(scored_sets.values()), loaded.config.scales, opt.formats
     fusion = {"bias": model.classifier.bias.item(), "residual": model.attention_fusion.residual}
-    findings = attention_findings(list(scored_sets.values()), scales, fusion, opt.seed)
+    findings = attention_findings(sets, scales, fusion, opt.seed)
     if findings is None:
-        attention_plots.draw_distribution(list(scored_sets.values()), scales, out, formats)
+        attention_plots.draw_distribution(sets, scales, out, formats)
         log.info("no findings about attention: the model has one scale")
         return
     write_findings(findings, out)
-    plots = attention_plots.draw_attention(findings, out, loaded.path.parent, formats) + plots
+    drawn = attention_plots.draw_attention(findings, out, loaded.path.parent, formats)
     sheets = [
         page.draw_sheet(scored, scales, folder, formats) for folder, scored in scored_sets.items()
     ]
     title, data = f"Attention of {escaped(loaded.name)}", escaped(str(root))
-    page.write_page(findings, title, data, plots, sheets, maps, out / "attention_report.html")
+    report = out / "attention_report.html"
+    page.write_page(findings, title, data, [*drawn, *plots], sheets, maps, report)
     for verdict in findings.verdicts:
         log.info("%s", verdict.sentence)
 

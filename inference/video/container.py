@@ -6,7 +6,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,11 +44,9 @@ class VideoInfo:
         pixel_format: of the stored frames, e.g. "yuv420p".
         duration: seconds, by the time stamps of all frames. By their number and rate if time stamps
             are missing or repeat. None if unknown.
-        end: time stamp at which the last frame ends, in seconds; 0 if time stamps are missing.
-        stored_duration: seconds by the header, None if missing.
+        promised: seconds by the header, if these are clearly more than the frames last; else None.
         frame_rate: frames per second by the header, None if missing.
         frames: number of stored frames.
-        variable_rate: True if the frames stay for different times.
         bits_per_pixel: bits of the compressed stream for each pixel of each frame.
     """
 
@@ -58,11 +55,9 @@ class VideoInfo:
     codec: str
     pixel_format: str
     duration: float | None
-    end: float
-    stored_duration: float | None
+    promised: float | None
     frame_rate: float | None
     frames: int
-    variable_rate: bool
     bits_per_pixel: float
 
 
@@ -156,32 +151,30 @@ def read_info(container: Any, stream: Any) -> VideoInfo:
                 if packet.pts is not None and not packet.is_discard:
                     times.append(packet.pts)
                     ends.append(packet.pts + (packet.duration or 0))
-    times.sort()
-    gaps = [after - before for before, after in pairwise(times)]
     rate = stream.average_rate or stream.guessed_rate
     duration = None
     if times:
-        duration = float((max(ends) - times[0]) * stream.time_base)
-    if rate and sizes and (not times or 0 in gaps):
+        duration = float((max(ends) - min(times)) * stream.time_base)
+    if rate and sizes and (not times or len(set(times)) < len(times)):
         duration = max(duration or 0, len(sizes) / float(rate))
-    stored = None
+    promised = None
     if stream.duration is not None:
-        stored = float(stream.duration * stream.time_base)
+        promised = float(stream.duration * stream.time_base)
     elif container.duration is not None:
-        stored = container.duration / 1e6  # AV_TIME_BASE
+        promised = container.duration / 1e6  # AV_TIME_BASE
+    # some headers count from 0, not from the first frame
+    last = max(duration or 0.0, float(max(ends) * stream.time_base))
+    if duration is None or promised is None or promised - last <= max(0.5, promised / 50):
+        promised = None
     pixels = stream.width * stream.height * len(sizes)
-    rising = [gap for gap in gaps if gap]
     return VideoInfo(
         width=stream.width,
         height=stream.height,
         codec=stream.codec_context.codec.canonical_name,
         pixel_format=stream.codec_context.pix_fmt or "unknown",
         duration=duration,
-        end=float(max(ends) * stream.time_base),
-        stored_duration=stored,
+        promised=promised,
         frame_rate=float(rate) if rate else None,
         frames=len(sizes),
-        # time stamps are rounded to ticks
-        variable_rate=bool(rising) and max(rising) - min(rising) > 2,
         bits_per_pixel=8 * sum(sizes) / pixels if pixels else 0.0,
     )

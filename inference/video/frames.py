@@ -106,20 +106,16 @@ class Video:
 
     def problem(self) -> str | None:
         """Return the defects of the file as far as `frames` has read it; None without any."""
-        problems = []
-        info = self.info
+        problems, info = [], self.info
         if self._damage is not None:
             problems.append(
                 f"damaged, first {self._damage}: frames that cannot be decoded whole were skipped"
             )
-        if info.stored_duration is not None and info.duration is not None:
-            # some headers count from 0, not from the first frame
-            missing = info.stored_duration - max(info.duration, info.end)
-            if missing > max(0.5, info.stored_duration / 50):
-                problems.append(
-                    f"its frames end after {info.duration:.2f} s, its header promises"
-                    f" {info.stored_duration:.2f} s"
-                )
+        if info.promised is not None:
+            problems.append(
+                f"its frames end after {info.duration:.2f} s, its header promises"
+                f" {info.promised:.2f} s"
+            )
         if self._untimed:
             problems.append(
                 f"{self._untimed} frames without a usable time stamp were timed by the frame rate"

@@ -42,51 +42,30 @@ class VideoPrediction:
     It follows from the median of the frames' logits. The median stays within the range of the other
     frames, whatever up to half of the frames show (titles, fades, motion blur). The mean is there,
     too, because the two differ if only a part of the video is generated.
-
-    Args:
-        path: of the video, as the caller passed it.
-        frames: in the order of their times, at least one.
-        logit: the median of the frames' logits; score, probability and verdict follow from it as
-            in a `Prediction`.
-        mean_logit: the mean of the frames' logits; mean_score and mean_probability follow from it.
-        calibration: source of probability and verdict, fitted on single images; None if the
-            detector is not calibrated.
-        shares: {verdict: share of the frames in [0, 1]}, all three verdicts.
-        scales: [S] of the model.
-        attention: [S] mean weights over the frames, None for a model without attention.
-        top_scale: scale with the largest mean weight.
-        interval: seconds between the times at which frames were taken; 0 for every frame.
-        duration: seconds, None if unknown.
-        frame_rate: by the header, None if missing.
-        codec: FFmpeg's name.
-        width: pixels as stored.
-        height: likewise.
-        warnings: reasons why the prediction is less reliable.
-        problem: defects of the file, None without any.
     """
 
-    path: str
-    frames: tuple[FramePrediction, ...]
-    logit: float
+    path: str  # as the caller passed it
+    frames: tuple[FramePrediction, ...]  # in the order of their times, at least one
+    logit: float  # median of the frames' logits; the next three follow as in a `Prediction`
     score: float
     probability: float
     verdict: str
-    mean_logit: float
+    mean_logit: float  # mean of the frames' logits; the next two follow from it
     mean_score: float
     mean_probability: float
-    calibration: Calibration | None
-    shares: dict[str, float]
-    scales: tuple[float, ...]
-    attention: tuple[float, ...] | None
-    top_scale: float | None
-    interval: float
-    duration: float | None
-    frame_rate: float | None
-    codec: str
-    width: int
+    calibration: Calibration | None  # fitted on single images; None if not calibrated
+    shares: dict[str, float]  # share of the frames in [0, 1] by verdict, all three
+    scales: tuple[float, ...]  # [S] of the model
+    attention: tuple[float, ...] | None  # [S] means over the frames; None without attention
+    top_scale: float | None  # with the largest mean weight
+    interval: float  # seconds between the times of the frames; 0 for every frame
+    duration: float | None  # seconds, None if unknown
+    frame_rate: float | None  # by the header, None if missing
+    codec: str  # FFmpeg's name
+    width: int  # pixels as stored
     height: int
-    warnings: tuple[str, ...]
-    problem: str | None
+    warnings: tuple[str, ...]  # reasons why the prediction is less reliable
+    problem: str | None  # defects of the file, None without any
 
     @property
     def calibrated(self) -> bool:
@@ -117,18 +96,29 @@ def predict_video(
         raise UnreadableVideo(
             f"no frame could be decoded ({video.problem() or 'the file holds none'})"
         )
+    interval = float(video.interval(fps, max_frames))
+    warnings = tuple(_warnings(video, frames, 0.0 if fps is None else 1 / fps, interval))
+    return _combined(detector, str(path), video, frames, interval, warnings)
+
+
+def _combined(
+    detector: Detector,
+    path: str,
+    video: Video,
+    frames: tuple[FramePrediction, ...],
+    interval: float,
+    warnings: tuple[str, ...],
+) -> VideoPrediction:
+    """Return the prediction that follows from those of the frames."""
     logits = np.array([frame.prediction.logit for frame in frames])
     median, mean = float(np.median(logits)), float(logits.mean())
     score, probability, verdict = decide(detector, median)
     mean_score, mean_probability, _ = decide(detector, mean)
     verdicts = Counter(frame.prediction.verdict for frame in frames)
-    weights = [
-        frame.prediction.attention for frame in frames if frame.prediction.attention is not None
-    ]
+    weights = [frame.prediction.attention for frame in frames if frame.prediction.attention]
     attention = tuple(map(float, np.mean(weights, axis=0))) if weights else None
-    interval, info = float(video.interval(fps, max_frames)), video.info
     return VideoPrediction(
-        path=str(path),
+        path=path,
         frames=frames,
         logit=median,
         score=score,
@@ -143,12 +133,12 @@ def predict_video(
         attention=attention,
         top_scale=top_scale(detector, attention),
         interval=interval,
-        duration=info.duration,
-        frame_rate=info.frame_rate,
-        codec=info.codec,
-        width=info.width,
-        height=info.height,
-        warnings=tuple(_warnings(video, frames, fps, interval)),
+        duration=video.info.duration,
+        frame_rate=video.info.frame_rate,
+        codec=video.info.codec,
+        width=video.info.width,
+        height=video.info.height,
+        warnings=warnings,
         problem=video.problem(),
     )
 
@@ -157,29 +147,25 @@ def _predict_frames(
     detector: Detector, path: str, frames: Iterator[Frame]
 ) -> Iterator[FramePrediction]:
     """Yield the predictions for frames, in groups that fill one pass through the network."""
-    group: list[tuple[Frame, Tensor]] = []
-    for frame in frames:
-        group.append((frame, detector.pixels(frame.image)))
-        if sum(pixels[0].numel() for _, pixels in group) >= BATCH_PIXELS:
-            yield from _predict_group(detector, path, group)
-            group.clear()
-    if group:
-        yield from _predict_group(detector, path, group)
+    while group := list(_one_pass(detector, frames)):
+        images = [NamedImage(f"{path} at {frame.time:.3f} s", frame.image) for frame, _ in group]
+        predictions = predict_images(detector, images, [pixels for _, pixels in group])
+        for (frame, _), prediction in zip(group, predictions, strict=True):
+            yield FramePrediction(frame.time, frame.pts, prediction)
 
 
-def _predict_group(
-    detector: Detector, path: str, group: list[tuple[Frame, Tensor]]
-) -> Iterator[FramePrediction]:
-    images = [NamedImage(f"{path} at {frame.time:.3f} s", frame.image) for frame, _ in group]
-    predictions = predict_images(detector, images, [pixels for _, pixels in group])
-    for (frame, _), prediction in zip(group, predictions, strict=True):
-        yield FramePrediction(frame.time, frame.pts, prediction)
+def _one_pass(detector: Detector, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Tensor]]:
+    room = BATCH_PIXELS
+    while room > 0 and (frame := next(frames, None)) is not None:
+        pixels = detector.pixels(frame.image)
+        room -= pixels[0].numel()
+        yield frame, pixels
 
 
 def _warnings(
-    video: Video, frames: tuple[FramePrediction, ...], fps: float | None, interval: float
+    video: Video, frames: tuple[FramePrediction, ...], asked: float, interval: float
 ) -> Iterator[str]:
-    """Yield the reasons why the prediction is less reliable, a message each."""
+    """Yield reasons why the prediction is less reliable; intervals, asked and real, in seconds."""
     info = video.info
     first, *others = (frame.prediction.warnings for frame in frames)
     # only warnings of every frame, because a single black frame is grey, too
@@ -193,11 +179,8 @@ def _warnings(
         yield f"colour interpolated from a lower resolution ({info.pixel_format})"
     if video.interlaced:
         yield "interlaced: neighbouring rows show two moments"
-    if info.variable_rate:
-        yield "the frame rate varies: frames were taken by their time stamps"
     if len(frames) < FEW_FRAMES:
         yield f"only {len(frames)} frame{'s' * (len(frames) != 1)}"
-    asked = 0.0 if fps is None else 1 / fps
     if interval > asked:
         instead = f"every {asked:.3g} s" if asked else "each one"
         yield (
@@ -223,17 +206,16 @@ def write_video_report(prediction: VideoPrediction, folder: str | Path) -> tuple
         _write_frames(folder / FRAMES_FILE, prediction)
         with atomic_file(folder / SUMMARY_FILE) as file:
             file.write(json.dumps(_summary(prediction), indent=2, allow_nan=False) + "\n")
-        calibration, attention = prediction.calibration, None
-        if prediction.attention is not None:
-            attention = [frame.prediction.attention for frame in prediction.frames]
+        calibration, frames = prediction.calibration, prediction.frames
+        attention = [frame.prediction.attention for frame in frames]
         plot_video(
-            [frame.time for frame in prediction.frames],
-            [frame.prediction.probability for frame in prediction.frames],
+            [frame.time for frame in frames],
+            [frame.prediction.probability for frame in frames],
             prediction.probability,
             prediction.mean_probability,
             folder / PLOT_FILE,
             band=None if calibration is None else (calibration.lower, calibration.upper),
-            attention=attention,
+            attention=attention if prediction.attention else None,
             scales=prediction.scales,
             title=f"{Path(prediction.path).name}: {prediction.verdict}",
             duration=prediction.duration,

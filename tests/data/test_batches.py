@@ -28,23 +28,23 @@ def streams(draw: st.DrawFn) -> list[Batch]:
     ]
 
 
-def pictures(batches: list[Batch]) -> Counter:
+def images_of(batches: list[Batch]) -> Counter:
     """(index, label, side, value of its pixels) of every image."""
     return Counter(
-        (index, label, picture.shape[-1], int(picture.float().mean()))
+        (index, label, image.shape[-1], int(image.float().mean()))
         for batch in batches
-        for picture, label, index in zip(
+        for image, label, index in zip(
             batch.pixels, batch.labels.tolist(), batch.indices.tolist(), strict=True
         )
     )
 
 
 @given(streams(), st.integers(1, 6), st.sampled_from((0, 60, 10**6)))
-def test_regrouping_keeps_every_picture_once_and_fills_batches(
+def test_regrouping_keeps_every_image_once_and_fills_batches(
     stream: list[Batch], size: int, room: int
 ) -> None:
     out = list(regrouped(stream, size, room))
-    assert pictures(out) == pictures(stream)
+    assert images_of(out) == images_of(stream)
     assert all(1 <= len(batch.labels) <= size for batch in out)
     if room == 10**6:  # nothing had to go early: at most one batch of each size is not full
         partial = Counter(batch.pixels.shape[-1] for batch in out if len(batch.labels) < size)
@@ -63,12 +63,6 @@ def test_no_more_pixels_wait_than_allowed() -> None:
     for batch in regrouped(stream(), 8, waiting_bytes=3 * 50 * 50):
         given_back += len(batch.labels)
         assert taken - given_back <= 50  # so many of the smallest sizes at most
-    assert given_back == 200
-
-
-def test_full_batches_pass_without_a_copy() -> None:
-    batch = batch_of([0, 1, 2], 4)
-    assert next(iter(regrouped([batch], 3))).pixels.data_ptr() == batch.pixels.data_ptr()
 
 
 def test_what_waits_lies_in_its_own_memory() -> None:
@@ -92,19 +86,16 @@ def test_processes_share_every_batch(size: int, batch_size: int, world: int, sta
     assert (
         {len(part) for part in parts} == {len(alone)} == {len(ProcessBatches(sampler, batch_size))}
     )
-    for whole, *shared in zip(alone, *parts, strict=True):
-        assert Counter(key.index for part in shared for key in part) == Counter(
-            key.index for key in whole
-        )
+    for batch, *shared in zip(alone, *parts, strict=True):
+        keys = [key.index for part in shared for key in part]
+        assert Counter(keys) == Counter(key.index for key in batch)
         assert max(map(len, shared)) - min(map(len, shared)) <= 1
     assert [key for batch in alone for key in batch] == list(sampler)
 
 
 def test_on_the_cpu_steps_pass_unchanged() -> None:
     steps = [[batch_of([0], 2)], [], [batch_of([1], 2)]]
-    assert all(
-        one is other for one, other in zip(ahead(steps, torch.device("cpu")), steps, strict=True)
-    )
+    assert list(map(id, ahead(steps, torch.device("cpu")))) == list(map(id, steps))
 
 
 @pytest.mark.gpu

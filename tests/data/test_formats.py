@@ -8,59 +8,44 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.decode import read_image
-from data.formats import jpeg_quality, read_format, read_with_quality
+from data.decode import FileFormat, jpeg_quality, read_format, read_image, read_with_quality
 from data.layouts import load_set
 from evaluation.format_leak import format_leak, separability
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("quality", (1, 10, 49, 50, 51, 75, 90, 95, 99, 100))
+@pytest.mark.parametrize("quality", (1, 10, 49, 50, 51, 75, 95, 100))
 @pytest.mark.parametrize(("subsampling", "name"), [(0, "4:4:4"), (1, "4:2:2"), (2, "4:2:0")])
 def test_quality_and_subsampling_are_those_of_the_encoder(
     quality: int, subsampling: int, name: str, tmp_path: Path
 ) -> None:
-    # the name does not matter
-    NOISE.save(tmp_path / "x.png", format="JPEG", quality=quality, subsampling=subsampling)
-    found = read_format(str(tmp_path / "x.png"))
-    assert (found.kind, found.quality, found.subsampling, found.width, found.height) == (
-        "JPEG",
-        quality,
-        name,
-        64,
-        48,
-    )
-    assert found.bytes_per_pixel == pytest.approx((tmp_path / "x.png").stat().st_size / (64 * 48))
+    path = tmp_path / "x.png"  # the name does not matter
+    NOISE.save(path, format="JPEG", quality=quality, subsampling=subsampling)
+    encoding = read_format(str(path))
+    assert encoding == FileFormat("JPEG", 64, 48, path.stat().st_size, quality, name)
+    assert encoding.bytes_per_pixel == pytest.approx(path.stat().st_size / (64 * 48))
+    image, read_quality = read_with_quality(str(path))
+    assert read_quality == quality and image.tobytes() == read_image(str(path)).tobytes()
 
 
 def test_quality_is_the_nearest_for_tables_of_another_encoder() -> None:
     buffer = io.BytesIO()
     NOISE.save(buffer, format="JPEG", quality=80)
     table = Image.open(buffer).quantization[0]
-    assert jpeg_quality(
-        {0: [value + (position % 7 == 0) for position, value in enumerate(table)]}
-    ) in range(76, 82)
+    changed = [value + (position % 7 == 0) for position, value in enumerate(table)]
+    assert jpeg_quality({0: changed}) in range(76, 82)
     assert jpeg_quality({}) is None
 
 
 def test_other_formats_have_no_quality(tmp_path: Path) -> None:
     for kind in ("png", "webp", "bmp"):
-        NOISE.save(tmp_path / f"x.{kind}")
-        found = read_format(str(tmp_path / f"x.{kind}"))
-        assert (found.kind, found.quality, found.subsampling) == (kind.upper(), None, "")
+        path = tmp_path / f"x.{kind}"
+        NOISE.save(path)
+        assert read_format(str(path)) == FileFormat(kind.upper(), 64, 48, path.stat().st_size)
+        assert read_with_quality(str(path))[1] is None
     NOISE.convert("L").save(tmp_path / "grey.jpg")
     assert read_format(str(tmp_path / "grey.jpg")).subsampling == "grey"
-
-
-def test_the_picture_comes_with_its_quality(tmp_path: Path) -> None:
-    path = str(tmp_path / "x")
-    for quality in range(10, 96):
-        NOISE.save(path, format="JPEG", quality=quality)
-        image, found = read_with_quality(path)
-        assert found == quality and image.tobytes() == read_image(path).tobytes()
-    NOISE.save(path, format="PNG")
-    assert read_with_quality(path)[1] is None
 
 
 def encoded_set(folder: Path, real: dict, fake: dict, count: int = 30, fake_size: int = 32) -> Path:

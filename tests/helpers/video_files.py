@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 64, 48
 
 
 def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """uint8 [H, W, 3]: noise that moves, the same for the same index."""
+    """Return uint8 [H, W, 3]: noise that moves, the same for the same index."""
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     moved = np.roll(noise, 2 * index, axis=1)
     moved[:8, :8] = 5 * index % 256
@@ -22,8 +22,7 @@ def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 
 @contextmanager
 def as_scheduled() -> Iterator[None]:
-    """Put the thread's priority back: of root, SVT-AV1's encoder makes it real-time, and all
-    processes that it starts later."""
+    """Put the thread's priority back: root's becomes real-time in SVT-AV1's encoder."""
     if not hasattr(os, "sched_getscheduler"):
         yield
         return
@@ -48,8 +47,11 @@ def encode(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     rotate: float | None = None,
 ) -> Any:
-    """Write `picture(0)` and so on to a path or an open file; pts: in ticks of `time_base`, else by
-    the rate."""
+    """Write `picture(0)`, `picture(1)`, ... to a path or an open file.
+
+    Args:
+        pts: time stamps in ticks of `time_base`; None: by the rate.
+    """
     import av
 
     place = str(target) if isinstance(target, Path) else target
@@ -70,7 +72,7 @@ def encode(
 
 
 def plain(path: Path) -> list[tuple[int | None, np.ndarray]]:
-    """(pts, RGB) of all frames by PyAV's own loop, with the conversion of the project."""
+    """Return (pts, RGB) of all frames by PyAV's loop, with the conversion of the project."""
     import av
 
     from inference.video.frames import rgb

@@ -10,6 +10,7 @@ from PIL import Image
 from networks import ModelConfig
 from networks.calibration import Calibration
 from tests.conftest import save_model
+from tests.helpers.video_files import encode
 
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
 ABOUT = {
@@ -25,6 +26,7 @@ def save_web_model(path: Path, **more: Any) -> Path:
 
 
 def calibration(lower: float, upper: float) -> Calibration:
+    """Return a calibration with these bounds of the unsure band."""
     return Calibration(1.0, 0.5, lower, upper, 0.05, 0.1, 0.02, 30, 31, "val", "native v1")
 
 
@@ -37,13 +39,6 @@ def draw(path: Path, height: int = 40, width: int = 56, seed: int = 0) -> Path:
 
 def film(path: Path, frames: int = 12, rate: int = 4, side: int = 64) -> Path:
     """Write an MP4 file of noise that lasts `frames` / `rate` seconds, whatever its name."""
-    av = pytest.importorskip("av")
-    rng = np.random.default_rng(1)
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.width = stream.height = side
-        for _ in range(frames):
-            pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    pytest.importorskip("av")
+    size = (side, side)
+    return encode(path, "mpeg4", "yuv420p", frames, rate, format="mp4", size=size)

@@ -33,8 +33,7 @@ import test as test_script
 import train
 import visualize_attention
 from data import evaluation_loader
-from data.decode import UnreadableImage, read_image
-from data.formats import read_format
+from data.decode import UnreadableImage, read_format, read_image
 from data.layouts import find_sets, load_set
 from data.loader import ImageLoader
 from data.transforms import Protocol
@@ -457,8 +456,7 @@ def bombs() -> Iterator[tuple[str, bytes, str]]:
 MEASURE = """
 import resource, sys
 from data.loader import ImageLoader
-from data.decode import UnreadableImage, read_image
-from data.formats import read_format
+from data.decode import UnreadableImage, read_format, read_image
 from util import keep_freed_memory
 
 def peak():

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from data.decode import UnreadableImage, read_image
-from data.formats import FileFormat, read_format
+from data.decode import FileFormat, UnreadableImage, read_format, read_image
 from data.image_sets import ImageSet
 from evaluation.names import escaped
 from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding, Item, below

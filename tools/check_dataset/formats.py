@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.formats import FileFormat
+from data.decode import FileFormat
 
 
 @dataclass(frozen=True)

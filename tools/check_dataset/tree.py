@@ -5,9 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.decode import UnreadableImage
+from data.decode import UnreadableImage, read_format
 from data.folders import CLASS_FOLDERS, SPLITS
-from data.formats import read_format
 from data.image_sets import SUFFIXES
 
 # files of operating systems, in lower case; names with a leading dot are skipped anyway

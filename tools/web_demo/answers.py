@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from data.decode import NotAnImage
-from data.formats import read_with_quality
+from data.decode import NotAnImage, read_with_quality
 from inference.detector import Detector
 from inference.explain import draw, explain
 from inference.prediction import NamedImage, predict_images

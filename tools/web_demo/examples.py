@@ -5,8 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from data.decode import UnreadableImage
-from data.formats import read_format
+from data.decode import UnreadableImage, read_format
 from tools.make_demo_data.dataset import (
     SEEN,
     ImageFolder,
