@@ -153,12 +153,6 @@ def test_shared_real_folders_are_no_duplicates(tmp_path: Path) -> None:
     assert [report.counts for report in diagnosis.sets] == [(2, 2), (2, 2)]
 
 
-def test_contents_of_generators_beside_their_real_images(tmp_path: Path) -> None:
-    fill(tmp_path, "lsun/real", "lsun/adm")
-    (report,) = look(tmp_path).sets
-    assert report.contents == {"lsun": [2, 0], "lsun/adm": [0, 2]}
-
-
 # counts
 
 
@@ -495,14 +489,6 @@ def test_the_folder_may_be_given_in_any_way(
     monkeypatch.chdir(tmp_path)
     fix(look(Path("-set")))
     assert not kinds(look(root))
-
-
-def test_real_images(minibench: Path) -> None:
-    diagnosis = look(minibench)
-    assert diagnosis.status == 0
-    assert diagnosis.layout.about == "a training root with train/, val/, test/"
-    bad = {"unreadable", "leak", "label_conflict", "duplicate", "unread"}
-    assert not kinds(diagnosis).keys() & bad
 
 
 def test_splits_within_class_folders_are_said(tmp_path: Path) -> None:
