@@ -4,7 +4,6 @@ see."""
 import dataclasses
 import hashlib
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -195,10 +194,10 @@ def test_a_foreign_folder_is_refused_and_force_keeps_it_aside(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize(("name", "value"), [("size", 30), ("size", 28), ("seed", -1), ("test", 0)])
+@pytest.mark.parametrize(("name", "value"), [("size", 28), ("seed", -1), ("test", 0)])
 def test_numbers_out_of_range_are_named(
     name: str, value: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         tool.main([f"--{name}", str(value)])
-    assert re.search(f"--{name}: {value} is not a (multiple|whole number)", capsys.readouterr().err)
+    assert f"--{name}: {value} is not a whole number" in capsys.readouterr().err

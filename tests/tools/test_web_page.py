@@ -214,15 +214,15 @@ def test_upload_and_read_the_verdict_on_a_phone(
 
 @pytest.mark.slow
 def test_after_bad_files_the_page_goes_on(visit: Visit, tmp_path: Path) -> None:
-    bad = tmp_path / "letter.png"
-    bad.write_text("Dear reader")
-    visit.upload(bad)
-    assert visit.read().startswith("No answer. letter.png cannot be scored: ")
-    visit.clear()
     large = draw(tmp_path / "large.png", 600, 600)
     assert large.stat().st_size > MAX_MB * 2**20
     visit.upload(large)
     visit.page.wait_for_selector("text=exceed the maximum allowed size")
+    visit.clear()
+    bad = tmp_path / "letter.png"
+    bad.write_text("Dear reader")
+    visit.upload(bad)
+    assert visit.read().startswith("No answer. letter.png cannot be scored: ")
     visit.clear()
     visit.upload(film(tmp_path / "film.mp4"))
     assert "median of 3 frames" in visit.read("h2")  # one a second

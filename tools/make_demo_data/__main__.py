@@ -26,7 +26,6 @@ transposed_conv 0.410, pixel_shuffle 0.526, nearest_conv_x4 0.503. With 120 imag
 these values scatter by about 0.1 around chance.
 """
 
-import argparse
 import json
 import os
 from dataclasses import asdict
@@ -78,14 +77,6 @@ def _set_aside(output: Path) -> None:
     output.rename(next(path for path in candidates if not path.exists()))
 
 
-def side(text: str) -> int:
-    """Parse --size."""
-    pixels = whole(SMALLEST_SIZE)(text)
-    if pixels % SIZE_STEP:
-        raise argparse.ArgumentTypeError(f"{text} is not a multiple of {SIZE_STEP}")
-    return pixels
-
-
 def make_demo_data(
     output: Path,
     *,
@@ -117,8 +108,11 @@ def make_demo_data(
         False if there was nothing to do.
 
     Raises:
-        UserError: `output` holds something else and `force` is off, or cannot be written.
+        UserError: `size` is not a multiple of 4; or `output` holds something else and `force` is
+            off, or cannot be written.
     """
+    if size % SIZE_STEP:
+        raise UserError(f"--size {size}: must be a multiple of {SIZE_STEP}")
     settings = Settings(seed, size, train, val, test)
     output = Path(output).absolute()
     if (report := _existing(output, settings)) is not None:
@@ -156,7 +150,7 @@ def parser() -> OneLineParser:
     )
     parser.add_argument(
         "--size",
-        type=side,
+        type=whole(SMALLEST_SIZE),
         default=96,
         help="side in pixels, a multiple of 4 (default: %(default)s)",
     )
