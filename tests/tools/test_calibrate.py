@@ -2,7 +2,6 @@
 files and its diagram."""
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -14,8 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.collections import PolyCollection
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binomtest
@@ -39,13 +36,13 @@ from evaluation.calibration import (
 from evaluation.reliability import reliability, share_of_label
 from inference import load_detector
 from inference.calibration_scores import detector_predictions
-from networks import ModelConfig, build_model
+from networks import ModelConfig
 from networks.calibration import Calibration
 from networks.checkpoint import load_model
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from reports.calibration_report import report, warnings
 from reports.plots.calibration import plot_reliability
-from tests.conftest import REPOSITORY, TINY, make_set
+from tests.conftest import REPOSITORY, TINY, make_set, save_model
 from tests.helpers import plot_checks
 from tests.helpers.plot_checks import Draw, legend_texts
 from tools import calibrate
@@ -82,37 +79,33 @@ PAIRS = st.lists(
     st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(-9, 9)), max_size=60),
     st.floats(0, 1),
 )
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_no_set_has_more_false_alarms_than_allowed(
     drawn: list[tuple[int, int, int]], share: float
 ) -> None:
     """And among the thresholds of which that holds, none has a higher balanced accuracy."""
-    labels, groups, values = np.array(
-        [*drawn, (0, 0, -2), (0, 1, 3), (1, 2, 4), (1, 0, -1), (1, 1, 9)]
-    ).T
+    fixed = [(0, 0, -2), (0, 1, 3), (1, 2, 4), (1, 0, -1), (1, 1, 9)]
+    labels, groups, values = np.array([*drawn, *fixed]).T
     logits = values + 0.1 * labels
     try:
-        found = fit_calibration(labels, logits, 0.05, groups=groups, max_false_alarms=share)
+        fitted = fit_calibration(labels, logits, 0.05, groups=groups, max_false_alarms=share)
     except NotCalibratable:
         return
     scores = expit(logits)
-    above = scores > found.score_threshold
-    assert (above == (found.probabilities(logits) > found.threshold)).all()
+    above = scores > fitted.score_threshold
+    assert (above == (fitted.probabilities(logits) > fitted.threshold)).all()
 
     def allowed(called: NDArray) -> bool:
-        return all(
-            called[(groups == g) & (labels == 0)].mean() <= share + 1e-9
-            for g in set(groups[labels == 0])
-        )
+        real = [called[(groups == group) & (labels == 0)] for group in set(groups[labels == 0])]
+        return all(calls.mean() <= share + 1e-9 for calls in real)
 
     def balanced(called: NDArray) -> float:
         return (called[labels == 1].mean() + 1 - called[labels == 0].mean()) / 2
 
     assert allowed(above)
     others = [scores > cut for cut in [-1.0, *scores, 1.0]]
-    assert balanced(above) == pytest.approx(
-        max(balanced(called) for called in others if allowed(called))
-    )
+    best = max(balanced(called) for called in others if allowed(called))
+    assert balanced(above) == pytest.approx(best)
 
 
 def test_false_alarms_are_limited_by_set_from_the_command_line(
@@ -124,15 +117,6 @@ def test_false_alarms_are_limited_by_set_from_the_command_line(
     threshold = read_checkpoint(checkpoint.with_name("model_calibrated.pth"))["val_threshold"]
     for name in ("car", "cat"):
         assert (detector.score(sorted((val / name / "0_real").iterdir())) > threshold).sum() <= 1
-
-
-@pytest.mark.parametrize("temperature", [0.2, 1.0, 7.0])
-def test_known_temperature_is_found(temperature: float) -> None:
-    labels, logits = truth(40_000, temperature)
-    assert fit_temperature(labels, logits) == pytest.approx(temperature, rel=0.03)
-    found = fit_calibration(labels, logits, 0.05)
-    assert found.ece_after < 0.012
-    assert (found.ece_before < 0.012) if temperature == 1 else (found.ece_before > 0.03)
 
 
 def test_temperature_is_the_slope_of_a_logistic_regression_without_intercept() -> None:
@@ -155,9 +139,9 @@ def test_temperature_of_separated_classes_says_no_more_than_their_number(
 ) -> None:
     labels = np.repeat([0, 1], count)
     logits = np.where(labels == 1, size, -size)
-    found = fit_temperature(labels, logits)
+    temperature = fit_temperature(labels, logits)
     # the rule of succession
-    assert expit(size / found) == pytest.approx((count + 1) / (count + 2), abs=1e-6)
+    assert expit(size / temperature) == pytest.approx((count + 1) / (count + 2), abs=1e-6)
 
 
 @given(st.floats(1e-6, 1e6), st.integers(0, 5))
@@ -177,41 +161,26 @@ def test_no_temperature_where_generated_does_not_score_higher(logits: list[float
 
 @given(PAIRS)
 @settings(max_examples=50)
-def test_ece_is_torchmetrics_where_each_class_is_repeated_to_the_same_number(
-    pairs: list[tuple[int, float]],
-) -> None:
-    labels, probabilities = scored(pairs)
-    n_real, n_fake = np.bincount(labels)
-    times = np.where(labels == 1, n_real, n_fake)
-    theirs = binary_calibration_error(
-        torch.tensor(probabilities.repeat(times)),
-        torch.tensor(labels.repeat(times)),
-        n_bins=15,
-        norm="l1",
-    )
-    ours = reliability(labels, probabilities)
-    # on an edge they take the other bin
-    if not np.isin(np.round(probabilities * 15, 6) % 1, [0]).any():
-        assert ours.ece == pytest.approx(float(theirs), abs=1e-5)
-    assert sum(one.n_real for one in ours.bins) == n_real
-    assert sum(one.n_fake for one in ours.bins) == n_fake
-
-
-@given(PAIRS)
-@settings(max_examples=50)
 def test_bins_are_those_of_classes_repeated_to_the_same_number(
     pairs: list[tuple[int, float]],
 ) -> None:
     labels, probabilities = scored(pairs)
-    n_real, n_fake = np.bincount(labels)
-    times = np.where(labels == 1, n_real, n_fake)
+    counts = np.bincount(labels)
+    times = counts[1 - labels]
     many, p = labels.repeat(times), probabilities.repeat(times)
-    for one in reliability(labels, probabilities).bins:
-        inside = (p >= one.start) & ((p < one.end) | (one.end == 1))
-        assert (one.mean is None) == (not inside.any())
-        if one.mean is not None:
-            assert one.mean == pytest.approx(p[inside].mean())
-            assert one.generated.value == pytest.approx(many[inside].mean())
+    ours = reliability(labels, probabilities)
+    ece = binary_calibration_error(torch.tensor(p), torch.tensor(many), n_bins=15, norm="l1")
+    # on an edge they take the other bin
+    if not np.isin(np.round(probabilities * 15, 6) % 1, [0]).any():
+        assert ours.ece == pytest.approx(float(ece), abs=1e-5)
+    assert sum(part.n_real for part in ours.bins) == counts[0]
+    assert sum(part.n_fake for part in ours.bins) == counts[1]
+    for part in ours.bins:
+        inside = (p >= part.start) & ((p < part.end) | (part.end == 1))
+        assert (part.mean is None) == (not inside.any())
+        if part.mean is not None:
+            assert part.mean == pytest.approx(p[inside].mean())
+            assert part.generated.value == pytest.approx(many[inside].mean())
 
 
 def test_interval_is_clopper_and_pearsons_and_balances_the_classes() -> None:
@@ -277,49 +246,35 @@ def test_probabilities_hold_for_a_balanced_population() -> None:
     assert (others[p <= found.lower] == 1).mean() == pytest.approx(0.05, abs=0.01)
 
 
-def test_fitting_a_lopsided_sample_is_fitting_an_even_one() -> None:
-    labels, logits = truth(60_000, 2.0)
-    kept = (labels == 0) | (np.arange(len(labels)) % 10 == 0)
-    assert fit_temperature(labels[kept], logits[kept]) == pytest.approx(2, rel=0.05)
-
-
-def example(
-    count: int = 400, target_error: float = 0.1, temperature: float = 2.0
-) -> tuple[Measured, NDArray, NDArray]:
+def example(count: int = 400, target_error: float = 0.1, temperature: float = 2.0) -> Measured:
     labels, logits = truth(count, temperature)
     calibration = fit_calibration(labels, logits, target_error, data="val", protocol="native v1")
-    return measure(calibration, labels, logits), labels, logits
+    return measure(calibration, labels, logits)
 
 
-def test_report_says_what_was_fitted_and_how_often_it_is_wrong() -> None:
-    measured, labels, logits = example()
-    found, text = measured.calibration, report(measured)
-    n_real, n_fake = np.bincount(labels)
-    assert f"{n_real} real, {n_fake} generated: val; protocol native v1" in text
-    assert f"sigmoid(logit / {found.temperature:.4g})" in text
-    assert f"{found.lower:.4f} to {found.upper:.4f}: at most 10.0 % of each verdict wrong" in text
-    assert f"{found.ece_before:.4f} before, {found.ece_after:.4f} after" in text
-    p = expit(logits / found.temperature)
-    called = p >= found.upper
-    errors, shares = (called & (labels == 0)).sum(), called & np.array([labels == 0, labels == 1])
-    real, fake = shares[0].sum() / n_real, shares[1].sum() / n_fake
-    assert (
-        f"generated  {errors} of {called.sum()} wrong: {100 * real / (real + fake):.1f} %" in text
-    )
-    unsure = ((p > found.lower) & (p < found.upper)).sum()
-    assert f"{unsure} of 400 images" in text
-
-
-def test_warnings_say_what_to_do() -> None:
+def test_report_and_warnings_say_what_to_do() -> None:
     rng = np.random.default_rng(0)
-    labels, logits = np.arange(80) % 2, 3 * (np.arange(80) % 2) + rng.normal(size=80) - 1.5
+    labels = np.arange(80) % 2
+    logits = 3 * labels + rng.normal(size=80) - 1.5
     logits[0] = 50  # one real image is surest of all to be generated
-    few, never = warnings(fit_calibration(labels, logits, 0.01))
+    fitted = fit_calibration(labels, logits, 0.01, data="val", protocol="native v1")
+    few, never = warnings(fitted)
     assert "fewer than 100 images" in few
     assert '"generated" is never given' in never and "1.0 %" in never and "--target_error" in never
-    real_only = measure(fit_calibration(labels, logits, 0.01), labels, logits)
-    assert "never given" in report(real_only) and "unsure       above" in report(real_only)
-    assert list(warnings(example(4000, 0.2, 3.0)[0].calibration)) == []
+    text, below = (
+        report(measure(fitted, labels, logits)),
+        fitted.probabilities(logits) <= fitted.lower,
+    )
+    for words in (
+        "40 real, 40 generated: val; protocol native v1",
+        f"sigmoid(logit / {fitted.temperature:.4g})",
+        f"{fitted.ece_before:.4f} before, {fitted.ece_after:.4f} after",
+        "never given",
+        f"unsure       above {fitted.lower:.4f}",
+        f"{80 - below.sum()} of 80 images",
+    ):
+        assert words in text
+    assert list(warnings(example(4000, 0.2, 3.0).calibration)) == []
 
 
 def test_calibration_loads_the_present_form_only() -> None:
@@ -340,21 +295,14 @@ def val(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights_for(config: ModelConfig, val: Path, folder: Path) -> dict[str, torch.Tensor]:
-    """Random weights, turned round if they give real images the higher logits."""
-    torch.manual_seed(3)
-    weights = build_model(config).state_dict()
-    save_checkpoint(
-        folder / "first.pth", {"model_state_dict": weights, "model_config": config.to_dict()}
-    )
-    detector = load_detector(folder / "first.pth", "cpu")
-    real, fake = (
-        detector.score(sorted(val.glob(f"*/{name}/*.png"))).mean() for name in ("0_real", "1_fake")
-    )
-    head = "classifier" if config.model_type == MULTI.model_type else "fc1"
-    return {
-        name: -value if name.startswith(head) and real > fake else value
-        for name, value in weights.items()
-    }
+    """Return random weights, turned round if they give real images the higher logits."""
+    path = save_model(folder / "first.pth", config, seed=3)
+    weights, detector = read_checkpoint(path)["model_state_dict"], load_detector(path, "cpu")
+    scores = [detector.score(sorted(val.glob(f"*/{name}/*.png"))) for name in ("0_real", "1_fake")]
+    if scores[0].mean() > scores[1].mean():
+        heads = ("classifier.", "fc1.")
+        weights |= {name: -value for name, value in weights.items() if name.startswith(heads)}
+    return weights
 
 
 @pytest.fixture(scope="module")
@@ -364,28 +312,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory, val: Path) -> dict[str, to
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, weights: dict[str, torch.Tensor], blank_pictures: None) -> Path:
-    path = tmp_path / "model.pth"
-    values = {
-        "model_state_dict": weights,
-        "model_config": MULTI.to_dict(),
-        "epoch": 1,
-        "val_threshold": 0.4,
-        "x": (1, "y"),
-    }
-    save_checkpoint(path, values)
-    return path
+    values = {"model_state_dict": weights, "model_config": MULTI.to_dict(), "epoch": 1}
+    save_checkpoint(tmp_path / "model.pth", values | {"val_threshold": 0.4, "x": (1, "y")})
+    return tmp_path / "model.pth"
 
 
 FLAGS = ["--num_threads", "0", "--gpu_ids", "-1"]
 
 
 def run(checkpoint: Path, dataroot: Path, *more: str) -> None:
-    assert (
-        calibrate.main(
-            ["--model_path", str(checkpoint), "--dataroot", str(dataroot), *FLAGS, *more]
-        )
-        == 0
-    )
+    words = ["--model_path", str(checkpoint), "--dataroot", str(dataroot), *FLAGS, *more]
+    assert calibrate.main(words) == 0
 
 
 def test_the_copy_is_the_checkpoint_with_a_calibration(checkpoint: Path, val: Path) -> None:
@@ -395,23 +332,17 @@ def test_the_copy_is_the_checkpoint_with_a_calibration(checkpoint: Path, val: Pa
     names = ["model.pth", "model_calibrated.json", "model_calibrated.pth"]
     names += ["model_calibrated_reliability.pdf", "model_calibrated_reliability.png"]
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == names
-    old, new = (
-        read_checkpoint(checkpoint),
-        read_checkpoint(checkpoint.with_name("model_calibrated.pth")),
-    )
-    found = Calibration.from_dict(new.pop("calibration"))
+    old = read_checkpoint(checkpoint)
+    new = read_checkpoint(checkpoint.with_name("model_calibrated.pth"))
+    fitted = Calibration.from_dict(new.pop("calibration"))
+    assert new.pop("val_threshold") == fitted.score_threshold != old.pop("val_threshold")
+    copied = new.pop("model_state_dict")
     for name, value in old.pop("model_state_dict").items():
-        assert torch.equal(new["model_state_dict"][name], value)
-    new.pop("model_state_dict")
-    assert new.pop("val_threshold") == found.score_threshold != old.pop("val_threshold")
+        assert torch.equal(copied[name], value)
     assert new == old
-    assert (found.n_real, found.n_fake, found.protocol, found.data) == (
-        12,
-        12,
-        "native v1",
-        f"{val.parent.name}/val (car, cat)",
-    )
-    assert str(val) not in json.dumps(found.to_dict())
+    assert (fitted.n_real, fitted.n_fake, fitted.protocol) == (12, 12, "native v1")
+    # no path of this machine
+    assert fitted.data == f"{val.parent.name}/val (car, cat)"
 
 
 def test_metrics_are_those_of_the_images(checkpoint: Path, val: Path) -> None:
@@ -421,40 +352,29 @@ def test_metrics_are_those_of_the_images(checkpoint: Path, val: Path) -> None:
     (val / "cat" / "0_real" / "broken.png").unlink()
     document = json.loads(checkpoint.with_name("new.json").read_text())
     assert list(document["left_out"]) == ["cat/0_real/broken.png"]
-    plain, detector = (
-        load_detector(checkpoint, "cpu"),
-        load_detector(checkpoint.with_name("new.pth"), "cpu"),
-    )
+    plain = load_detector(checkpoint, "cpu")
+    detector = load_detector(checkpoint.with_name("new.pth"), "cpu")
     files = sorted(val.glob("*/*/*.png"))
     labels = np.array([int(path.parent.name == "1_fake") for path in files])
     logits = np.array([plain.outputs(path).logits[0] for path in files], dtype=float)
-    found = detector.calibration
-    assert found is not None and document["calibration"] == found.to_dict()
-    assert found.temperature == pytest.approx(fit_temperature(labels, logits), rel=1e-3)
-    assert detector.probability(files) == pytest.approx(expit(logits / found.temperature), abs=1e-4)
-    error = binary_calibration_error(
-        torch.tensor(expit(logits)), torch.tensor(labels), n_bins=15, norm="l1"
-    )
-    assert found.ece_before == pytest.approx(float(error), abs=1e-4)
+    fitted, p = detector.calibration, detector.probability(files)
+    assert fitted is not None and document["calibration"] == fitted.to_dict()
+    assert fitted.temperature == pytest.approx(fit_temperature(labels, logits), rel=1e-3)
+    assert p == pytest.approx(expit(logits / fitted.temperature), abs=1e-4)
+    for ece, shares, tolerance in (
+        (fitted.ece_before, expit(logits), 1e-4),
+        (fitted.ece_after, p, 0.02),
+    ):
+        shares, targets = torch.tensor(shares), torch.tensor(labels)
+        error = binary_calibration_error(shares, targets, n_bins=15, norm="l1")
+        assert ece == pytest.approx(float(error), abs=tolerance)
     bins = document["reliability"]["after"]
-    assert sum(one["n_real"] for one in bins) == sum(one["n_fake"] for one in bins) == 12
-    p = torch.tensor(expit(logits / found.temperature))
-    error = binary_calibration_error(p, torch.tensor(labels), n_bins=15, norm="l1")
-    assert found.ece_after == pytest.approx(float(error), abs=0.02)
+    assert sum(part["n_real"] for part in bins) == sum(part["n_fake"] for part in bins) == 12
+    verdicts = np.array([fitted.verdict(each) for each in p])
     for verdict, wrong in (("generated", 0), ("real", 1)):
-        given = np.array([found.verdict(p) == verdict for p in detector.probability(files)])
-        share = document["verdicts"]["fitted"][verdict]
-        assert (share["total"], share["count"]) == (given.sum(), (labels[given] == wrong).sum())
+        share, of_verdict = document["verdicts"]["fitted"][verdict], labels[verdicts == verdict]
+        assert (share["total"], share["count"]) == (len(of_verdict), (of_verdict == wrong).sum())
         assert share["count"] <= 0.05 * share["total"]
-
-
-@pytest.mark.slow
-def test_twice_the_same_bytes(checkpoint: Path, val: Path) -> None:
-    run(checkpoint, val)
-    files = [path for path in checkpoint.parent.iterdir() if path != checkpoint]
-    first = {path.name: path.read_bytes() for path in files}
-    run(checkpoint, val.parent, "--overwrite")  # the training root, of which val/ is taken
-    assert {path.name: path.read_bytes() for path in files} == first and len(first) == 3
 
 
 def test_nothing_is_overwritten_unasked(checkpoint: Path, val: Path) -> None:
@@ -493,16 +413,7 @@ def test_wrong_flags_end_with_one_line(
     assert [path.name for path in checkpoint.parent.iterdir()] == ["model.pth"]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "--target_error 0",
-        "--target_error 0.6",
-        "--target_error x",
-        "--max_false_alarms 2",
-        "--taget_error 1",
-    ],
-)
+@pytest.mark.parametrize("words", ["--target_error 0.6", "--max_false_alarms 2"])
 def test_wrong_values_are_refused_by_the_parser(
     words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -515,13 +426,9 @@ def test_images_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
     few = make_set(tmp_path / "few", 4)
     with pytest.raises(UserError, match="4 real .* 5 of each class"):
         run(checkpoint, few)
-    swapped = make_set(tmp_path / "swapped", 8, seed=1)
-    for old, new in (("0_real", "x"), ("1_fake", "0_real"), ("x", "1_fake")):
-        (swapped / old).rename(swapped / new)
+    # the up-sampled images in the folder of the real ones
+    swapped = make_set(tmp_path / "swapped", 8, seed=1, real="1_fake", fake="0_real")
     with pytest.raises(UserError, match="folders are not swapped"):
-        run(checkpoint, swapped)
-    shutil.rmtree(swapped / "0_real")
-    with pytest.raises(UserError, match="0 real images"):
         run(checkpoint, swapped)
     damaged = make_set(tmp_path / "damaged", 6)
     for file in sorted((damaged / "1_fake").iterdir())[:2]:
@@ -533,21 +440,19 @@ def test_images_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "says"),
+    ("folder", "kind"),
     [
-        ("train", "like training images"),
-        ("train/car", "like training images"),
-        ("test/car", "like test images"),
-        ("v", ""),
+        ("train", "training"),
+        ("train/car", "training"),
+        ("test/car", "test"),
         ("train/photos/val", ""),
-        ("test/photos/val", ""),
     ],
 )
 def test_images_of_other_splits_give_a_warning(
-    folder: str, says: str, checkpoint: Path, tmp_path: Path
+    folder: str, kind: str, checkpoint: Path, tmp_path: Path
 ) -> None:
-    said = "\n".join(calibrate.data_warnings(tmp_path / folder, load_model(checkpoint)))
-    assert f"looks {says}" in said if says else not said
+    lines = list(calibrate.data_warnings(tmp_path / folder, load_model(checkpoint)))
+    assert len(lines) == bool(kind) and all(f"looks like {kind} images" in line for line in lines)
 
 
 def test_images_trained_on_are_known_by_the_checkpoint(
@@ -562,30 +467,35 @@ def test_images_trained_on_are_known_by_the_checkpoint(
     assert "looks like training images" in capsys.readouterr().out
 
 
+EARLIER_FORMS = {
+    "bare": lambda weights: weights,
+    "model": lambda weights: {
+        "model": weights,
+        "epoch": 7,
+        "options": "other",
+        "val_threshold": "?",
+    },
+    "module": lambda weights: {
+        "model_state_dict": {f"module.{name}": value for name, value in weights.items()}
+    },
+}
+
+
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("form", [pytest.param("bare", marks=pytest.mark.slow), "model", "module"])
 def test_weights_in_earlier_forms_become_a_checkpoint(
     form: str, weights: dict[str, torch.Tensor], val: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / "old.pth"
-    if form == "bare":
-        torch.save(weights, path)
-    elif form == "model":
-        torch.save(
-            {"model": weights, "epoch": 7, "options": "something else", "val_threshold": "?"}, path
-        )
-    else:
-        torch.save(
-            {"model_state_dict": {f"module.{name}": value for name, value in weights.items()}}, path
-        )
-    run(path, val, "--npr_scales", "0.2,0.4,0.6")
+    torch.save(EARLIER_FORMS[form](weights), tmp_path / "old.pth")
+    run(tmp_path / "old.pth", val, "--npr_scales", "0.2,0.4,0.6")
     detector = load_detector(tmp_path / "old_calibrated.pth", "cpu")  # needs no scales
     assert detector.scales == (0.2, 0.4, 0.6) and detector.calibration is not None
     assert detector.loaded.epoch == (7 if form == "model" else None)
-    assert all(
-        torch.equal(detector.model.state_dict()[name], value) for name, value in weights.items()
-    )
+    loaded = detector.model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in weights.items())
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_published_weights(val: Path, tmp_path: Path) -> None:
     torch.save(weights_for(ModelConfig(), val, tmp_path), tmp_path / "NPR.pth")
     run(tmp_path / "NPR.pth", val)
@@ -598,90 +508,53 @@ def test_large_images_are_scored_in_tiles_as_anywhere_else(
     root = make_set(tmp_path / "large", 2, size=96)
     detector = load_detector(checkpoint, "cpu")
     files = sorted(root.glob("*/*.png"))
-    whole = detector.outputs(files).logits
+    untiled = detector.outputs(files).logits
     monkeypatch.setattr(tiles, "WHOLE", 2000)
     monkeypatch.setattr(tiles, "TILE", 40)
-    said = detector_predictions(detector, find_test_sets(str(root))[1], 3)
-    assert said.logits == pytest.approx(detector.outputs(files).logits, abs=1e-6)
-    assert np.abs(said.logits - whole).max() > 1e-4
+    predictions = detector_predictions(detector, find_test_sets(str(root))[1], 3)
+    assert predictions.logits == pytest.approx(detector.outputs(files).logits, abs=1e-6)
+    assert np.abs(predictions.logits - untiled).max() > 1e-4
     assert not detector.model.training
 
 
 def test_files_that_sets_share_count_once(checkpoint: Path, val: Path) -> None:
     _, sets = find_test_sets(str(val))
-    said = detector_predictions(load_detector(checkpoint, "cpu"), [*sets, sets[0]], 8)
-    assert len(said.labels) == 24
+    predictions = detector_predictions(load_detector(checkpoint, "cpu"), [*sets, sets[0]], 8)
+    assert len(predictions.labels) == 24
 
 
-@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.usefixtures("without_pictures", "blank_pictures")
 def test_a_calibrated_copy_tests_and_trains_on(
     trained: Path, dataroot: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / trained.name
-    shutil.copytree(trained, folder)
-    values = read_checkpoint(folder / "model_epoch_last.pth")
-    detector = load_detector(folder / "model_epoch_last.pth", "cpu")
+    folder = Path(shutil.copytree(trained, tmp_path / trained.name))
+    last = folder / "model_epoch_last.pth"
+    values = read_checkpoint(last)
+    detector = load_detector(last, "cpu")
     files = [sorted((dataroot / "val").glob(f"*/{name}/*.png")) for name in ("0_real", "1_fake")]
     if detector.score(files[0]).mean() > detector.score(files[1]).mean():  # two epochs teach little
         for name in ("classifier.weight", "classifier.bias"):
             values["model_state_dict"][name] = -values["model_state_dict"][name]
-        save_checkpoint(folder / "model_epoch_last.pth", values)
-    run(folder / "model_epoch_last.pth", dataroot)
-    copy = folder / "model_epoch_last_calibrated.pth"
-    results = tmp_path / "results"
-    argv = [
-        "--model_path",
-        str(copy),
-        "--dataroot",
-        str(dataroot / "test" / "gan"),
-        "--results_dir",
-        str(results),
-    ]
-    assert test_script.main([*argv, *FLAGS, "--bootstrap", "0"]) == 0
-    assert (results / f"{trained.name}_last_calibrated_gan" / "metrics.json").exists()
-    argv = [
-        "--name",
-        "tiny",
-        "--model_type",
-        "multiscale_attention",
-        "--dataroot",
-        str(dataroot),
-        "--niter",
-        "3",
-    ]
-    argv += [*TINY, "--lr", "0.002", "--checkpoints_dir", str(tmp_path)]
-    assert train.main([*argv, "--continue_train", "--epoch", "last_calibrated"]) == 0
-    after = read_checkpoint(folder / "model_epoch_last.pth")
+        save_checkpoint(last, values)
+    run(last, dataroot)
+    words = ["--model_path", str(folder / "model_epoch_last_calibrated.pth"), *FLAGS]
+    words += ["--dataroot", str(dataroot / "test" / "gan"), "--bootstrap", "0"]
+    assert test_script.main([*words, "--results_dir", str(tmp_path / "results")]) == 0
+    results = tmp_path / "results" / f"{trained.name}_last_calibrated_gan"
+    assert (results / "metrics.json").exists()
+    words = ["--name", "tiny", "--model_type", "multiscale_attention", "--dataroot", str(dataroot)]
+    words += [*TINY, "--niter", "3", "--lr", "0.002", "--checkpoints_dir", str(tmp_path)]
+    assert train.main([*words, "--continue_train", "--epoch", "last_calibrated"]) == 0
+    after = read_checkpoint(last)
     assert after["epoch"] == 3 and "calibration" not in after  # of other weights
 
 
 def test_reliability_diagram(draw: Draw) -> None:
-    """A smoke test: points, bars, band and titles have the numbers of the calibration."""
-    measured, _, _ = example()
+    """A smoke test: titles and legend have the numbers of the calibration."""
+    measured = example()
     figure = draw(plot_reliability, measured, title="a long name of a model on a long name of data")
-    panels = {"before": measured.before, "after": measured.after}
-    assert [axes.get_title() for axes in figure.axes[:2]] == [
-        f"{name}: ECE {values.ece:.3f}" for name, values in panels.items()
-    ]
-    for column, values in enumerate(panels.values()):
-        points, histogram = figure.axes[column], figure.axes[2 + column]
-        filled = [one for one in values.bins if one.mean is not None]
-        np.testing.assert_allclose(
-            points.lines[0].get_xydata(), [(one.mean, one.generated.value) for one in filled]
-        )
-        bars = points.containers[0].lines[2][0].get_segments()
-        np.testing.assert_allclose(
-            np.array(bars)[:, :, 1], [(one.generated.low, one.generated.high) for one in filled]
-        )
-        heights = [bar.get_height() for group in histogram.containers for bar in group]
-        expected = [*(one.n_real for one in values.bins), *(one.n_fake for one in values.bins)]
-        np.testing.assert_array_equal(heights, expected)
-    shaded = [
-        patch for axes in figure.axes for patch in (*axes.patches, *axes.collections)
-        if isinstance(patch, Rectangle | PolyCollection) and patch.get_zorder() == 0
-    ]  # fmt: skip
-    assert [patch.axes for patch in shaded] == [figure.axes[1], figure.axes[3]]
-    assert [patch.get_x() for patch in shaded] == [measured.calibration.lower] * 2
+    titles = [f"{when}: ECE {getattr(measured, when).ece:.3f}" for when in ("before", "after")]
+    assert [axes.get_title() for axes in figure.axes[:2]] == titles
     assert {"threshold", "unsure"} <= set(legend_texts(figure))
 
 
@@ -695,49 +568,19 @@ def test_without_matplotlib_the_copy_is_written_with_a_warning(
     assert {path.name for path in checkpoint.parent.iterdir()} == names
 
 
-def test_unwritable_folder(checkpoint: Path, val: Path, tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    if os.access(closed, os.W_OK):
-        pytest.skip("root may write anywhere")
-    with pytest.raises(UserError, match="cannot be written"):
-        run(checkpoint, val, "--output", str(closed / "new.pth"))
-
-
-SNIPPETS = re.findall(
-    r"```python\n(.*?)```",
-    (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8"),
-    re.DOTALL,
-)
-
-
-def test_simulation_of_the_guide(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(SNIPPETS[0], {})
-    mean, above = map(float, re.findall(r"[\d.]+", capsys.readouterr().out))
-    # the last row of the table
-    assert mean == pytest.approx(0.100, abs=0.003) and above == pytest.approx(53, abs=4)
+GUIDE = (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8")
+SNIPPET = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[1]
 
 
 def test_snippet_of_the_guide(
-    checkpoint: Path,
-    val: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, val: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(checkpoint, val)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(checkpoint.parent)
     Path("checkpoints/RUN").mkdir(parents=True)
-    (tmp_path / "model_calibrated.pth").rename("checkpoints/RUN/model_epoch_last_calibrated.pth")
+    Path("model_calibrated.pth").rename("checkpoints/RUN/model_epoch_last_calibrated.pth")
     make_set(Path("datasets/test/cyclegan"), 4)
     capsys.readouterr()
-    exec(SNIPPETS[1], {})
+    exec(SNIPPET, {})
     printed = capsys.readouterr().out
     assert printed.startswith("ECE 0.") and "'generated': Share(" in printed
-
-
-def test_flags_that_the_guide_names_exist() -> None:
-    text = (REPOSITORY / "docs" / "calibration.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", text)) <= set(
-        calibrate.parser()._option_string_actions
-    )

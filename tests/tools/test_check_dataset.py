@@ -3,9 +3,7 @@ them."""
 
 import json
 import os
-import signal
 import subprocess
-import sys
 from itertools import count
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 from PIL import Image
 
 from data.layouts import find_test_sets, load_set
-from tests.conftest import REPOSITORY, draw_image, make_dataroot
+from tests.conftest import draw_image, make_dataroot
 from tools.check_dataset import __main__ as tool
 from tools.check_dataset.examine import Diagnosis, examine
 from tools.check_dataset.findings import Finding, move
@@ -80,48 +78,44 @@ UFD = ("UFD/imagenet/0_real", "UFD/laion/0_real", "UFD/guided/1_fake", "UFD/dall
 @pytest.mark.parametrize(
     ("folders", "start", "about", "read"),
     [
-        (pair("x"), "x", "one set", {"": 1}),
         (pair("x", "REAL", "FAKE"), "x", "one set", {"": 1}),
-        ((*pair("progan/car"), *pair("progan/cat")), "progan", "a generator with 2 content folders", {"": 1}),
-        ((*pair("mine/gan"), *pair("mine/sd")), "mine", "a suite of 2 generators", {"": 2}),
+        ((*pair("progan/car"), *pair("progan/cat")), "progan", "one set", {"": 1}),
         (FOREN, "ForenSynths_test", "a suite of 4 generators", {"": 4}),
         ((*FOREN, *pair("Diffusion1kStep/ddpm")), ".", "a folder of 2 suites", {"": 5}),
-        (("d/lsun/real", "d/lsun/adm", "d/lsun/ldm"), "d", "2 generators beside their real images", {"": 2}),
-        (("DiffusionForensics/lsun/real", "DiffusionForensics/lsun/adm"), ".", "1 generator beside their real images", {"": 1}),
-        (pair("Chameleon/test"), ".", "a folder of 1 suite, with test/ inside", {"test": 1}),
-        (UFD, "UFD", "4 generators that share real images", {"": 4}),
-        (GENIMAGE, "GenImage", "a suite of 2 generators, with train/ and val/ inside", {"train": 2, "val": 2}),
-        ((*GENIMAGE, *pair("GenImage/own")), "GenImage", "a suite of 3 generators, with train/ and val/ inside",
-         {"": 1, "train": 2, "val": 2}),
-        (pair("Chameleon/test"), "Chameleon", "one set, with test/ inside", {"test": 1}),
-        ((*pair("CIFAKE/train"), *pair("CIFAKE/val"), *pair("CIFAKE/test")), "CIFAKE",
-         "a training root with train/, val/ and test/", {"train": 1, "val": 1, "test": 1}),
-        ((*pair("r/train/car"), *pair("r/train/cat"), *pair("r/val/car"), *pair("r/test/gan"), *pair("r/test/sd")), "r",
-         "a training root with train/, val/ and test/", {"train": 1, "val": 1, "test": 2}),
+        (("d/lsun/real", "d/lsun/adm", "d/lsun/ldm"), "d", "a suite of 2 generators", {"": 2}),
+        (UFD, "UFD", "a suite of 4 generators", {"": 4}),
+        (pair("Chameleon/test"), ".", "one set", {"": 1}),
+        ((*pair("r/train/car"), *pair("r/val/car"), *pair("r/test/gan"), *pair("r/test/sd")), "r",
+         "a training root with train/, val/, test/", {"train": 1, "val": 1, "test": 2}),
     ],
 )  # fmt: skip
 def test_layouts(
     folders: tuple[str, ...], start: str, about: str, read: dict[str, int], tmp_path: Path
 ) -> None:
+    """The sets are those of the scripts, and nothing is wrong with them."""
     root = fill(tmp_path, *folders) / start
     diagnosis = look(root)
-    assert diagnosis.layout.about.startswith(about)
+    assert diagnosis.layout.about == about
     assert {reading.split: len(reading.sets) for reading in diagnosis.layout.readings} == read
     assert kinds(diagnosis).keys() <= {"suite"}
-    assert diagnosis.status == 0
-    assert diagnosis.files == 2 * len(set(folders))
-    training = diagnosis.layout.about.startswith("a training root")
+    assert (diagnosis.status, diagnosis.files) == (0, 2 * len(set(folders)))
+    training = "train" in read
     tested = find_test_sets(str(root / "test" if training else root))[1]
-    by_script = {"test.py": {path for found in tested for path in found.paths}}
+    by_script = {"test.py": tested}
     if training:
-        by_script["train.py"] = {
-            path for split in ("train", "val") for path in load_set(root / split).paths
-        }
-    for script, expected in by_script.items():
+        by_script["train.py"] = [load_set(root / "train"), load_set(root / "val")]
+    for script, sets in by_script.items():
         readings = [reading for reading in diagnosis.layout.readings if reading.reader == script]
-        assert {
-            path for reading in readings for found in reading.sets for path in found.paths
-        } == expected
+        paths = {path for reading in readings for images in reading.sets for path in images.paths}
+        assert paths == {path for images in sets for path in images.paths}
+
+
+def test_splits_that_are_not_tested_are_noted(tmp_path: Path) -> None:
+    diagnosis = look(fill(tmp_path, *GENIMAGE) / "GenImage")
+    assert diagnosis.files == 2 * 2 * 2 and diagnosis.status == 0
+    finding = kinds(diagnosis)["other_split"]
+    assert finding.severity == "note" and "8 images that test.py does not read" in finding.message
+    assert {item.folder.split("/")[2] for item in finding.items} == {"train"}
 
 
 def test_suites_have_their_table_and_protocol(
@@ -130,12 +124,11 @@ def test_suites_have_their_table_and_protocol(
     fill(tmp_path, *FOREN, *GENIMAGE)
     assert tool.main([str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert (
+    table = (
         "4 sets of ForenSynths (Table 1 of the NPR paper), protocol resize256: resize to 256x256"
-        in text
     )
+    assert table in text
     assert "2 sets of GenImage, protocol genimage-tile" in text
-    assert "not read by test.py" in text
 
 
 def test_counts_per_set_and_content_folder(
@@ -144,13 +137,8 @@ def test_counts_per_set_and_content_folder(
     make_dataroot(tmp_path, count=3, size=8)
     assert tool.main([str(tmp_path)]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    for row in (
-        ["train", "6", "6"],
-        ["train/car", "3", "3"],
-        ["val/cat", "3", "3"],
-        ["test/gan", "3", "3"],
-    ):
-        assert row in rows
+    for name, number in (("train", "6"), ("train/car", "3"), ("val/cat", "3"), ("test/gan", "3")):
+        assert [name, number, number] in rows
 
 
 def test_shared_real_folders_are_no_duplicates(tmp_path: Path) -> None:
@@ -163,12 +151,6 @@ def test_shared_real_folders_are_no_duplicates(tmp_path: Path) -> None:
     diagnosis = look(tmp_path / "linked")
     assert (kinds(diagnosis), diagnosis.files) == ({}, 6)
     assert [report.counts for report in diagnosis.sets] == [(2, 2), (2, 2)]
-
-
-def test_contents_of_generators_beside_their_real_images(tmp_path: Path) -> None:
-    fill(tmp_path, "lsun/real", "lsun/adm")
-    (report,) = look(tmp_path).sets
-    assert report.contents == {"lsun": (2, 0), "lsun/adm": (0, 2)}
 
 
 # counts
@@ -189,12 +171,9 @@ def test_missing_classes_and_imbalance(tmp_path: Path) -> None:
         ("one_class", "warning"),
     ]
     assert "10 times" in kinds(diagnosis)["imbalance"].message
-    assert kinds(diagnosis)["empty_class"].items[0].paths == ("test/sd/1_fake",)
-
-
-def test_one_class_alone_is_a_warning_in_a_test_set(tmp_path: Path) -> None:
-    fill(tmp_path, *pair("gan"), "photos/0_real")
-    assert {f.kind: f.severity for f in kinds(look(tmp_path)).values()} == {"one_class": "warning"}
+    assert (
+        "test/sd/1_fake: a class folder without images" in kinds(diagnosis)["empty_class"].message
+    )
 
 
 # files
@@ -202,29 +181,22 @@ def test_one_class_alone_is_a_warning_in_a_test_set(tmp_path: Path) -> None:
 
 def test_unreadable_files_and_wrong_suffixes(tmp_path: Path) -> None:
     fill(tmp_path, *pair())
-    whole = (tmp_path / "0_real" / "0.png").read_bytes()
-    (tmp_path / "0_real" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / "0_real" / "0.png").read_bytes()
+    (tmp_path / "0_real" / "cut.png").write_bytes(content[: len(content) // 2])
     (tmp_path / "1_fake" / "text.jpg").write_text("no picture")
     (tmp_path / "1_fake" / "gone.png").symlink_to("nowhere.png")
     os.mkfifo(tmp_path / "1_fake" / "pipe.png")
     draw(tmp_path / "1_fake" / "really.png", format="JPEG")
     draw(tmp_path / "1_fake" / "fine.JPEG", format="JPEG")
     diagnosis = look(tmp_path)
-    found = kinds(diagnosis)
-    assert found.keys() == {"unreadable", "suffix"}
-    assert diagnosis.status == 1
-    reasons = {item.paths[0]: item.note for item in found["unreadable"].items}
-    assert reasons.keys() == {
-        "0_real/cut.png",
-        "1_fake/text.jpg",
-        "1_fake/gone.png",
-        "1_fake/pipe.png",
-    }
-    assert "truncated" in reasons["0_real/cut.png"]
-    assert [(item.paths, item.note) for item in found["suffix"].items] == [
-        (("1_fake/really.png",), "is JPEG")
-    ]
-    assert found["suffix"].severity == "note"
+    findings = kinds(diagnosis)
+    assert findings.keys() == {"unreadable", "suffix"} and diagnosis.status == 1
+    reasons = {item.paths[0]: item.note for item in findings["unreadable"].items}
+    bad = {"0_real/cut.png", "1_fake/text.jpg", "1_fake/gone.png", "1_fake/pipe.png"}
+    assert reasons.keys() == bad and "truncated" in reasons["0_real/cut.png"]
+    (item,) = findings["suffix"].items
+    assert (item.paths, item.note) == (("1_fake/really.png",), "is JPEG")
+    assert findings["suffix"].severity == "note"
 
 
 def test_equal_images(tmp_path: Path) -> None:
@@ -238,26 +210,24 @@ def test_equal_images(tmp_path: Path) -> None:
     draw(tmp_path / "val/car/0_real/both.png", seed=4)
     draw(tmp_path / "val/car/1_fake/both.png", seed=4)
     os.link(tmp_path / "train/car/1_fake/0.png", tmp_path / "test/gan/1_fake/linked.png")
-    diagnosis = look(tmp_path)
-    found = {
-        kind: {frozenset(item.paths) for item in finding.items}
-        for kind, finding in kinds(diagnosis).items()
+    groups = {
+        (kind, finding.severity): {frozenset(item.paths) for item in finding.items}
+        for kind, finding in kinds(look(tmp_path)).items()
     }
-    assert found == {
-        "label_conflict": {frozenset({"val/car/0_real/both.png", "val/car/1_fake/both.png"})},
-        "leak": {
+    assert groups == {
+        ("label_conflict", "problem"): {
+            frozenset({"val/car/0_real/both.png", "val/car/1_fake/both.png"})
+        },
+        ("leak", "problem"): {
             frozenset({"train/car/0_real/leak.png", "test/gan/0_real/leak.bmp"}),
             frozenset({"train/car/1_fake/0.png", "test/gan/1_fake/linked.png"}),
         },
-        "duplicate": {frozenset({"train/car/0_real/same.png", "train/car/0_real/again.webp"})},
-        "shared": {frozenset({"test/gan/0_real/shared.png", "test/sd/0_real/shared.png"})},
-    }
-    severities = {kind: finding.severity for kind, finding in kinds(diagnosis).items()}
-    assert severities == {
-        "label_conflict": "problem",
-        "leak": "problem",
-        "duplicate": "warning",
-        "shared": "note",
+        ("duplicate", "warning"): {
+            frozenset({"train/car/0_real/same.png", "train/car/0_real/again.webp"})
+        },
+        ("shared", "note"): {
+            frozenset({"test/gan/0_real/shared.png", "test/sd/0_real/shared.png"})
+        },
     }
 
 
@@ -275,7 +245,6 @@ def test_equal_bytes_of_another_shape_are_another_image(tmp_path: Path) -> None:
     ("good", "bad", "kind"),
     [
         ((), ("g/reals", "g/fakes"), "class_name"),
-        (("g/0_real",), ("g/AI_generated",), "class_name"),
         (("g/nature",), ("g/0_fake/deep/er",), "class_name"),
         (("g/0_real",), ("g/0_real images", "g/1_fake"), "class_name"),
         (
@@ -284,8 +253,6 @@ def test_equal_bytes_of_another_shape_are_another_image(tmp_path: Path) -> None:
             "class_name",
         ),
         ((), ("0_real/1_fake", "0_real"), "nested"),
-        (("g/0_real",), ("g/0_real/1_fake", "g/1_fake/deep"), "nested"),
-        (pair("g"), ("g/0_real/a/1_fake", "g/0_real/b/1_fake"), "nested"),
         ((*pair("train/car"), *pair("test/gan")), pair("valid/car"), "split_name"),
         ((), (*pair("Train"), *pair("Validation")), "split_name"),
         (("Train/car/0_real",), ("Train/car/0_real/1_fake", *pair("Validation/car")), "nested"),
@@ -324,34 +291,27 @@ def test_commands_hold_any_printable_name(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "note"),
     [
-        (
-            ("train/car/0_real", "train/car/1_fake", "val/0_real", "val/1_fake", "train"),
-            "in no class folder",
-        ),
         ((*pair("train"), *pair("val"), "extra/real"), "not in train/, val/ or test/"),
         ((*pair("gan"), "sd/pictures"), "in no class folder"),
-        ((*pair("gan"), "gan/more/0_real"), "gan has class folders"),
-        ((*pair("train/car"), *pair("train/big/cat"), *pair("val/car")), "too deep"),
+        ((*pair("gan"), "gan/more/0_real"), "deeper than the class folders that are read"),
+        ((*pair("train/car"), *pair("train/big/cat"), *pair("val/car")), "deeper"),
         ((*pair("gan"), "Real-ESRGAN"), "in no class folder"),
         ((*pair("gan"), "fakes"), "in no class folder"),
-        ((*pair("gan"), "gan"), "beside 0_real/ and 1_fake/"),
     ],
 )
 def test_where_it_cannot_be_told_nothing_is_advised(
     folders: tuple[str, ...], note: str, tmp_path: Path
 ) -> None:
-    found = kinds(look(fill(tmp_path, *folders)))
-    assert "unread" in found
-    assert note in found["unread"].items[0].note
-    assert not any(finding.commands for finding in found.values())
+    findings = kinds(look(fill(tmp_path, *folders)))
+    assert note in findings["unread"].items[0].note
+    assert not any(finding.commands for finding in findings.values())
 
 
 def test_links_inside_of_class_folders_are_not_followed(tmp_path: Path) -> None:
     fill(tmp_path, *pair("set"), "elsewhere")
     (tmp_path / "set" / "0_real" / "more").symlink_to(tmp_path / "elsewhere")
     (item,) = kinds(look(tmp_path / "set"))["unread"].items
-    assert "links inside a class folder" in item.note
-    assert len(item.paths) == 2
+    assert "behind a link" in item.note and len(item.paths) == 2
 
 
 def test_suffixes_that_are_not_read(tmp_path: Path) -> None:
@@ -364,61 +324,58 @@ def test_suffixes_that_are_not_read(tmp_path: Path) -> None:
     draw(root / "1_fake" / "moving.gif", format="GIF")
     (root / "1_fake" / "notes").write_text("BM is how a bitmap begins")
     os.mkfifo(root / "1_fake" / "pipe")
-    found = kinds(look(root))
-    assert found.keys() == {"no_suffix", "not_read"}
-    assert {item.note for item in found["no_suffix"].items} == {"is JPEG", "is PNG"}
-    assert len(found["no_suffix"].items) == len(wrong) + 1
-    assert "(.gif 1, no suffix 2)" in found["not_read"].message
+    findings = kinds(look(root))
+    assert findings.keys() == {"no_suffix", "not_read"}
+    assert {item.note for item in findings["no_suffix"].items} == {"is JPEG", "is PNG"}
+    assert len(findings["no_suffix"].items) == len(wrong) + 1
+    assert "(.gif 1, no suffix 2)" in findings["not_read"].message
 
 
 def test_a_flat_folder_is_no_layout(tmp_path: Path) -> None:
     draw(tmp_path / "real_0.png")
     draw(tmp_path / "fake_0.png")
-    found = kinds(look(tmp_path))
-    assert found.keys() == {"layout", "unread"}
-    assert all("0_real/ and 1_fake/" in finding.message for finding in found.values())
+    findings = kinds(look(tmp_path))
+    assert findings.keys() == {"layout", "unread"}
+    assert all("0_real/ and 1_fake/" in finding.message for finding in findings.values())
 
 
 def test_nothing_is_ever_overwritten(tmp_path: Path) -> None:
-    fill(tmp_path, "g/1_fake", "g/0_real/1_fake", "g/1_fake/g_0_real_1_fake")
-    fill(tmp_path, "h/0_real", "h/0_real/reals", "h/reals")
-    found = kinds(look(tmp_path))
-    assert {"nested", "unread"} <= found.keys()
-    assert not any(finding.commands for finding in found.values())
+    fill(tmp_path, "g/1_fake", "g/0_real/1_fake", "h/0_real", "h/0_real/reals", "h/reals")
+    findings = kinds(look(tmp_path))
+    assert {"nested", "unread"} <= findings.keys()
+    assert not any(finding.commands for finding in findings.values())
 
 
-def test_a_training_root_without_val(tmp_path: Path) -> None:
-    finding = kinds(look(fill(tmp_path, *pair("train/car"), *pair("train/cat"))))["no_val"]
-    assert finding.severity == "problem" and "val/" in finding.message and not finding.commands
-
-
-def test_train_is_missing(tmp_path: Path) -> None:
-    assert {"no_train"} <= kinds(look(fill(tmp_path, *pair("val/car"), *pair("val/cat")))).keys()
+@pytest.mark.parametrize(("splits", "kind"), [("train", "no_val"), ("val", "no_train")])
+def test_a_split_is_missing(splits: str, kind: str, tmp_path: Path) -> None:
+    finding = kinds(look(fill(tmp_path, *pair(f"{splits}/car"), *pair(f"{splits}/cat"))))[kind]
+    assert finding.severity == "problem" and not finding.commands
+    assert kind.removeprefix("no_") + "/ is missing" in finding.message
 
 
 def test_hidden_and_system_files_are_only_counted(tmp_path: Path) -> None:
     fill(tmp_path, *pair(), "__MACOSX/0_real", ".cache/0_real")
     for name in (".DS_Store", "Thumbs.db", "._0.png"):
         (tmp_path / "0_real" / name).write_text("x")
-    found = kinds(look(tmp_path))
-    assert found.keys() == {"ignored"}
-    assert "(.DS_Store 1, Thumbs.db 1, __MACOSX 1, hidden 2)" in found["ignored"].message
+    findings = kinds(look(tmp_path))
+    assert findings.keys() == {"ignored"}
+    assert "(.DS_Store 1, Thumbs.db 1, __MACOSX 1, hidden 2)" in findings["ignored"].message
 
 
-@pytest.mark.parametrize("place", (".", "gan", "gan/0_real"))
+@pytest.mark.parametrize("place", (".", "gan/0_real"))
 def test_links_in_a_circle_end(place: str, tmp_path: Path) -> None:
     fill(tmp_path, *pair("gan"), *pair("sd"))
     (tmp_path / place / "circle").symlink_to(tmp_path)
     diagnosis = look(tmp_path)
-    assert "loop" in kinds(diagnosis)
+    finding = kinds(diagnosis)["left_out"]
+    assert "circle" in finding.message and finding.severity == "warning"
     assert diagnosis.files == 8
 
 
 @pytest.mark.parametrize(
     ("name", "label"),
-    [("reals", 0), ("real_images", 0), ("0_fake", 1), ("1-real", 0), ("AI", 1), ("AI generated", 1), ("nature", 0),
-     ("real_and_fake", None), ("Real-ESRGAN", None), ("realistic", None), ("0", None), ("photos", None), ("unreal", None),
-     ("deepfake", None), ("真real", None), ("", None)],
+    [("real_images", 0), ("1-real", 0), ("AI generated", 1), ("real_and_fake", None),
+     ("Real-ESRGAN", None), ("photos", None), ("deepfake", None), ("真real", None), ("", None)],
 )  # fmt: skip
 def test_names_that_tell_a_class(name: str, label: int | None) -> None:
     assert class_of_name(name) == label
@@ -452,16 +409,13 @@ def test_classes_of_different_formats_are_told_apart(
     text = capsys.readouterr().out
     assert "test.py --equalize jpeg:90" in text
     document = json.loads((tmp_path / "x.json").read_text())
-    (found,) = document["sets"]
-    assert found["format_leak"] > 0.9
-    real, fake = found["formats"]["real"], found["formats"]["fake"]
+    (images,) = document["sets"]
+    assert images["format_leak"] > 0.9
+    real, fake = images["formats"]["real"], images["formats"]["fake"]
     assert (real["kinds"], fake["kinds"]) == ({"JPEG": 1.0}, {"PNG": 1.0})
     assert real["quality"] == {"median": 95.0, "lowest": 95.0, "highest": 95.0}
-    assert (real["subsamplings"], fake["subsamplings"], fake["quality"]) == (
-        {"4:4:4": 1.0},
-        {},
-        None,
-    )
+    assert (real["subsamplings"], fake["subsamplings"]) == ({"4:4:4": 1.0}, {})
+    assert fake["quality"] is None
     assert (real["width"]["median"], real["sizes"]) == (32.0, 1)
     sizes = [path.stat().st_size / 32**2 for path in (root / "0_real").iterdir()]
     assert real["bytes_per_pixel"] == pytest.approx(np.median(sizes))
@@ -481,41 +435,29 @@ def test_json_has_every_name_and_the_terminal_a_few(
     root = fill(tmp_path / "set", *pair("gan"))
     for index in range(5):
         (root / "gan" / "0_real" / f"bad\n{index}.png").write_bytes(b"")
-    assert (
-        tool.main(
-            [str(root), "--list", "2", "--json", str(tmp_path / "x.json"), "--num_threads", "1"]
-        )
-        == 1
-    )
+    words = [str(root), "--list", "2", "--json", str(tmp_path / "x.json"), "--num_threads", "1"]
+    assert tool.main(words) == 1
     text = capsys.readouterr().out
     assert text.count("bad\\x0a") == 2
     assert "... and 3 more" in text
     document = json.loads((tmp_path / "x.json").read_text())
     assert document["status"] == 1
     (finding,) = [finding for finding in document["findings"] if finding["kind"] == "unreadable"]
-    assert [item["paths"] for item in finding["items"]] == [
-        [f"gan/0_real/bad\\x0a{index}.png"] for index in range(5)
-    ]
-    (found,) = document["sets"]
-    assert (found["n_real"], found["n_fake"], found["protocol"], found["generator"]) == (
-        7,
-        2,
-        "native",
-        "gan",
-    )
+    names = [[f"gan/0_real/bad\\x0a{index}.png"] for index in range(5)]
+    assert [item["paths"] for item in finding["items"]] == names
+    (images,) = document["sets"]
+    expected = {"n_real": 7, "n_fake": 2, "protocol": "native", "generator": "gan"}
+    assert expected.items() <= images.items()
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], "arguments are required: DIR"),
         (["missing"], "missing: no such folder"),
         (["empty"], "empty: no images"),
         (["set", "--num_threads", "0"], "--num_threads: 0 is not"),
         (["set", "--list", "-1"], "--list: -1 is not"),
         (["set", "--json", "no/where.json"], "--json no/where.json"),
-        (["set", "--json", "empty"], "--json empty"),
-        (["set", "--nothing"], "--nothing"),
     ],
 )
 def test_wrong_command_lines_are_one_line_and_status_2(
@@ -531,10 +473,8 @@ def test_wrong_command_lines_are_one_line_and_status_2(
     with pytest.raises(SystemExit) as stopped:
         run_script(lambda: tool.main(words))
     assert stopped.value.code == 2
-    said = capsys.readouterr()
-    assert said.err.count("\n") == 1
-    assert expected in said.err
-    assert not said.out
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and expected in printed.err and not printed.out
 
 
 def test_the_folder_may_be_given_in_any_way(
@@ -543,66 +483,15 @@ def test_the_folder_may_be_given_in_any_way(
     root = fill(tmp_path / "-set", *pair(), "reals")
     monkeypatch.chdir(root)
     for folder in (".", "../-set/", str(root)):
-        found = kinds(look(Path(folder)))
-        assert found.keys() == {"class_name"}
-        assert found["class_name"].items[0].folder == "reals"
+        findings = kinds(look(Path(folder)))
+        assert findings.keys() == {"class_name"}
+        assert findings["class_name"].items[0].folder == "reals"
     monkeypatch.chdir(tmp_path)
-    diagnosis = look(Path("-set"))
-    fix(diagnosis)
-    assert kinds(look(root)).keys() == set()
-
-
-SLOW = """
-import time, tools.check_dataset.files as files
-from tools.check_dataset import main
-from util import run_script
-
-def slow(path):
-    print("started", flush=True)
-    time.sleep(0.3)
-
-files.read_image = slow
-run_script(lambda: main([".", "--num_threads", "1"]))
-"""
-
-
-@pytest.mark.slow
-def test_interrupting_says_so(tmp_path: Path) -> None:
-    fill(tmp_path, *pair(), number=40)
-    words = [sys.executable, "-c", SLOW]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(
-        words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes
-    ) as process:
-        assert process.stdout.readline() == "started\n"
-        process.send_signal(signal.SIGINT)
-        err = process.communicate(timeout=120)[1]
-    assert process.returncode == 130
-    assert err == "interrupted\n"
-
-
-def test_real_images(minibench: Path) -> None:
-    diagnosis = look(minibench)
-    assert diagnosis.status == 0
-    assert diagnosis.layout.about == "a training root with train/, val/ and test/"
-    assert not kinds(diagnosis).keys() & {
-        "unreadable",
-        "leak",
-        "label_conflict",
-        "duplicate",
-        "unread",
-    }
+    fix(look(Path("-set")))
+    assert not kinds(look(root))
 
 
 def test_splits_within_class_folders_are_said(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for name in ("real/train", "real/val", "fake/train", "fake/val"):
-        (tmp_path / name).mkdir(parents=True)
-        draw_image(rng, False, 8).save(tmp_path / name / "a.png")
-    (found,) = (f for f in examine(tmp_path, 1).findings if f.kind == "split_in_class")
-    assert [item.paths for item in found.items] == [
-        ("fake/train",),
-        ("fake/val",),
-        ("real/train",),
-        ("real/val",),
-    ]
+    fill(tmp_path, "real/train", "real/val", "fake/train", number=1)
+    finding = kinds(look(tmp_path))["split_in_class"]
+    assert [item.paths[0] for item in finding.items] == ["fake/train", "real/train", "real/val"]

@@ -23,7 +23,7 @@ from tools.make_fakes.rebuilding import mean_squared_error, photographs, psnr, w
 from tools.make_fakes.upsamplers import laplacian
 from util import UserError, log
 
-FEW = ("--steps", "1", "--adversarial_steps", "1")
+KINDS = ("0_real", "1_fake")
 
 
 @pytest.fixture(autouse=True)
@@ -57,54 +57,45 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_suite(root: Path, tmp_path: Path) -> None:
+    words = ["--dataroot", str(root), "--steps", "3", "--output"]
     for name in ("one", "two"):
-        assert (
-            make_heldout.main(
-                ["--dataroot", str(root), "--output", str(tmp_path / name), "--steps", "3"]
-            )
-            == 0
-        )
+        assert make_heldout.main([*words, str(tmp_path / name)]) == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     _, sets = find_test_sets(str(tmp_path / "one"))
-    found = {images.generator: np.bincount(images.labels).tolist() for images in sets}
+    counts = {images.generator: np.bincount(images.labels).tolist() for images in sets}
     rebuilt_sets = [*UP_SAMPLERS, *(f"{name}_webp" for name in UP_SAMPLERS)]
-    assert found == dict.fromkeys(make_heldout.SEEN, [5, 2]) | dict.fromkeys(rebuilt_sets, [5, 5])
+    assert counts == dict.fromkeys(make_heldout.SEEN, [5, 2]) | dict.fromkeys(rebuilt_sets, [5, 5])
     seen = np.asarray(Image.open(tmp_path / "one/seen/0_real/00000.png"))
     assert np.array_equal(seen, np.asarray(Image.open(root / "val/a/0_real/000.png")))
-    # 96 * 0.8, whole fours
+    # 96 * 0.8, a multiple of 4
     assert Image.open(tmp_path / "one/rebuilt_nearest/1_fake/00000.png").size == (76, 76)
     report = json.loads((tmp_path / "one/heldout.json").read_text())
     assert set(report["psnr"]) == set(UP_SAMPLERS) and report["settings"]["steps"] == 3
 
 
 def test_photographs_of_other_sources(root: Path, tmp_path: Path) -> None:
-    """Parts on the grid of JPEG, as they are and of shrunk ones, beside the generated pictures of
+    """Parts on the grid of JPEG, as they are and of shrunk ones, beside the generated images of
     val/."""
     make_photographs(tmp_path / "mine", 2, 450, 5)
     make_photographs(tmp_path / "mine/small", 1, 100, 6)
     (tmp_path / "mine/broken.png").write_bytes(b"nothing")
     words = ["--dataroot", str(root), "--steps", "1", "--photographs"]
-    assert (
-        make_heldout.main([*words, str(tmp_path / "mine"), "--output", str(tmp_path / "out")]) == 0
-    )
-    for name, sides in (("elsewhere", (256, 256, 100)), ("elsewhere_shrunk", (256, 256, 80))):
-        pictures = sorted((tmp_path / "out" / name / "0_real").iterdir())
-        assert tuple(Image.open(path).size[0] for path in pictures) == sides
-        assert len(list((tmp_path / "out" / name / "1_fake").iterdir())) == 2
-    whole = np.asarray(Image.open(tmp_path / "mine/0.png"))
-    found = np.asarray(Image.open(tmp_path / "out/elsewhere/0_real/00000.png"))
+    out = tmp_path / "out"
+    assert make_heldout.main([*words, str(tmp_path / "mine"), "--output", str(out)]) == 0
+    names = ("seen", "elsewhere", "elsewhere_shrunk")
+    seen, fakes, smaller = (set(contents(out / name / "1_fake").values()) for name in names)
+    assert seen == fakes and len(fakes) == len(smaller) == 2
+    for name, sides in (("elsewhere", [256, 256, 100]), ("elsewhere_shrunk", [256, 256, 80])):
+        paths = sorted((out / name / "0_real").iterdir())
+        assert [Image.open(path).size[0] for path in paths] == sides
+    source = np.asarray(Image.open(tmp_path / "mine/0.png"))
+    part = np.asarray(Image.open(out / "elsewhere/0_real/00000.png"))
     places = [(y, x) for y in range(0, 195, 8) for x in range(0, 195, 8)]
-    assert sum(np.array_equal(whole[y : y + 256, x : x + 256], found) for y, x in places) == 1
-    fakes = [
-        {path.read_bytes() for path in (tmp_path / "out" / name / "1_fake").iterdir()}
-        for name in ("elsewhere", "seen")
-    ]
-    assert fakes[0] == fakes[1]
-    with pytest.raises(UserError, match="no such folder"):
-        make_heldout.main([*words, str(tmp_path / "none"), "--output", str(tmp_path / "two")])
+    assert sum(np.array_equal(source[y : y + 256, x : x + 256], part) for y, x in places) == 1
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no image in it can be read"):
-        make_heldout.main([*words, str(tmp_path / "empty"), "--output", str(tmp_path / "two")])
+    for name, message in (("none", "no such folder"), ("empty", "no image in it can be read")):
+        with pytest.raises(UserError, match=message):
+            make_heldout.main([*words, str(tmp_path / name), "--output", str(tmp_path / "two")])
 
 
 @pytest.mark.parametrize("name", UP_SAMPLERS)
@@ -147,13 +138,13 @@ def test_copies_become_what_the_discriminator_calls_real(monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_adversarial_training_sharpens_copies(minibench: Path) -> None:
-    found = photographs(load_set(minibench / "train"), lambda image, _: image, 0)
-    cuts = [pixels[:, :128, :128] for pixels in islice(found, 32)]
-    images = torch.stack(cuts).float() / 255
+    images = photographs(load_set(minibench / "train"), lambda image, _: image, 0)
+    cuts = [pixels[:, :128, :128] for pixels in islice(images, 32)]
+    batch = torch.stack(cuts).float() / 255
 
     def sharpness(model: AutoEncoder) -> float:
         with torch.no_grad():
-            return float(laplacian(model(images)).abs().mean() / laplacian(images).abs().mean())
+            return float(laplacian(model(batch)).abs().mean() / laplacian(batch).abs().mean())
 
     model = train_autoencoder("rebuilt_nearest", cuts, 0, 150)
     before = sharpness(model)
@@ -205,18 +196,20 @@ TOOLS = pytest.mark.parametrize("tool", (make_heldout, make_fakes), ids=("heldou
 
 
 @TOOLS
-def test_mistakes(root: Path, tmp_path: Path, tool: ModuleType) -> None:
-    out = str(tmp_path / "out")
-    with pytest.raises(UserError, match="--dataroot .*: .*train/"):
-        tool.main(["--dataroot", str(tmp_path), "--output", out])
-    with pytest.raises(UserError, match="--output .*: exists already"):
-        tool.main(["--dataroot", str(root), "--output", str(tmp_path)])
+def test_mistakes(
+    root: Path, tmp_path: Path, tool: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written"):
-        tool.main(["--dataroot", str(root), "--output", str(tmp_path / "file" / "out")])
-    for word in ("--steps", "--seed"):
-        with pytest.raises(SystemExit):
-            tool.main(["--dataroot", str(root), "--output", out, word, "-1"])
+    for data, output, message in (
+        (tmp_path, tmp_path / "out", "--dataroot .*: .*train/"),
+        (root, tmp_path, "--output .*: exists already"),
+        (root, tmp_path / "file" / "out", "cannot be written"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tool.main(["--dataroot", str(data), "--output", str(output)])
+    with pytest.raises(SystemExit):
+        tool.main(["--dataroot", str(root), "--output", str(tmp_path / "out"), "--steps", "-1"])
+    assert "--steps: -1" in capsys.readouterr().err
 
 
 @TOOLS
@@ -230,71 +223,56 @@ def test_photographs_that_are_too_small_are_said_to_be_and_nothing_is_left(
     assert {path.name for path in tmp_path.iterdir()} == {"train", "val"}
 
 
-def test_fakes_are_a_data_root_to_train_on(tmp_path: Path) -> None:
-    make_photographs(tmp_path / "in/train/a/0_real", 12, 112, 1)
-    make_photographs(tmp_path / "in/val/a/0_real", 3, 112, 2)
-    for split in ("train", "val"):
-        make_set(tmp_path / "in" / split / "a", 1, 96)
-        make_set(tmp_path / "in" / split / "left_out", 1, 96)
-    up_samplers = ["--up_samplers", "rebuilt_nearest,rebuilt_shuffled"]
-    for name in ("one", "two"):
-        words = [
-            "--output",
-            str(tmp_path / name),
-            "--steps",
-            "2",
-            "--adversarial_steps",
-            "2",
-            *up_samplers,
-        ]
-        assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--classes", "a", *words]) == 0
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    for split, count in (("train", 13), ("val", 4)):
-        everything = load_set(tmp_path / "one" / split)
-        labels = np.bincount(everything.labels).tolist()
-        small = sum(min(Image.open(path).size) < 64 for path in everything.paths)
-        made = len(list((tmp_path / "one" / split / "rebuilt" / "1_fake").iterdir()))
-        assert small == 0 and made <= count and labels == [count + made, 1 + made]
-        assert not (tmp_path / "one" / split / "left_out").exists()
-    report = json.loads((tmp_path / "one/fakes.json").read_text())
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a data root 'in', fakes 'one' and 'two' of it, and 'plain' ones without
+    adversarial training."""
+    folder = tmp_path_factory.mktemp("fakes")
+    make_photographs(folder / "in/train/a/0_real", 12, 112, 1)
+    make_photographs(folder / "in/val/a/0_real", 3, 112, 2)
+    for name in ("train/a", "val/a", "train/left_out", "val/left_out"):
+        make_set(folder / "in" / name, 1, 96)
+    words = ["--dataroot", str(folder / "in"), "--classes", "a", "--steps", "2"]
+    words += ["--up_samplers", "rebuilt_nearest,rebuilt_shuffled", "--adversarial_steps"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoders, "BATCH", 4)
+        for name, steps in (("one", "2"), ("two", "2"), ("plain", "0")):
+            assert make_fakes.main([*words, steps, "--output", str(folder / name)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(("split", "count"), (("train", 13), ("val", 4)))
+def test_fakes_are_a_data_root_to_train_on(fakes: Path, split: str, count: int) -> None:
+    folder = fakes / "one" / split
+    everything = load_set(folder)
+    copies = list((folder / "rebuilt" / "1_fake").iterdir())
+    assert np.bincount(everything.labels).tolist() == [count + len(copies), 1 + len(copies)]
+    assert len(copies) <= count and not (folder / "left_out").exists()
+    assert all(min(Image.open(path).size) >= 64 for path in everything.paths)
+    for copy in copies:
+        images = [np.asarray(Image.open(folder / f"rebuilt/{kind}" / copy.name)) for kind in KINDS]
+        assert images[0].shape == images[1].shape and np.any(images[0] != images[1])
+
+
+def test_fakes_are_repeatable_and_adversarial_training_changes_copies_only(fakes: Path) -> None:
+    first, again, plain = (contents(fakes / name / "train") for name in ("one", "two", "plain"))
+    assert first == again and first.keys() == plain.keys()
+    for path, pixels in first.items():
+        assert (pixels == plain[path]) == (not path.startswith("rebuilt/1_fake")), path
+    report = json.loads((fakes / "one/fakes.json").read_text())
     assert set(report["psnr"]["train"]) == {"rebuilt_nearest", "rebuilt_shuffled"}
-    for path in sorted((tmp_path / "one/train/rebuilt/0_real").iterdir()):
-        real, fake = Image.open(path), Image.open(tmp_path / "one/train/rebuilt/1_fake" / path.name)
-        assert real.size == fake.size and np.any(np.asarray(real) != np.asarray(fake))
     assert report["settings"] == {
-        "dataroot": str(tmp_path / "in"), "classes": ["a"], "steps": 2, "seed": 1,
+        "dataroot": str(fakes / "in"), "classes": ["a"], "steps": 2, "seed": 1,
         "up_samplers": ["rebuilt_nearest", "rebuilt_shuffled"], "adversarial_steps": 2,
     }  # fmt: skip
-    words = [
-        "--output",
-        str(tmp_path / "plain"),
-        "--steps",
-        "2",
-        "--adversarial_steps",
-        "0",
-        *up_samplers,
-    ]
-    assert make_fakes.main(["--dataroot", str(tmp_path / "in"), "--classes", "a", *words]) == 0
-    for kind, same in (("0_real", True), ("1_fake", False)):  # the same photographs, other copies
-        one, plain = (
-            contents(tmp_path / name / "train/rebuilt" / kind) for name in ("one", "plain")
-        )
-        assert one.keys() == plain.keys() and all(
-            (one[path] == plain[path]) is same for path in one
-        )
+
+
+def test_fakes_of_fakes_and_of_unknown_up_samplers(fakes: Path, tmp_path: Path) -> None:
+    words = ["--output", str(tmp_path / "out"), "--dataroot"]
     with pytest.raises(UserError, match="has train/rebuilt already"):
-        make_fakes.main(["--dataroot", str(tmp_path / "one"), "--output", str(tmp_path / "three")])
+        make_fakes.main([*words, str(fakes / "one")])
     with pytest.raises(UserError, match="--up_samplers x: unknown"):
-        make_fakes.main(
-            [
-                "--dataroot",
-                str(tmp_path / "in"),
-                "--output",
-                str(tmp_path / "three"),
-                "--up_samplers",
-                "x",
-            ]
-        )
+        make_fakes.main([*words, str(fakes / "in"), "--up_samplers", "x"])
 
 
 def test_fakes_of_a_data_root_without_classes(tmp_path: Path) -> None:
@@ -302,11 +280,7 @@ def test_fakes_of_a_data_root_without_classes(tmp_path: Path) -> None:
     make_photographs(tmp_path / "in/train/0_real", 3, 112, 1)
     make_set(tmp_path / "in/train", 0, 96)
     make_set(tmp_path / "in/val", 2, 32)
-    assert (
-        make_fakes.main(
-            ["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "out"), *FEW]
-        )
-        == 0
-    )
-    assert np.bincount(load_set(tmp_path / "out/train").labels).tolist() == [6, 3]
-    assert np.bincount(load_set(tmp_path / "out/val").labels).tolist() == [2, 2]
+    words = ["--dataroot", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert make_fakes.main([*words, "--steps", "1", "--adversarial_steps", "1"]) == 0
+    for split, counts in (("train", [6, 3]), ("val", [2, 2])):
+        assert np.bincount(load_set(tmp_path / "out" / split).labels).tolist() == counts

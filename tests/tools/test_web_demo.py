@@ -30,6 +30,7 @@ from tools.web_demo.answers import Limits, answer, facts, paragraphs, percent
 from tools.web_demo.examples import MOST, copy_examples, draw_examples
 from util import UserError, log
 
+CPU = torch.device("cpu")
 LIMITS = Limits(megabytes=1, seconds=10, frames=8)
 
 
@@ -49,7 +50,7 @@ def text_of(html: str) -> str:
 
 
 def with_band(detector: Detector, lower: float, upper: float) -> Detector:
-    calibrated = Detector(detector.loaded, torch.device("cpu"), detector.protocol)
+    calibrated = Detector(detector.loaded, CPU, detector.protocol)
     calibrated.calibration = calibration(lower, upper)
     return calibrated
 
@@ -106,21 +107,21 @@ def test_names_are_text_and_nothing_else(detector: Detector, tmp_path: Path) -> 
     assert "<script>" not in html and "<i>" not in html and "&lt;script&gt;" in html
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "cut", "missing", "small", "folder"])
+CONTENTS: dict[str, Callable[[Path], object]] = {
+    "text": lambda path: path.write_text("no image"),
+    "cut": lambda path: path.write_bytes(draw(path).read_bytes()[:2000]),
+    "missing": lambda path: None,
+    "small": lambda path: draw(path, 3, 3),
+    "folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
 def test_a_file_without_an_answer_says_why(
     respond: Callable[..., list[Any]], tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "file.png"
-    if kind == "text":
-        path.write_text("no image")
-    elif kind == "empty":
-        path.touch()
-    elif kind == "cut":
-        path.write_bytes(draw(tmp_path / "whole.png").read_bytes()[:2000])
-    elif kind == "small":
-        draw(path, 3, 3)
-    elif kind == "folder":
-        path.mkdir()
+    CONTENTS[kind](path)
     html, attention, panel, known = respond(path)
     assert re.match(r"No answer\. file\.png cannot be scored: \w", text_of(html))
     assert str(tmp_path) not in html and "my_photos" in known
@@ -178,7 +179,6 @@ def test_too_little_memory_is_an_answer(
 ) -> None:
     path = draw(tmp_path / "large.png")
     assert "not enough memory" in respond(path, lambda name: too_much(kind))[0]
-    assert "No answer" not in respond(path)[0]
     monkeypatch.setattr(answers, "explain", lambda *_: too_much(kind))
     assert "not enough memory" in respond(path)[0]
 
@@ -330,17 +330,20 @@ def test_no_address_is_fetched_and_no_other_file_read(
 
 def test_facts_come_from_the_checkpoint(detector: Detector) -> None:
     text = "\n".join(facts(detector))
-    assert "Trained on: my_photos (car, cat)" in text and "Epochs: 7" in text
-    assert "accuracy 0.875" in text and "on 40 real and 1,200 generated images" in text
-    assert "0.25, 0.5, 0.75" in text and "Calibration: none" in text and "secret" not in text
+    for words in (
+        "Trained on: my_photos (car, cat)",
+        "Epochs: 7",
+        "accuracy 0.875",
+        "on 40 real and 1,200 generated images",
+        "0.25, 0.5, 0.75",
+        "Calibration: none",
+    ):
+        assert words in text
+    assert "secret" not in text
     assert "on 30 real and 31 generated images" in "\n".join(facts(with_band(detector, 0, 1)))
-
-
-def test_a_checkpoint_without_metadata(detector: Detector) -> None:
-    loaded = dataclasses.replace(detector.loaded, meta={})
-    text = "\n".join(facts(Detector(loaded, torch.device("cpu"), detector.protocol)))
+    empty = Detector(dataclasses.replace(detector.loaded, meta={}), CPU, detector.protocol)
     for name in ("Trained on", "Epochs", "Validation"):
-        assert f"{name}: the checkpoint does not say" in text
+        assert f"{name}: the checkpoint does not say" in "\n".join(facts(empty))
 
 
 def test_checkpoints_are_named(checkpoint: Path, tmp_path: Path) -> None:
@@ -369,12 +372,10 @@ def test_examples_of_a_folder(tmp_path: Path) -> None:
     (source / "a.png").write_text("no image")
     with pytest.raises(UserError, match="no image"):
         copy_examples(source, tmp_path)
-    names = [f"b{number:02d}.jpg" for number in range(MOST + 2)]
-    for name in names:
-        draw(source / name, 8, 8)
+    paths = [draw(source / f"b{number:02d}.jpg", 8, 8) for number in range(MOST + 2)][:MOST]
     copied = copy_examples(source, tmp_path)
-    assert [example.caption for example in copied] == names[:MOST]
-    assert all(path.read_bytes() == (source / name).read_bytes() for path, name in copied)
+    assert [example.caption for example in copied] == [path.name for path in paths]
+    assert [copy.read_bytes() for copy, _ in copied] == [path.read_bytes() for path in paths]
 
 
 def test_a_taken_port_is_an_error() -> None:

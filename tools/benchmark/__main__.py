@@ -20,14 +20,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from networks.npr import reduced_size
-from networks.resnet import NPRResNet
 from options.base_options import OneLineParser, tool_parser
 from options.flags import whole
 from tools.benchmark.contest import compete
@@ -44,7 +43,6 @@ from tools.benchmark.report import (  # fmt: skip
     group_table,
     header,
     markdown,
-    work_title,
 )
 from util import UserError, atomic_file, run_script, writing
 
@@ -61,9 +59,19 @@ MAX_FOLDER_BYTES = 72  # workers put sockets into it, and the path of a socket h
 
 
 def model_name(text: str) -> str:
-    """Return a value of --models if it is valid; see `model_flags`."""
+    """Parse a value of --models; see `model_flags`."""
     model_flags(text)
     return text
+
+
+def json_file(text: str) -> Path:
+    """Parse the name of a JSON file that can be written."""
+    path = Path(text)
+    if path.suffix != ".json" or not os.access(path.absolute().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(
+            f"{text} cannot be written; pass a name that ends with .json in an existing folder"
+        )
+    return path
 
 
 def parser() -> OneLineParser:
@@ -79,7 +87,7 @@ def parser() -> OneLineParser:
         f"(default: {' '.join(DEFAULT_MODELS)})")  # fmt: skip
     add("--data", type=Path, metavar="DIR",
         help="dataset with train/ (default: procedural images)")  # fmt: skip
-    add("--size", type=whole(8), default=224, metavar="N",
+    add("--size", type=whole(32), default=224, metavar="N",
         help="side of the images in pixels (default: %(default)s)")  # fmt: skip
     add("--batch_size", nargs="+", type=whole(1), default=[32], metavar="N",
         help="images per batch; several sizes are measured in turn (default: 32)")  # fmt: skip
@@ -94,7 +102,7 @@ def parser() -> OneLineParser:
         help="threads of PyTorch (default: PyTorch's choice, all cores)")  # fmt: skip
     add("--no_compile", action="store_true",
         help="do not use torch.compile where ours does")  # fmt: skip
-    add("--output", type=Path, metavar="FILE.json",
+    add("--output", type=json_file, metavar="FILE.json",
         help="write the result to FILE.json and tables to FILE.md")  # fmt: skip
     return parser
 
@@ -108,17 +116,6 @@ def checked(argv: Sequence[str] | None) -> argparse.Namespace:
     opt.device = opt.device or ("cuda" if torch.cuda.is_available() else "cpu")
     opt.images = opt.images or IMAGES[opt.device]
     opt.parts = [part for part in PARTS if part in opt.parts or "all" in opt.parts]
-    for model in opt.models:
-        smallest = min(model_flags(model).get("npr_scales", (NPRResNet.scale,)))
-        if reduced_size(opt.size, smallest) < 1:
-            command_line.error(
-                f"argument --size {opt.size}: leaves no pixel at scale {smallest:g}; "
-                "pass a larger size"
-            )
-    if opt.output is not None and (opt.output.suffix != ".json" or opt.output.is_dir()):
-        command_line.error(f"argument --output {opt.output}: pass a file name that ends with .json")
-    if opt.output is not None and not os.access(opt.output.absolute().parent, os.W_OK):
-        command_line.error(f"argument --output {opt.output}: cannot be written there")
     return opt
 
 
@@ -134,13 +131,10 @@ def contestants(job: Job, compiled: bool) -> list[Job]:
     if job.part in FROM_FILES:
         ours.append(replace(ours[0], contestant="ours, cached", source="cache"))
     if job.part in ("step", "epoch") and job.device == "cuda" and compiled:
-        ours += [
-            replace(
-                base, contestant=base.contestant.replace("ours", "ours --fast"), switches=("fast",)
-            )
-            for base in ours
-        ]
-    return [replace(job, contestant=PLAIN), *ours]
+        for slow in tuple(ours):
+            name = slow.contestant.replace("ours", "ours --fast")
+            ours.append(replace(slow, contestant=name, switches=("fast",)))
+    return [job, *ours]
 
 
 def plan(opt: argparse.Namespace, folder: str) -> Iterator[list[Job]]:
@@ -150,20 +144,20 @@ def plan(opt: argparse.Namespace, folder: str) -> Iterator[list[Job]]:
         opt: see `checked`.
         folder: see `Job`.
     """
-    for part in opt.parts:
-        for model in opt.models[: 1 if part == "input" else None]:
-            for batch_size in opt.batch_size:
-                job = Job(part=part, contestant="", folder=folder, model=model, device=opt.device,
-                          size=opt.size, batch_size=batch_size, images=opt.images,
-                          threads=opt.threads)  # fmt: skip
-                yield contestants(job, compiled=not opt.no_compile)
+    for part, model, batch_size in product(opt.parts, opt.models, opt.batch_size):
+        # loading does not depend on the model
+        if part != "input" or model == opt.models[0]:
+            job = Job(part=part, contestant=PLAIN, folder=folder, model=model, device=opt.device,
+                      size=opt.size, batch_size=batch_size, images=opt.images,
+                      threads=opt.threads)  # fmt: skip
+            yield contestants(job, compiled=not opt.no_compile)
 
 
 def write(result: dict[str, Any], path: Path) -> None:
     """Write a result as JSON to `path`, and its tables to the .md file beside it."""
     with writing(path):
         for target, text in (
-            (path, json.dumps(result, indent=2) + "\n"),
+            (path, json.dumps(result, indent=2, default=str) + "\n"),
             (path.with_suffix(".md"), markdown(result)),
         ):
             with atomic_file(target) as file:
@@ -181,16 +175,13 @@ def run(opt: argparse.Namespace, folder: Path) -> dict[str, Any]:
         The complete result, as written.
     """
     machine = describe_machine(opt.device, opt.threads)
-    settings = {
-        key: str(value) if isinstance(value, Path) else value for key, value in vars(opt).items()
-    }
     link_images(folder, opt.data, opt.images)
     peaks = matrix_peaks(opt.device, opt.threads)
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "date": datetime.now().isoformat(sep=" ", timespec="minutes"),
         "command": shlex.join(["python", "-m", "tools.benchmark", *sys.argv[1:]]),
-        "settings": settings,
+        "settings": vars(opt),
         "machine": machine,
         "warnings": machine_warnings(machine),
         "limits": {"peak": peaks, "threads": machine["threads"]},
@@ -199,16 +190,15 @@ def run(opt: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "finished": False,
     }
     print(f"{header(result)}\n", flush=True)
-    for jobs in plan(opt, str(folder)):
-        played = compete(jobs, opt.rounds, work_title(jobs[0]))
+    groups = list(plan(opt, str(folder)))
+    for number, jobs in enumerate(groups, start=1):
+        played = compete(jobs, opt.rounds)
         result["failures"] += failures(played)
         result["results"].append(group_result(played, peaks))
+        result["finished"] = number == len(groups)
         print(f"{group_table(result['results'][-1])}\n", flush=True)
         if opt.output is not None:
             write(result, opt.output)
-    result["finished"] = True
-    if opt.output is not None:
-        write(result, opt.output)
     print("\n".join([NOTES, *failure_lines(result)]))
     return result
 

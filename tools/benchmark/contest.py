@@ -1,7 +1,7 @@
 """Contestants that take turns, each in its own process.
 
-The process of a contestant runs this module. The first line of its standard input is its job as
-JSON. For each further line it plays a round and prints a line of JSON.
+The process of a contestant runs this module, with its job as JSON on the command line. For each
+line of standard input it plays a round and prints a line of JSON.
 """
 
 import dataclasses
@@ -45,20 +45,16 @@ class Contestant:
         if job.threads is not None:
             environment["OMP_NUM_THREADS"] = str(job.threads)
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [*command, json.dumps(dataclasses.asdict(job))], cwd=ROOT, env=environment, text=True,
+            start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
-        self._send(dataclasses.asdict(job))
-
-    def _send(self, message: Any) -> None:
-        # if the process has ended, `play` reports it
-        with suppress(BrokenPipeError):
-            print(json.dumps(message), file=self._process.stdin, flush=True)
 
     def play(self) -> None:
         """Play a round and add its result to `rounds`; set `failure` if it fails."""
         assert self._process.stdout is not None
-        self._send("play")
+        # a process that has ended prints nothing more
+        with suppress(BrokenPipeError):
+            print("play", file=self._process.stdin, flush=True)
         if line := self._process.stdout.readline():
             answer = json.loads(line)
         else:
@@ -75,9 +71,7 @@ class Contestant:
             self._process.communicate()
 
 
-def compete(
-    jobs: Sequence[Job], rounds: int, title: str, command: Sequence[str] = COMMAND
-) -> list[Contestant]:
+def compete(jobs: Sequence[Job], rounds: int, command: Sequence[str] = COMMAND) -> list[Contestant]:
     """Let contestants play in turn, A B C A B C ..., and end their processes.
 
     The first round does not count, because it compiles, builds caches and starts workers. A
@@ -86,18 +80,17 @@ def compete(
     Args:
         jobs: one per contestant.
         rounds: number of rounds that count.
-        title: label of the progress bar, which is shown on terminals only.
         command: starts the process of a contestant.
 
     Returns:
         The contestants in the order of `jobs`.
     """
+    contestants: list[Contestant] = []
     with ExitStack() as exit_stack:
-        contestants = []
         for job in jobs:
             contestants.append(Contestant(job, command))
             exit_stack.callback(contestants[-1].close)
-        for _ in tqdm(range(1 + rounds), desc=title, leave=False, unit="round", disable=None):
+        for _ in tqdm(range(1 + rounds), jobs[0].title, leave=False, unit="round", disable=None):
             for contestant in contestants:
                 if contestant.failure is None:
                     contestant.play()
@@ -174,13 +167,7 @@ def main() -> None:
     """Play a round for each line of standard input until it ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # output of libraries goes to standard error
-    first_line = sys.stdin.readline()
-    if not first_line:  # the parent was interrupted before it could send the job
-        return
-    job = Job(**json.loads(first_line))
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
-    recipe = None
+    job, recipe = Job(**json.loads(sys.argv[1])), None
     for _ in sys.stdin:
         try:
             recipe = recipe or make_recipe(job)

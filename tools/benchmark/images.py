@@ -1,6 +1,5 @@
 """Images of a benchmark: procedural, or from a dataset."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,17 @@ from util import UserError
 
 DRAWN = 64  # different procedural images; more files are links to these
 SIDE = 256  # pixels
+CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
 
 
-def draw_images(folder: Path, count: int) -> list[str]:
-    """Write `count` procedural photographs as PNG files of 256x256 pixels; return their paths."""
-    folder.mkdir()
-    paths = [str(folder / f"{number:04d}.png") for number in range(count)]
-    for number, path in enumerate(paths):
+def draw_images(data: Path, count: int) -> None:
+    """Write `count` procedural photographs of 256x256 pixels as a dataset, half to each class."""
+    for number in range(count):
         image = photograph((0, number), SIDE, SCENES[number % len(SCENES)])
         pixels = (image.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
-        Image.fromarray(pixels).save(path)
-    return paths
+        folder = data / "train" / CLASS_FOLDERS[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number:04d}.png")
 
 
 def link_images(folder: Path, data: Path | None, count: int) -> None:
@@ -39,29 +38,21 @@ def link_images(folder: Path, data: Path | None, count: int) -> None:
         UserError: train/ is missing or lacks a class.
     """
     if data is None:
-        paths = draw_images(folder / "drawn", min(count, DRAWN))
-        sources = {REAL: paths[::2], FAKE: paths[1::2]}
-    elif (data / "train").is_dir():
-        images = load_set(data / "train")
-        pairs = list(zip(images.paths, images.labels, strict=True))
-        sources = {
-            label: [path for path, truth in pairs if truth == label] for label in (REAL, FAKE)
-        }
-    else:
+        data = folder / "drawn"
+        draw_images(data, min(count, DRAWN))
+    if not (data / "train").is_dir():
         raise UserError(
             f"--data {data}: has no folder train/ with <class>/0_real and 1_fake; pass one"
         )
-    for label, name, links in ((REAL, "0_real", count - count // 2), (FAKE, "1_fake", count // 2)):
-        if not sources[label]:
+    images = load_set(data / "train")
+    for label, links in ((REAL, count - count // 2), (FAKE, count // 2)):
+        sources, name = images.of_class(label).paths, CLASS_FOLDERS[label]
+        if not sources:
             raise UserError(
                 f"--data {data}: train/ has no {name} images; pass one with both classes"
             )
-        link_evenly(sources[label], folder / "train" / "images" / name, links)
-
-
-def link_evenly(sources: Sequence[str], folder: Path, count: int) -> None:
-    """Make `count` symbolic links to evenly spaced `sources` in a new folder."""
-    folder.mkdir(parents=True)
-    for number in range(count):
-        source = Path(sources[number * len(sources) // count]).absolute()
-        (folder / f"{number:06d}{source.suffix}").symlink_to(source)
+        target = folder / "train" / "images" / name
+        target.mkdir(parents=True)
+        for number in range(links):
+            source = Path(sources[number * len(sources) // links]).absolute()
+            (target / f"{number:06d}{source.suffix}").symlink_to(source)

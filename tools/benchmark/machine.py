@@ -17,17 +17,12 @@ MATRIX_SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 REPEATS = 5  # measurements of each product, after one to warm up
 
 
-def cpu_info() -> dict[str, str]:
-    """Return /proc/cpuinfo of the first core; empty if it is missing."""
-    lines: list[str] = []
-    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        lines = file.read().split("\n\n")[0].splitlines()
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
 def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
     """Return hardware, versions, threads and load average."""
-    cpu = cpu_info()
+    cpu: dict[str, str] = {}
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        pairs = (line.partition(":") for line in file.read().split("\n\n")[0].splitlines())
+        cpu = {key.strip(): value.strip() for key, _, value in pairs}
     flags = cpu.get("flags", "").split()
     machine: dict[str, Any] = {
         "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
@@ -53,13 +48,10 @@ def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
 
 def machine_warnings(machine: dict[str, Any]) -> list[str]:
     """Return reasons why results may be slower than the machine allows."""
-    warnings = []
-    if machine["load_average"] > BUSY:
-        load = machine["load_average"]
-        warnings.append(f"the load average was {load} at the start; measure on an idle machine")
-    if (machine["omp_wait_policy"] or "").lower() == "active":
-        warnings.append("OMP_WAIT_POLICY=active keeps the cores busy between turns; unset it")
-    return warnings
+    load = machine["load_average"]
+    if load <= BUSY:
+        return []
+    return [f"the load average was {load} at the start; measure on an idle machine"]
 
 
 def matrix_peaks(device: str, threads: int | None) -> dict[str, float]:

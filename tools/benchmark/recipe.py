@@ -55,6 +55,12 @@ class Job:
     precision: str = "auto"
 
     @property
+    def title(self) -> str:
+        """Heading of its table; loading does not depend on the model."""
+        model = "" if self.part == "input" else f", {self.model}"
+        return f"{self.part}{model}, batches of {self.batch_size}"
+
+    @property
     def trains(self) -> bool:
         """True if the model is in training mode."""
         return self.part in TRAINING_PARTS
@@ -142,21 +148,21 @@ class Recipe(ABC):
         return self.training_batch[0]
 
     @property
-    def batches(self) -> int:
-        """Batches per round of the parts that compute on a batch in memory."""
-        return max(1, self.job.images // self.job.batch_size)
+    def batches(self) -> range:
+        """Numbers of the batches in a round of the parts that compute on a batch in memory."""
+        return range(max(1, self.job.images // self.job.batch_size))
 
     def forward(self) -> Outcome:
         """Score the batch in memory again and again."""
-        for _ in range(self.batches):
+        for _ in self.batches:
             logits = self.logits(self.scoring_batch)
-        return Outcome(self.batches * self.job.batch_size, float(logits.float().mean()))
+        return Outcome(len(self.batches) * self.job.batch_size, float(logits.float().mean()))
 
     def step(self) -> Outcome:
         """Train on the batch in memory again and again."""
-        for _ in range(self.batches):
+        for _ in self.batches:
             loss = self.train_step(*self.training_batch)
-        return Outcome(self.batches * self.job.batch_size, float(loss))
+        return Outcome(len(self.batches) * self.job.batch_size, float(loss))
 
     def input(self) -> Outcome:
         """Load an epoch of training batches and compute nothing on them."""

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from networks.factory import create_model
 from options.train_options import TrainOptions
 from tools.benchmark.contest import Contestant
-from tools.benchmark.recipe import TRAINING_PARTS, Job, model_flags
+from tools.benchmark.recipe import model_flags
 
 SCHEMA = "npr-benchmark/2"
 PLAIN = "plain"
@@ -41,12 +41,6 @@ def operations(network: nn.Module, size: int, training: bool) -> int:
     return counter.get_total_flops() // 2
 
 
-def work_title(job: Job) -> str:
-    """Return the heading of the job's table; loading does not depend on the model."""
-    model = "" if job.part == "input" else f", {job.model}"
-    return f"{job.part}{model}, batches of {job.batch_size}"
-
-
 def median_ratio(ours: Sequence[float], plain: Sequence[float]) -> float:
     """Return the median over rounds of the ratio within a round.
 
@@ -62,20 +56,22 @@ def group_result(contestants: Sequence[Contestant], peaks: dict[str, float]) -> 
         contestants: all of one part, model and batch size.
         peaks: see `matrix_peaks`.
     """
-    job = contestants[0].job
-    per_image = 0
+    job, per_image = contestants[0].job, 0
     if job.part != "input":
         network = create_model(TrainOptions(**model_flags(job.model)))
-        per_image = operations(network, job.size, job.part in TRAINING_PARTS)
-    finished = [contestant for contestant in contestants if contestant.failure is None]
+        per_image = operations(network, job.size, job.trains)
+    finished = {
+        contestant.job.contestant: contestant
+        for contestant in contestants
+        if contestant.failure is None
+    }
     rates = {
-        contestant.job.contestant: [turn["images"] / turn["seconds"] for turn in contestant.rounds]
-        for contestant in finished
+        name: [turn["images"] / turn["seconds"] for turn in contestant.rounds]
+        for name, contestant in finished.items()
     }
     results = []
-    for contestant in finished:
-        name, last = contestant.job.contestant, contestant.rounds[-1]
-        median = statistics.median(rates[name])
+    for name, contestant in finished.items():
+        last, median = contestant.rounds[-1], statistics.median(rates[name])
         result = {
             **{key: getattr(contestant.job, key) for key in ("contestant", "recipe", "source")},
             "switches": list(contestant.job.switches),
@@ -96,7 +92,7 @@ def group_result(contestants: Sequence[Contestant], peaks: dict[str, float]) -> 
             result["peak_share"] = per_image * median / peaks[last["precision"]]
         results.append(result)
     return {"part": job.part, "model": job.model, "batch_size": job.batch_size,
-            "title": work_title(job), "contestants": results}  # fmt: skip
+            "title": job.title, "contestants": results}  # fmt: skip
 
 
 def failures(contestants: Sequence[Contestant]) -> list[dict[str, Any]]:
@@ -111,10 +107,11 @@ def failures(contestants: Sequence[Contestant]) -> list[dict[str, Any]]:
 
 def group_table(group: dict[str, Any]) -> str:
     """Return a group's heading and table."""
+    if not group["contestants"]:
+        return f"### {group['title']}\n\nNo contestant finished."
     rows = []
     for result in group["contestants"]:
         rate = result["images_per_second"]
-        memory = result["peak_gpu_mib"] or result["peak_rss_mib"] or 0
         row = {
             "contestant": result["contestant"],
             "images/s": f"{rate['median']:.1f}",
@@ -125,9 +122,8 @@ def group_table(group: dict[str, Any]) -> str:
             row["% of peak"] = f"{result['peak_share']:.1%}"
         if group["part"] != "input":
             row["format"] = result["precision"]
-        rows.append(row | {"memory MiB": f"{memory:,.0f}"})
-    if not rows:
-        return f"### {group['title']}\n\nNo contestant finished."
+        row["memory MiB"] = f"{result['peak_gpu_mib'] or result['peak_rss_mib'] or 0:,.0f}"
+        rows.append(row)
     align = ("left", *("right",) * (len(rows[0]) - 1))
     table = tabulate(rows, "keys", tablefmt="github", colalign=align, disable_numparse=True)
     return f"### {group['title']}\n\n{table}"

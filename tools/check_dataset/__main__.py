@@ -26,10 +26,9 @@ from options.base_options import OneLineParser, tool_parser
 from options.flags import whole
 from tools.check_dataset.examine import Diagnosis, SetReport, examine
 from tools.check_dataset.findings import SEVERITIES, Finding
-from tools.check_dataset.layout import TRAIN, Reading, about_suite
+from tools.check_dataset.layout import TRAIN, about_suite
 from util import UserError, atomic_file, counted, run_script, writing
 
-MAX_CONTENTS = 25  # content folders of a set on the terminal; the JSON file has all
 COUNTS = ("set", "real", "fake")
 FORMATS = (
     "set",
@@ -48,23 +47,13 @@ def overview(diagnosis: Diagnosis) -> Iterator[str]:
     """Yield lines that say what the folder is, and who reads what of it."""
     yield f"{escaped(str(diagnosis.root))}: {diagnosis.layout.about}"
     for reading in diagnosis.layout.readings:
-        yield from _readers(reading, diagnosis)
-
-
-def _readers(reading: Reading, diagnosis: Diagnosis) -> Iterator[str]:
-    split = f"{reading.split}/" if reading.split else "all"
-    if reading.reader == TRAIN:
-        contents = next(set.contents for set in diagnosis.sets if set.reading is reading)
-        number = counted(len(contents), "content folder")
-        yield f"  {split:6} read by train.py, as one set of {number}"
-        return
-    reader = "not read by test.py, which takes test/, else val/"
-    if reading.reader:
-        reader = f"read by {reading.reader}"
-    suites = [images.suite for images in reading.sets]
-    for suite in dict.fromkeys(suites):
-        sets = counted(suites.count(suite), "set")
-        yield f"  {split:6} {reader}: {sets} of {about_suite(suite)}"
+        start = f"  {reading.split or 'all':6} read by {reading.reader}"
+        if reading.reader == TRAIN:
+            yield f"{start}, as one set"
+            continue
+        suites = [images.suite for images in reading.sets]
+        for suite in dict.fromkeys(suites):
+            yield f"{start}: {counted(suites.count(suite), 'set')} of {about_suite(suite)}"
 
 
 def count_rows(reports: Sequence[SetReport]) -> list[list[str]]:
@@ -73,11 +62,8 @@ def count_rows(reports: Sequence[SetReport]) -> list[list[str]]:
     for report in reports:
         rows.append([report.name, *(f"{count:,}" for count in report.counts)])
         if len(report.contents) > 1 and (report.reading.reader == TRAIN or len(reports) == 1):
-            contents = list(report.contents.items())
-            for name, (real, fake) in contents[:MAX_CONTENTS]:
-                rows.append([f"{report.name}/{name}", f"{real:,}", f"{fake:,}"])
-            if len(contents) > MAX_CONTENTS:
-                rows.append([f"and {len(contents) - MAX_CONTENTS:,} more", "", ""])
+            for name, counts in report.contents.items():
+                rows.append([f"{report.name}/{name}", *(f"{count:,}" for count in counts)])
     return rows
 
 

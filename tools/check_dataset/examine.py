@@ -1,15 +1,17 @@
 """Examine a dataset: layout, counts, unreadable files, duplicates, misplaced files, encoding."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from data.folders import SPLITS
+from data.formats import FileFormat
 from data.image_sets import FAKE, REAL, ImageSet
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped
-from tools.check_dataset.files import Files
+from tools.check_dataset.files import Decoded, decode_all, equal_images, single_files
 from tools.check_dataset.findings import PROBLEM, SEVERITIES, WARNING, Finding, Item, below
 from tools.check_dataset.formats import ClassFormats
 from tools.check_dataset.layout import TRAIN, Layout, Reading, about_suite, protocol_of, read_layout
@@ -20,7 +22,6 @@ from util import UserError, counted
 CLASSES = {REAL: "real", FAKE: "fake"}
 IMBALANCE = 10  # from this ratio of the classes on, accuracy says little
 SCHEMA = 1  # version of the JSON file
-Counts = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,19 @@ class SetReport:
     Args:
         reading: split and script that read it.
         images: each file once.
-        contents: (real, fake) images by folder that holds class folders; '.' for the set's own.
+        contents: [real, fake] images by folder that holds class folders; '.' for the set's own.
         formats: by class ('real', 'fake') with readable files.
         leak: AUC of `format_leak`; None where it is undefined.
     """
 
     reading: Reading
     images: ImageSet
-    contents: dict[str, Counts]
+    contents: dict[str, list[int]]
     formats: dict[str, ClassFormats]
     leak: float | None
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> tuple[int, int]:
         """Return the numbers of real and fake images."""
         return self.images.labels.count(REAL), self.images.labels.count(FAKE)
 
@@ -56,9 +57,6 @@ class SetReport:
         """Return plain values."""
         n_real, n_fake = self.counts
         suite = self.images.suite
-        contents = {
-            name: {"n_real": real, "n_fake": fake} for name, (real, fake) in self.contents.items()
-        }
         return {
             "split": self.reading.split,
             "read_by": self.reading.reader,
@@ -68,7 +66,10 @@ class SetReport:
             "protocol": None if self.reading.reader == TRAIN else protocol_of(suite),
             "n_real": n_real,
             "n_fake": n_fake,
-            "contents": contents,
+            "contents": {
+                name: {"n_real": real, "n_fake": fake}
+                for name, (real, fake) in self.contents.items()
+            },
             "formats": {name: asdict(formats) for name, formats in self.formats.items()},
             "format_leak": self.leak,
         }
@@ -127,50 +128,44 @@ def examine(root: Path, threads: int) -> Diagnosis:
     tree = walk(root)
     if not any(tree.images.values()) and not tree.wrong_suffix:
         raise UserError(f"{root}: no images in it or below")
-    layout = read_layout(tree)
+    layout = read_layout(root)
     sets = [(reading, images) for reading in layout.readings for images in reading.sets]
-    files = Files([(reading.split, images) for reading, images in sets], str(root), threads)
-    reports = tuple(_report(reading, images, files, tree) for reading, images in sets)
+    decoded = decode_all((path for _, images in sets for path in images.paths), threads)
+    files = {result.file for result in decoded.values()}
+    reports = tuple(_report(reading, images, decoded, tree) for reading, images in sets)
     findings = [
         *layout.findings,
-        *files.findings(),
-        *misplaced(tree, files.is_read),
-        *_class_folders(tree),
+        *equal_images([(reading.split, images) for reading, images in sets], decoded, root),
+        *single_files(decoded, root),
+        *misplaced(tree, lambda path: os.path.realpath(path) in files),
+        *_splits_in_classes(tree),
+        *(finding for report in reports for finding in _counts(report)),
+        *_encodings(reports),
     ]
-    for report in reports:
-        findings += _counts(report)
-    findings += _encodings(reports)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Diagnosis(root, layout, len(files.decoded), reports, tuple(findings))
+    return Diagnosis(root, layout, len(files), reports, tuple(findings))
 
 
-def _report(reading: Reading, images: ImageSet, files: Files, tree: Tree) -> SetReport:
-    numbers: dict[str, list[int]] = {}
+def _report(
+    reading: Reading, images: ImageSet, decoded: dict[str, Decoded], tree: Tree
+) -> SetReport:
+    contents: dict[str, list[int]] = {}
+    encodings: dict[str, list[FileFormat]] = {name: [] for name in CLASSES.values()}
     for path, label in zip(images.paths, images.labels, strict=True):
-        numbers.setdefault(escaped(tree.content(path)), [0, 0])[label] += 1
-    contents = {name: (real, fake) for name, (real, fake) in numbers.items()}
-    encodings = {name: files.encodings(images, label) for label, name in CLASSES.items()}
+        contents.setdefault(escaped(tree.content(path)), [0, 0])[label] += 1
+        if encoding := decoded[path].encoding:
+            encodings[CLASSES[label]].append(encoding)
     formats = {name: ClassFormats.of(of_class) for name, of_class in encodings.items() if of_class}
     return SetReport(reading, images, contents, formats, format_leak(images))
 
 
-def _class_folders(tree: Tree) -> Iterator[Finding]:
-    """Find empty class folders, and class folders with the names of splits inside."""
-    empty = [folder for folder in tree.class_folders if not tree.count(folder)]
-    inner = [Path(folder, split) for folder in tree.class_folders for split in SPLITS]
-    splits = [str(folder) for folder in inner if folder.is_dir()]
-    for kind, severity, folders, text in (
-        ("empty_class", PROBLEM, empty, "of a class without images"),
-        (
-            "split_in_class",
-            WARNING,
-            splits,
-            "named like a split inside a class folder, read together",
-        ),
-    ):
-        if folders:
-            items = tuple(Item((below(folder, tree.root),)) for folder in folders)
-            yield Finding(kind, severity, f"{counted(len(folders), 'folder')} {text}", items)
+def _splits_in_classes(tree: Tree) -> Iterator[Finding]:
+    """Find class folders with the names of splits inside."""
+    inner = [str(Path(folder, split)) for folder in tree.class_folders for split in SPLITS]
+    items = tuple(Item((below(path, tree.root),)) for path in inner if path in tree.images)
+    if items:
+        text = f"{counted(len(items), 'folder')} named like a split inside a class folder, read"
+        yield Finding("split_in_class", WARNING, f"{text} together", items)
 
 
 def _counts(report: SetReport) -> Iterator[Finding]:

@@ -90,9 +90,7 @@ def _shares(values: Iterable[str]) -> dict[str, float]:
 
 
 def _listed(shares: dict[str, float]) -> str:
-    """Return 'PNG', 'JPEG 75%, PNG 25%', or '-'; never 0 or 100 % for what is neither."""
+    """Return 'PNG', 'JPEG 75.0%, PNG 25.0%', or '-'."""
     if len(shares) < 2:
         return next(iter(shares), "-")
-    percent = {value: f"{100 * share:.0f}" for value, share in shares.items()}
-    rounded = {"0": "<1", "100": ">99"}
-    return ", ".join(f"{value} {rounded.get(text, text)}%" for value, text in percent.items())
+    return ", ".join(f"{value} {share:.1%}" for value, share in shares.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.folders import CLASS_FOLDERS, EXPECTED, SPLITS, class_folders
 from data.image_sets import FAKE, REAL
-from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding, Item, below, move
+from tools.check_dataset.findings import NOTE, PROBLEM, Finding, Item, below, move
 from tools.check_dataset.tree import Tree, is_class, within
 from util import counted
 
@@ -55,7 +55,6 @@ def misplaced(tree: Tree, is_read: Callable[[str], bool]) -> list[Finding]:
     return [
         *search.nested_classes(),
         *search.split_names(),
-        *search.missing_val(),
         *search.class_names(),
         *search.unread_images(),
         *_not_images(tree),
@@ -82,33 +81,31 @@ class Search:
 
     def path_to(self, folder: str) -> list[str]:
         """Return the folders from directly below the root down to a folder."""
-        parts = self.tree.parts(folder)
+        parts = Path(folder).relative_to(self.root).parts
         return [str(Path(self.root, *parts[: depth + 1])) for depth in range(len(parts))]
 
     def nested_classes(self) -> Iterator[Finding]:
-        """Find class folders inside class folders, the innermost first."""
+        """Find class folders inside folders of the other class, the innermost first."""
         items: list[Item] = []
         commands: list[str] = []
         for folder in reversed(self.classes):
-            outer = next((place for place in self.path_to(folder)[:-1] if is_class(place)), None)
-            if outer is None or not self.tree.count(folder):
-                continue
+            outer = next((place for place in self.path_to(folder)[:-1] if is_class(place)), "")
             name, outer_name = os.path.basename(folder).lower(), os.path.basename(outer).lower()
-            if {name, outer_name} in OTHER_CLASS:
+            if {name, outer_name} in OTHER_CLASS and self.tree.count(folder):
                 read_as = "real" if CLASS_FOLDERS[outer_name] == REAL else "fake"
                 items.append(Item((below(folder, self.root),), f"read as {read_as}"))
                 target = os.path.join(os.path.dirname(outer), os.path.basename(folder))
-                if os.path.exists(target):
-                    target = os.path.join(target, "_".join(self.tree.parts(folder)))
                 if not os.path.exists(target):
                     commands += move(folder, target)
         if items:
             text = f"{counted(len(items), 'class folder')} inside one of the other class"
-            yield Finding("nested", PROBLEM, text, tuple(items), tuple(commands))
+            yield Finding("nested", PROBLEM, text, tuple(items), tuple(dict.fromkeys(commands)))
 
     def split_names(self) -> Iterator[Finding]:
-        """Find folders at the top with nearly the name of a split."""
-        splits = self._split_folders()
+        """Find folders at the top with nearly the name of a split, and a missing val/."""
+        tops = {self.path_to(folder)[0] for folder in self.tree.images if folder != self.root}
+        names = sorted(os.path.basename(top) for top in tops)
+        splits = {name: SPLIT_NAMES[name.lower()] for name in names if name.lower() in SPLIT_NAMES}
         for name, split in splits.items():
             # a single folder called Training may hold anything
             if name == split or len(splits) < 2 or Counter(splits.values())[split] > 1:
@@ -118,16 +115,7 @@ class Search:
             item = self.explain(folder)
             commands = move(folder, str(Path(self.root, split)))
             yield Finding("split_name", PROBLEM, text, (item,) if item.paths else (), commands)
-
-    def _split_folders(self) -> dict[str, str]:
-        """Return the split by name of each folder at the top with the name of one, or nearly."""
-        paths = (self.tree.parts(folder) for folder in self.tree.images)
-        names = [parts[0] for parts in paths if len(parts) == 1]
-        return {name: SPLIT_NAMES[name.lower()] for name in names if name.lower() in SPLIT_NAMES}
-
-    def missing_val(self) -> Iterator[Finding]:
-        """Find a training root without validation images."""
-        if self.is_training and "val" not in self._split_folders().values():
+        if self.is_training and "val" not in splits.values():
             text = (
                 "val/ is missing; train.py needs it with the class folders of train/: move about"
                 " one image in ten of each class there (all images of a scene together)"
@@ -139,18 +127,20 @@ class Search:
         items: list[Item] = []
         commands: list[str] = []
         for folder in list(self.unread):
-            labels = (
-                (place, class_of_name(os.path.basename(place))) for place in self.path_to(folder)
-            )
-            named = [(place, label) for place, label in labels if label is not None]
-            # an earlier item may have explained it
-            if not named or folder not in self.unread:
+            labels = {
+                place: class_of_name(os.path.basename(place)) for place in self.path_to(folder)
+            }
+            wrong = next((place for place, label in labels.items() if label is not None), None)
+            # an earlier item may have explained the folder
+            if wrong is None or folder not in self.unread:
                 continue
-            wrong, label = named[0]
             parent = os.path.dirname(wrong) or "."
-            target = self._class_folder(parent, label)
-            inside = any(within(place, wrong) for place in self.classes)
+            own = (
+                str(path) for path, other in class_folders(Path(parent)) if other == labels[wrong]
+            )
+            target = next(own, str(Path(parent, USUAL_NAME[labels[wrong] or REAL])))
             occupied = os.path.exists(os.path.join(target, os.path.basename(wrong)))
+            inside = any(within(place, wrong) for place in self.classes)
             if not inside and not occupied and self._takes_classes(parent):
                 items.append(self.explain(wrong))
                 commands += move(wrong, target)
@@ -159,60 +149,55 @@ class Search:
             text += f"; expected {EXPECTED}"
             yield Finding("class_name", PROBLEM, text, tuple(items), tuple(commands))
 
-    def _class_folder(self, folder: str, label: int) -> str:
-        """Return the folder of a class: the one that is read, else the usual name."""
-        paths = (str(path) for path, own in class_folders(Path(folder)) if own == label)
-        return next(paths, str(Path(folder, USUAL_NAME[label])))
-
     def _takes_classes(self, folder: str) -> bool:
         """Return True if class folders in a folder would be read and hide no others."""
-        parts = self.tree.parts(folder)
-        if any(map(is_class, self.path_to(folder))):
-            return False
-        if self.is_training and (not parts or parts[0] not in SPLITS):
+        if any(map(is_class, self.path_to(folder))) or self._outside_splits(folder):
             return False
         has_classes = bool(class_folders(Path(folder)))
         return has_classes or not any(within(place, folder) for place in self.classes)
 
+    def _outside_splits(self, folder: str) -> bool:
+        top = self.path_to(folder)[:1]
+        return self.is_training and (not top or os.path.basename(top[0]) not in SPLITS)
+
     def unread_images(self) -> Iterator[Finding]:
         """Find all other images that no script reads."""
-        items = []
+        items: list[Item] = []
+        other_splits: list[Item] = []
         for folder, paths in self.unread.items():
             names = tuple(below(path, self.root) for path in paths)
-            items.append(Item(names, self._why_unread(folder), below(folder, self.root)))
-        if items:
-            number = sum(len(item.paths) for item in items)
-            text = f"{counted(number, 'image')} that no script reads; expected in {EXPECTED}"
-            yield Finding("unread", PROBLEM, text, tuple(items))
+            is_split = not self.is_training and set(self.tree.above_class(folder)) & set(SPLITS)
+            group = other_splits if is_split else items
+            group.append(Item(names, self._why_unread(folder), below(folder, self.root)))
+        for kind, severity, group, text in (
+            ("unread", PROBLEM, items, f"that no script reads; expected in {EXPECTED}"),
+            (
+                "other_split",
+                NOTE,
+                other_splits,
+                "that test.py does not read: it takes test/, else val/",
+            ),
+        ):
+            if group:
+                number = sum(len(item.paths) for item in group)
+                yield Finding(kind, severity, f"{counted(number, 'image')} {text}", tuple(group))
 
     def _why_unread(self, folder: str) -> str:
-        parts, places = self.tree.parts(folder), self.path_to(folder)
-        if self.is_training and (not parts or parts[0] not in SPLITS):
+        if self._outside_splits(folder):
             return "not in train/, val/ or test/"
-        depth = next((depth for depth, place in enumerate(places) if is_class(place)), None)
-        if depth is None:
-            beside = [f"{below(path, folder)}/" for path, _ in class_folders(Path(folder))]
-            return f"beside {' and '.join(beside)}" if beside else "in no class folder"
-        if any(map(os.path.islink, places[depth + 1 :])):
-            return "links inside a class folder are not followed"
-        for place in (self.root, *places)[:depth]:
-            if class_folders(Path(place)):
-                return f"{below(place, self.root)} has class folders, so deeper ones are not read"
-        return "too deep, or skipped with the folder above"
+        if not any(map(is_class, self.path_to(folder))):
+            return "in no class folder"
+        return "deeper than the class folders that are read, or behind a link"
 
 
 def _not_images(tree: Tree) -> Iterator[Finding]:
-    """Find files that are not read as images, and links in a circle."""
+    """Find files that are not read as images."""
     if tree.wrong_suffix:
         items = tuple(
             Item((below(path, tree.root),), f"is {kind}") for path, kind in tree.wrong_suffix
         )
         text = f"{counted(len(items), 'image')} with a suffix that is not read; rename the files"
         yield Finding("no_suffix", PROBLEM, text, items)
-    if tree.loops:
-        items = tuple(Item((below(path, tree.root),)) for path in tree.loops)
-        text = f"{counted(len(items), 'link')} to a folder above; remove them"
-        yield Finding("loop", WARNING, text, items)
     for kind, counts, text in (
         ("not_read", tree.not_read, "not read as an image"),
         ("ignored", tree.ignored, "skipped: hidden or of the operating system"),

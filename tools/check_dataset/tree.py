@@ -11,14 +11,14 @@ from data.image_sets import SUFFIXES
 
 # files of operating systems, in lower case; names with a leading dot are skipped anyway
 SYSTEM = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", ".ds_store")
-# suffix under which a format of Pillow is read
-SUFFIX_OF = {
-    "JPEG": ".jpg",
-    "MPO": ".jpg",
-    "PNG": ".png",
-    "WEBP": ".webp",
-    "BMP": ".bmp",
-    "TIFF": ".tif",
+# suffixes under which a format of Pillow is read
+SUFFIXES_OF = {
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
 }
 
 
@@ -32,7 +32,6 @@ class Tree:
         wrong_suffix: (path, Pillow's format) of images by content whose suffix is not read.
         not_read: number of all other files by suffix.
         ignored: number of hidden and system files and folders by name.
-        loops: links to a folder that they lie in.
     """
 
     root: Path
@@ -40,7 +39,6 @@ class Tree:
     wrong_suffix: list[tuple[str, str]] = field(default_factory=list)
     not_read: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
-    loops: list[str] = field(default_factory=list)
 
     @property
     def class_folders(self) -> list[str]:
@@ -51,25 +49,17 @@ class Tree:
         """Return the number of images in a folder and below."""
         return sum(len(paths) for place, paths in self.images.items() if within(place, folder))
 
-    def parts(self, path: str) -> tuple[str, ...]:
-        """Return the names from below `root` down to a path."""
-        return Path(path).relative_to(self.root).parts
-
-    def split(self, path: str) -> str:
-        """Return the first of train, val, test above the class folder of a path, else ''."""
-        return next((name for name in self._above_class(path) if name in SPLITS), "")
+    def above_class(self, folder: str) -> tuple[str, ...]:
+        """Return the names from below `root` down to a folder, at most to above a class folder."""
+        names = Path(folder).relative_to(self.root).parts
+        depths = (depth for depth, name in enumerate(names) if is_class(name))
+        return names[: next(depths, len(names))]
 
     def content(self, path: str) -> str:
         """Return the folder of an image's class folder, below its split; '.' for the split."""
-        names = self._above_class(os.path.dirname(path))
+        names = self.above_class(os.path.dirname(path))
         start = next((depth + 1 for depth, name in enumerate(names) if name in SPLITS), 0)
         return "/".join(names[start:]) or "."
-
-    def _above_class(self, path: str) -> tuple[str, ...]:
-        """Return the names of the folders above the class folder; all names without one."""
-        names = self.parts(path)
-        depths = (depth for depth, name in enumerate(names) if name.lower() in CLASS_FOLDERS)
-        return names[: next(depths, len(names))]
 
 
 def is_class(folder: str) -> bool:
@@ -84,51 +74,39 @@ def within(path: str, folder: str) -> bool:
 
 def walk(root: Path) -> Tree:
     """Walk everything below a folder, through links too, each folder once."""
-    tree = Tree(root)
-    seen: set[str] = set()
-    waiting: list[tuple[str, tuple[str, ...]]] = [(str(root), ())]
-    while waiting:
-        folder, above = waiting.pop()
-        real = os.path.realpath(folder)
-        if real in above:
-            tree.loops.append(folder)
-        if real not in seen:
-            seen.add(real)
-            inner = _sort_entries(folder, tree)
-            waiting += [(sub, (*above, real)) for sub in reversed(inner)]
+    tree, seen = Tree(root), set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        system = [name for name in (*folders, *files) if name.lower() in SYSTEM]
+        hidden = {name for name in (*folders, *files) if name.startswith(".")} - set(system)
+        tree.ignored.update([*system, *("hidden" for _ in hidden)])
+        folders[:] = sorted(set(folders) - hidden - set(system))
+        folder = str(Path(place))
+        tree.images[folder] = []
+        for name in sorted(set(files) - hidden - set(system)):
+            _sort_file(str(Path(folder, name)), tree)
     return tree
 
 
-def _sort_entries(folder: str, tree: Tree) -> list[str]:
-    """Add the entries of a folder to the tree; return the folders among them."""
-    images, inner = tree.images.setdefault(folder, []), []
-    try:
-        names = sorted(os.listdir(folder))
-    # nothing else reads a folder that cannot be listed
-    except OSError:
-        return []
-    for name in names:
-        path, lower = str(Path(folder, name)), name.lower()
-        suffix = os.path.splitext(lower)[1]
-        if lower in SYSTEM:
-            tree.ignored[name] += 1
-        elif name.startswith("."):
-            tree.ignored["hidden"] += 1
-        elif os.path.isdir(path):
-            inner.append(path)
-        elif suffix in SUFFIXES:
-            images.append(path)
-        elif kind := _image_kind(path):
-            tree.wrong_suffix.append((path, kind))
-        else:
-            tree.not_read[suffix or "no suffix"] += 1
-    return inner
+def _sort_file(path: str, tree: Tree) -> None:
+    """Add a file to the part of the tree where it belongs."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES:
+        tree.images[os.path.dirname(path) or "."].append(path)
+    elif kind := _image_kind(path):
+        tree.wrong_suffix.append((path, kind))
+    else:
+        tree.not_read[suffix or "no suffix"] += 1
 
 
 def _image_kind(path: str) -> str:
-    """Return Pillow's format of an image by content, one of `SUFFIX_OF`; '' for other files."""
+    """Return Pillow's format of an image by content, one of `SUFFIXES_OF`; '' for other files."""
     try:
         kind = read_format(path).kind
     except UnreadableImage:
         return ""
-    return kind if kind in SUFFIX_OF else ""
+    return kind if kind in SUFFIXES_OF else ""

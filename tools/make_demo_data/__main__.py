@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from options.base_options import OneLineParser, tool_parser
+from options.flags import whole
 from tools.make_demo_data.dataset import GENERATORS, Settings, fill, planned_folders
 from tools.make_demo_data.trivial_features import trivial_feature_auc
 from util import UserError, atomic_folder, run_script, writing
@@ -76,17 +77,6 @@ def _set_aside(output: Path) -> None:
     output.rename(next(path for path in candidates if not path.exists()))
 
 
-def _check(settings: Settings, workers: int | None) -> None:
-    limits = {"seed": 0, "size": SMALLEST_SIZE, "train": 1, "val": 1, "test": 1}
-    for name, lowest in limits.items():
-        if (value := getattr(settings, name)) < lowest:
-            raise UserError(f"--{name} {value}: must be at least {lowest}")
-    if settings.size % SIZE_STEP:
-        raise UserError(f"--size {settings.size}: must be a multiple of {SIZE_STEP}")
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: must be at least 1")
-
-
 def make_demo_data(
     output: Path,
     *,
@@ -118,11 +108,12 @@ def make_demo_data(
         False if there was nothing to do.
 
     Raises:
-        UserError: a number is out of range; or `output` holds something else and `force` is off; or
-            `output` cannot be written.
+        UserError: `size` is not a multiple of 4; or `output` holds something else and `force` is
+            off, or cannot be written.
     """
+    if size % SIZE_STEP:
+        raise UserError(f"--size {size}: must be a multiple of {SIZE_STEP}")
     settings = Settings(seed, size, train, val, test)
-    _check(settings, workers)
     output = Path(output).absolute()
     if (report := _existing(output, settings)) is not None:
         return {**report, "made": False}
@@ -155,25 +146,27 @@ def parser() -> OneLineParser:
         help="folder to make (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of all random numbers (default: %(default)s)"
+        "--seed", type=whole(0), default=0, help="seed of all random numbers (default: %(default)s)"
     )
     parser.add_argument(
         "--size",
-        type=int,
+        type=whole(SMALLEST_SIZE),
         default=96,
         help="side in pixels, a multiple of 4 (default: %(default)s)",
     )
     per_folder = "images per class folder of {} (default: %(default)s)"
     parser.add_argument(
-        "--train", type=int, default=150, help=per_folder.format("the training set")
+        "--train", type=whole(1), default=150, help=per_folder.format("the training set")
     )
-    parser.add_argument("--val", type=int, default=30, help=per_folder.format("the validation set"))
     parser.add_argument(
-        "--test", type=int, default=60, help=per_folder.format("each test generator")
+        "--val", type=whole(1), default=30, help=per_folder.format("the validation set")
+    )
+    parser.add_argument(
+        "--test", type=whole(1), default=60, help=per_folder.format("each test generator")
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole(1),
         help="processes; images do not depend on it (default: one per core, at most 8)",
     )
     parser.add_argument(
