@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data.decode import FileFormat
 from data.folders import SPLITS
-from data.formats import FileFormat
 from data.image_sets import FAKE, REAL, ImageSet
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped
