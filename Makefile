@@ -72,10 +72,8 @@ test-all: $(VENV)/.installed-dev ## run the long tests, too
 test-ci: $(VENV)/.installed-dev browser ## run the tests of supply chain, web page in a browser, work without a network
 	$(PYTEST) -m ci
 
-FUZZ_FLAGS ?= --minutes 10
-
-fuzz: $(VENV)/.installed-dev ## damaged pictures and checkpoints through the readers, 10 minutes (FUZZ_FLAGS="--minutes 60 --seed 1")
-	$(RUN) -W ignore -m tests.robustness.fuzz $(FUZZ_FLAGS)
+fuzz: $(VENV)/.installed-dev ## many damaged images and checkpoints, many command lines and folders (FUZZ_FLAGS="-k images")
+	$(PYTEST) tests/robustness/test_fuzz.py --hypothesis-profile fuzz $(FUZZ_FLAGS)
 
 coverage: $(VENV)/.installed-dev ## run the tests and list the lines that none of them reaches (twice as long as the tests alone)
 	$(RUN) -m coverage erase
@@ -83,7 +81,7 @@ coverage: $(VENV)/.installed-dev ## run the tests and list the lines that none o
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 
-soak: $(VENV)/.installed-dev ## kill trainings 400 times and see that they end as if they had been left alone (100 took 4 minutes on 2 cores)
+soak: $(VENV)/.installed-dev ## kill trainings 400 times and see that they end as if they had been left alone
 	$(RUN) -m tests.robustness.kill_checks --kills 400
 
 check: $(VENV)/.installed-dev ## format, lint and types, without changing anything

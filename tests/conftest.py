@@ -35,8 +35,8 @@ def pytest_configure() -> None:
             "torch",
             "data",
             "networks",
-            "tests.robustness.fuzz_images",
-            "tests.robustness.fuzz_checkpoints",
+            "tests.robustness.image_files",
+            "tests.robustness.checkpoint_files",
         ]
     )
 

@@ -14,14 +14,16 @@ import argparse
 import contextlib
 import os
 import random
+import select
 import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import torch
 
@@ -31,44 +33,28 @@ from networks.checkpoint_file import digest, read_checkpoint
 from tests.conftest import make_dataroot, restore_sigint
 from training.event_log import METRICS_FILE
 
+IN_WRITE, NO_KILL = "SIGKILL in a write", "no kill"
 ENDS = {
-    "SIGTERM": {143},
-    "SIGINT": {130},
-    "group SIGTERM": {143},
-    "SIGKILL": {-9},
-    "SIGKILL in a write": {-9},
+    "SIGTERM": (os.kill, signal.SIGTERM, 143),
+    "SIGINT": (os.kill, signal.SIGINT, 130),
+    "group SIGTERM": (os.killpg, signal.SIGTERM, 143),
+    "SIGKILL": (os.kill, signal.SIGKILL, -9),
+    IN_WRITE: (None, signal.SIGKILL, -9),
 }
-"""How a training is ended, and the exit statuses it may have; 0, too, if it was faster."""
-VARIANTS: tuple[tuple[str, ...], ...] = (
+"""How a training is ended, by which signal, and its exit status; or 0, if it was faster."""
+COMMON = ["--name", "run", "--loadSize", "24", "--cropSize", "20", "--batch_size", "4",
+          "--num_threads", "0", "--gpu_ids", "-1", "--niter", "3", "--lr", "0.002"]  # fmt: skip
+VARIANTS = (
     ("--save_latest_freq", "1", "--precision", "fp16", "--skip_nonfinite", "2"),
     ("--save_latest_freq", "2", "--accumulation_steps", "2", "--num_threads", "2", "--data_aug"),
-    (
-        "--model_type",
-        "multiscale_attention",
-        "--feature_dim",
-        "16",
-        "--save_latest_freq",
-        "3",
-        "--loss_freq",
-        "2",
-    ),
-    (
-        "--optim",
-        "sgd",
-        "--class_bal",
-        "--num_threads",
-        "1",
-        "--accumulation_steps",
-        "3",
-        "--earlystop_epoch",
-        "2",
-    ),
-)
+    ("--model_type", "multiscale_attention", "--feature_dim", "16", "--save_latest_freq", "3", "--loss_freq", "2"),
+    ("--optim", "sgd", "--class_bal", "--num_threads", "1", "--accumulation_steps", "3", "--earlystop_epoch", "2"),
+)  # fmt: skip
 
 
 class WritePoints:
-    """Counts the places where this process writes files, and kills it at the one with a given
-    number (None: at none)."""
+    """Counts the places where this process writes files, and kills it at number `target` (None: at
+    none)."""
 
     def __init__(self, target: int | None) -> None:
         self.target, self.count = target, 0
@@ -111,76 +97,61 @@ class _Halfway:
 
 
 def start(argv: Sequence[str], log: Path, target: int | None = None) -> tuple[int, int]:
-    """Start a training in a session of its own; its process number, and a pipe with its write
-    points when it has finished."""
-    ready, say_ready = os.pipe()
+    """Start a training in a session of its own.
+
+    Returns:
+        Its process id, and a pipe that gets the number of its write points when it has finished.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.setsid()
-        torch.set_num_threads(2)
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for stream in (1, 2):
-            os.dup2(output, stream)
-        points = WritePoints(target)
-
-        def main() -> int:
-            os.write(say_ready, b"x")
-            status = train.main(argv)
-            os.write(writing, str(points.count).encode())
-            return status
-
-        try:
-            util.run_script(main)
-        except SystemExit as end:
-            sys.stdout.flush()
-            os._exit(int(end.code or 0))
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
+        run_child(argv, log, target, writing)
     os.close(writing)
-    os.close(say_ready)
-    os.read(ready, 1)
-    os.close(ready)
+    os.read(reading, 1)  # it handles signals
     return child, reading
 
 
+def run_child(argv: Sequence[str], log: Path, target: int | None, pipe: int) -> NoReturn:
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    points = WritePoints(target)
+
+    def main() -> int:
+        os.write(pipe, b"x")
+        status = train.main(argv)
+        os.write(pipe, str(points.count).encode())
+        return status
+
+    try:
+        util.run_script(main)
+    except SystemExit as end:
+        sys.stdout.flush()
+        os._exit(int(end.code or 0))
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
+
+
 def wait(child: int) -> int:
-    """Exit status of a child, negative for the signal that killed it."""
+    """Return the exit status of a child, negative for the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def wait_or_end(child: int, seconds: float) -> None:
-    """Wait so long, or until a child ends, which it can still be asked about afterwards."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not os.waitid(
-        os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
-    ):
-        time.sleep(0.01)
-
-
-def run_folder(checkpoints: Path) -> Path:
-    (folder,) = checkpoints.iterdir()
-    return folder
 
 
 def outcome(folder: Path) -> dict[str, Any]:
     """Return what must be equal: digests of the checkpoints, and the bytes of metrics.jsonl."""
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for name in ("last", "best"):
         values = read_checkpoint(folder / f"model_epoch_{name}.pth")
         del values["options"]  # --continue_train is among them
-        found[name] = digest(values)
-    found["metrics"] = (folder / METRICS_FILE).read_text(encoding="utf-8")
-    return found
+        parts[name] = digest(values)
+    parts["metrics"] = (folder / METRICS_FILE).read_text(encoding="utf-8")
+    return parts
 
 
-def check_readable(folder: Path) -> None:
-    """Whenever a training dies, its checkpoints are whole."""
-    for path in folder.glob("*.pth"):
-        read_checkpoint(path)
+def run_folders(checkpoints: Path) -> list[Path]:
+    return list(checkpoints.iterdir()) if checkpoints.exists() else []
 
 
 def survive(
@@ -191,81 +162,59 @@ def survive(
     place.mkdir()
     log = place / "output.txt"
     began = time.monotonic()
-    child, pipe = start([*argv, "--checkpoints_dir", str(place / "whole")], log)
+    child, pipe = start([*argv, "--checkpoints_dir", str(place / "alone")], log)
     assert wait(child) == 0, log.read_text()[-2000:]
     seconds, points = time.monotonic() - began, int(os.read(pipe, 100))
-    expected = outcome(run_folder(place / "whole"))
-    done = trainings = 0
+    (folder,) = run_folders(place / "alone")
+    expected, done = outcome(folder), 0
     while done < kills:
-        trainings += 1
-        checkpoints = place / f"killed_{trainings}"
+        counts["trainings compared"] += 1
+        checkpoints = place / str(counts["trainings compared"])
         status = None
         while status != 0:
-            again = (
-                ["--continue_train"] if checkpoints.exists() and list(checkpoints.iterdir()) else []
-            )
-            how = rng.choice(list(ENDS))
-            in_write = how == "SIGKILL in a write"
-            target = rng.randrange(points) if in_write else None
+            again = ["--continue_train"] if run_folders(checkpoints) else []
+            how = rng.choice(list(ENDS)) if done < kills else NO_KILL
+            send, number, ended = ENDS.get(how, (None, None, 0))
+            target = rng.randrange(points) if how == IN_WRITE else None
             child, pipe = start([*argv, *again, "--checkpoints_dir", str(checkpoints)], log, target)
-            if not in_write:
-                wait_or_end(child, rng.uniform(0, seconds))
-                number = (
-                    signal.SIGKILL
-                    if how == "SIGKILL"
-                    else signal.SIGINT
-                    if how == "SIGINT"
-                    else signal.SIGTERM
-                )
+            if send:
+                # the pipe can be read when the training has ended
+                select.select([pipe], [], [], rng.uniform(0, seconds))
                 with contextlib.suppress(ProcessLookupError):
-                    (os.killpg if how.startswith("group") else os.kill)(child, number)
+                    send(child, number)
             status = wait(child)
             os.close(pipe)
+            assert status in (0, ended), f"{how}: status {status}\n{log.read_text()[-3000:]}"
             if status:
-                assert status in ENDS[how], f"{how}: status {status}\n{log.read_text()[-3000:]}"
                 counts[how] += 1
                 done += 1
-            if checkpoints.exists() and list(checkpoints.iterdir()):
-                check_readable(run_folder(checkpoints))
-        found = outcome(run_folder(checkpoints))
-        for part, value in expected.items():
-            assert found[part] == value, (
-                f"{part} differs after {argv}\n{found[part]}\n{value}\n{log.read_text()[-3000:]}"
-            )
+            for folder in run_folders(checkpoints):
+                for path in folder.glob("*.pth"):
+                    read_checkpoint(path)  # whole at any moment
+        (folder,) = run_folders(checkpoints)
+        assert outcome(folder) == expected, f"differs after {argv}\n{log.read_text()[-3000:]}"
         print(f"{done} kills: equal", flush=True)
-    counts["trainings compared"] += trainings
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--kills", type=int, default=100, help="at least so many, over all kinds of training"
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        help="of what is killed when; moments still differ between runs",
-    )
-    parser.add_argument(
-        "--variant", type=int, choices=range(len(VARIANTS)), help="this kind of training only"
-    )
+    parser.add_argument("--kills", type=int, default=100, help="over all kinds of training")
+    parser.add_argument("--seed", type=int, default=0, help="moments still differ between runs")
+    parser.add_argument("--variant", type=int, choices=range(len(VARIANTS)), help="only this kind")
     args = parser.parse_args()
     restore_sigint()
     # here: threads of a pool do not live on in a forked child, which would wait for them
     torch.set_num_threads(1)
     rng, counts = random.Random(args.seed), Counter[str]()
     variants = VARIANTS if args.variant is None else (VARIANTS[args.variant],)
-    per_variant = -(-args.kills // len(variants))
     # no bar here: its thread could hold a lock when a child is forked
     with tempfile.TemporaryDirectory() as folder:
         data = make_dataroot(Path(folder) / "data", ("car",), count=9, size=24)
-        common = ["--name", "run", "--dataroot", str(data), "--loadSize", "24", "--cropSize", "20", "--batch_size", "4",
-                  "--num_threads", "0", "--gpu_ids", "-1", "--niter", "3", "--lr", "0.002"]  # fmt: skip
         for number, variant in enumerate(variants):
-            survive([*common, *variant], Path(folder) / str(number), per_variant, rng, counts)
+            argv = [*COMMON, "--dataroot", str(data), *variant]
+            survive(argv, Path(folder) / str(number), -(-args.kills // len(variants)), rng, counts)
     print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
     return 0
 

@@ -1,4 +1,4 @@
-"""Trainings that end too early, in every way, and go on as if they had not."""
+"""Trainings that end too early, in every way, and resume as if they had not."""
 
 import errno
 import multiprocessing
@@ -19,7 +19,7 @@ import training.run
 import training.signals
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.run_folder import lock
-from tests.conftest import REPOSITORY, TINY, make_dataroot
+from tests.conftest import REPOSITORY, make_dataroot
 from tests.robustness.kill_checks import outcome
 from tests.scripts.test_scripts import only, train_argv
 from training.monitor import Monitor
@@ -27,145 +27,134 @@ from training.signals import StopRequest
 from util import Stopped, UserError, log, run_script, start_logging
 
 
-def killed(kills: int, seed: int, *more: str) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.robustness.kill_checks",
-        "--kills",
-        str(kills),
-        "--seed",
-        str(seed),
-        *more,
-    ]
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--kills", "1", "--seed", "1", "--variant", "3"),
+        pytest.param(("--kills", "40", "--seed", "2"), marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_training_ends_equal(flags: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "tests.robustness.kill_checks", *flags]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    assert "trainings compared" in ran.stdout
 
 
-def test_a_killed_training_ends_equal() -> None:
-    assert "trainings compared" in killed(1, 1, "--variant", "3")
+def interrupt(patch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> None:
+    """End a training by KeyboardInterrupt at a call, from 1, of a method."""
+    real, calls = getattr(owner, name), []
+
+    def method(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    patch.setattr(owner, name, method)
 
 
-@pytest.mark.slow
-def test_trainings_killed_many_times_end_equal() -> None:
-    assert "trainings compared" in killed(40, seed=2)
+def run_folder(checkpoints: Path) -> Path:
+    return only(checkpoints, "run_*")
+
+
+def copy_of(checkpoints: Path, tmp_path: Path) -> Path:
+    """Return a copy of the folder of runs, which a test may change."""
+    return Path(shutil.copytree(checkpoints, tmp_path / "runs"))
 
 
 @pytest.fixture(scope="module")
-def whole(dataroot: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a training of three epochs that is left alone ends with."""
-    place = tmp_path_factory.mktemp("whole")
-    train.main(train_argv(dataroot, place, "run", "--niter", "3"))
-    return outcome(only(place, "run_*"))
+def finished(dataroot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train for three epochs, each kept."""
+    place = tmp_path_factory.mktemp("finished")
+    train.main(train_argv(dataroot, place, "run", "--niter", "3", "--save_epoch_freq", "1"))
+    return place
 
 
-def stopped_in_validation(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
-    """Run a training that ends in its second validation."""
-    real, calls = Monitor.validate, []
+@pytest.fixture(scope="module")
+def expected(finished: Path) -> dict[str, Any]:
+    """Return what a training of three epochs ends with that is left alone."""
+    return outcome(run_folder(finished))
 
-    def validate(self: Monitor, *args: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(self, *args)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Monitor, "validate", validate)
-        with pytest.raises(KeyboardInterrupt):
-            train.main(argv)
+@pytest.fixture(scope="module")
+def unvalidated(dataroot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train until the second of three validations."""
+    place = tmp_path_factory.mktemp("unvalidated")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, Monitor, "validate", 2)
+        train.main(train_argv(dataroot, place, "run", "--niter", "3"))
+    return place
+
+
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataroot(tmp_path_factory.mktemp("small"), ("car",), count=2, size=32)
+
+
+@pytest.fixture(scope="module")
+def one_epoch(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train for an epoch of one step."""
+    place = tmp_path_factory.mktemp("one_epoch")
+    train.main(train_argv(small_data, place, "run", "--niter", "1", "--lr", "0.003"))
+    return place
+
+
+@pytest.fixture
+def resumable(one_epoch: Path, small_data: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """Return a run folder of one epoch, and the command line that resumes it for another."""
+    runs = copy_of(one_epoch, tmp_path)
+    argv = train_argv(small_data, runs, "run", "--lr", "0.003", "--niter", "2", "--continue_train")
+    return run_folder(runs), argv
+
+
+def resume(dataroot: Path, checkpoints: Path, *extra: str) -> Path:
+    train.main(train_argv(dataroot, checkpoints, "run", "--niter", "3", "--continue_train", *extra))
+    return run_folder(checkpoints)
 
 
 def test_an_epoch_that_was_not_validated_is_validated_first(
-    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+    dataroot: Path, unvalidated: Path, tmp_path: Path, expected: dict[str, Any]
 ) -> None:
-    argv = train_argv(dataroot, tmp_path, "run", "--niter", "3")
-    stopped_in_validation(monkeypatch, argv)
-    values = read_checkpoint(only(tmp_path, "run_*") / "model_epoch_last.pth")
+    runs = copy_of(unvalidated, tmp_path)
+    values = read_checkpoint(run_folder(runs) / "model_epoch_last.pth")
     assert values["epoch"] == 2 and values["validated_step"] < values["step"]
-    train.main([*argv, "--continue_train"])
-    assert outcome(only(tmp_path, "run_*")) == whole
+    assert outcome(resume(dataroot, runs)) == expected
 
 
-def test_going_on_with_other_flags_is_said(dataroot: Path, tmp_path: Path) -> None:
-    argv = train_argv(dataroot, tmp_path, "run", "--niter", "1", "--lr", "0.003")
-    train.main(argv)
-    log = only(tmp_path, "run_*") / "log.log"
-    train.main([*argv, "--continue_train", "--niter", "2", "--num_threads", "1"])
-    assert "other flags" not in log.read_text()
-    train.main(
-        [
-            *argv,
-            "--continue_train",
-            "--niter",
-            "3",
-            "--lr",
-            "0.001",
-            "--recipe",
-            "robust",
-            "--cropSize",
-            "32",
-        ]
-    )
-    (line,) = [
-        line
-        for line in log.read_text().splitlines()
-        if "--continue_train with other flags: " in line
-    ]
-    changed = set(line.split("other flags: ")[1].split("; "))
-    assert changed >= {
-        "--lr was 0.003, is 0.001",
-        "--degrade was 0.0, is 0.3",
-        "--lr_schedule was step, is cosine",
-    }
-
-
-@pytest.mark.parametrize("damage", ("cut", "changed", "missing"))
+@pytest.mark.parametrize("damage", ("changed", "missing"))
 def test_the_checkpoint_before_a_damaged_one_is_taken(
-    damage: str,
-    dataroot: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    whole: dict[str, Any],
+    damage: str, dataroot: Path, unvalidated: Path, tmp_path: Path, expected: dict[str, Any]
 ) -> None:
-    argv = train_argv(dataroot, tmp_path, "run", "--niter", "3")
-    stopped_in_validation(monkeypatch, argv)
-    folder = only(tmp_path, "run_*")
-    last = folder / "model_epoch_last.pth"
-    content = last.read_bytes()
+    runs = copy_of(unvalidated, tmp_path)
+    last = run_folder(runs) / "model_epoch_last.pth"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
     if damage == "missing":
         last.unlink()
-    else:
-        middle = len(content) // 2
-        changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-        last.write_bytes(content[:middle] if damage == "cut" else changed)
-    train.main([*argv, "--continue_train"])
+    folder = resume(dataroot, runs)
     text = (folder / "log.log").read_text()
     assert "resuming from the previous checkpoint" in text and "after epoch 1" in text
     assert (folder / "damaged_model_epoch_last.pth").exists() == (damage != "missing")
-    assert outcome(folder) == whole
+    assert outcome(folder) == expected
 
 
-def test_without_a_whole_checkpoint_nothing_is_overwritten(dataroot: Path, tmp_path: Path) -> None:
-    argv = train_argv(dataroot, tmp_path, "run", "--niter", "1")
-    train.main(argv)
-    folder = only(tmp_path, "run_*")
-    for path in folder.glob("*last.pth"):
-        path.write_bytes(b"damaged")
-    with pytest.raises(UserError, match="--continue_train .*damaged"):
-        train.main([*argv, "--continue_train", "--niter", "2"])
-    assert {path.read_bytes() for path in folder.glob("*last.pth")} == {b"damaged"}
+def test_an_older_checkpoint_becomes_the_last_before_its_logs_are_cut(
+    dataroot: Path, finished: Path, tmp_path: Path, expected: dict[str, Any]
+) -> None:
+    runs = copy_of(finished, tmp_path)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, training.run.Run, "_train_epoch", 1)
+        resume(dataroot, runs, "--epoch", "1")
+    assert read_checkpoint(run_folder(runs) / "model_epoch_last.pth")["epoch"] == 1
+    assert outcome(resume(dataroot, runs)) == expected
 
 
 @pytest.mark.parametrize("call", ("fsync", "replace"))
 def test_a_disk_that_fills_up_stops_with_the_last_good_checkpoint(
-    call: str,
-    dataroot: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    whole: dict[str, Any],
+    call: str, dataroot: Path, tmp_path: Path, expected: dict[str, Any]
 ) -> None:
-    argv = train_argv(dataroot, tmp_path, "run", "--niter", "3")
     real = getattr(os, call)
 
     def full(*args: Any, **kwargs: Any) -> Any:
@@ -173,44 +162,78 @@ def test_a_disk_that_fills_up_stops_with_the_last_good_checkpoint(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*args, **kwargs)
 
-    with monkeypatch.context() as patch:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(UserError, match="No space left on device.*step 2") as error,
+    ):
         patch.setattr(os, call, full)
-        with pytest.raises(UserError, match="No space left on device.*step 2") as error:
-            train.main(argv)
-    assert "\n" not in str(error.value)
-    train.main([*argv, "--continue_train"])
-    assert outcome(only(tmp_path, "run_*")) == whole
-
-
-def test_a_folder_deleted_in_training_ends_it_with_one_line(
-    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Monitor.validate
-
-    def validate(self: Monitor, *args: Any) -> Any:
-        shutil.rmtree(only(tmp_path, "run_*"))
-        return real(self, *args)
-
-    monkeypatch.setattr(Monitor, "validate", validate)
-    with pytest.raises(UserError, match="No such file.*saved"):
         train.main(train_argv(dataroot, tmp_path, "run", "--niter", "3"))
+    assert "\n" not in str(error.value)
+    assert outcome(resume(dataroot, tmp_path)) == expected
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(
-    dataroot: Path, tmp_path: Path
+def test_resuming_with_other_flags_is_logged(resumable: tuple[Path, list[str]]) -> None:
+    folder, argv = resumable
+    train.main([*argv, "--num_threads", "1"])
+    log = folder / "log.log"
+    assert "other flags" not in log.read_text()
+    train.main([*argv, "--niter", "3", "--lr", "0.001", "--recipe", "robust", "--cropSize", "32"])
+    (line,) = re.findall("--continue_train with other flags: (.*)", log.read_text())
+    assert set(line.split("; ")) >= {
+        "--lr was 0.003, is 0.001",
+        "--degrade was 0.0, is 0.3",
+        "--lr_schedule was step, is cosine",
+    }
+
+
+def test_without_a_whole_checkpoint_nothing_is_overwritten(
+    resumable: tuple[Path, list[str]],
 ) -> None:
-    folder = tmp_path / "run_2026_01_02_03_04_05"
-    (folder / ".lock").mkdir(parents=True)
-    with pytest.raises(UserError, match="run_2026_01_02_03_04_05: cannot be written"):
-        train.main(train_argv(dataroot, tmp_path, "run", "--continue_train"))
+    folder, argv = resumable
+    for path in folder.glob("*last.pth"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="--continue_train .*damaged"):
+        train.main(argv)
+    assert {path.read_bytes() for path in folder.glob("*last.pth")} == {b"damaged"}
 
 
-def test_a_second_process_in_a_folder_is_refused(dataroot: Path, tmp_path: Path) -> None:
-    argv = train_argv(dataroot, tmp_path, "run", "--niter", "1")
-    train.main(argv)
-    folder = only(tmp_path, "run_*")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": None},
+        {"epoch": "3"},
+        {"epoch": -5},
+        {"best_ap": "x"},
+        {"rng_state": {"torch": "x"}},
+        {"rng_state": "x"},
+        {"optimizer_state_dict": {"state": {}, "param_groups": []}},
+        {"model_config": {"model_type": "multiscale_attention", "scales": [0.5]}},
+        {"model_state_dict": {}},
+    ],
+)
+def test_wrong_values_in_a_checkpoint_end_a_resume_with_one_line(
+    change: dict[str, Any], resumable: tuple[Path, list[str]]
+) -> None:
+    folder, argv = resumable
+    last = folder / "model_epoch_last.pth"
+    save_checkpoint(last, read_checkpoint(last) | change)
+    with pytest.raises(UserError, match="--continue_train: ") as error:
+        train.main(argv)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_with_nan_weights_is_not_resumed(resumable: tuple[Path, list[str]]) -> None:
+    folder, argv = resumable
+    values = read_checkpoint(folder / "model_epoch_last.pth")
+    values["model_state_dict"]["fc1.weight"][0, 0] = float("nan")
+    save_checkpoint(folder / "model_epoch_last.pth", values)
+    with pytest.raises(UserError, match="fc1.weight is not finite"):
+        train.main(argv)
+
+
+def test_a_second_process_in_a_folder_is_refused(resumable: tuple[Path, list[str]]) -> None:
+    folder, argv = resumable
     before = (folder / "log.log").read_bytes()
-    again = [*argv, "--continue_train", "--niter", "2"]
     context = multiprocessing.get_context("fork")
     locked, done = context.Event(), context.Event()
 
@@ -223,17 +246,64 @@ def test_a_second_process_in_a_folder_is_refused(dataroot: Path, tmp_path: Path)
     other.start()
     try:
         assert locked.wait(120)
-        with pytest.raises(UserError) as refused:
-            train.main(again)
+        message = rf"^{re.escape(str(folder))}: process {other.pid} on .* trains there; wait .*$"
+        with pytest.raises(UserError, match=message):
+            train.main(argv)
     finally:
         done.set()
         other.join()
-    assert re.fullmatch(
-        rf"{re.escape(str(folder))}: process {other.pid} on .* trains there; wait .*",
-        str(refused.value),
-    )
     assert (folder / "log.log").read_bytes() == before
-    assert train.main(again) == 0
+
+
+def test_a_folder_deleted_in_training_ends_it_with_one_line(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Monitor.validate
+
+    def validate(self: Monitor, *args: Any) -> Any:
+        shutil.rmtree(run_folder(tmp_path))
+        return real(self, *args)
+
+    monkeypatch.setattr(Monitor, "validate", validate)
+    with pytest.raises(UserError, match="No such file.*saved"):
+        train.main(train_argv(small_data, tmp_path, "run", "--niter", "3"))
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(
+    dataroot: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run_2026_01_02_03_04_05"
+    (folder / ".lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="run_2026_01_02_03_04_05: cannot be written"):
+        resume(dataroot, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def mid_epoch(dataroot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train two steps of an epoch of several."""
+    place = tmp_path_factory.mktemp("mid_epoch")
+    argv = train_argv(dataroot, place, "run", "--batch_size", "2", "--save_latest_freq", "1")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, training.run.Run, "_train_batch", 3)
+        train.main(argv)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (["--serial_batches"], "serial_batches"),
+        (["--seed", "7"], "seed"),
+        (["--classes", "car"], "images"),
+    ],
+)
+def test_another_order_of_images_within_an_epoch_is_refused(
+    change: list[str], what: str, dataroot: Path, mid_epoch: Path, tmp_path: Path
+) -> None:
+    argv = train_argv(dataroot, copy_of(mid_epoch, tmp_path), "run", "--batch_size", "2", "--niter", "2")  # fmt: skip
+    with pytest.raises(UserError, match=f"epoch 1.* {what}.*--epoch_count 2"):
+        train.main([*argv, "--continue_train", *change])
+    train.main([*argv, "--continue_train", *change, "--epoch_count", "2"])
 
 
 def test_the_first_signal_is_noted_and_a_later_one_ends(
@@ -255,6 +325,12 @@ def test_the_first_signal_is_noted_and_a_later_one_ends(
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
+def test_a_signal_ends_at_once_where_it_may() -> None:
+    with StopRequest() as stop, pytest.raises(Stopped) as end, stop.at_once():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert end.value.code == 143
+
+
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -266,7 +342,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 
 
 def test_a_signal_during_the_last_save_is_not_lost(
-    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = training.run.Run.save
 
@@ -276,163 +352,29 @@ def test_a_signal_during_the_last_save_is_not_lost(
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(training.run.Run, "save", save)
+    test = ("--test_dataroot", str(small_data / "test"))
     with pytest.raises(Stopped) as end:
-        train.main(
-            train_argv(
-                dataroot, tmp_path, "run", "--niter", "1", "--test_dataroot", str(dataroot / "test")
-            )
-        )
+        train.main(train_argv(small_data, tmp_path, "run", "--niter", "1", *test))
     assert end.value.code == 143
-    assert not (only(tmp_path, "run_*") / "results").exists()
+    assert not (run_folder(tmp_path) / "results").exists()
 
 
-def test_an_older_checkpoint_becomes_the_last_before_its_logs_are_cut(
-    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+def test_a_signal_just_after_ranks_agreed_is_saved_for(
+    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = train_argv(dataroot, tmp_path, "run", "--niter", "3", "--save_epoch_freq", "1")
-    train.main(argv)
-    folder = only(tmp_path, "run_*")
+    real, asked = distributed.total, []
 
-    def dies(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def total(count: int) -> int:
+        agreed = real(count)
+        if count == 0 and not asked:
+            asked.append(count)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return agreed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(training.run.Run, "_train_epoch", dies)
-        with pytest.raises(KeyboardInterrupt):
-            train.main([*argv, "--continue_train", "--epoch", "1"])
-    assert read_checkpoint(folder / "model_epoch_last.pth")["epoch"] == 1
-    train.main([*argv, "--continue_train"])
-    assert outcome(folder) == whole
-
-
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        (["--serial_batches"], "serial_batches"),
-        (["--seed", "7"], "seed"),
-        (["--classes", "car"], "images"),
-    ],
-)
-def test_another_order_of_images_within_an_epoch_is_refused(
-    change: list[str], what: str, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    argv = train_argv(
-        dataroot, tmp_path, "run", "--niter", "2", "--batch_size", "2", "--save_latest_freq", "1"
-    )
-    real = training.run.Run._train_batch
-
-    def train_batch(self: training.run.Run, batch: Any) -> None:
-        if self.trainer.step == 2:
-            raise KeyboardInterrupt
-        real(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training.run.Run, "_train_batch", train_batch)
-        with pytest.raises(KeyboardInterrupt):
-            train.main(argv)
-    with pytest.raises(UserError, match=f"epoch 1.* {what}.*--epoch_count 2"):
-        train.main([*argv, "--continue_train", *change])
-    train.main([*argv, "--continue_train", *change, "--epoch_count", "2"])
-
-
-@pytest.mark.slow
-def test_a_long_epoch_with_workers_keeps_few_files_open(tmp_path: Path) -> None:
-    data = make_dataroot(tmp_path / "data", ("car",), count=70, size=16)
-    argv = train_argv(
-        data,
-        tmp_path,
-        "run",
-        "--niter",
-        "1",
-        "--loadSize",
-        "16",
-        "--cropSize",
-        "16",
-        "--batch_size",
-        "1",
-    )
-    code = f"""
-import resource, train, data
-data.loader.cores = lambda: 2
-resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
-train.main({[*argv, "--num_threads", "2"]!r})
-"""
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"options": None},
-        {"epoch": "3"},
-        {"epoch": -5},
-        {"loss": "x"},
-        {"best_ap": "x"},
-        {"rng_state": {"torch": "x"}},
-        {"rng_state": "x"},
-        {"optimizer_state_dict": {"state": {}, "param_groups": []}},
-        {"model_config": {"model_type": "single_scale"}},
-        {"model_config": {"model_type": "multiscale_attention", "scales": [0.5]}},
-        {"model_state_dict": {}},
-    ],
-)
-def test_a_checkpoint_that_lies_ends_a_resume_with_one_line(
-    change: dict[str, Any], resumable: Path
-) -> None:
-    argv = [
-        "--name",
-        "run",
-        "--dataroot",
-        str(resumable / "data"),
-        "--checkpoints_dir",
-        str(resumable / "runs"),
-    ]
-    last = only(resumable / "runs", "run_*") / "model_epoch_last.pth"
-    content = last.read_bytes()
-    save_checkpoint(last, read_checkpoint(last) | change)
-    try:
-        with pytest.raises(UserError, match="--continue_train: ") as error:
-            train.main([*argv, *TINY, "--continue_train", "--niter", "2"])
-        assert "\n" not in str(error.value)
-    finally:
-        last.write_bytes(content)
-
-
-def test_a_checkpoint_with_nan_weights_is_not_gone_on_from(resumable: Path) -> None:
-    argv = [
-        "--name",
-        "run",
-        "--dataroot",
-        str(resumable / "data"),
-        "--checkpoints_dir",
-        str(resumable / "runs"),
-    ]
-    last = only(resumable / "runs", "run_*") / "model_epoch_last.pth"
-    content = last.read_bytes()
-    values = read_checkpoint(last)
-    values["model_state_dict"]["fc1.weight"][0, 0] = float("nan")
-    save_checkpoint(last, values)
-    with pytest.raises(UserError, match="fc1.weight is not finite"):
-        train.main([*argv, *TINY, "--continue_train", "--niter", "2"])
-    last.write_bytes(content)
-
-
-@pytest.fixture(scope="module")
-def resumable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data/ and, in runs/, a training of one epoch."""
-    folder = tmp_path_factory.mktemp("resumable")
-    data = make_dataroot(folder / "data", ("car",), count=2, size=32)
-    train.main(train_argv(data, folder / "runs", "run", "--niter", "1"))
-    return folder
-
-
-def test_a_signal_ends_at_once_where_it_may() -> None:
-    with StopRequest() as stop, pytest.raises(Stopped) as end, stop.at_once():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert end.value.code == 143
+    monkeypatch.setattr(distributed, "total", total)
+    with pytest.raises(Stopped):
+        train.main(train_argv(dataroot, tmp_path, "run", "--niter", "1", "--batch_size", "2"))
+    assert read_checkpoint(run_folder(tmp_path) / "model_epoch_last.pth")["step"] == 2
 
 
 def test_sigterm_ends_every_script_with_143(capsys: pytest.CaptureFixture) -> None:
@@ -450,29 +392,23 @@ def test_a_log_file_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFi
     log.info("one")
     log.info("two")
     printed = capsys.readouterr()
-    assert printed.out.split() == [
-        "one",
-        *["/dev/full:", "cannot", "be", "written"],
-        *printed.out.split()[5:-1],
-        "two",
-    ]
-    assert printed.out.count("cannot be written") == 1 and "Traceback" not in printed.err
+    assert re.fullmatch("one\n/dev/full: cannot be written.*\ntwo\n", printed.out)
+    assert "Traceback" not in printed.err
     start_logging()
 
 
-def test_a_signal_just_after_it_was_asked_for_is_saved_for(
-    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, asked = distributed.total, []
-
-    def total(count: int) -> int:
-        found = real(count)
-        if count == 0 and not asked:
-            asked.append(count)
-            os.kill(os.getpid(), signal.SIGTERM)
-        return found
-
-    monkeypatch.setattr(distributed, "total", total)
-    with pytest.raises(Stopped):
-        train.main(train_argv(dataroot, tmp_path, "run", "--niter", "1", "--batch_size", "2"))
-    assert read_checkpoint(only(tmp_path, "run_*") / "model_epoch_last.pth")["step"] == 2
+@pytest.mark.slow
+def test_a_long_epoch_with_workers_keeps_few_files_open(tmp_path: Path) -> None:
+    data = make_dataroot(tmp_path / "data", ("car",), count=70, size=16)
+    small = ("--niter", "1", "--loadSize", "16", "--cropSize", "16", "--batch_size", "1")
+    argv = train_argv(data, tmp_path, "run", *small, "--num_threads", "2")
+    code = f"""
+import resource, train, data
+data.loader.cores = lambda: 2
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+train.main({argv!r})
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
