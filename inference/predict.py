@@ -25,7 +25,7 @@ from inference.stream import predict_files
 from inference.video.scoring import predict_video
 from networks.factory import MULTISCALE
 from networks.run_folder import find_checkpoints
-from options.base_options import CheckpointOptions
+from options.checkpoint_options import CheckpointOptions
 from options.predict_options import PredictOptions
 from util import UserError, log, printable
 

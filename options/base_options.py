@@ -2,13 +2,13 @@
 
 import argparse
 import dataclasses
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Self
 
 from options.flags import (
+    OneLineParser,
     add_to_parser,
     comma_list,
     flag,
@@ -17,9 +17,9 @@ from options.flags import (
     one_of,
     scale,
     shown_value,
+    unknown_flag,
     whole,
 )
-from util import printable
 
 RETIRED_ANYWHERE = ("mode", "arch", "resize_or_crop", "last_epoch", "eval")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
@@ -46,38 +46,6 @@ GROUPS = {
     "hardware": "gpu_ids precision batch_size num_threads compile fast",
 }
 """Titles of --help's argument groups and the flags in each, in the order shown."""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, exit status 2."""
-
-    def __init__(self, **keywords: Any) -> None:
-        program = Path(sys.argv[0])
-        if program.name == "__main__.py":  # a package that runs as `python -m tools.NAME`
-            keywords.setdefault("prog", f"python -m tools.{program.parent.name}")
-        super().__init__(**keywords)
-
-    def error(self, message: str) -> NoReturn:
-        print(printable(f"{self.prog}: error: {message} (see --help)"), file=sys.stderr)
-        sys.exit(2)
-
-
-def tool_parser(name: str, doc: str | None) -> OneLineParser:
-    """Return the parser of a tool, without flags yet, with help from the tool's docstring.
-
-    Args:
-        name: of the module in tools/, as in `python -m tools.NAME`.
-        doc: docstring of the tool's module. Its text before the first indented line is the
-            description in --help; the rest follows the flags as examples.
-    """
-    description, _, examples = (doc or "").partition("\n\n    ")
-    return OneLineParser(
-        prog=f"python -m tools.{name}",
-        description=description,
-        epilog=f"examples:\n    {examples}" if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +131,7 @@ class Options:
                 parser.error(f"argument {word.removesuffix('=--')}: -- is not a value")
         chosen, unknown = self._split(parser, list(argv))
         if unknown:
-            parser.error(self._unknown_flag(parser, unknown))
+            parser.error(unknown_flag(parser, unknown))
         retired = [f"--{name}" for name in self.retired if chosen.pop(name, None) is not None]
         if retired:
             print(
@@ -204,18 +172,6 @@ class Options:
         chosen = vars(words)
         chosen[positional] = [*chosen.get(positional, ()), *argv[end + 1 :]]
         return chosen, unknown
-
-    @staticmethod
-    def _unknown_flag(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
-        word = next((word for word in unknown if word.startswith("--")), unknown[0])
-        known = [
-            name
-            for action in parser._actions
-            if action.help != argparse.SUPPRESS
-            for name in action.option_strings
-        ]
-        close = difflib.get_close_matches(word.split("=")[0], known, n=1)
-        return f"unknown argument {word}" + (f"; did you mean {close[0]}?" if close else "")
 
     def problem(self) -> str | None:
         """Return the error of a combination of values, as 'flag value: remedy'; None if valid."""
@@ -329,35 +285,3 @@ class RunOptions(Options):
         parse=comma_list(scale),
         aliases=("--scales",),
     )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointOptions(RunOptions, BaseOptions):
-    """Options of scripts that read checkpoints of labelled images.
-
-    A checkpoint holds its architecture. Flags of the architecture must agree with it.
-    """
-
-    model_path: tuple[str, ...] | None = flag(
-        None,
-        "one or more checkpoints or folders that tools.export wrote, or a quoted glob pattern",
-        nargs="+",
-        metavar="PATH",
-    )
-    protocol: str | None = flag(
-        None, "preprocessing protocol (default: the suite's published one, else native size)"
-    )
-    model_type: str | None = flag(None, "refuse checkpoints of another type", choices=MODEL_TYPES)
-    feature_dim: int | None = flag(
-        None, "refuse checkpoints of another feature dimension", parse=whole(1)
-    )
-    attention_reduction: int | None = flag(
-        None, "refuse checkpoints of another attention reduction", parse=whole(1)
-    )
-    attention_residual: bool | None = flag(
-        None, "refuse checkpoints without the residual fusion", switch=True
-    )
-    backbone: str | None = flag(None, "refuse checkpoints of another backbone")
-
-    def problem(self) -> str | None:
-        return NO_CHECKPOINT if not self.model_path and not self.name else super().problem()

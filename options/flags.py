@@ -1,10 +1,15 @@
-"""Command-line flags as typed dataclass fields, each with its help text and its check."""
+"""Command-line flags as typed dataclass fields with help and check; parsers with one-line errors."""
 
 import argparse
 import dataclasses
+import difflib
 import math
+import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
+
+from util import printable
 
 
 def flag(
@@ -208,3 +213,48 @@ def gpu_list(text: str) -> tuple[int, ...]:
             f"{text} is not a list of GPU numbers such as 0 or 0,1 (-1 = CPU)"
         )
     return tuple(i for i in ids if i >= 0)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, exit status 2."""
+
+    def __init__(self, **keywords: Any) -> None:
+        program = Path(sys.argv[0])
+        if program.name == "__main__.py":  # a package that runs as `python -m tools.NAME`
+            keywords.setdefault("prog", f"python -m tools.{program.parent.name}")
+        super().__init__(**keywords)
+
+    def error(self, message: str) -> NoReturn:
+        print(printable(f"{self.prog}: error: {message} (see --help)"), file=sys.stderr)
+        sys.exit(2)
+
+
+def tool_parser(name: str, doc: str | None) -> OneLineParser:
+    """Return the parser of a tool, without flags yet, with help from the tool's docstring.
+
+    Args:
+        name: of the module in tools/, as in `python -m tools.NAME`.
+        doc: docstring of the tool's module. Its text before the first indented line is the
+            description in --help; the rest follows the flags as examples.
+    """
+    description, _, examples = (doc or "").partition("\n\n    ")
+    return OneLineParser(
+        prog=f"python -m tools.{name}",
+        description=description,
+        epilog=f"examples:\n    {examples}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def unknown_flag(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
+    """Return the error for words that no flag takes, with the flag that is most alike."""
+    word = next((word for word in unknown if word.startswith("--")), unknown[0])
+    known = [
+        name
+        for action in parser._actions
+        if action.help != argparse.SUPPRESS
+        for name in action.option_strings
+    ]
+    close = difflib.get_close_matches(word.split("=")[0], known, n=1)
+    return f"unknown argument {word}" + (f"; did you mean {close[0]}?" if close else "")

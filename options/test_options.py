@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from options.base_options import RETIRED_ANYWHERE
-from options.figure_options import FigureOptions
+from options.checkpoint_options import FigureOptions
 from options.flags import flag, resamples
 
 TRAINING_ONLY = (

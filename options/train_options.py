@@ -5,46 +5,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
-from options.flags import comma_list, ends_of_range, flag, number, one_of, scale, whole
-from options.presets import PUBLISHED, load_preset
-
-NOT_IN_RECIPES = (
-    "recipe",
-    "list_recipes",
-    "dataroot",
-    "name",
-    "suffix",
-    "checkpoints_dir",
-    "continue_train",
-    "epoch",
-    "new_optim",
+from options.flags import (
+    comma_list,
+    ends_of_range,
+    flag,
+    number,
+    one_of,
+    scale,
+    unknown_flag,
+    whole,
 )
-"""Flags that identify the run; a preset cannot set them."""
-NOT_THE_RECIPE = (
-    *NOT_IN_RECIPES,
-    "seed",
-    "test_dataroot",
-    "gpu_ids",
-    "num_threads",
-    "cache",
-    "loss_freq",
-    "save_latest_freq",
-    "save_epoch_freq",
-    "attention_log_freq",
-    "attention_patience",
-)
-"""Flags in which two runs with the same training may differ.
+from options.presets import CONTRADICTIONS, NOT_IN_PRESETS, PUBLISHED, load_preset
 
-Of the dataroot, the folder's own name may not differ.
-"""
-CONTRADICTIONS = {
-    "no_resize": ("loadSize",),
-    "loadSize": ("no_resize",),
-    "no_crop": ("cropSize", "degrade"),
-    "cropSize": ("no_crop",),
-    "delr_freq": ("lr_schedule",),
-}
-"""Flags on the command line, each with the flags of a preset that it drops."""
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
 
@@ -252,10 +224,10 @@ class TrainOptions(BaseOptions):
             parser.error(f"argument --recipe {name}: {error}")
         fields = {field.name for field in dataclasses.fields(self)}
         for flag_name in preset.flags:
-            if flag_name in NOT_IN_RECIPES:
+            if flag_name in NOT_IN_PRESETS:
                 parser.error(f"{flag_name}: not allowed in a preset; give it on the command line")
             if flag_name not in fields:
-                parser.error(self._unknown_flag(parser, [f"--{flag_name}"]))
+                parser.error(unknown_flag(parser, [f"--{flag_name}"]))
         values = vars(parser.parse_args(preset.words()))
         dropped = {other for flag_name in chosen for other in CONTRADICTIONS.get(flag_name, ())}
         return {flag_name: value for flag_name, value in values.items() if flag_name not in dropped}

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from options.figure_options import FigureOptions
+from options.checkpoint_options import FigureOptions
 from options.flags import flag, gpu_list, whole
 
 

@@ -39,8 +39,8 @@ from inference.detector import Detector, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel
 from networks.checkpoint_file import read_checkpoint, save_checkpoint, state_dict_of
-from options.base_options import CheckpointOptions, OneLineParser, tool_parser
-from options.flags import add_to_parser, number
+from options.checkpoint_options import CheckpointOptions
+from options.flags import OneLineParser, add_to_parser, number, tool_parser
 from reports.calibration_report import report, warnings
 from util import UserError, atomic_file, log, run_script, start_logging, writing
 

@@ -19,8 +19,7 @@ from evaluation.comparison.published import methods, published
 from evaluation.comparison.runs import set_name
 from evaluation.metrics import LABELS
 from evaluation.result_files import METRICS_FILE
-from options.base_options import OneLineParser, tool_parser
-from options.flags import comma_list, one_of, resamples
+from options.flags import OneLineParser, comma_list, one_of, resamples, tool_parser
 from reports.comparison_tables import labels, latex, methods_with, report, write_csv
 from util import UserError, atomic_file, run_script
 

@@ -37,7 +37,7 @@ from data.degradations import NOTHING, Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import load_set
 from inference.inputs import Inputs
-from options.base_options import OneLineParser
+from options.flags import OneLineParser
 from tools.make_fakes.autoencoders import (
     CROP,
     STEPS,

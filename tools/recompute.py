@@ -34,8 +34,7 @@ from evaluation.result_files import (
     read_document,
     read_run,
 )
-from options.base_options import OneLineParser, tool_parser
-from options.flags import number, resamples
+from options.flags import OneLineParser, number, resamples, tool_parser
 from reports.result_folder import write_data, write_report
 from reports.result_tables import text_report
 from util import UserError, run_script

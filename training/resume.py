@@ -18,7 +18,8 @@ from networks.checkpoint_file import (
 from networks.factory import ModelConfig
 from networks.run_folder import checkpoint_path
 from options.flags import shown_value
-from options.train_options import NOT_THE_RECIPE, TrainOptions
+from options.presets import NOT_THE_RECIPE
+from options.train_options import TrainOptions
 from util import UserError, log, writing
 
 NUMBER, MAYBE = (float, int), (float, int, type(None))

@@ -18,7 +18,7 @@ from evaluation.result_files import (
     read_document,
 )
 from evaluation.scores import Scores
-from options.train_options import NOT_THE_RECIPE
+from options.presets import NOT_THE_RECIPE
 from util import UserError
 
 TIME_STAMP = re.compile(r"_\d{4}(_\d\d){5}(?=_|$)")

@@ -11,6 +11,43 @@ from options.flags import shown_value
 
 FOLDER = Path(__file__).resolve().parent
 PUBLISHED = "published"
+NOT_IN_PRESETS = (
+    "recipe",
+    "list_recipes",
+    "dataroot",
+    "name",
+    "suffix",
+    "checkpoints_dir",
+    "continue_train",
+    "epoch",
+    "new_optim",
+)
+"""Flags that identify the run; a preset cannot set them."""
+NOT_THE_RECIPE = (
+    *NOT_IN_PRESETS,
+    "seed",
+    "test_dataroot",
+    "gpu_ids",
+    "num_threads",
+    "cache",
+    "loss_freq",
+    "save_latest_freq",
+    "save_epoch_freq",
+    "attention_log_freq",
+    "attention_patience",
+)
+"""Flags in which two runs with the same training may differ.
+
+Of the dataroot, the folder's own name may not differ.
+"""
+CONTRADICTIONS = {
+    "no_resize": ("loadSize",),
+    "loadSize": ("no_resize",),
+    "no_crop": ("cropSize", "degrade"),
+    "cropSize": ("no_crop",),
+    "delr_freq": ("lr_schedule",),
+}
+"""Flags on the command line, each with the flags of a preset that it drops."""
 
 
 @dataclass(frozen=True)

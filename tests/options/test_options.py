@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from options.base_options import Options, tool_parser
+from options.base_options import Options
+from options.flags import tool_parser
 from options.predict_options import PredictOptions
 from options.test_options import TestOptions
 from options.train_options import TrainOptions

@@ -27,8 +27,7 @@ from typing import Any
 
 import torch
 
-from options.base_options import OneLineParser, tool_parser
-from options.flags import whole
+from options.flags import OneLineParser, tool_parser, whole
 from tools.benchmark.contest import compete
 from tools.benchmark.images import link_images
 from tools.benchmark.machine import describe_machine, machine_warnings, matrix_peaks

@@ -22,8 +22,7 @@ from tabulate import tabulate
 
 from data.loader import worker_count
 from evaluation.names import escaped
-from options.base_options import OneLineParser, tool_parser
-from options.flags import whole
+from options.flags import OneLineParser, tool_parser, whole
 from tools.check_dataset.examine import Diagnosis, SetReport, examine
 from tools.check_dataset.findings import SEVERITIES, Finding
 from tools.check_dataset.layout import TRAIN, about_suite

@@ -38,8 +38,8 @@ from networks.model_folder import (
     write_config,
     write_model_folder,
 )
-from options.base_options import CheckpointOptions, OneLineParser, tool_parser
-from options.flags import comma_list, scale
+from options.checkpoint_options import CheckpointOptions
+from options.flags import OneLineParser, comma_list, scale, tool_parser
 from tools.export.model_card import model_card, public_config
 from tools.export.onnx import (
     TOLERANCE,

@@ -35,8 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from options.base_options import OneLineParser, tool_parser
-from options.flags import whole
+from options.flags import OneLineParser, tool_parser, whole
 from tools.make_demo_data.dataset import GENERATORS, Settings, fill, planned_folders
 from tools.make_demo_data.trivial_features import trivial_feature_auc
 from util import UserError, atomic_folder, run_script, writing

@@ -32,8 +32,7 @@ from tqdm import tqdm
 from data.folders import class_folders
 from data.image_sets import FAKE, REAL, subfolders
 from data.layouts import load_set
-from options.base_options import OneLineParser
-from options.flags import names, whole
+from options.flags import OneLineParser, names, whole
 from tools.make_fakes.adversarial import STEPS as ADVERSARIAL_STEPS
 from tools.make_fakes.adversarial import train_adversarially
 from tools.make_fakes.autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder

@@ -14,8 +14,7 @@ from torchvision.transforms import functional as TF
 
 from data.decode import UnreadableImage, read_image
 from data.image_sets import FAKE, REAL, ImageSet
-from options.base_options import OneLineParser, tool_parser
-from options.flags import names, whole
+from options.flags import OneLineParser, names, tool_parser, whole
 from tools.make_fakes.autoencoders import CROP, FACTOR
 from util import UserError, log, printable
 

@@ -18,8 +18,8 @@ from data.protocols import EVALUATION_PROTOCOLS
 from device import choose_device
 from inference.detector import Detector, load_detector
 from networks.checkpoint import model_name
-from options.base_options import PRECISIONS, OneLineParser
-from options.flags import gpu_list, number, whole
+from options.base_options import PRECISIONS
+from options.flags import OneLineParser, gpu_list, number, whole
 from tools.web_demo.answers import Limits
 from tools.web_demo.examples import copy_examples, draw_examples
 from util import UserError, log, run_script, start_logging
