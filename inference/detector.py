@@ -20,7 +20,7 @@ from device import autocast_dtype
 from inference.tiles import grid_of, tile_boxes
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel, load_model, stored_calibration
-from networks.factory import ModelFlags, too_small
+from networks.factory import ScaleFlags, too_small
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import NPRResNet
@@ -186,7 +186,7 @@ def load_detector(
     device: str | torch.device | None = None,
     protocol: str = "native",
     precision: str = "fp32",
-    flags: ModelFlags | None = None,
+    flags: ScaleFlags | None = None,
 ) -> Detector:
     """Load a detector from a checkpoint.
 

@@ -25,7 +25,6 @@ from inference.stream import predict_files
 from inference.video.scoring import predict_video
 from networks.factory import MULTISCALE
 from networks.run_folder import find_checkpoints
-from options.checkpoint_options import CheckpointOptions
 from options.predict_options import PredictOptions
 from util import UserError, log, printable
 
@@ -62,11 +61,8 @@ def find_detector(opt: PredictOptions) -> Detector:
         raise UserError(
             f"--model_path {opt.model_path}: matches {len(paths)} checkpoints; pass one"
         )
-    flags = CheckpointOptions(npr_scales=opt.npr_scales)
     with memory_errors():
-        return load_detector(
-            paths[0], choose_device(opt.gpu_ids), opt.protocol, opt.precision, flags
-        )
+        return load_detector(paths[0], choose_device(opt.gpu_ids), opt.protocol, opt.precision, opt)
 
 
 def log_calibration(detector: Detector) -> None:

@@ -24,7 +24,7 @@ from networks.checkpoint_file import read_checkpoint, state_dict_of
 from networks.factory import (
     MULTISCALE,
     ModelConfig,
-    ModelFlags,
+    ScaleFlags,
     build_model,
     refuse_contradictions,
 )
@@ -96,7 +96,7 @@ def model_name(path: Path) -> str:
     return folder if kind == "last" else f"{folder}_{kind}"
 
 
-def load_model(path: str | Path, flags: ModelFlags | None = None) -> LoadedModel:
+def load_model(path: str | Path, flags: ScaleFlags | None = None) -> LoadedModel:
     """Rebuild a model from its checkpoint alone.
 
     Args:
@@ -153,7 +153,7 @@ def _stored_config(values: dict[str, Any], weights: dict[str, Tensor], path: Pat
     return config
 
 
-def infer_config(weights: dict[str, Tensor], flags: ModelFlags | None, path: Path) -> ModelConfig:
+def infer_config(weights: dict[str, Tensor], flags: ScaleFlags | None, path: Path) -> ModelConfig:
     """Infer the architecture behind weights of the published or the earlier multi-scale code.
 
     The scales are not in the weights: they come from --npr_scales; left out, three branches mean

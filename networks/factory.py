@@ -51,13 +51,18 @@ class ModelConfig:
         return config
 
 
-class ModelFlags(Protocol):
+class ScaleFlags(Protocol):
+    """Command-line options with the scales; further fields of `ModelFlags` may be missing."""
+
+    @property
+    def npr_scales(self) -> tuple[float, ...] | None: ...
+
+
+class ModelFlags(ScaleFlags, Protocol):
     """Command-line options that choose an architecture; None = not on the command line."""
 
     @property
     def model_type(self) -> str | None: ...
-    @property
-    def npr_scales(self) -> tuple[float, ...] | None: ...
     @property
     def feature_dim(self) -> int | None: ...
     @property
@@ -82,7 +87,7 @@ def model_config(opt: ModelFlags) -> ModelConfig:
     )
 
 
-def refuse_contradictions(config: ModelConfig, flags: ModelFlags, path: Path) -> None:
+def refuse_contradictions(config: ModelConfig, flags: ScaleFlags, path: Path) -> None:
     """Refuse flags that contradict a checkpoint's architecture.
 
     Raises:
@@ -90,7 +95,7 @@ def refuse_contradictions(config: ModelConfig, flags: ModelFlags, path: Path) ->
     """
     if (
         config.model_type == SINGLE_SCALE
-        and flags.model_type != MULTISCALE
+        and getattr(flags, "model_type", None) != MULTISCALE
         and flags.npr_scales is not None
     ):
         log.warning("--npr_scales: ignored, %s is a single_scale model", path)
@@ -101,7 +106,7 @@ def refuse_contradictions(config: ModelConfig, flags: ModelFlags, path: Path) ->
     )
     for name in compared:
         flag = "npr_scales" if name == "scales" else name
-        value, stored = getattr(flags, flag), getattr(config, name)
+        value, stored = getattr(flags, flag, None), getattr(config, name)
         if value is not None and value != stored:
             shown = [",".join(map(str, v)) if isinstance(v, tuple) else v for v in (value, stored)]
             raise UserError(

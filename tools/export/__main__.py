@@ -38,7 +38,7 @@ from networks.model_folder import (
     write_config,
     write_model_folder,
 )
-from options.checkpoint_options import CheckpointOptions
+from options.base_options import RunOptions
 from options.flags import OneLineParser, comma_list, scale, tool_parser
 from tools.export.model_card import model_card, public_config
 from tools.export.onnx import (
@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     formats = tuple(NEEDED) if opt.format == "both" else (opt.format,)
     require_packages(formats)
     output = checked_output(opt.output, opt.model_path, opt.overwrite)
-    loaded = load_model(opt.model_path, CheckpointOptions(npr_scales=opt.npr_scales))
+    loaded = load_model(opt.model_path, RunOptions(npr_scales=opt.npr_scales))
     if size and min(size) < smallest_side(loaded):
         raise UserError(
             f"--size {size[0]} {size[1]}: the smallest scale needs sides of "
