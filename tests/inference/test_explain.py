@@ -69,11 +69,13 @@ def test_of_a_large_image_the_most_telling_part_is_shown(
     assert explanation.image.shape == (3, height, width) == (3, 32, 32)
     corners = [(y, x) for y in range(0, 64, 32) for x in range(0, 96, 32)]
     tiles = [image.crop((x, y, x + 32, y + 32)) for y, x in corners]
-    logits = dict(zip(corners, detector.outputs(tiles).logits, strict=True))
-    extreme = max if np.mean(list(logits.values())) > 0 else min
-    assert logits[top, left] == extreme(logits.values())
+    outputs, shown = detector.outputs(tiles), corners.index((top, left))
+    logit = outputs.logits[shown]
+    assert logit == (outputs.logits.max() if outputs.logits.mean() > 0 else outputs.logits.min())
+    if outputs.attention_weights is not None:
+        assert np.array_equal(explanation.attention, outputs.attention_weights[shown])
     assert f"rows {top}-{top + 31}, columns {left}-{left + 31} of 96x64" in explanation.title
-    assert sum_in_title(explanation)[0] == pytest.approx(logits[top, left], abs=6e-4)
+    assert sum_in_title(explanation)[0] == pytest.approx(logit, abs=6e-4)
     normalised = detector.protocol(image)[None]
     for residual, scale in zip(explanation.residuals.values(), detector.scales, strict=True):
         expected = npr_residual(normalised, scale)[0, :, top : top + height, left : left + width]
