@@ -26,6 +26,7 @@ from options.base_options import OneLineParser, tool_parser
 from options.flags import whole
 from tools.check_dataset.examine import Diagnosis, SetReport, examine
 from tools.check_dataset.findings import SEVERITIES, Finding
+from tools.check_dataset.formats import cells
 from tools.check_dataset.layout import TRAIN, about_suite
 from util import UserError, atomic_file, counted, run_script, writing
 
@@ -73,7 +74,7 @@ def format_rows(reports: Sequence[SetReport]) -> list[list[str]]:
     for report in reports:
         name, auc = report.name, "-" if report.leak is None else f"{report.leak:.2f}"
         for class_name, formats in report.formats.items():
-            rows.append([name, class_name, *formats.cells(), auc])
+            rows.append([name, class_name, *cells(formats), auc])
             name = auc = ""  # only on the first line of a set
     return rows
 

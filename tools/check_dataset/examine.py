@@ -13,7 +13,7 @@ from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped
 from tools.check_dataset.files import Decoded, decode_all, equal_images, single_files
 from tools.check_dataset.findings import PROBLEM, SEVERITIES, WARNING, Finding, Item, below
-from tools.check_dataset.formats import ClassFormats
+from tools.check_dataset.formats import class_formats
 from tools.check_dataset.layout import TRAIN, Layout, Reading, about_suite, protocol_of, read_layout
 from tools.check_dataset.misplaced import misplaced
 from tools.check_dataset.tree import Tree, walk
@@ -32,14 +32,14 @@ class SetReport:
         reading: split and script that read it.
         images: each file once.
         contents: [real, fake] images by folder that holds class folders; '.' for the set's own.
-        formats: by class ('real', 'fake') with readable files.
+        formats: see `class_formats`; by class ('real', 'fake') with readable files.
         leak: AUC of `format_leak`; None where it is undefined.
     """
 
     reading: Reading
     images: ImageSet
     contents: dict[str, list[int]]
-    formats: dict[str, ClassFormats]
+    formats: dict[str, dict[str, Any]]
     leak: float | None
 
     @property
@@ -70,7 +70,7 @@ class SetReport:
                 name: {"n_real": real, "n_fake": fake}
                 for name, (real, fake) in self.contents.items()
             },
-            "formats": {name: asdict(formats) for name, formats in self.formats.items()},
+            "formats": self.formats,
             "format_leak": self.leak,
         }
 
@@ -155,7 +155,7 @@ def _report(
         contents.setdefault(escaped(tree.content(path)), [0, 0])[label] += 1
         if encoding := decoded[path].encoding:
             encodings[CLASSES[label]].append(encoding)
-    formats = {name: ClassFormats.of(of_class) for name, of_class in encodings.items() if of_class}
+    formats = {name: class_formats(of_class) for name, of_class in encodings.items() if of_class}
     return SetReport(reading, images, contents, formats, format_leak(images))
 
 
