@@ -15,6 +15,7 @@ format are a warning.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -46,15 +47,14 @@ FORMATS = (
 
 def overview(diagnosis: Diagnosis) -> Iterator[str]:
     """Yield lines that say what the folder is, and who reads what of it."""
-    yield f"{escaped(str(diagnosis.root))}: {diagnosis.layout.about}"
-    for reading in diagnosis.layout.readings:
-        start = f"  {reading.split or 'all':6} read by {reading.reader}"
-        if reading.reader == TRAIN:
-            yield f"{start}, as one set"
-            continue
-        suites = [images.suite for images in reading.sets]
-        for suite in dict.fromkeys(suites):
-            yield f"{start}: {counted(suites.count(suite), 'set')} of {about_suite(suite)}"
+    yield f"{escaped(str(diagnosis.root))}: {diagnosis.about}"
+    readings = [report.reading for report in diagnosis.sets]
+    sets = Counter((split, reader, images.suite) for split, reader, images in readings)
+    for (split, reader, suite), number in sets.items():
+        content = "one set"
+        if reader != TRAIN:
+            content = f"{counted(number, 'set')} of {about_suite(suite)}"
+        yield f"  {split or 'all':6} read by {reader}: {content}"
 
 
 def count_rows(reports: Sequence[SetReport]) -> list[list[str]]:
