@@ -22,13 +22,12 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from data.formats import read_format
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from data.datasets import ImageDataset, collate
-from data.decode import UnreadableImage, read_image
+from data.decode import UnreadableImage, read_format, read_image
 from data.layouts import find_test_sets
 from data.samplers import SampleKey
 from data.transforms import Augmentation, Protocol

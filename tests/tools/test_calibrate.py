@@ -413,15 +413,6 @@ def test_wrong_flags_end_with_one_line(
     assert [path.name for path in checkpoint.parent.iterdir()] == ["model.pth"]
 
 
-@pytest.mark.parametrize("words", ["--target_error 0.6", "--max_false_alarms 2"])
-def test_wrong_values_are_refused_by_the_parser(
-    words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        calibrate.main(["--model_path", "m.pth", "--dataroot", ".", *words.split()])
-    assert ended.value.code == 2 and words.split()[0] in capsys.readouterr().err
-
-
 def test_images_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
     few = make_set(tmp_path / "few", 4)
     with pytest.raises(UserError, match="4 real .* 5 of each class"):

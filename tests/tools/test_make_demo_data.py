@@ -91,37 +91,27 @@ def test_radii_follow_the_power_law() -> None:
         )
 
 
-def test_nearest_decoder_is_the_least_squares_solution(photographs: Tensor) -> None:
+def test_nearest_decoder_is_a_convolution_after_nearest_enlarging(photographs: Tensor) -> None:
     latents = fit_encoder(photographs, 4)(photographs)
     decoder = fit_decoder(OPERATORS["nearest"], latents, photographs)
-    # written out without the library's unfold: each row holds the 3x3 neighbourhood of one pixel of
-    # the enlarged latent
-    enlarged = (
-        np.pad(latents.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
-        .repeat(2, 2)
-        .repeat(2, 3)
-    )
-    rows, targets = [], []
-    for n in range(len(photographs)):
-        for y in range(2, 34):
-            for x in range(2, 34):
-                rows.append(np.append(enlarged[n, :, y - 1 : y + 2, x - 1 : x + 2].ravel(), 1.0))
-                targets.append(photographs[n, :, y - 2, x - 2].numpy())
-    solution = np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
-    np.testing.assert_allclose(decoder.kernel.reshape(3, -1).T.numpy(), solution[:-1], atol=1e-6)
-    np.testing.assert_allclose(decoder.bias.numpy(), solution[-1], atol=1e-6)
+    padded = F.pad(latents, (1, 1, 1, 1), mode="replicate")
+    enlarged = padded.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = F.conv2d(enlarged, decoder.kernel, decoder.bias)[:, :, 1:-1, 1:-1]
+    torch.testing.assert_close(decoder(latents), expected)
 
 
+@pytest.mark.parametrize("part", ("kernel", "bias"))
 @pytest.mark.parametrize("name", OPERATORS)
-def test_no_other_kernel_reconstructs_better(name: str, photographs: Tensor) -> None:
+def test_no_other_decoder_reconstructs_better(name: str, part: str, photographs: Tensor) -> None:
+    """The error is convex in kernel and bias, so no small step from its least value is better."""
     latents = fit_encoder(photographs, 6)(photographs)
     decoder = fit_decoder(OPERATORS[name], latents, photographs)
-    best = float((decoder(latents) - photographs).square().mean())
+    best, weights = float((decoder(latents) - photographs).square().mean()), getattr(decoder, part)
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
-        change = 1e-3 * torch.randn(decoder.kernel.shape, dtype=torch.float64, generator=generator)
-        for sign in (1, -1):
-            other = dataclasses.replace(decoder, kernel=decoder.kernel + sign * change)
+        change = 1e-3 * torch.randn(weights.shape, dtype=torch.float64, generator=generator)
+        for changed in (weights + change, weights - change):
+            other = dataclasses.replace(decoder, **{part: changed})
             assert float((other(latents) - photographs).square().mean()) > best
 
 

@@ -15,6 +15,7 @@ format are a warning.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from evaluation.names import escaped
 from options.flags import OneLineParser, tool_parser, whole
 from tools.check_dataset.examine import Diagnosis, SetReport, examine
 from tools.check_dataset.findings import SEVERITIES, Finding
+from tools.check_dataset.formats import cells
 from tools.check_dataset.layout import TRAIN, about_suite
 from util import UserError, atomic_file, counted, run_script, writing
 
@@ -44,15 +46,14 @@ FORMATS = (
 
 def overview(diagnosis: Diagnosis) -> Iterator[str]:
     """Yield lines that say what the folder is, and who reads what of it."""
-    yield f"{escaped(str(diagnosis.root))}: {diagnosis.layout.about}"
-    for reading in diagnosis.layout.readings:
-        start = f"  {reading.split or 'all':6} read by {reading.reader}"
-        if reading.reader == TRAIN:
-            yield f"{start}, as one set"
-            continue
-        suites = [images.suite for images in reading.sets]
-        for suite in dict.fromkeys(suites):
-            yield f"{start}: {counted(suites.count(suite), 'set')} of {about_suite(suite)}"
+    yield f"{escaped(str(diagnosis.root))}: {diagnosis.about}"
+    readings = [report.reading for report in diagnosis.sets]
+    sets = Counter((split, reader, images.suite) for split, reader, images in readings)
+    for (split, reader, suite), number in sets.items():
+        content = "one set"
+        if reader != TRAIN:
+            content = f"{counted(number, 'set')} of {about_suite(suite)}"
+        yield f"  {split or 'all':6} read by {reader}: {content}"
 
 
 def count_rows(reports: Sequence[SetReport]) -> list[list[str]]:
@@ -72,7 +73,7 @@ def format_rows(reports: Sequence[SetReport]) -> list[list[str]]:
     for report in reports:
         name, auc = report.name, "-" if report.leak is None else f"{report.leak:.2f}"
         for class_name, formats in report.formats.items():
-            rows.append([name, class_name, *formats.cells(), auc])
+            rows.append([name, class_name, *cells(formats), auc])
             name = auc = ""  # only on the first line of a set
     return rows
 

@@ -13,8 +13,8 @@ from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped
 from tools.check_dataset.files import Decoded, decode_all, equal_images, single_files
 from tools.check_dataset.findings import PROBLEM, SEVERITIES, WARNING, Finding, Item, below
-from tools.check_dataset.formats import ClassFormats
-from tools.check_dataset.layout import TRAIN, Layout, Reading, about_suite, protocol_of, read_layout
+from tools.check_dataset.formats import class_formats
+from tools.check_dataset.layout import TRAIN, Reading, about_suite, protocol_of, read_layout
 from tools.check_dataset.misplaced import misplaced
 from tools.check_dataset.tree import Tree, walk
 from util import UserError, counted
@@ -29,18 +29,21 @@ class SetReport:
     """One set and what was measured on it.
 
     Args:
-        reading: split and script that read it.
-        images: each file once.
+        reading: the set, its split and the script that reads it.
         contents: [real, fake] images by folder that holds class folders; '.' for the set's own.
-        formats: by class ('real', 'fake') with readable files.
+        formats: see `class_formats`; by class ('real', 'fake') with readable files.
         leak: AUC of `format_leak`; None where it is undefined.
     """
 
     reading: Reading
-    images: ImageSet
     contents: dict[str, list[int]]
-    formats: dict[str, ClassFormats]
+    formats: dict[str, dict[str, Any]]
     leak: float | None
+
+    @property
+    def images(self) -> ImageSet:
+        """Return the set."""
+        return self.reading.images
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -70,7 +73,7 @@ class SetReport:
                 name: {"n_real": real, "n_fake": fake}
                 for name, (real, fake) in self.contents.items()
             },
-            "formats": {name: asdict(formats) for name, formats in self.formats.items()},
+            "formats": self.formats,
             "format_leak": self.leak,
         }
 
@@ -81,14 +84,14 @@ class Diagnosis:
 
     Args:
         root: the folder.
-        layout: its parts that the scripts read.
+        about: what it is.
         files: number of files that belong to sets.
         sets: in the order of the layout.
         findings: the worst first.
     """
 
     root: Path
-    layout: Layout
+    about: str
     files: int
     sets: tuple[SetReport, ...]
     findings: tuple[Finding, ...]
@@ -104,7 +107,7 @@ class Diagnosis:
         return {
             "schema": SCHEMA,
             "folder": escaped(str(self.root)),
-            "layout": self.layout.about,
+            "layout": self.about,
             "status": self.status,
             "files": self.files,
             "suites": [about_suite(suite) for suite in suites],
@@ -128,14 +131,12 @@ def examine(root: Path, threads: int) -> Diagnosis:
     tree = walk(root)
     if not any(tree.images.values()) and not tree.wrong_suffix:
         raise UserError(f"{root}: no images in it or below")
-    layout = read_layout(root)
-    sets = [(reading, images) for reading in layout.readings for images in reading.sets]
-    decoded = decode_all((path for _, images in sets for path in images.paths), threads)
+    about, readings, findings = read_layout(root)
+    decoded = decode_all((path for reading in readings for path in reading.images.paths), threads)
     files = {result.file for result in decoded.values()}
-    reports = tuple(_report(reading, images, decoded, tree) for reading, images in sets)
-    findings = [
-        *layout.findings,
-        *equal_images([(reading.split, images) for reading, images in sets], decoded, root),
+    reports = tuple(_report(reading, decoded, tree) for reading in readings)
+    findings += [
+        *equal_images(readings, decoded, root),
         *single_files(decoded, root),
         *misplaced(tree, lambda path: os.path.realpath(path) in files),
         *_splits_in_classes(tree),
@@ -143,20 +144,18 @@ def examine(root: Path, threads: int) -> Diagnosis:
         *_encodings(reports),
     ]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Diagnosis(root, layout, len(files), reports, tuple(findings))
+    return Diagnosis(root, about, len(files), reports, tuple(findings))
 
 
-def _report(
-    reading: Reading, images: ImageSet, decoded: dict[str, Decoded], tree: Tree
-) -> SetReport:
+def _report(reading: Reading, decoded: dict[str, Decoded], tree: Tree) -> SetReport:
     contents: dict[str, list[int]] = {}
     encodings: dict[str, list[FileFormat]] = {name: [] for name in CLASSES.values()}
-    for path, label in zip(images.paths, images.labels, strict=True):
+    for path, label in zip(reading.images.paths, reading.images.labels, strict=True):
         contents.setdefault(escaped(tree.content(path)), [0, 0])[label] += 1
         if encoding := decoded[path].encoding:
             encodings[CLASSES[label]].append(encoding)
-    formats = {name: ClassFormats.of(of_class) for name, of_class in encodings.items() if of_class}
-    return SetReport(reading, images, contents, formats, format_leak(images))
+    formats = {name: class_formats(of_class) for name, of_class in encodings.items() if of_class}
+    return SetReport(reading, contents, formats, format_leak(reading.images))
 
 
 def _splits_in_classes(tree: Tree) -> Iterator[Finding]:

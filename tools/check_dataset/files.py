@@ -11,9 +11,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from data.decode import FileFormat, UnreadableImage, read_format, read_image
-from data.image_sets import ImageSet
 from evaluation.names import escaped
 from tools.check_dataset.findings import NOTE, PROBLEM, WARNING, Finding, Item, below
+from tools.check_dataset.layout import Reading
 from tools.check_dataset.tree import SUFFIXES_OF
 from util import counted
 
@@ -92,17 +92,17 @@ def single_files(decoded: dict[str, Decoded], root: Path) -> Iterator[Finding]:
 
 
 def equal_images(
-    sets: Sequence[tuple[str, ImageSet]], decoded: dict[str, Decoded], root: Path
+    readings: Sequence[Reading], decoded: dict[str, Decoded], root: Path
 ) -> Iterator[Finding]:
     """Find images that occur several times.
 
     Args:
-        sets: (split, set) pairs.
+        readings: the sets of all splits.
         decoded: see `decode_all`.
         root: folder below which names are shown.
     """
     equal: dict[bytes, list[Copy]] = defaultdict(list)
-    for split, images in sets:
+    for split, _, images in readings:
         for path, label in zip(images.paths, images.labels, strict=True):
             if decoded[path].digest:
                 equal[decoded[path].digest].append(Copy(split, images.key, label, path))

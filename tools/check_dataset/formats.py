@@ -2,91 +2,67 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from data.decode import FileFormat
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median and range of a number."""
+def class_formats(formats: Sequence[FileFormat]) -> dict[str, Any]:
+    """Return the encoding of the readable files of one class, at least one.
 
-    median: float
-    lowest: float
-    highest: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Return the summary of at least one value."""
-        return cls(float(np.median(values)), float(min(values)), float(max(values)))
-
-    def __str__(self) -> str:
-        if self.lowest == self.highest:
-            return f"{self.median:g}"
-        return f"{self.median:g} ({self.lowest:g}-{self.highest:g})"
-
-
-@dataclass(frozen=True)
-class ClassFormats:
-    """Encoding of the readable files of one class.
-
-    Args:
-        files: their number, at least 1.
+    Returns:
+        files: their number.
         kinds: share in [0, 1] of each of Pillow's formats, the largest first.
-        quality: of the JPEG files; None without any.
+        quality: median, lowest and highest of the JPEG files; None without any.
         subsamplings: share in [0, 1] of each chroma subsampling of the JPEG files.
-        width: in pixels.
-        height: in pixels.
+        width, height: median, lowest and highest in pixels.
         sizes: number of different sizes.
         bytes_per_pixel: the median.
     """
+    qualities = [encoding.quality for encoding in formats if encoding.quality is not None]
+    subsamplings = (encoding.subsampling for encoding in formats if encoding.subsampling)
+    return {
+        "files": len(formats),
+        "kinds": _shares(encoding.kind for encoding in formats),
+        "quality": _spread(qualities) if qualities else None,
+        "subsamplings": _shares(subsamplings),
+        "width": _spread([encoding.width for encoding in formats]),
+        "height": _spread([encoding.height for encoding in formats]),
+        "sizes": len({(encoding.width, encoding.height) for encoding in formats}),
+        "bytes_per_pixel": float(np.median([encoding.bytes_per_pixel for encoding in formats])),
+    }
 
-    files: int
-    kinds: dict[str, float]
-    quality: Spread | None
-    subsamplings: dict[str, float]
-    width: Spread
-    height: Spread
-    sizes: int
-    bytes_per_pixel: float
 
-    @classmethod
-    def of(cls, formats: Sequence[FileFormat]) -> "ClassFormats":
-        """Return the summary of at least one file."""
-        qualities = [encoding.quality for encoding in formats if encoding.quality is not None]
-        return cls(
-            files=len(formats),
-            kinds=_shares(encoding.kind for encoding in formats),
-            quality=Spread.of(qualities) if qualities else None,
-            subsamplings=_shares(
-                encoding.subsampling for encoding in formats if encoding.subsampling
-            ),
-            width=Spread.of([encoding.width for encoding in formats]),
-            height=Spread.of([encoding.height for encoding in formats]),
-            sizes=len({(encoding.width, encoding.height) for encoding in formats}),
-            bytes_per_pixel=Spread.of([encoding.bytes_per_pixel for encoding in formats]).median,
-        )
-
-    def cells(self) -> list[str]:
-        """Return format, JPEG quality, chroma, size, different sizes, bytes per pixel as text."""
-        quality, density = str(self.quality or "-"), f"{self.bytes_per_pixel:.2f}"
-        kinds, chroma = _listed(self.kinds), _listed(self.subsamplings)
-        return [kinds, quality, chroma, self.size(), f"{self.sizes:,}", density]
-
-    def size(self) -> str:
-        """Return median and range of the sides: '256x256', '512x384 (100x80-1024x768)'."""
-        median, lowest, highest = (
-            f"{getattr(self.width, name):g}x{getattr(self.height, name):g}"
-            for name in ("median", "lowest", "highest")
-        )
-        return median if lowest == highest else f"{median} ({lowest}-{highest})"
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    median, lowest, highest = np.median(values), min(values), max(values)
+    return {"median": float(median), "lowest": float(lowest), "highest": float(highest)}
 
 
 def _shares(values: Iterable[str]) -> dict[str, float]:
     counts = Counter(values)
     return {value: count / counts.total() for value, count in counts.most_common()}
+
+
+def cells(formats: dict[str, Any]) -> list[str]:
+    """Return format, JPEG quality, chroma, size, different sizes, bytes per pixel as text."""
+    sides = zip(formats["width"].values(), formats["height"].values(), strict=True)
+    sizes = [f"{width:g}x{height:g}" for width, height in sides]
+    qualities = [f"{quality:g}" for quality in (formats["quality"] or {}).values()]
+    return [
+        _listed(formats["kinds"]),
+        _with_range(*qualities) if qualities else "-",
+        _listed(formats["subsamplings"]),
+        _with_range(*sizes),
+        f"{formats['sizes']:,}",
+        f"{formats['bytes_per_pixel']:.2f}",
+    ]
+
+
+def _with_range(median: str, lowest: str, highest: str) -> str:
+    """Return '256x256', or '512x384 (100x80-1024x768)'."""
+    return median if lowest == highest else f"{median} ({lowest}-{highest})"
 
 
 def _listed(shares: dict[str, float]) -> str:

@@ -1,11 +1,11 @@
 """Find which images train.py and test.py read from a folder, by the functions that they use."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from data.benchmarks import DATA, SUITES
 from data.folders import EMPTY_CLASS, SPLITS, class_folders
@@ -21,28 +21,18 @@ from util import UserError, counted, log
 TRAIN, TEST = "train.py", "test.py"
 
 
-@dataclass(frozen=True)
-class Reading:
-    """The sets that a script reads of one split.
+class Reading(NamedTuple):
+    """A set that a script reads.
 
     Args:
         split: train, val or test; '' in a folder without splits.
         reader: TRAIN or TEST.
-        sets: each file once.
+        images: each file once.
     """
 
     split: str
     reader: str
-    sets: tuple[ImageSet, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A folder as the scripts see it: its description and what they read."""
-
-    about: str
-    readings: tuple[Reading, ...]
-    findings: tuple[Finding, ...] = ()
+    images: ImageSet
 
 
 def protocol_of(suite: str) -> str:
@@ -59,60 +49,48 @@ def about_suite(suite: str) -> str:
     return f"{name}, protocol {protocol}: {DATA['protocols'][protocol]['about']}"
 
 
-def read_layout(root: Path) -> Layout:
-    """Return what the scripts read below a folder; their warnings and errors become findings."""
+def read_layout(root: Path) -> tuple[str, list[Reading], list[Finding]]:
+    """Return what the folder is, what the scripts read below it, and their warnings and errors."""
     findings: list[Finding] = []
     val = root / "val"
     is_training = (root / "train").is_dir() or (val.is_dir() and not class_folders(val))
     with _log_as_findings(findings):
         if is_training:
             splits = [split for split in SPLITS if (root / split).is_dir()]
-            readings = [_read_split(root / split, findings) for split in splits]
+            readings = [reading for split in splits for reading in _read(root, split, findings)]
             about = f"a training root with {', '.join(f'{split}/' for split in splits)}"
         else:
-            readings = [Reading("", TEST, _attempt(partial(find_sets, root), findings))]
-            about = _about(readings[0].sets)
+            readings = _read(root, "", findings)
+            about = _about(readings)
     if is_training and "train" not in splits:
         findings.append(Finding("no_train", PROBLEM, "train/ is missing; train.py needs it"))
-    read_from = tuple(reading for reading in readings if reading.sets)
-    return Layout(about, read_from, tuple(dict.fromkeys(findings)))
+    return about, readings, list(dict.fromkeys(findings))
 
 
-def _about(sets: Sequence[ImageSet]) -> str:
-    suites = {images.suite for images in sets}
-    if not sets:
+def _about(readings: Sequence[Reading]) -> str:
+    suites = {reading.images.suite for reading in readings}
+    if not readings:
         return "no layout that the scripts know"
     if len(suites) > 1:
         return f"a folder of {counted(len(suites), 'suite')}"
-    return "one set" if len(sets) == 1 else f"a suite of {counted(len(sets), 'generator')}"
+    return "one set" if len(readings) == 1 else f"a suite of {counted(len(readings), 'generator')}"
 
 
-def _read_split(folder: Path, findings: list[Finding]) -> Reading:
-    """Read a split of a training root."""
-    if folder.name == "test":
-        return Reading("test", TEST, _attempt(partial(find_sets, folder), findings))
-
-    def load() -> list[ImageSet]:
-        return [load_set(folder, generator=folder.name)]
-
-    return Reading(folder.name, TRAIN, _attempt(load, findings))
-
-
-def _attempt(
-    read: Callable[[], Sequence[ImageSet]], findings: list[Finding]
-) -> tuple[ImageSet, ...]:
-    """Return the sets with each file once, or none with a finding that holds the error."""
-    sets = []
+def _read(root: Path, split: str, findings: list[Finding]) -> list[Reading]:
+    """Return the sets of a split; none, with a finding that holds the error, where there is one."""
+    folder, reader = root / split, TRAIN if split in ("train", "val") else TEST
+    readings = []
     try:
-        for images in read():
+        sets = [load_set(folder, generator=split)] if reader == TRAIN else find_sets(folder)
+        for images in sets:
             # the shared real images of DIRE's layout occur several times in a training set
             pairs = dict.fromkeys(zip(images.paths, images.labels, strict=True))
             paths, labels = zip(*pairs, strict=True)
-            sets.append(replace(images, paths=paths, labels=labels))
+            readings.append(Reading(split, reader, replace(images, paths=paths, labels=labels)))
     except (UserError, OSError) as error:
         text = f"the scripts would stop: {escaped(str(error))}"
         findings.append(Finding("layout", PROBLEM, text))
-    return tuple(sets)
+    return readings
 
 
 @contextmanager

@@ -99,7 +99,7 @@ class Search:
                     commands += move(folder, target)
         if items:
             text = f"{counted(len(items), 'class folder')} inside one of the other class"
-            yield Finding("nested", PROBLEM, text, tuple(items), tuple(dict.fromkeys(commands)))
+            yield Finding("nested", PROBLEM, text, tuple(items), tuple(commands))
 
     def split_names(self) -> Iterator[Finding]:
         """Find folders at the top with nearly the name of a split, and a missing val/."""
@@ -127,18 +127,17 @@ class Search:
         items: list[Item] = []
         commands: list[str] = []
         for folder in list(self.unread):
-            labels = {
-                place: class_of_name(os.path.basename(place)) for place in self.path_to(folder)
-            }
-            wrong = next((place for place, label in labels.items() if label is not None), None)
+            labels = [
+                (place, class_of_name(os.path.basename(place))) for place in self.path_to(folder)
+            ]
+            named = [(place, label) for place, label in labels if label is not None]
             # an earlier item may have explained the folder
-            if wrong is None or folder not in self.unread:
+            if not named or folder not in self.unread:
                 continue
+            wrong, label = named[0]
             parent = os.path.dirname(wrong) or "."
-            own = (
-                str(path) for path, other in class_folders(Path(parent)) if other == labels[wrong]
-            )
-            target = next(own, str(Path(parent, USUAL_NAME[labels[wrong] or REAL])))
+            own = (str(path) for path, other in class_folders(Path(parent)) if other == label)
+            target = next(own, str(Path(parent, USUAL_NAME[label])))
             occupied = os.path.exists(os.path.join(target, os.path.basename(wrong)))
             inside = any(within(place, wrong) for place in self.classes)
             if not inside and not occupied and self._takes_classes(parent):

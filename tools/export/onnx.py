@@ -230,12 +230,11 @@ def metadata(loaded: LoadedModel, size: Size | None, config: dict[str, Any]) -> 
     }
 
 
-def session(model: bytes, threads: int = 0) -> Any:
-    """Start an onnxruntime session on the CPU; with 0 threads, onnxruntime chooses."""
+def session(model: bytes) -> Any:
+    """Start an onnxruntime session on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # fatal only; errors come as exceptions
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

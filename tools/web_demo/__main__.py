@@ -3,6 +3,15 @@ the attention of the scales, residual maps and evidence.
 
 The page needs no network and, unless --host says otherwise, answers this machine only. It needs
 Gradio (requirements/web.txt), and PyAV for videos (requirements/video.txt).
+
+    # on this machine
+    python -m tools.web_demo --model_path checkpoints/my_model_*/model_epoch_last.pth
+    # several detectors to choose from, and images of your own as examples
+    python -m tools.web_demo --model_path A.pth B.pth --examples my_images
+    # for the local network (everybody in it can use the page, unencrypted)
+    python -m tools.web_demo --model_path A.pth --host 0.0.0.0 --port 8080
+
+Exit status: 2 wrong command line, something is missing or the port is in use; 130 Ctrl-C.
 """
 
 import argparse
@@ -19,32 +28,15 @@ from device import choose_device
 from inference.detector import Detector, load_detector
 from networks.checkpoint import model_name
 from options.base_options import PRECISIONS
-from options.flags import OneLineParser, gpu_list, number, whole
+from options.flags import OneLineParser, gpu_list, number, tool_parser, whole
 from tools.web_demo.answers import Limits
 from tools.web_demo.examples import copy_examples, draw_examples
 from util import UserError, log, run_script, start_logging
 
-EXAMPLES = """examples:
-  on this machine:
-    python -m tools.web_demo --model_path checkpoints/my_model_*/model_epoch_last.pth
-  several detectors to choose from, and images of your own as examples:
-    python -m tools.web_demo --model_path A.pth B.pth --examples my_images
-  for the local network (everybody in it can use the page, unencrypted):
-    python -m tools.web_demo --model_path A.pth --host 0.0.0.0 --port 8080
 
-Exit status: 2 wrong command line, something is missing or the port is in use; 130 Ctrl-C.
-"""
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
     """Return the parser of the command line."""
-    parser = OneLineParser(
-        prog="python -m tools.web_demo",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = tool_parser("web_demo", __doc__)
     parser.add_argument(
         "--model_path",
         type=Path,
