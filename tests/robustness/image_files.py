@@ -280,40 +280,6 @@ def join_png(start: bytes, parts: list[bytes]) -> bytes:
     return start
 
 
-def split_jpeg(data: bytes) -> Parts:
-    """Return the first marker, and the segments as marker and content; the last is the scan."""
-    parts, place = [], 2
-    while data[place + 1] != 0xDA:
-        (length,) = struct.unpack_from(">H", data, place + 2)
-        parts.append(data[place + 1 : place + 2] + data[place + 4 : place + 2 + length])
-        place += 2 + length
-    return data[:2], [*parts, data[place + 1 :]]
-
-
-def join_jpeg(start: bytes, parts: list[bytes]) -> bytes:
-    for part in parts:
-        length = b"" if part[:1] == b"\xda" else struct.pack(">H", min(0xFFFF, len(part) + 1))
-        start += b"\xff" + part[:1] + length + part[1:]
-    return start
-
-
-def split_webp(data: bytes) -> Parts:
-    parts, place = [], 12
-    while place < len(data):
-        (length,) = struct.unpack_from("<I", data, place + 4)
-        parts.append(data[place : place + 4] + data[place + 8 : place + 8 + length])
-        place += 8 + length + length % 2
-    return b"RIFF", parts
-
-
-def join_webp(start: bytes, parts: list[bytes]) -> bytes:
-    body = b"WEBP"
-    for part in parts:
-        length = max(0, len(part) - 4)
-        body += part[:4] + struct.pack("<I", length) + part[4:] + b"\0" * (length % 2)
-    return start + struct.pack("<I", len(body)) + body
-
-
 def split_tiff(data: bytes) -> Parts:
     """Return the file, and the entries of the first directory (of a BigTIFF 12 bytes each, too)."""
     order = "<" if data[:2] == b"II" else ">"
@@ -330,38 +296,26 @@ def join_tiff(start: bytes, parts: list[bytes]) -> bytes:
     return head + struct.pack(f"{order}H", len(parts)) + entries + bytes(4)
 
 
-FORMATS = {
-    "PNG": (split_png, join_png),
-    "JPEG": (split_jpeg, join_jpeg),
-    "WEBP": (split_webp, join_webp),
-    "TIFF": (split_tiff, join_tiff),
-}
+FORMATS = {"PNG": (split_png, join_png), "TIFF": (split_tiff, join_tiff)}
+"""Formats of which bytes alone do not reach far: checksums, and places of the parts."""
 
 
 @st.composite
 def damaged_image_files(draw: st.DrawFn) -> File:
     """Damage the bytes of a file, or the parts that its format consists of, or both."""
-    name = draw(st.sampled_from(SMALL))
-    kind = name.split()[0]
-    data = IMAGE_FILES[name].data
-    another = IMAGE_FILES[draw(st.sampled_from(SMALL))].data
-    way = draw(st.sampled_from(("bytes", "parts", "parts", "both")))
+    name, another = draw(st.sampled_from(SMALL)), draw(st.sampled_from(SMALL))
+    way = draw(st.sampled_from(("bytes", "parts", "both")))
+    kind, data = name.split()[0], IMAGE_FILES[name].data
     if way != "bytes" and kind in FORMATS:
         split, join = FORMATS[kind]
-        start, parts = split(data)
         alike = draw(st.sampled_from([other for other in SMALL if other.startswith(kind)]))
-        _, others = split(IMAGE_FILES[alike].data)
-        name_bytes = 1 if kind == "JPEG" else 4
-        parts = draw(
-            damaged_parts(
-                parts,
-                others,
-                lambda part: damaged_bytes(part[name_bytes:]).map(
-                    lambda content: part[:name_bytes] + content
-                ),
-            )
-        )
-        data = join(start, parts)
-    if way in ("bytes", "both") or kind not in FORMATS:
-        data = draw(damaged_bytes(data, another))
+        (start, parts), (_, others) = split(data), split(IMAGE_FILES[alike].data)
+        data = join(start, draw(damaged_parts(parts, others, damaged_part)))
+    if way != "parts" or kind not in FORMATS:
+        data = draw(damaged_bytes(data, IMAGE_FILES[another].data))
     return File("image.png", data)  # the name does not give the format away
+
+
+def damaged_part(part: bytes) -> st.SearchStrategy[bytes]:
+    """Damage what follows a chunk's name, or an entry's tag and type."""
+    return damaged_bytes(part[4:]).map(lambda content: part[:4] + content) | damaged_bytes(part)

@@ -56,7 +56,7 @@ class IsolatedReader:
         try:
             return self.pool.submit(read_within_limits, file).result()
         except Exception as error:
-            self.stop()
+            self.close()
             self.start()
             path = Path(tempfile.mkdtemp(prefix="fuzz-"), file.name)
             path.write_bytes(file.data)
@@ -65,7 +65,7 @@ class IsolatedReader:
                 reason = f"the process died, or took longer than {self.seconds} s"
             raise AssertionError(f"{reason} (the file is kept: {path})") from error
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self.pool.shutdown()
 
 

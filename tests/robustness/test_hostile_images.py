@@ -1,8 +1,8 @@
 """Image files of every kind that a dataset may hold, sound and hostile: what docs/files.md says
 becomes of them."""
 
+import contextlib
 import csv
-import gc
 import json
 import logging
 import multiprocessing
@@ -16,7 +16,6 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -44,6 +43,7 @@ from tests.robustness.image_files import (
     png_chunk,
     tiff,
 )
+from tests.robustness.isolation import File, IsolatedReader
 from tools import recompute
 from tools.check_dataset import __main__ as check_dataset
 from util import UserError, log
@@ -190,43 +190,20 @@ def bombs() -> dict[str, tuple[bytes, str]]:
     }  # fmt: skip
 
 
-MEASURE = """
-import sys
-from data.loader import ImageLoader
-from data.decode import UnreadableImage, read_format, read_image
-from util import keep_freed_memory
-
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-
-keep_freed_memory()
-read_image(sys.argv[1])
-before = peak()
-for path in sys.argv[2:]:
-    for read in (read_image, read_format):
-        try:
-            read(path)
-            print("read")
-        except UnreadableImage as error:
-            print(error)
-print(peak() - before)
-"""
+def read_twice(path: Path) -> str:
+    """Read the format and the pixels of a file; return why these are not readable."""
+    with contextlib.suppress(UnreadableImage):
+        read_format(str(path))
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(str(path))
+    return str(caught.value)
 
 
-def test_bombs_take_no_memory(tmp_path: Path) -> None:
-    RGB.save(tmp_path / "sound.png")
-    paths, reasons = [tmp_path / "sound.png"], []
-    for name, (data, reason) in bombs().items():
-        (tmp_path / name).write_bytes(data)
-        paths.append(tmp_path / name)
-        reasons.append(reason)
-    command = [sys.executable, "-c", MEASURE, *paths]
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    *messages, grown = ran.stdout.splitlines()
-    assert not ran.stderr
-    for message, reason in zip(messages[::2], reasons, strict=True):
-        assert message.startswith(reason)
-    assert int(grown) < 30_000  # KiB
+def test_bombs_take_no_memory() -> None:
+    first = File("empty.png", b"")
+    with contextlib.closing(IsolatedReader(read_twice, first, mib=30)) as reader:
+        for name, (data, reason) in bombs().items():
+            assert reader(File(name, data)).startswith(reason)
 
 
 def run_test(trained: Path, dataroot: Path, results: Path, *extra: str) -> Path:
@@ -298,17 +275,6 @@ def test_scores_are_those_of_the_computed_pixels(
     assert len(all_skipped) == len(UNREADABLE) + len(too_small)
     for name, extra in (("new", cache), ("filled", cache), ("workers", ("--num_threads", "2"))):
         assert run(name, "set", *extra) == (pytest.approx(expected, abs=1e-5), all_skipped)
-
-
-@pytest.mark.usefixtures("without_pictures")
-def test_images_smaller_than_the_crop(trained: Path, tmp_path: Path) -> None:
-    make_set(tmp_path / "set", 2)
-    (tmp_path / "set/0_real/long.png").write_bytes(IMAGE_FILES["PNG 30000x2"].data)
-    native = ("--protocol", "native", "--cropSize", "32")
-    folder = run_test(trained, tmp_path / "set", tmp_path / "out", *native)
-    (row,) = rows_of(folder / "left_out.csv")
-    assert row["path"] == "0_real/long.png"
-    assert row["reason"].startswith("30000x2 pixels are fewer than the 32x32 crop")
 
 
 @pytest.mark.usefixtures("blank_pictures")
@@ -402,13 +368,6 @@ def test_names_of_any_kind(trained: Path, tmp_path: Path) -> None:
     text = (run_train(root, tmp_path / "runs") / "log.log").read_text(encoding="utf-8")
     assert text.count("skipped") >= 2 * len(NAMES)
     assert "new\\nline.png (not an image" in text
-    report = tmp_path / "report.json"
-    assert check_dataset.main([str(root), "--num_threads", "1", "--json", str(report)]) == 1
-    findings = json.loads(report.read_text())["findings"]
-    (unreadable,) = (finding for finding in findings if finding["kind"] == "unreadable")
-    paths = [path for item in unreadable["items"] for path in item["paths"]]
-    listed = {os.fsencode(unescaped(path)) for path in paths}
-    assert {b"test/gan/1_fake/" + name for name in NAMES} <= listed
 
 
 def test_links_to_folders_in_class_folders_are_not_followed(
@@ -426,7 +385,7 @@ def test_links_to_folders_in_class_folders_are_not_followed(
     assert "not followed" in line and "0_real/up" in line and "0_real/x.png" in line
 
 
-@contextmanager
+@contextlib.contextmanager
 def logged() -> Iterator[list[str]]:
     """Collect the project's messages, whatever the scripts do to its handlers."""
     lines: list[str] = []
@@ -543,28 +502,6 @@ def test_an_error_in_a_worker_is_raised_unchanged(
 
     with pytest.raises(ZeroDivisionError, match="a bug"):
         list(slow_loader(tmp_path, fail, monkeypatch).batches())
-
-
-@pytest.mark.usefixtures("impatient_workers")
-@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
-def test_workers_leave_signals_to_their_parent(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Workers ignore it; when the parent closes the loader, they end."""
-
-    def from_another() -> None:
-        subprocess.run(["kill", f"-{number}", str(os.getpid())], check=True)
-        time.sleep(0.2)
-
-    loader = slow_loader(tmp_path, from_another, monkeypatch)
-    assert sum(len(batch.labels) for batch in loader.batches()) == 40
-    workers = loader.watched.workers
-    assert len(workers) == 2 and all(worker.is_alive() for worker in workers)
-    del loader
-    gc.collect()
-    for worker in workers:
-        worker.join(timeout=120)
-    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 def test_a_process_ends_although_its_workers_ignore_signals(tmp_path: Path) -> None:
