@@ -432,14 +432,6 @@ def test_dire_as_distributed(
         assert all(sorted(images.labels) == [0, 1] for images in sets)
 
 
-def test_real_beside_other_folders_is_no_suite(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (images,) = find_sets(build(tmp_path, "b/real", "b/midjourney", "b/flux", "b/sdxl") / "b")
-    assert (images.key, images.labels) == ("/b", (0,))
-    assert "only real/" in caplog.text and "flux, sdxl" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("start", "key"),
     [
@@ -460,20 +452,6 @@ def test_a_set_of_genimage_has_its_name_from_wherever_it_is_given(
         *pair(f"{folder}/train", "nature", "ai"),
     )
     assert [images.key for images in find_sets(root / start)] == [key]
-
-
-def test_the_same_set_in_two_of_the_default_folders_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for place in ("datasets/one", "datasets/two"):
-        build(
-            tmp_path,
-            *pair(f"{place}/ADM/val", "nature", "ai"),
-            *pair(f"{place}/VQDM/val", "nature", "ai"),
-        )
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="GenImage/ADM, GenImage/VQDM .*twice"):
-        find_test_sets(None)
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(

@@ -23,7 +23,6 @@ from PIL import Image
 
 import test as test_script
 from evaluation import testing
-from evaluation.format_leak import is_leak, separability
 from evaluation.metrics import LABELS, binary_metrics
 from evaluation.names import escaped
 from evaluation.predictions_file import read_predictions, write_predictions
@@ -33,7 +32,7 @@ from networks.checkpoint_file import save_checkpoint
 from reports.result_folder import write_report, write_results
 from reports.result_tables import latex_tables, markdown_tables, text_report
 from tests.conftest import make_set
-from tests.helpers.run_files import make_run, scored_set, with_accuracy, write_run
+from tests.helpers.run_files import make_run, scored_set, with_accuracy
 from tools import recompute
 from util import UserError, log
 
@@ -351,16 +350,6 @@ def test_latex_compiles(nasty_run: TestRun, tmp_path: Path) -> None:
     assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
 
 
-def test_one_class_is_null_and_named(tmp_path: Path) -> None:
-    reals = [0] * 10, [0.1] * 9 + [0.9]
-    folder = write_run(tmp_path, "m", {"s/reals": reals, "s/both": noisy(0)}, threshold=0.3)
-    metrics = read_json(folder / "metrics.json")["sets"]["s/reals"]
-    assert metrics["acc"] == metrics["real_acc"] == metrics["acc_at_threshold"] == 0.9
-    for name in ("fake_acc", "balanced_acc", "ap", "auc", "eer", "tpr_at_fpr1", "tpr_at_fpr5"):
-        assert metrics[name] is None and name not in metrics["ci95"]
-    assert "undefined with one class: reals" in text_report(read_run(folder))
-
-
 def test_metrics_in_text_are_those_of_the_scores() -> None:
     sets = {"progan": with_accuracy(0.925, 200), "biggan": with_accuracy(0.7, 200)}
     run = make_run("m", {f"ForenSynths/{name}": scores for name, scores in sets.items()})
@@ -489,15 +478,6 @@ def test_scores_that_are_not_finite_are_skipped(
     save_checkpoint(tmp_path / "huge.pth", values)
     with pytest.raises(UserError, match="none of its images"):
         results_of(tmp_path / "huge.pth", dataroot / "test", tmp_path / "out")
-
-
-def test_small_sets_are_not_warned_of_for_nothing() -> None:
-    rng, labels = np.random.default_rng(0), np.arange(40) % 2
-    aucs = [separability(rng.normal(size=(40, 4)), labels) for _ in range(20)]
-    assert sum(is_leak(auc, 20, 20) for auc in aucs) <= 2
-    assert is_leak(1.0, 5, 5) and is_leak(0.71, 50, 50)
-    assert not is_leak(0.65, 10, 10) and not is_leak(0.59, 10**4, 10**4)
-    assert separability(np.zeros((3, 1)), np.array([0, 1, 1])) is None
 
 
 def resave(

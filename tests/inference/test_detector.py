@@ -16,9 +16,8 @@ from torch import Tensor
 
 import inference.tiles as tiles
 from data.decode import UnreadableImage
-from device import NotEnoughMemory, OutOfGpuMemory, memory_errors
 from inference import load_detector
-from inference.detector import Detector, NotFinite, as_image
+from inference.detector import Detector, NotFinite
 from inference.explain import explain
 from inference.prediction import NamedImage, predict_images
 from inference.tiles import grid_of, tile_boxes
@@ -26,7 +25,6 @@ from networks import ModelConfig
 from networks.calibration import Calibration
 from networks.npr import npr_residual
 from tests.conftest import save_model
-from util import UserError
 
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
 CALIBRATION = Calibration(2.0, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
@@ -63,18 +61,6 @@ def test_every_form_of_an_image_scores_alike(detector: Detector, tmp_path: Path)
         assert detector.score(image) == pytest.approx([expected], abs=1e-6)
     assert np.allclose(detector.score(torch.stack([tensor, tensor])), expected, atol=1e-6)
     assert detector.score([]).shape == (0,)
-
-
-@pytest.mark.parametrize("kind", (torch.float16, torch.bfloat16, torch.float64))
-def test_tensors_of_any_floating_point_type(kind: torch.dtype) -> None:
-    tensor = torch.rand(3, 8, 9).to(kind)
-    expected = (tensor.double() * 255).round().byte().movedim(0, -1).numpy()
-    assert np.array_equal(np.asarray(as_image(tensor)), expected)
-
-
-def test_grey_is_taken_as_colour() -> None:
-    grey = draw()[..., 0]
-    assert np.array_equal(np.asarray(as_image(grey)), np.repeat(grey[..., None], 3, axis=2))
 
 
 def test_order_stays_whatever_the_sizes_are(detector: Detector) -> None:
@@ -168,24 +154,6 @@ def test_rule_and_verdicts_of_a_calibration(lower: float, upper: float, rule: st
         assert calibration.verdict(probability) == expected
 
 
-@pytest.mark.parametrize(
-    "change",
-    (
-        {"temperature": 0.0},
-        {"lower": 1.0, "upper": 0.5},
-        {"n_real": "3"},
-        {"threshold": float("nan")},
-        {"other": 1},
-        {"temperature": 10**400},
-        {"n_real": -5},
-        {"ece_after": 1.5},
-    ),
-)
-def test_made_up_calibration_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="its calibration is not valid"):
-        load_detector(save_calibrated(tmp_path / "c.pth", **change), "cpu")
-
-
 def test_threads_take_turns(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [draw(seed=i) for i in range(4)]
     expected = [detector.score(image) for image in images]
@@ -270,23 +238,3 @@ def test_large_images_are_scored_in_tiles(
     assert logits == pytest.approx([mean, plain_logit(detector, draw())], abs=1e-5)
     # borders are padded, so not the same
     assert logits[0] == pytest.approx(plain_logit(detector, large), abs=0.1)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    (
-        (MemoryError(), NotEnoughMemory),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), NotEnoughMemory),
-        (torch.OutOfMemoryError("CUDA out of memory"), OutOfGpuMemory),
-        (torch.AcceleratorError("CUDA error: out of memory"), OutOfGpuMemory),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), OutOfGpuMemory),
-        (RuntimeError("GET was unable to find an engine to execute this"), OutOfGpuMemory),
-        (RuntimeError("shape mismatch"), RuntimeError),
-    ),
-)
-def test_every_form_of_too_little_memory_is_recognised(
-    error: Exception, expected: type[Exception]
-) -> None:
-    with pytest.raises(expected) as raised, memory_errors():
-        raise error
-    assert type(raised.value) is expected

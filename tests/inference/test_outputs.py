@@ -5,8 +5,6 @@ import dataclasses
 import io
 import json
 import os
-from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evaluation.names import unescaped
-from inference.inputs import Inputs
-from inference.outputs import PARTIAL, Writer, log_summary, open_output, record
+from inference.outputs import PARTIAL, Writer, open_output, record
 from inference.prediction import NamedImage, Prediction
 from inference.stream import Outcome
 from util import CannotWrite, Stopped, UserError
@@ -162,32 +159,6 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         Writer(file, "jsonl").write({"much": "x" * 100_000})
 
 
-@pytest.mark.parametrize("name", ("a.PNG", "a.mp4", "without ending", "link.csv"))
-def test_images_and_videos_are_not_replaced(tmp_path: Path, name: str) -> None:
-    path, photo = tmp_path / name, tmp_path / "photo.jpeg"
-    Image.new("RGB", (8, 8)).save(photo, format="PNG")
-    if name == "link.csv":
-        path.symlink_to(photo)
-    else:
-        path.write_bytes(photo.read_bytes() if name == "without ending" else b"video")
-    before = path.read_bytes()
-    refused(path, "an image or a video", overwrite=True)
-    assert path.read_bytes() == before and not list(tmp_path.glob(f"*{PARTIAL}"))
-
-
-@pytest.mark.parametrize("target", ("a.csv", "new.csv"))
-def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path, target: str) -> None:
-    folder, link = tmp_path / "far", tmp_path / "link.csv"
-    folder.mkdir()
-    (folder / "a.csv").write_text("old")
-    link.symlink_to(f"far/{target}")
-    with open_output(str(link), overwrite=True) as file:
-        file.write("new")
-        assert (folder / "a.csv").read_text() == "old"
-    assert link.is_symlink() and (folder / target).read_text() == "new"
-    assert {path.name for path in folder.iterdir()} == {"a.csv", target}
-
-
 def test_a_pipe_behind_a_link_gets_the_predictions_and_stays_a_pipe(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
@@ -200,37 +171,3 @@ def test_a_pipe_behind_a_link_gets_the_predictions_and_stays_a_pipe(tmp_path: Pa
         with pytest.raises(UserError), open_output(str(pipe)):
             raise UserError("no")
     assert pipe.is_fifo() and {*tmp_path.iterdir()} == {pipe, link}
-
-
-@pytest.mark.parametrize(
-    ("error", "start"), ((None, "4 scored"), (KeyboardInterrupt(), "stopped after 4 scored"))
-)
-def test_the_summary_counts(
-    caplog: pytest.LogCaptureFixture, error: BaseException | None, start: str
-) -> None:
-    inputs, counts = Inputs([]), Counter(generated=2, real=1, unsure=1, skipped=1)
-    inputs.passed_over |= {"": 2, ".txt": 3, ".heic": 1200, ".a": 1, ".b": 1, ".c": 1, ".d": 2}
-    with (
-        caplog.at_level("INFO", "npr"),
-        suppress(KeyboardInterrupt),
-        log_summary(counts, inputs),
-    ):
-        if error is not None:
-            raise error
-    assert caplog.messages == [
-        f"{start}: 2 generated, 1 real, 1 unsure; 1 skipped; 1,210 of other kinds passed over"
-        " (.heic 1,200, .txt 3, .d 2, .a 1, .b 1, others 3)"
-    ]
-
-
-def test_a_reader_that_has_closed_the_output_gets_no_message(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with (
-        caplog.at_level("INFO", "npr"),
-        pytest.raises(BrokenPipeError),
-        log_summary(Counter(real=1), Inputs([])),
-        open_output(None),
-    ):
-        raise BrokenPipeError
-    assert not caplog.messages

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import sys
 import threading
 import time
 import tracemalloc
@@ -226,15 +225,6 @@ def test_files_are_images_or_videos_by_their_content(
     assert "video" not in problems[str(tmp_path / "cut.png")]
 
 
-def test_without_pyav_both_reasons_are_given(
-    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "av", None)
-    path = write_text(tmp_path / "notes.ts")
-    (outcome,) = run(detector, [path], 1, partial(predict_video, detector))
-    assert re.match("not an image .*video.*PyAV.* pip install", outcome.problem)
-
-
 def test_too_little_memory_of_a_gpu_ends_the_run(
     detector: Detector, mixed: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -285,22 +275,3 @@ def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
     assert outcome == Outcome(video, None, "not enough memory")
     assert write_explanation(detector, large, tmp_path, 0) is None
     assert caplog.messages == [f"{mixed[2]}: panel skipped, not enough memory"]
-
-
-def test_a_logit_that_is_not_finite_is_the_problem_of_its_file(
-    detector: Detector,
-    mixed: list[str],
-    expected: dict[str, float | str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pixel_outputs = detector.pixel_outputs
-
-    def overflow(pixels: list[Tensor]) -> ModelOutputs:
-        outputs = pixel_outputs(pixels)
-        wide = [image.shape[1:] == (24, 40) for image in pixels]
-        return outputs._replace(logits=np.where(wide, np.nan, outputs.logits))
-
-    monkeypatch.setattr(detector, "pixel_outputs", overflow)
-    wide = [mixed[i] for i in range(40) if i % 4 == 1 and i != 5]
-    problems = dict.fromkeys(wide, "the model's score is not finite")
-    require_equal(run(detector, mixed), expected | problems)

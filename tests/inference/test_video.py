@@ -27,7 +27,6 @@ from networks import ModelConfig
 from networks.calibration import Calibration
 from tests.conftest import save_model
 from tests.helpers.video_files import HEIGHT, WIDTH, encode, picture, plain
-from util import UserError
 
 av = pytest.importorskip("av")
 
@@ -171,12 +170,6 @@ def test_duration_is_that_of_the_frames_whatever_the_header_says(tmp_path: Path)
         assert (video.info.duration, video.problem()) == (4.0, expected)
 
 
-def test_raw_stream_without_time_stamps_is_timed_by_its_rate(tmp_path: Path) -> None:
-    video = Video(encode(tmp_path / "a.h264", "libx264", "yuv420p", format="h264"))
-    assert [frame.time for frame in video.frames(5)] == pytest.approx([k / 5 for k in range(10)])
-    assert "50 frames without a usable time stamp" in str(video.problem())
-
-
 def test_joined_files_go_on_where_the_first_ends(tmp_path: Path) -> None:
     once = encode(tmp_path / "a.ts", "libx264", "yuv420p").read_bytes()
     (tmp_path / "b.ts").write_bytes(once * 2)
@@ -298,20 +291,6 @@ def test_colour_at_half_resolution_is_interpolated_not_repeated() -> None:
     assert np.abs(np.diff(blue) - rise).max() < 1.01
     repeated = frame.to_ndarray(format="rgb24")[8, 4:-4, 2].astype(int)
     assert (np.diff(repeated)[::2] == 0).all()  # FFmpeg's default
-
-
-def test_frames_that_cannot_be_converted_are_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def convert(frame: Any) -> Image.Image:
-        if frame.pts == 40:
-            raise ValueError("no such format")
-        return rgb(frame)
-
-    monkeypatch.setattr("inference.video.frames.rgb", convert)
-    video = Video(encode(tmp_path / "a.mkv", count=3))
-    assert [frame.pts for frame in video.frames(None)] == [0, 80]
-    assert "damaged" in str(video.problem())
 
 
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
@@ -447,13 +426,3 @@ def test_report_of_a_calibrated_detector(tmp_path: Path) -> None:
     document = require_report(video, tmp_path / "new" / "folder", attention)
     assert (document["calibrated"], document["frames"]) == (True, 4)
     assert document["calibration"] == CALIBRATION.to_dict()
-
-
-def test_report_without_calibration_and_attention(tmp_path: Path) -> None:
-    path = save_model(tmp_path / "m.pth", ModelConfig("single_scale"), seed=3)
-    video = predict_video(load_detector(path, "cpu"), encode(tmp_path / "a.mkv", count=2))
-    document = require_report(video, tmp_path / "report", [])
-    assert (document["calibrated"], document["calibration"]) == (False, None)
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written"):
-        write_video_report(video, tmp_path / "file" / "folder")

@@ -183,13 +183,6 @@ def test_grad_cam_of_a_deep_network_is_that_of_its_formula() -> None:
     torch.testing.assert_close(computed[:, 0], expected, atol=1e-5, rtol=1e-3)
 
 
-def test_timm_backbones_have_maps() -> None:
-    pytest.importorskip("timm")
-    # its last convolution comes behind the pooling
-    model = multiscale(0.5, backbone="mobilenetv3_small_050")
-    assert class_activation_maps(model, images()).shape == (2, 1, 2, 2)
-
-
 @pytest.mark.parametrize("maps", [class_activation_maps, grad_cam])
 def test_the_model_stays_as_it_was(maps: Callable[[Network, Tensor], Tensor]) -> None:
     model, batch = multiscale(0.25, 0.5).train(), images()

@@ -19,7 +19,6 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from torchmetrics.functional.classification import binary_calibration_error
 
-import inference.tiles as tiles
 import test as test_script
 import train
 from data.layouts import find_test_sets
@@ -144,15 +143,6 @@ def test_temperature_of_separated_classes_says_no_more_than_their_number(
     assert expit(size / temperature) == pytest.approx((count + 1) / (count + 2), abs=1e-6)
 
 
-@given(st.floats(1e-6, 1e6), st.integers(0, 5))
-@settings(max_examples=25)
-def test_temperature_has_the_unit_of_the_logits(factor: float, seed: int) -> None:
-    labels, logits = truth(200, 1.0, seed)
-    assert fit_temperature(labels, factor * logits) == pytest.approx(
-        factor * fit_temperature(labels, logits), rel=1e-5
-    )
-
-
 @pytest.mark.parametrize("logits", [[1.0, 1.0, -1.0, -1.0], [0.0] * 4, [5.0] * 4])
 def test_no_temperature_where_generated_does_not_score_higher(logits: list[float]) -> None:
     with pytest.raises(NotCalibratable):
@@ -222,13 +212,6 @@ def test_band_is_the_narrowest_that_keeps_its_promise(
     assert lower <= threshold <= upper
     assert (upper == NEVER_GENERATED) if generated is None else list(p >= upper) == generated
     assert (lower == NEVER_REAL) if real is None else list(p <= lower) == real
-
-
-def test_a_verdict_may_be_wrong_as_often_as_the_target_says() -> None:
-    labels, p = np.array([0] * 4 + [1] * 4), np.array([0.1, 0.2, 0.3, 0.9, 0.4, 0.6, 0.7, 0.8])
-    # 4 of 5 from 0.4 on are generated, 3 of 3 up to 0.3 are real
-    assert decision_band(labels, p, 0.35, 0.2) == (0.35, 0.35)
-    assert decision_band(labels, p, 0.35, 0.19) == (0.35, NEVER_GENERATED)
 
 
 def test_probabilities_hold_for_a_balanced_population() -> None:
@@ -484,28 +467,6 @@ def test_weights_in_earlier_forms_become_a_checkpoint(
     assert detector.loaded.epoch == (7 if form == "model" else None)
     loaded = detector.model.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in weights.items())
-
-
-@pytest.mark.usefixtures("blank_pictures")
-def test_published_weights(val: Path, tmp_path: Path) -> None:
-    torch.save(weights_for(ModelConfig(), val, tmp_path), tmp_path / "NPR.pth")
-    run(tmp_path / "NPR.pth", val)
-    assert load_detector(tmp_path / "NPR_calibrated.pth", "cpu").calibration is not None
-
-
-def test_large_images_are_scored_in_tiles_as_anywhere_else(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = make_set(tmp_path / "large", 2, size=96)
-    detector = load_detector(checkpoint, "cpu")
-    files = sorted(root.glob("*/*.png"))
-    untiled = detector.outputs(files).logits
-    monkeypatch.setattr(tiles, "WHOLE", 2000)
-    monkeypatch.setattr(tiles, "TILE", 40)
-    predictions = detector_predictions(detector, find_test_sets(str(root))[1], 3)
-    assert predictions.logits == pytest.approx(detector.outputs(files).logits, abs=1e-6)
-    assert np.abs(predictions.logits - untiled).max() > 1e-4
-    assert not detector.model.training
 
 
 def test_files_that_sets_share_count_once(checkpoint: Path, val: Path) -> None:

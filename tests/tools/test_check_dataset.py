@@ -17,7 +17,6 @@ from tests.conftest import draw_image, make_dataroot
 from tools.check_dataset import __main__ as tool
 from tools.check_dataset.examine import Diagnosis, examine
 from tools.check_dataset.findings import Finding, move
-from tools.check_dataset.misplaced import class_of_name
 from util import run_script
 
 FRESH = count()
@@ -233,13 +232,6 @@ def test_equal_images(tmp_path: Path) -> None:
     }
 
 
-def test_equal_bytes_of_another_shape_are_another_image(tmp_path: Path) -> None:
-    fill(tmp_path, *pair())
-    for name, size in (("wide", (16, 4)), ("tall", (4, 16))):
-        Image.new("RGB", size, (1, 2, 3)).save(tmp_path / "0_real" / f"{name}.png")
-    assert "duplicate" not in kinds(look(tmp_path))
-
-
 # misplaced things, and what fixes them
 
 
@@ -374,15 +366,6 @@ def test_links_in_a_circle_end(place: str, tmp_path: Path) -> None:
     assert diagnosis.files == 8
 
 
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [("real_images", 0), ("1-real", 0), ("AI generated", 1), ("real_and_fake", None),
-     ("Real-ESRGAN", None), ("photos", None), ("deepfake", None), ("真real", None), ("", None)],
-)  # fmt: skip
-def test_names_that_tell_a_class(name: str, label: int | None) -> None:
-    assert class_of_name(name) == label
-
-
 # formats
 
 
@@ -421,11 +404,6 @@ def test_classes_of_different_formats_are_told_apart(
     assert (real["width"]["median"], real["sizes"]) == (32.0, 1)
     sizes = [path.stat().st_size / 32**2 for path in (root / "0_real").iterdir()]
     assert real["bytes_per_pixel"] == pytest.approx(np.median(sizes))
-
-
-def test_classes_of_the_same_format_are_not(tmp_path: Path) -> None:
-    diagnosis = look(formatted_set(tmp_path / "set", {"quality": 95, "subsampling": 0}, ".jpg"))
-    assert diagnosis.sets[0].leak == pytest.approx(0.5, abs=0.15)
 
 
 # the command line

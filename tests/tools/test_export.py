@@ -15,23 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import tools.export.__main__ as export
-from data.protocols import EVALUATION_PROTOCOLS
 from inference import load_detector
 from networks import ModelConfig, build_model
 from networks.calibration import Calibration
 from networks.checkpoint import load_model
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_model_folder
-from networks.npr import grid_period, npr_residual, reduced_size
+from networks.npr import grid_period, reduced_size
 from options.train_options import TrainOptions
-from tests.conftest import REPOSITORY, save_model
+from tests.conftest import REPOSITORY
 from tools.export.model_card import PUBLIC_OPTIONS
 from tools.export.npr_indices import IndexedNPR
 from tools.export.onnx import OPSET, OnnxGraph, largest_difference, output_names
@@ -123,16 +122,6 @@ def nearest_twice(size: int, scale: float) -> Tensor:
 def test_indices_are_pytorchs_for_any_scale(scale: float, size: int) -> None:
     if reduced_size(size, scale):
         assert torch.equal(IndexedNPR(scale).kept(size), nearest_twice(size, scale))
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.sampled_from(ODD_SCALES), st.integers(49, 90), st.integers(49, 90), st.booleans())
-def test_residual_by_indices_is_the_residual(
-    scale: float, height: int, width: int, last: bool
-) -> None:
-    images = torch.randn(2, 3, height, width)
-    images = images.to(memory_format=torch.channels_last) if last else images
-    assert torch.equal(IndexedNPR(scale)(images), npr_residual(images, scale))
 
 
 @pytest.mark.parametrize("largest", [256, pytest.param(4096, marks=pytest.mark.slow)])
@@ -308,20 +297,6 @@ def test_card_says_what_the_checkpoint_says(exported: Path) -> None:
     assert "AUC" not in body and "--beta1" not in body  # undefined, and the default
 
 
-def test_card_invents_nothing(plain_checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "a](http:x) <b>`\n# title"
-    assert run(plain_checkpoint, out) == 0
-    card = (out / "README.md").read_text()
-    assert card.count("The checkpoint does not say.") == 2 and "None: scores are sigmoid" in card
-    prose = re.sub("```python\n.*?```", "", card, flags=re.DOTALL)
-    assert "\n# a" in card and "<b>" not in prose.replace("\\<b\\>", "") and "\n# title" not in card
-    assert {path.name for path in out.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE, "README.md"}
-    assert "model.onnx" not in card
-    # metrics that are not numbers are undefined
-    config = json.loads((out / CONFIG_FILE).read_text())
-    assert config["val_metrics"] == {"ap": None, "auc": None}
-
-
 def changed_config(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / CONFIG_FILE).read_text()) | changes
     (folder / CONFIG_FILE).write_text(json.dumps(config))
@@ -435,16 +410,6 @@ def test_reading_says_what_to_install(exported: Path, monkeypatch: pytest.Monkey
         read_model_folder(exported)
 
 
-@pytest.mark.parametrize("package", ("onnxruntime", "safetensors"))
-def test_writing_says_what_to_install(
-    package: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == package else object())
-    with pytest.raises(UserError, match=f"{package}.* pip install -r requirements/export.txt"):
-        export.main(["--model_path", str(checkpoint), "--output", str(tmp_path / "out")])
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_graph_that_differs_is_not_written(
     plain_checkpoint: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -527,22 +492,6 @@ def test_wrong_command_lines(flags: list[str], says: str, checkpoint: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_what_json_cannot_hold(tmp_path: Path) -> None:
-    protocol = EVALUATION_PROTOCOLS["native"].to_dict() | {"resize": float("nan")}
-    path = write_checkpoint(tmp_path / "m.pth", ODD, protocol=protocol)
-    with pytest.raises(UserError, match="--model_path .*m.pth: .* JSON cannot hold"):
-        run(path, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["m.pth"]
-
-
-def test_the_folder_can_be_exported_again(exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is the model itself"):
-        run(exported, exported, "--overwrite")
-    assert run(exported, tmp_path) == 0
-    weights = [(folder / WEIGHTS_FILE).read_bytes() for folder in (exported, tmp_path)]
-    assert weights[0] == weights[1]
-
-
 def test_example_without_the_project(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
     """The guide's code block as it stands, in a folder with nothing but the graph and images."""
     guide = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
@@ -583,18 +532,3 @@ def test_other_networks(config: ModelConfig, tmp_path: Path) -> None:
     expected = load_detector(path, "cpu").outputs(torch.from_numpy(pixels)).logits
     (logits,) = graph_session(tmp_path / "out").run(["logit"], {"images": pixels})
     assert np.abs(logits - expected).max() <= 1e-4 and np.std(logits) > 1e-3
-
-
-@pytest.mark.slow
-def test_a_network_of_one_size(tmp_path: Path) -> None:
-    config = ModelConfig("multiscale_attention", (0.5,), 8, 4, backbone="vit_b_32")
-    path, out = save_model(tmp_path / "m.pth", config), tmp_path / "out"
-    words = ["--model_path", str(path), "--output", str(out), "--format", "onnx"]
-    with pytest.raises(UserError, match=r"vit_b_32 .*--size 224 224"):
-        export.main(words)
-    assert export.main([*words, "--size", "224", "224"]) == 0
-    session = graph_session(out)
-    assert session.get_inputs()[0].shape == ["batch", 3, 224, 224]
-    pixels = np.random.default_rng(4).integers(0, 256, (3, 3, 224, 224), dtype=np.uint8)
-    expected = load_detector(path, "cpu").outputs(torch.from_numpy(pixels)).logits
-    assert np.abs(session.run(["logit"], {"images": pixels})[0] - expected).max() <= 1e-4

@@ -256,8 +256,3 @@ def test_typical_images_are_nearer_to_the_mean_than_all_others(
     np.testing.assert_allclose(distances[typical], ordered[: len(typical)], atol=1e-7)
     farthest = ordered[::-1][: len(surprising)]
     np.testing.assert_allclose(distances[surprising], farthest, atol=1e-7)
-
-
-def test_equal_images_are_chosen_by_their_order() -> None:
-    typical, surprising = typical_and_surprising(np.full((6, 3), 1 / 3), 2)
-    assert typical.tolist() == [0, 1] and surprising.tolist() == [2, 3]
