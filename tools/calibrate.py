@@ -35,7 +35,7 @@ from evaluation.calibration import (
 )
 from evaluation.names import escaped, relative_name
 from inference.calibration_scores import detector_predictions
-from inference.detector import Detector, load_detector
+from inference.detector import load_detector
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel
 from networks.checkpoint_file import read_checkpoint, save_checkpoint, state_dict_of
@@ -45,12 +45,7 @@ from reports.calibration_report import report, warnings
 from util import UserError, atomic_file, log, run_script, start_logging, writing
 
 SHARED_FLAGS = (
-    "classes",
-    "npr_scales",
-    "batch_size",
-    "num_threads",
-    "gpu_ids",
-    "precision",
+    *("classes", "npr_scales", "batch_size", "num_threads", "gpu_ids", "precision"),
     "on_bad_image",
 )
 MAX_SETS_NAMED = 6  # in the name of the data
@@ -59,50 +54,23 @@ MAX_SETS_NAMED = 6  # in the name of the data
 def parser() -> OneLineParser:
     """Return the parser of the command line."""
     parser = tool_parser("calibrate", __doc__)
-    parser.add_argument(
-        "--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint"
-    )
-    parser.add_argument(
-        "--dataroot",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="validation images of both classes: a set, a suite, or a training root (its val/)",
-    )
-    parser.add_argument(
-        "--target_error",
-        type=number(above=0, maximum=0.5),
-        default=0.05,
-        metavar="SHARE",
+    add = parser.add_argument
+    add("--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint")
+    add("--dataroot", type=Path, required=True, metavar="DIR",
+        help="validation images of both classes: a set, a suite, or a training root "
+        "(its val/)")  # fmt: skip
+    add("--target_error", type=number(above=0, maximum=0.5), default=0.05, metavar="SHARE",
         help='share of wrong verdicts to allow among "generated" and among "real" ones'
-        " (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max_false_alarms",
-        type=number(minimum=0, maximum=1),
-        default=1.0,
-        metavar="SHARE",
+        " (default: %(default)s)")  # fmt: skip
+    add("--max_false_alarms", type=number(minimum=0, maximum=1), default=1.0, metavar="SHARE",
         help="share of the real images of any set under --dataroot that may lie above the threshold"
-        " (default: no limit)",
-    )
-    parser.add_argument(
-        "--protocol",
-        default="native",
-        metavar="NAME",
-        help="preprocessing, that of later use (default: %(default)s, as predict)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="PATH",
-        help="the copy (default: NAME_calibrated.pth beside the checkpoint)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an earlier copy and its files"
-    )
-    parser.add_argument(
-        "--pdf", action="store_true", help="also write the reliability diagram as PDF"
-    )
+        " (default: no limit)")  # fmt: skip
+    add("--protocol", default="native", metavar="NAME",
+        help="preprocessing, that of later use (default: %(default)s, as predict)")  # fmt: skip
+    add("--output", type=Path, metavar="PATH",
+        help="the copy (default: NAME_calibrated.pth beside the checkpoint)")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace an earlier copy and its files")
+    add("--pdf", action="store_true", help="also write the reliability diagram as PDF")
     fields = {field.name: field for field in dataclasses.fields(CheckpointOptions)}
     for name in SHARED_FLAGS:
         add_to_parser(parser, fields[name])
@@ -133,8 +101,6 @@ def output_paths(opt: argparse.Namespace) -> dict[str, Path]:
     if output.exists() and output.samefile(original):
         raise UserError(f"--output {output}: is the checkpoint itself; pass another file")
     for path in paths.values():
-        if path.is_dir():
-            raise UserError(f"--output {output}: {path} is a folder; pass another file")
         if path.exists() and not opt.overwrite:
             raise UserError(f"--output {path}: exists; pass another file, or --overwrite")
     if not os.access(output.parent, os.W_OK):
@@ -174,10 +140,8 @@ def data_warnings(root: Path, loaded: LoadedModel) -> Iterator[str]:
     # only DIR/train and DIR/train/SET: names further up, as in /mnt/test, do not describe images
     names = folder.parts[-2:]
     options = loaded.meta.get("options") or {}
-    trained_on = Path(os.path.abspath(str(options.get("dataroot") or "."))) / str(
-        options.get("train_split", "train")
-    )
-    if "train" in names or folder.is_relative_to(trained_on):
+    trained_on = Path(str(options.get("dataroot") or "."), str(options.get("train_split", "train")))
+    if "train" in names or folder.is_relative_to(os.path.abspath(trained_on)):
         yield (
             f"--dataroot {root}: looks like training images, whose scores are too confident; pass"
             " validation images"
@@ -219,25 +183,21 @@ def calibrated_values(loaded: LoadedModel, calibration: Calibration) -> dict[str
 
 
 def write_copy(
-    measured: Measured, skipped: dict[str, str], detector: Detector, paths: dict[str, Path]
+    measured: Measured, skipped: dict[str, str], loaded: LoadedModel, paths: dict[str, Path]
 ) -> None:
     """Write the copy of the checkpoint and the JSON file.
 
     Args:
         measured: the calibration and its metrics.
         skipped: reason by name of each file without a score.
-        detector: that of the original.
+        loaded: the original.
         paths: see `output_paths`.
 
     Raises:
         UserError: a file cannot be written.
     """
-    loaded = detector.loaded
-    document = {
-        "checkpoint": {"name": escaped(loaded.name), "sha256": loaded.sha256},
-        **measured.to_dict(),
-        "left_out": skipped,
-    }
+    checkpoint = {"name": escaped(loaded.name), "sha256": loaded.sha256}
+    document = {"checkpoint": checkpoint, **measured.to_dict(), "left_out": skipped}
     with writing(paths["checkpoint"]):
         save_checkpoint(paths["checkpoint"], calibrated_values(loaded, measured.calibration))
     with writing(paths["json"]), atomic_file(paths["json"]) as file:
@@ -268,14 +228,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     groups = np.array([set_of[path] for path in outputs.paths])
     try:
         calibration = fit_calibration(
-            labels,
-            outputs.logits,
-            opt.target_error,
-            groups=groups,
-            max_false_alarms=opt.max_false_alarms,
-            data=data_name(root, sets),
+            labels, outputs.logits, opt.target_error, groups=groups,
+            max_false_alarms=opt.max_false_alarms, data=data_name(root, sets),
             protocol=detector.protocol.label,
-        )
+        )  # fmt: skip
     except NotCalibratable as error:
         raise UserError(
             f"--dataroot {root}: {error}; check that the folders are not swapped, and that it is"
@@ -289,16 +245,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.warning("skipped: %d images, named above and in %s", len(skipped), paths["json"])
     for line in warnings(calibration):
         log.warning("warning: %s", line)
-    write_copy(measured, skipped, detector, paths)
+    write_copy(measured, skipped, detector.loaded, paths)
     log.info("written: %s, %s", paths["checkpoint"], paths["json"])
-    plot(measured, detector, paths)
+    plot(measured, f"{escaped(detector.loaded.name)} on {calibration.data}", paths)
     return 0
 
 
-def plot(measured: Measured, detector: Detector, paths: dict[str, Path]) -> None:
+def plot(measured: Measured, title: str, paths: dict[str, Path]) -> None:
     """Draw the reliability diagram, or say why it cannot be drawn."""
     formats = tuple(kind for kind in ("png", "pdf") if kind in paths)
-    title = f"{escaped(detector.loaded.name)} on {measured.calibration.data}"
     try:
         from reports.plots.calibration import plot_reliability
 

@@ -285,7 +285,7 @@ def test_commands_hold_any_printable_name(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "note"),
     [
-        ((*pair("train"), *pair("val"), "extra/real"), "not in train/, val/ or test/"),
+        ((*pair("train"), *pair("val"), "extra/fakes"), "not in train/, val/ or test/"),
         ((*pair("gan"), "sd/pictures"), "in no class folder"),
         ((*pair("gan"), "gan/more/0_real"), "deeper than the class folders that are read"),
         ((*pair("train/car"), *pair("train/big/cat"), *pair("val/car")), "deeper"),

@@ -124,8 +124,18 @@ def test_indices_are_pytorchs_for_any_scale(scale: float, size: int) -> None:
         assert torch.equal(IndexedNPR(scale).kept(size), nearest_twice(size, scale))
 
 
-@pytest.mark.parametrize("largest", [256, pytest.param(4096, marks=pytest.mark.slow)])
-def test_the_graph_computes_these_indices_for_all_sizes(largest: int) -> None:
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(ODD_SCALES), st.integers(49, 90), st.integers(49, 90), st.booleans())
+def test_residual_by_indices_is_the_residual(
+    scale: float, height: int, width: int, last: bool
+) -> None:
+    images = torch.randn(2, 3, height, width)
+    images = images.to(memory_format=torch.channels_last) if last else images
+    assert torch.equal(IndexedNPR(scale)(images), npr_residual(images, scale))
+
+
+@pytest.mark.slow
+def test_the_graph_computes_these_indices_for_all_sizes() -> None:
     """ONNX in onnxruntime, not PyTorch: constants in single precision, or left out for being nearly
     1, would show here."""
 
@@ -143,7 +153,7 @@ def test_the_graph_computes_these_indices_for_all_sizes(largest: int) -> None:
     )  # fmt: skip
     assert program is not None
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
-    for size in range(1, largest + 1):
+    for size in range(1, 4097):
         outputs = session.run(None, {"rows": np.zeros(size, np.float32)})
         for scale, kept in zip(ODD_SCALES, outputs, strict=True):
             if reduced_size(size, scale):

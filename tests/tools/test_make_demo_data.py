@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from tools.make_demo_data import __main__ as tool
-from tools.make_demo_data.dataset import GENERATORS
+from tools.make_demo_data.dataset import GENERATORS, photographer
 from tools.make_demo_data.images import SCENES, photograph, power_law_radii
 from tools.make_demo_data.trivial_features import trivial_feature_auc
 from tools.make_fakes.upsamplers import (
@@ -34,7 +34,7 @@ TINY = {"size": 32, "train": 2, "val": 1, "test": 2}
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("demo") / "set"
-    tool.make_demo_data(output, **TINY, workers=1)
+    tool.make_demo_data(output, **TINY)
     return output
 
 
@@ -54,12 +54,18 @@ def digests(root: Path) -> dict[str, str]:
 def test_same_settings_give_same_bytes_and_another_seed_other_images(
     demo: Path, tmp_path: Path
 ) -> None:
-    tool.make_demo_data(tmp_path / "again", **TINY, workers=2)
-    tool.make_demo_data(tmp_path / "other", **TINY, seed=1, workers=1)
+    tool.make_demo_data(tmp_path / "again", **TINY)
+    tool.make_demo_data(tmp_path / "other", **TINY, seed=1)
     first, again, other = (digests(path) for path in (demo, tmp_path / "again", tmp_path / "other"))
     assert first == again and first.keys() == other.keys()
     # and no image occurs twice
     assert len({*first.values(), *other.values()}) == 2 * len(first)
+
+
+def test_worker_processes_take_the_same_photographs() -> None:
+    seeds, scenes = [(3, 1, index) for index in range(3)], [0, 1, 0]
+    with photographer(1) as alone, photographer(2) as shared:
+        assert torch.equal(alone(seeds, 32, scenes), shared(seeds, 32, scenes))
 
 
 def test_layout_counts_and_format(demo: Path) -> None:
