@@ -9,6 +9,7 @@ import io
 import math
 import os
 import re
+import shutil
 import signal
 import tempfile
 import time
@@ -141,6 +142,7 @@ def test_what_no_reader_may_do_is_noticed() -> None:
                 reader(File(kind, b"data"))
             (path,) = re.findall(r"the file is kept: (\S+)\)", str(failure.value))
             assert Path(path).read_bytes() == b"data"
+            shutil.rmtree(Path(path).parent)
             assert reader(File("behaves", b"data")) == "behaves"
 
 

@@ -207,6 +207,7 @@ def test_without_a_whole_checkpoint_nothing_is_overwritten(
         {"rng_state": {"torch": "x"}},
         {"rng_state": "x"},
         {"optimizer_state_dict": {"state": {}, "param_groups": []}},
+        {"model_config": {"model_type": "single_scale"}},
         {"model_config": {"model_type": "multiscale_attention", "scales": [0.5]}},
         {"model_state_dict": {}},
     ],
