@@ -1,4 +1,4 @@
-"""Errors that a person at the shell can mend, each from the place where it arises."""
+"""User errors from all over the code, each with the flag and the value to fix."""
 
 from pathlib import Path
 
@@ -42,8 +42,8 @@ def test_flags(
     model = [] if options is TrainOptions else ["--model_path", "m.pth"]
     with pytest.raises(SystemExit, match="2"):
         options().parse(["--dataroot", str(dataroot), *model, *words])
-    said = capsys.readouterr().err
-    assert all(part in said for part in parts)
+    message = capsys.readouterr().err
+    assert all(part in message for part in parts)
 
 
 def test_default_folder_without_test_images(
@@ -96,7 +96,7 @@ def test_random_augmentation_needs_a_generator() -> None:
     assert protocol(image, np.random.default_rng(0)).shape == (3, 8, 8)
 
 
-def test_jpeg_without_opencv_is_said(
+def test_jpeg_without_opencv_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("data.degradations.importlib.util.find_spec", lambda name: None)

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -126,6 +127,13 @@ def test_no_permission() -> None:
                 read_image(str(path))
         finally:
             os.seteuid(user)
+
+
+def test_not_enough_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RGB.save(path)
+    monkeypatch.setattr(Image.Image, "convert", Mock(side_effect=MemoryError))
+    with pytest.raises(UnreadableImage, match="^not enough memory$"):
+        read_image(str(path))
 
 
 @pytest.mark.parametrize("kind", ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"))
@@ -275,6 +283,17 @@ def test_scores_are_those_of_the_computed_pixels(
     assert len(all_skipped) == len(UNREADABLE) + len(too_small)
     for name, extra in (("new", cache), ("filled", cache), ("workers", ("--num_threads", "2"))):
         assert run(name, "set", *extra) == (pytest.approx(expected, abs=1e-5), all_skipped)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_images_smaller_than_the_crop(trained: Path, tmp_path: Path) -> None:
+    make_set(tmp_path / "set", 2)
+    (tmp_path / "set/0_real/long.png").write_bytes(IMAGE_FILES["PNG 30000x2"].data)
+    native = ("--protocol", "native", "--cropSize", "32")
+    folder = run_test(trained, tmp_path / "set", tmp_path / "out", *native)
+    (row,) = rows_of(folder / "left_out.csv")
+    assert row["path"] == "0_real/long.png"
+    assert row["reason"].startswith("30000x2 pixels are fewer than the 32x32 crop")
 
 
 @pytest.mark.usefixtures("blank_pictures")

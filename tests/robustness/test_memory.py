@@ -34,7 +34,7 @@ def peak_memory(script: str, *argv: object, status: int = 0, stdin: str = "") ->
 
 
 def many_names(folder: Path, count: int) -> Path:
-    """A set of `count` files that are few pictures under many names."""
+    """A set of `count` files that are few images under many names."""
     originals = make_set(folder / "few", 10, size=16)
     for path in sorted(originals.rglob("*.png")):
         target = folder / "many" / path.parent.name
@@ -44,19 +44,22 @@ def many_names(folder: Path, count: int) -> Path:
     return folder / "many"
 
 
+def lines_in(path: Path) -> int:
+    with open(path) as file:
+        return sum(1 for _ in file)
+
+
 @pytest.mark.slow
 def test_memory_of_testing_does_not_grow_with_the_number_of_images(
     trained: Path, tmp_path: Path
 ) -> None:
-    def peak(name: str, count: int) -> int:
-        data = many_names(tmp_path / name, count)
+    def peak(count: int) -> int:
+        data = many_names(tmp_path / f"{count}", count)
         return peak_memory("test", "--model_path", trained / "model_epoch_last.pth", "--dataroot", data,
-                           "--results_dir", tmp_path / f"out_{name}")  # fmt: skip
+                           "--results_dir", tmp_path / f"out_{count}")  # fmt: skip
 
-    some, many = peak("a", 2_000), peak("b", 20_000)
-    with open(next((tmp_path / "out_b").glob("*/predictions.csv"))) as file:
-        assert sum(1 for _ in file) == 20_001
-    print(f"peak memory: {some} MiB with 2,000 images, {many} MiB with 20,000")
+    some, many = peak(2_000), peak(20_000)
+    assert lines_in(next((tmp_path / "out_20000").glob("*/predictions.csv"))) == 20_001
     assert many - some < 100
 
 
@@ -65,18 +68,17 @@ def test_memory_of_testing_does_not_grow_with_the_number_of_images(
 def test_memory_of_training_does_not_grow_with_the_number_of_images(
     cached: bool, tmp_path: Path
 ) -> None:
-    def peak(name: str, count: int) -> int:
-        root = tmp_path / name
+    def peak(count: int) -> int:
+        root = tmp_path / f"{count}"
         make_set(root / "val" / "x", 4, size=16)
+        many_names(root / "images", count)
         (root / "train").mkdir()
-        many_names(tmp_path / f"{name}_images", count).rename(root / "train" / "x")
+        (root / "images" / "many").rename(root / "train" / "x")
         cache = ("--cache", tmp_path / "cache") if cached else ()
-        return peak_memory("train", "--dataroot", root, "--name", name, "--checkpoints_dir", tmp_path, "--niter", 1,
+        return peak_memory("train", "--dataroot", root, "--name", count, "--checkpoints_dir", tmp_path, "--niter", 1,
                            "--no_resize", "--cropSize", 16, "--batch_size", 64, *cache)  # fmt: skip
 
-    some, many = peak("a", 2_000), peak("b", 20_000)
-    print(f"peak memory: {some} MiB with 2,000 images, {many} MiB with 20,000")
-    assert many - some < 100
+    assert peak(20_000) - peak(2_000) < 100
 
 
 @pytest.mark.slow
@@ -91,7 +93,5 @@ def test_memory_of_predicting_does_not_grow_with_the_number_of_paths(
                            "--output", tmp_path / f"{count}.jsonl", stdin=paths, status=1)  # fmt: skip
 
     some, many = peak(10_000), peak(100_000)
-    with open(tmp_path / "100000.jsonl") as file:
-        assert sum(1 for _ in file) == 100_001
-    print(f"peak memory: {some} MiB with 10,000 paths, {many} MiB with 100,000")
+    assert lines_in(tmp_path / "100000.jsonl") == 100_001
     assert many - some < 20

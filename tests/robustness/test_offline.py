@@ -86,7 +86,7 @@ PIPELINE = [
 
 
 class Offline:
-    """A folder where Python runs without a network, and what was tried there."""
+    """A folder where Python runs without a network, and a record of attempts to reach one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.attempts = folder, folder / "attempts"
@@ -122,7 +122,7 @@ class Offline:
         "urllib.request.urlopen('http://example.org')",
     ],
 )
-def test_the_block_works(code: str, tmp_path: Path) -> None:
+def test_the_block_refuses(code: str, tmp_path: Path) -> None:
     """In a child of a child, as a loading worker is one."""
     offline = Offline(tmp_path)
     inner = f"import os, socket, urllib.request\nif os.fork() == 0:\n    {code}\nelse:\n    os._exit(os.wait()[1] >> 8)"
@@ -141,7 +141,7 @@ def test_sockets_within_the_machine_are_allowed(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Offline:
-    """What all scripts write, one after the other, without a network."""
+    """Run all scripts, one after the other, without a network."""
     offline = Offline(tmp_path_factory.mktemp("offline"))
     offline.python("run.py", json.dumps(PIPELINE))
     return offline
@@ -155,27 +155,24 @@ def test_nothing_asks_for_a_network(pipeline: Offline) -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """Collects the addresses of what a browser fetches to show a page; links that are only followed
-    are none."""
+    """Collects the addresses that a browser fetches to show a page, not those of links to follow."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.fetched = re.findall(r"url\(\s*[\"']?([^)\"']*)|@import\s+(\S+)", text)
-        self.fetched = ["".join(found) for found in self.fetched]
+        in_styles = re.findall(r"url\(\s*[\"']?([^)\"']*)|@import\s+(\S+)", text)
+        self.fetched = ["".join(address) for address in in_styles]
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         names = {"src", "srcset", "data", "poster", "background", "xlink:href", "http-equiv"}
-        self.fetched += [
-            value or ""
-            for name, value in attributes
-            if name in names or (name == "href" and tag != "a")
-        ]
+        if tag != "a":
+            names.add("href")
+        self.fetched += [value or "" for name, value in attributes if name in names]
 
 
 def from_elsewhere(text: str) -> list[str]:
-    """The addresses that a page fetches, but for what it holds itself."""
-    return [found for found in Page(text).fetched if not found.startswith(("data:", "#"))]
+    """Return the addresses that a page fetches, but for what it holds itself."""
+    return [address for address in Page(text).fetched if not address.startswith(("data:", "#"))]
 
 
 @pytest.mark.parametrize(
@@ -215,18 +212,14 @@ def test_what_is_written_loads_nothing(pipeline: Offline) -> None:
 def test_other_backbones_ask_for_no_weights(tmp_path: Path) -> None:
     """Networks of torchvision and timm have weights to download; none are."""
     offline = Offline(tmp_path)
-    trainings = [
-        [
-            *TRAIN,
-            "--model_type",
-            "multiscale_attention",
-            "--backbone",
-            name,
-            "--test_dataroot",
-            "data/test/pixel_shuffle",
-        ]
-        for name in ("resnet18", "mobilenetv3_small_050")
+    train = [
+        *TRAIN,
+        "--model_type",
+        "multiscale_attention",
+        "--test_dataroot",
+        "data/test/pixel_shuffle",
     ]
+    backbones = [[*train, "--backbone", name] for name in ("resnet18", "mobilenetv3_small_050")]
     fast = [*PIPELINE[3], "--fast"]
-    offline.python("run.py", json.dumps([PIPELINE[0], *trainings, PIPELINE[2], fast]))
+    offline.python("run.py", json.dumps([PIPELINE[0], *backbones, PIPELINE[2], fast]))
     assert not offline.tried()

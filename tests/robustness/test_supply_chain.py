@@ -76,14 +76,13 @@ def version_of(requirement: Requirement) -> Version:
 
 @pytest.mark.parametrize("lock", SOURCES)
 def test_every_pin_is_locked_for_every_system(lock: str) -> None:
-    found = {canonicalize_name(requirement.name): requirement for requirement, _ in locked(lock)}
-    wanted = list(pins(SOURCES[lock]))
-    assert len(wanted) >= 10
-    for pin in wanted:
-        there = found[canonicalize_name(pin.name)]
-        assert version_of(there) == version_of(pin) and there.marker is None, (
-            f"{pin}: run `make lock`"
-        )
+    by_name = {canonicalize_name(requirement.name): requirement for requirement, _ in locked(lock)}
+    pinned = list(pins(SOURCES[lock]))
+    assert len(pinned) >= 10
+    for pin in pinned:
+        entry = by_name[canonicalize_name(pin.name)]
+        equal = version_of(entry) == version_of(pin) and entry.marker is None
+        assert equal, f"{pin}: run `make lock`"
 
 
 @pytest.mark.parametrize("lock", SOURCES)
