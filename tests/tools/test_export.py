@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from networks.calibration import Calibration
 from networks.checkpoint import load_model
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from networks.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_model_folder
-from networks.npr import grid_period, reduced_size
+from networks.npr import grid_period, npr_residual, reduced_size
 from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY
 from tools.export.model_card import PUBLIC_OPTIONS
