@@ -95,11 +95,13 @@ def test_recipes_score_the_same_pixels(tmp_path: Path) -> None:
     link_images(tmp_path, tmp_path / "data", 6)
     job = tiny(tmp_path, part="evaluation", batch_size=2, switches=("not compiled",))
     plain, ours = Plain(job), Ours(job)
-    of_plain = list(plain.loader.dataset)
-    images, labels = (torch.cat(column) for column in zip(*ours.loader, strict=True))
-    assert images.shape == (6, 3, 32, 32)
-    assert labels.tolist() == [label for _, label in of_plain] == [0] * 3 + [1] * 3
-    assert (images - torch.stack([image for image, _ in of_plain])).abs().max() < 1e-6
+    loaded = [
+        [torch.cat(column) for column in zip(*recipe.loader, strict=True)]
+        for recipe in (plain, ours)
+    ]
+    (expected, labels), (images, own_labels) = loaded
+    assert labels.tolist() == own_labels.tolist() == [0] * 3 + [1] * 3
+    assert images.shape == (6, 3, 32, 32) and (images - expected).abs().max() < 1e-6
     scored = plain.evaluation(), ours.evaluation()
     assert [outcome.images for outcome in scored] == [6, 6]
     assert scored[1].check == pytest.approx(scored[0].check, rel=1e-4)

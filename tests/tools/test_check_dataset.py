@@ -85,6 +85,7 @@ UFD = ("UFD/imagenet/0_real", "UFD/laion/0_real", "UFD/guided/1_fake", "UFD/dall
         (("d/lsun/real", "d/lsun/adm", "d/lsun/ldm"), "d", "a suite of 2 generators", {"": 2}),
         (UFD, "UFD", "a suite of 4 generators", {"": 4}),
         (pair("Chameleon/test"), ".", "one set", {"": 1}),
+        (pair("Training"), ".", "one set", {"": 1}),
         ((*pair("r/train/car"), *pair("r/val/car"), *pair("r/test/gan"), *pair("r/test/sd")), "r",
          "a training root with train/, val/, test/", {"train": 1, "val": 1, "test": 2}),
     ],

@@ -5,12 +5,14 @@ import json
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from data.image_sets import ImageSet
 from data.layouts import find_test_sets, load_set
 from tests.conftest import make_set
 from tools import make_heldout
@@ -19,7 +21,13 @@ from tools.make_fakes import __main__ as make_fakes
 from tools.make_fakes import adversarial, autoencoders
 from tools.make_fakes.adversarial import hinge_loss, patch_discriminator, train_adversarially
 from tools.make_fakes.autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
-from tools.make_fakes.rebuilding import mean_squared_error, photographs, psnr, warn_of_noise
+from tools.make_fakes.rebuilding import (
+    mean_squared_error,
+    photographs,
+    psnr,
+    training_photographs,
+    warn_of_noise,
+)
 from tools.make_fakes.upsamplers import laplacian
 from util import UserError, log
 
@@ -56,7 +64,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
 
 
-def test_the_suite(root: Path, tmp_path: Path) -> None:
+def test_the_suite(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def from_training(images: ImageSet, *rest: Any) -> list[torch.Tensor]:
+        assert all("/train/" in path for path in images.paths)
+        return training_photographs(images, *rest)
+
+    monkeypatch.setattr(make_heldout, "training_photographs", from_training)
     words = ["--dataroot", str(root), "--steps", "3", "--output"]
     for name in ("one", "two"):
         assert make_heldout.main([*words, str(tmp_path / name)]) == 0
