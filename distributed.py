@@ -116,7 +116,7 @@ def require_images_for_all(batch_size: int) -> None:
     if batch_size < world_size():
         raise UserError(
             f"--batch_size {batch_size}: fewer images than the {world_size()} processes that share "
-            f"a batch; give {world_size()} or more"
+            f"a batch; pass {world_size()} or more"
         )
 
 

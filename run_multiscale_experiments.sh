@@ -80,7 +80,7 @@ find_result() { # RUN_FOLDER: RESULT becomes its newest metrics.json for this TE
 }
 
 other_settings() { # FILE that records them: an error before anything runs, else nothing to compare
-    [[ $MODE == check ]] && refuse "OUTPUT_DIR=$OUTPUT_DIR: $1 records other settings; give another OUTPUT_DIR"
+    [[ $MODE == check ]] && refuse "OUTPUT_DIR=$OUTPUT_DIR: $1 records other settings; set another OUTPUT_DIR"
     RESULT=''
 }
 
@@ -148,8 +148,8 @@ read -r -d '' -a SELECTED <<<"${EXPERIMENTS:-$NAMES}"
 for name in "${SELECTED[@]}"; do
     [[ " $NAMES" == *" $name "* ]] || refuse "EXPERIMENTS: no experiment is called $name; there are $NAMES"
 done
-[[ $SEED =~ ^[0-9]{1,9}$ ]] || refuse "SEED=$SEED: not a seed; give a whole number from 0 to 999999999"
-[[ $SEEDS =~ ^[1-9][0-9]{0,2}$ ]] || refuse "SEEDS=$SEEDS: not a number of runs; give a whole number from 1 to 999"
+[[ $SEED =~ ^[0-9]{1,9}$ ]] || refuse "SEED=$SEED: not a seed; set a whole number from 0 to 999999999"
+[[ $SEEDS =~ ^[1-9][0-9]{0,2}$ ]] || refuse "SEEDS=$SEEDS: not a number of runs; set a whole number from 1 to 999"
 CHECKPOINTS=$OUTPUT_DIR/checkpoints RESULTS=$OUTPUT_DIR/results PICTURES=$OUTPUT_DIR/visualizations LOGS=$OUTPUT_DIR/.experiments
 CHECKPOINTS_GLOB=${CHECKPOINTS//[\[\]*?\\]/\\&} FAILED=() DEVICE=0 # the one card that CUDA_VISIBLE_DEVICES leaves is always number 0
 TESTNAME=$(cd -- "$TESTROOT" 2>/dev/null && pwd || printf '%s' "${TESTROOT%/}") && TESTNAME=${TESTNAME##*/}
@@ -160,10 +160,10 @@ each_run check
 if [[ $MODE == plan ]]; then
     printf 'export CUDA_VISIBLE_DEVICES=%q PYTHONPATH=%q\n' "$CUDA_VISIBLE_DEVICES" "$PYTHONPATH"
 else
-    [[ -d $DATAROOT ]] || refuse "DATAROOT=$DATAROOT: no such folder; give the folder that holds train/ and val/"
-    [[ -d $TESTROOT ]] || refuse "TESTROOT=$TESTROOT: no such folder; give the folder of test images"
-    command -v -- "$PYTHON" >/dev/null || refuse "PYTHON=$PYTHON: no such command; give a Python interpreter"
-    mkdir -p -- "$LOGS" 2>/dev/null || refuse "OUTPUT_DIR=$OUTPUT_DIR: cannot be written; give a folder that can"
+    [[ -d $DATAROOT ]] || refuse "DATAROOT=$DATAROOT: no such folder; set the folder that holds train/ and val/"
+    [[ -d $TESTROOT ]] || refuse "TESTROOT=$TESTROOT: no such folder; set the folder of test images"
+    command -v -- "$PYTHON" >/dev/null || refuse "PYTHON=$PYTHON: no such command; set a Python interpreter"
+    mkdir -p -- "$LOGS" 2>/dev/null || refuse "OUTPUT_DIR=$OUTPUT_DIR: cannot be written; set a folder that can"
     trap 'interrupted 130' INT
     trap 'interrupted 143' TERM
 fi

@@ -95,7 +95,7 @@ def parse_degradation(text: str) -> Degradation:
         if kind not in KINDS:
             raise ValueError(
                 f"{part!r} is not a degradation;"
-                f" give one like {', '.join(EXAMPLES)}, or a chain such as {CHAIN}"
+                f" pass one like {', '.join(EXAMPLES)}, or a chain such as {CHAIN}"
             )
         try:
             KINDS[kind](*arguments)

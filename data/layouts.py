@@ -176,7 +176,7 @@ def default_test_root() -> Path:
             return candidate
     raise UserError(
         "--dataroot: missing, and ./datasets/Generalization_Test does not exist;"
-        " give the folder to test on"
+        " pass the folder to test on"
     )
 
 
@@ -200,14 +200,14 @@ def find_test_sets(
         ]
         if not candidates:
             raise UserError(
-                "--dataroot: missing, and ./datasets has no test images; give the folder to test on"
+                "--dataroot: missing, and ./datasets has no test images; pass the folder to test on"
             )
         sets = [images for folder in candidates for images in find_sets(folder, classes)]
         _refuse_twice(sets, root)
         return root, sets
     if is_training_root(root) and not _is_one_set(root):
         advice = (
-            f"give {root / 'test'}" if (root / "test").is_dir() else "give a folder of generators"
+            f"pass {root / 'test'}" if (root / "test").is_dir() else "pass a folder of generators"
         )
         raise UserError(f"--dataroot {root}: is a training folder (train/, val/); {advice}")
     return root, find_sets(root, classes)

@@ -126,7 +126,7 @@ def known_protocol(name: str | None) -> str | None:
     """
     if name not in (None, PUBLISHED, *EVALUATION_PROTOCOLS):
         raise UserError(
-            f"--protocol {name}: unknown; give one of"
+            f"--protocol {name}: unknown; pass one of"
             f" {PUBLISHED}, {', '.join(EVALUATION_PROTOCOLS)}"
         )
     return name

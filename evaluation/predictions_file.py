@@ -91,7 +91,7 @@ def read_predictions(path: Path) -> tuple[dict[str | None, list[Scores]], tuple[
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); give the folder that test.py wrote"
+            f"{path}: cannot be read ({error}); pass the folder that test.py wrote"
         ) from None
     by_set: dict[tuple[str | None, str, str], list[Row]] = {}
     for row in rows:

@@ -118,7 +118,7 @@ def read_document(path: Path) -> dict[str, Any]:
             it.
     """
     file = path / METRICS_FILE if path.is_dir() else path
-    advice = "give the folders that test.py wrote"
+    advice = "pass the folders that test.py wrote"
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -177,7 +177,7 @@ def equalization(text: str | None) -> Degradation:
         encoding = NOTHING
     if [kind for kind, *_ in encoding.steps] not in (["jpeg"], ["webp"]):
         raise UserError(
-            f"--equalize {text}: give jpeg:Q or webp:Q with a quality from 1 to 100, "
+            f"--equalize {text}: pass jpeg:Q or webp:Q with a quality from 1 to 100, "
             "such as jpeg:90"
         )
     return encoding

@@ -173,7 +173,7 @@ def infer_config(weights: dict[str, Tensor], flags: ScaleFlags | None, path: Pat
         if branches != len(DEFAULT_SCALES):
             raise UserError(
                 f"--npr_scales: missing; {path} has {branches} branches and does not say their"
-                " scales; give as many"
+                " scales; pass as many"
             )
         log.warning(
             "%s does not say its scales: taking 0.25,0.5,0.75 (--npr_scales says otherwise)", path

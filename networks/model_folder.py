@@ -108,7 +108,7 @@ def _read_config(folder: Path, flag: str) -> tuple[dict[str, Any], bytes]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise UserError(
-            f"{flag} {folder}: a folder without {CONFIG_FILE}; give a checkpoint or what"
+            f"{flag} {folder}: a folder without {CONFIG_FILE}; pass a checkpoint or what"
             " tools.export wrote"
         )
     try:

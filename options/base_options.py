@@ -25,7 +25,7 @@ RETIRED_ANYWHERE = ("mode", "arch", "resize_or_crop", "last_epoch", "eval")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 NO_CHECKPOINT = (
-    "argument --model_path: missing; give the checkpoint to load, such as"
+    "argument --model_path: missing; pass the checkpoint to load, such as"
     " checkpoints/RUN/model_epoch_last.pth"
 )
 MODEL_TYPES = ("single_scale", "multiscale_attention")
@@ -250,9 +250,9 @@ class BaseOptions(Options):
 
     def problem(self) -> str | None:
         if self.no_resize and self.loadSize is not None:
-            return f"argument --loadSize {self.loadSize}: contradicts --no_resize; give one of them"
+            return f"argument --loadSize {self.loadSize}: contradicts --no_resize; pass one of them"
         if self.no_crop and self.cropSize is not None:
-            return f"argument --cropSize {self.cropSize}: contradicts --no_crop; give one of them"
+            return f"argument --cropSize {self.cropSize}: contradicts --no_crop; pass one of them"
         if (
             self.loadSize is not None
             and self.cropSize is not None
@@ -264,7 +264,7 @@ class BaseOptions(Options):
         if self.dataroot is not None and not Path(self.dataroot).is_dir():
             return (
                 f"argument --dataroot {self.dataroot}: no such folder;"
-                " give the folder that holds the images"
+                " pass the folder that holds the images"
             )
         return None
 

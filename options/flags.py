@@ -112,7 +112,7 @@ def resamples(text: str) -> int:
     value = whole(0, 100_000)(text)
     if 0 < value < 100:
         raise argparse.ArgumentTypeError(
-            f"{value} is too few for a confidence interval: give at least 100, or 0 for none"
+            f"{value} is too few for a confidence interval: pass at least 100, or 0 for none"
         )
     return value
 
@@ -188,7 +188,7 @@ def scale(text: str) -> float:
         value = math.nan
     if not 0.0 < value < 1.0:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a scale: give numbers between 0 and 1, such as 0.25,0.5,0.75"
+            f"{text!r} is not a scale: pass numbers between 0 and 1, such as 0.25,0.5,0.75"
         )
     return value
 

@@ -86,15 +86,15 @@ exit status:
             return NO_CHECKPOINT
         if not self.paths:
             return (
-                "argument PATH: missing; give files, folders, quoted patterns, or - for a list on"
+                "argument PATH: missing; pass files, folders, quoted patterns, or - for a list on"
                 " standard input"
             )
         if self.paths.count("-") > 1:
-            return "argument PATH -: given twice; give it once, there is one standard input"
+            return "argument PATH -: given twice; pass it once, there is one standard input"
         if self.null and "-" not in self.paths:
-            return "argument --null: without effect; give PATH -, whose list it separates"
+            return "argument --null: without effect; pass PATH -, whose list it separates"
         if self.overwrite and self.output is None and self.explain is None:
-            return "argument --overwrite: without effect; give --output or --explain, too"
+            return "argument --overwrite: without effect; pass --output or --explain, too"
         for path in self.paths:
             if path.endswith((".pth", ".pt", ".safetensors")):
                 return (
@@ -104,5 +104,5 @@ exit status:
         if self.output is not None and os.path.realpath(self.output) in map(
             os.path.realpath, self.paths
         ):
-            return f"argument --output {self.output}: is also an input; give another file"
+            return f"argument --output {self.output}: is also an input; pass another file"
         return None

@@ -225,7 +225,7 @@ class TrainOptions(BaseOptions):
         fields = {field.name for field in dataclasses.fields(self)}
         for flag_name in preset.flags:
             if flag_name in NOT_IN_PRESETS:
-                parser.error(f"{flag_name}: not allowed in a preset; give it on the command line")
+                parser.error(f"{flag_name}: not allowed in a preset; pass it on the command line")
             if flag_name not in fields:
                 parser.error(unknown_flag(parser, [f"--{flag_name}"]))
         values = vars(parser.parse_args(preset.words()))
@@ -247,7 +247,7 @@ class TrainOptions(BaseOptions):
         if self.test_dataroot is not None and not Path(self.test_dataroot).is_dir():
             return (
                 f"argument --test_dataroot {self.test_dataroot}: no such folder;"
-                " give a folder of generators"
+                " pass a folder of generators"
             )
         if (self.cropSize or 224) > (self.loadSize or 256) and not (self.no_resize or self.no_crop):
             return (
@@ -260,7 +260,7 @@ class TrainOptions(BaseOptions):
         if not self.no_crop and side * smallest < 1:
             return (
                 f"argument --npr_scales {smallest:g}: leaves no pixel of a crop of {side};"
-                " give a larger scale or --cropSize"
+                " pass a larger scale or --cropSize"
             )
         if self.attention_reduction > self.feature_dim:
             return (
@@ -268,7 +268,7 @@ class TrainOptions(BaseOptions):
                 f" --feature_dim {self.feature_dim}"
             )
         if not self.name or "/" in self.name:
-            return f"argument --name {self.name!r}: give a plain name without slashes"
+            return f"argument --name {self.name!r}: pass a plain name without slashes"
         return self._suffix_problem()
 
     def _suffix_problem(self) -> str | None:

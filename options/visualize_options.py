@@ -45,7 +45,7 @@ class VisualizeOptions(FigureOptions):
     def problem(self) -> str | None:
         if self.dataroot is None:
             return (
-                "argument --dataroot: missing; give a folder of test images, such as"
+                "argument --dataroot: missing; pass a folder of test images, such as"
                 " ./datasets/test/stylegan"
             )
         return super().problem()

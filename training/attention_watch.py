@@ -26,7 +26,7 @@ class AttentionWatch:
 
     def __init__(self, patience: int = 3) -> None:
         if patience < 1:
-            raise ValueError(f"a patience of {patience} epochs; give 1 or more")
+            raise ValueError(f"a patience of {patience} epochs; pass 1 or more")
         self.patience = patience
         self._kind, self._epochs = "", 0
 

@@ -29,13 +29,13 @@ def read_recipes(
     """
     if len(paths) < 2:
         raise UserError(
-            f"results {' '.join(map(str, paths))}: give at least two folders, the baseline first"
+            f"results {' '.join(map(str, paths))}: pass at least two folders, the baseline first"
         )
     results = [read_result(path) for path in paths]
     files = Counter(result.paths[0].resolve() for result in results)
     twice = [result.paths[0] for result in results if files[result.paths[0].resolve()] > 1]
     if twice:
-        raise UserError(f"results {twice[0]}: given twice; give each once")
+        raise UserError(f"results {twice[0]}: given twice; pass each once")
     recipes: list[list[Result]] = []
     for result in results:
         _put(result, recipes, grouped)
@@ -91,7 +91,7 @@ def _put(result: Result, recipes: list[list[Result]], grouped: bool) -> None:
                 files = " and ".join(escaped(str(path)) for path in (*other.paths, *result.paths))
                 raise UserError(
                     f"{files}: the same checkpoint, tested in the same way on {both[0]}; "
-                    "give one of them"
+                    "pass one of them"
                 )
             sets, protocols = other.sets | result.sets, other.protocols | result.protocols
             paths = (*other.paths, *result.paths)

@@ -145,7 +145,7 @@ def read_result(path: Path) -> Result:
     if problem:
         raise UserError(
             f"{file}: does not match the schema {SCHEMA} ({problem}); "
-            "give the folders that test.py wrote"
+            "pass the folders that test.py wrote"
         )
     return Result(name, (file,), sets, document, protocols)
 

@@ -84,7 +84,7 @@ def load_preset(text: str) -> Preset:
     path = Path(text) if text.endswith(".toml") else FOLDER / f"{text}.toml"
     if not path.is_file():
         raise ValueError(
-            f"unknown preset; give one of {', '.join(preset_names())}, or a .toml file"
+            f"unknown preset; pass one of {', '.join(preset_names())}, or a .toml file"
         )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))

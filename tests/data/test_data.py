@@ -376,8 +376,8 @@ def test_names_and_tables_of_the_sets_of_several_suites(tmp_path: Path) -> None:
         ((), "no class folders"),
         (("0_real",), "no images"),
         ((*pair("ForenSynths/g"), *pair("ForenSynths_test/g")), "occurs twice"),
-        (pair("train/car"), "is a training folder.*give a folder of generators"),
-        ((*pair("train/car"), *pair("test/gan")), "is a training folder.*give .*test"),
+        (pair("train/car"), "is a training folder.*pass a folder of generators"),
+        ((*pair("train/car"), *pair("test/gan")), "is a training folder.*pass .*test"),
     ),
 )
 def test_folders_that_cannot_be_tested(

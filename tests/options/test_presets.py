@@ -103,7 +103,7 @@ def test_an_unknown_recipe_is_told_which_there_are(
     dataroot: Path, capsys: pytest.CaptureFixture
 ) -> None:
     line = refusal(capsys, dataroot, "--recipe", "best")
-    assert "--recipe best" in line and "give one of published" in line
+    assert "--recipe best" in line and "pass one of published" in line
 
 
 @pytest.mark.parametrize("word", ("--recipe=--", "--recipe"))

@@ -328,7 +328,7 @@ def test_other_settings_in_one_folder_are_refused_before_anything_runs(pipeline,
     pipeline.run(EXPERIMENTS="control_1branch")
     done, calls = pipeline.run(status=2, EXPERIMENTS=f"{TWO_NAMES} control_1branch", **changed)
     assert calls == [] and done.stderr.count("\n") == 1
-    assert "OUTPUT_DIR=my output" in done.stderr and "give another OUTPUT_DIR" in done.stderr
+    assert "OUTPUT_DIR=my output" in done.stderr and "set another OUTPUT_DIR" in done.stderr
     done, calls = pipeline.run(EXPERIMENTS="baseline_single_scale", **changed)
     assert kinds(calls) == ONE[:2] and "no comparison" in done.stdout
 
