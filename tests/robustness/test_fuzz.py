@@ -106,7 +106,7 @@ def test_damaged_checkpoints_are_loaded_or_refused() -> None:
     valid = valid_checkpoints()
     with contextlib.closing(IsolatedReader(load_and_test, valid[0], 40, 512)) as reader:
         assert {reader(file) for file in valid} == {"loaded"}
-        outcomes = outcomes_of(reader, damaged_checkpoints(), EXAMPLES * 3 // 10)
+        outcomes = outcomes_of(reader, damaged_checkpoints(), EXAMPLES // 2)
     assert outcomes["loaded"] and outcomes["refused"]
 
 
