@@ -248,19 +248,26 @@ def script(*words: str | Path, **how: object) -> subprocess.Popen:
     )  # type: ignore[call-overload]
 
 
-def test_a_list_on_standard_input_with_any_bytes(checkpoint: Path, folder: Path) -> None:
+def test_a_list_on_standard_input_with_any_bytes(
+    checkpoint: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     odd = os.fsencode(folder) + b"/\xff\n\x1b[2J.png"
     os.rename(folder / "a.png", odd)
-    running = script(
-        "--model_path", checkpoint, "--null", "-", "--format", "jsonl", stdin=subprocess.PIPE
-    )
-    out, err = running.communicate(
-        odd + b"\0" + os.fsencode(folder / "bad.png") + b"\0" + odd + b".gone\0", timeout=120
-    )
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert running.returncode == 1 and os.fsencode(rows[0]["path"]) == odd and rows[0]["score"] > 0
+    paths = b"\0".join([odd, os.fsencode(folder / "bad.png"), odd + b".gone", b""])
+    reader, writer = os.pipe()
+    os.write(writer, paths)
+    os.close(writer)
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, size: read(file or reader, size))
+    assert run(checkpoint, "--null", "-", "--format", "jsonl") == 1
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    assert os.fsencode(rows[0]["path"]) == odd and rows[0]["score"] > 0
     assert rows[2]["error"] == "No such file or directory"
-    assert b"\x1b" not in err and b"\xff" not in err
+    assert "\x1b" not in captured.err and captured.err.isascii()
 
 
 @pytest.mark.parametrize(
