@@ -1,7 +1,6 @@
 """Decode image files and read how they are encoded, or say why a file cannot be decoded.
 
-No other module opens the image files of a dataset. docs/files.md lists how each kind of file is
-handled.
+The scripts open image files here only. docs/files.md lists how each kind of file is handled.
 """
 
 import io
@@ -24,9 +23,9 @@ from util import printable
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """Pillow's decoders that may read a file, whatever its name.
 
-Some of the others start programs (EPS: Ghostscript).
+The others are not used: some start programs (EPS: Ghostscript).
 """
-NO_RANGE = {"I": "integer pixels of 32 bits, or with a sign,", "F": "floating-point pixels"}
+NO_RANGE = {"I": "32-bit or signed integer pixels", "F": "floating-point pixels"}
 """Pixel types without a defined value of white."""
 SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
@@ -54,7 +53,7 @@ def read_image(path: str) -> Image.Image:
             has pixels without a defined range.
     """
     with open_image(path) as image:
-        return decoded(image)
+        return _decoded(image)
 
 
 def as_read(image: Image.Image) -> Image.Image:
@@ -64,15 +63,15 @@ def as_read(image: Image.Image) -> Image.Image:
         UnreadableImage: see `read_image`.
     """
     try:
-        return decoded(image)
+        return _decoded(image)
     except UnreadableImage:
         raise
     except Exception as error:
         raise UnreadableImage(_reason(error, "")) from None
 
 
-def decoded(image: Image.Image) -> Image.Image:
-    """Return what `read_image` returns, for an image inside the block of `open_image`."""
+def _decoded(image: Image.Image) -> Image.Image:
+    """Return what `read_image` returns, for an opened image."""
     return _rgb(_as_stored(image))
 
 
@@ -81,8 +80,8 @@ def open_image(path: str) -> Iterator[Image.Image]:
     """Open an image file and read its header only; the block decodes it.
 
     Raises:
-        UnreadableImage: see `read_image`. Any error of the block becomes one, too, so the block
-            must do nothing but decode.
+        UnreadableImage: see `read_image`. Errors inside the `with` block become one, too, so the
+            block must do nothing but decode.
     """
     try:
         # opening a pipe would wait for ever
@@ -93,7 +92,7 @@ def open_image(path: str) -> Iterator[Image.Image]:
             if not start:
                 raise UnreadableImage("empty file")
             for opener, accepts in map(Image.OPEN.__getitem__, FORMATS):
-                # not Image.open: beyond twice the limit it does not say how large the image is
+                # not Image.open: its error for a size beyond the limit does not give the size
                 if accepts is not None and accepts(start) is True:
                     file.seek(0)
                     with opener(file, "") as image:
@@ -125,18 +124,18 @@ def _as_stored(image: Image.Image) -> Image.Image:
     """
     if not isinstance(image, TiffImageFile):
         return image
-    # Pillow returns these as 16 bits, nearly black
+    # Pillow decodes these to 16 bits, nearly black
     if 12 in image.tag_v2.get(Tag.BitsPerSample, ()):
         raise UnreadableImage("12 bits per pixel")
     image.getexif()[Tag.Orientation] = 1
-    # a copy has the size of its pixels
+    # the TIFF object may report the rotated size, its copy does not
     return image.copy()
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in NO_RANGE:
         raise UnreadableImage(f"{NO_RANGE[image.mode]} have no defined range")
-    # keep the high byte, as Pillow does for 16-bit colour; its conversion of grey would clip
+    # convert() would clip 16-bit grey, so keep the high byte, as Pillow does for colour
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")
@@ -184,7 +183,7 @@ def read_format(path: str) -> FileFormat:
     """Return the encoding of a file, by its content and not by its name.
 
     Raises:
-        UnreadableImage: see `data.decode.open_image`.
+        UnreadableImage: see `open_image`.
     """
     with open_image(path) as image:
         kind, (width, height), size = image.format or "unknown", image.size, os.path.getsize(path)
@@ -201,23 +200,23 @@ def read_format(path: str) -> FileFormat:
 
 
 def read_with_quality(path: str) -> tuple[Image.Image, int | None]:
-    """Return the image as `data.decode.read_image` reads it, and its JPEG quality, None for other
-    formats.
+    """Return the image as `read_image` does, and its JPEG quality (None for other formats).
 
     Raises:
-        UnreadableImage: see `data.decode.read_image`.
+        UnreadableImage: see `read_image`.
     """
     with open_image(path) as image:
         tables = image.quantization if isinstance(image, JpegImagePlugin.JpegImageFile) else {}
-        return decoded(image), jpeg_quality(tables)
+        return _decoded(image), jpeg_quality(tables)
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
-    """Return the quality 1..100 whose standard luminance table is nearest to table 0.
+    """Return the quality 1..100 whose standard luminance table is nearest to the file's.
 
     The standard table is that of ITU-T T.81, annex K. libjpeg scales each of its entries t to
-    (t * S + 50) // 100, limited to 1..255, with S = 5000 // quality below 50 and 200 - 2 * quality
-    from there on. Nearest is the smallest sum of absolute differences of the 64 entries.
+    (t * S + 50) // 100, limited to 1..255, with S = 5000 // q for a quality q < 50, else 200 - 2 q.
+    Nearest is the smallest sum of absolute differences of the 64 entries; of equals, the highest
+    quality.
     """
     return _nearest_quality(tuple(tables[0])) if 0 in tables else None
 

@@ -1,6 +1,6 @@
 """Degradations of images: recompression, resizing, blur, noise, cropping, and chains of them.
 
-A degradation is written as in 'jpeg:75' or, one after the other, 'resize:0.75:bilinear+jpeg:75'.
+A degradation is written as in 'jpeg:75'; '+' chains steps, as in 'resize:0.75:bilinear+jpeg:75'.
 """
 
 import importlib.util
@@ -62,7 +62,10 @@ def available_jpeg_methods(asked: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Degradation:
-    """A named chain of steps on RGB images; a step is its kind and its numbers, as text."""
+    """A named chain of steps on RGB images.
+
+    A step is a tuple of texts: its kind and its arguments, as in ('resize', '0.75', 'bilinear').
+    """
 
     name: str
     steps: tuple[tuple[str, ...], ...] = ()
@@ -74,7 +77,7 @@ class Degradation:
         return image
 
     def then(self, other: "Degradation") -> "Degradation":
-        """Return a chain of this and the other, under the other's name."""
+        """Return a chain of this, then the other; it is named like the other."""
         return Degradation(other.name, self.steps + other.steps)
 
 
@@ -85,7 +88,7 @@ def parse_degradation(text: str) -> Degradation:
     """Return the degradation that is written as `text`; 'clean' changes nothing.
 
     Raises:
-        ValueError: an unknown step or a number out of range; the message gives a right example.
+        ValueError: an unknown step or a number out of range; the message shows a valid one.
     """
     if text == CLEAN:
         return NOTHING

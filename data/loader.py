@@ -110,7 +110,7 @@ class ImageLoader:
                 raise UserError(f"--num_threads: shared memory (/dev/shm) is full; {WORKER_ADVICE}")
             for index, variant, why in loaded.left_out:
                 self.leave_out(self.dataset.paths[index], why, variant)
-            yield [Batch(*group) for group in loaded.groups]
+            yield loaded.groups
 
     def leave_out(self, path: str, why: str, variant: int = 0) -> None:
         """Note that a file is skipped in a variant, and log it once.

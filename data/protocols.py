@@ -16,7 +16,7 @@ from util import UserError, log
 TRAIN_RESIZE = 256
 TRAIN_CROP = 224
 
-PUBLISHED = "published"  # each suite's published protocol, native size for an unknown suite
+PUBLISHED = "published"  # of --protocol: the suite's own protocol, or native for other suites
 
 
 def _protocol(name: str, values: dict[str, Any]) -> Protocol:
@@ -60,7 +60,7 @@ def training_protocol(opt: Any) -> Protocol:
 def training_augmentation(opt: Any) -> Augmentation:
     """Return the augmentation of these TrainOptions.
 
-    --data_aug gives the values of the flags that are not set.
+    --data_aug fills in the flags that are not set.
     """
     defaults = DATA_AUGMENTATION if opt.data_aug else NO_AUGMENTATION
     values = {name: getattr(opt, name) for name in defaults}
@@ -84,7 +84,7 @@ def training_augmentation(opt: Any) -> Augmentation:
 
 
 def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
-    """Return a protocol with the geometry for a suite and the normalisation of the trained one.
+    """Return a protocol with a suite's resize and crop, and the checkpoint's mean and std.
 
     The first of these that applies decides the geometry:
 
@@ -119,7 +119,7 @@ def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
 
 
 def known_protocol(name: str | None) -> str | None:
-    """Return the value of --protocol after a check; None stays None.
+    """Return the value of --protocol; raise if it is unknown.
 
     Raises:
         UserError: the name is unknown.
@@ -152,7 +152,7 @@ class Stored(typing.Protocol):
 def trained_protocol(checkpoint: Stored) -> Protocol:
     """Return the preprocessing of a checkpoint's training.
 
-    It is the published normalisation where the checkpoint holds no protocol.
+    Default: native size with ImageNet's mean and standard deviation, as published.
 
     Raises:
         UserError: the checkpoint's value is not a protocol.

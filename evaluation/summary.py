@@ -20,7 +20,7 @@ from evaluation.scores import Scores, pool
 
 @dataclass(frozen=True)
 class Estimates:
-    """Metrics by name, each in [0, 1] or None, and the 95 % intervals of those that have one."""
+    """Metrics by name, each in [0, 1] or None, and their 95 % intervals where defined."""
 
     values: dict[str, float | None]
     intervals: dict[str, Interval]
@@ -36,11 +36,11 @@ class Summary:
 
     Args:
         metrics: {key: `Metrics` of the set}.
-        sets: {key: the same with intervals}.
+        sets: {key: metrics of the set with intervals}.
         suites: {suite: macro means over its sets}.
         n_sets: {suite: number of its sets}.
         pooled_metrics: `Metrics` over the images of all sets, each once.
-        pooled: the same with intervals.
+        pooled: these metrics with intervals.
     """
 
     metrics: dict[str, Metrics]
@@ -66,7 +66,7 @@ class Summary:
 
 
 def suites_of(sets: Sequence[Scores]) -> dict[str, list[Scores]]:
-    """Return the sets by suite: the suites of published tables first and in their order."""
+    """Return the sets by suite: published suites in the paper's order, then others by name."""
     order = list(SUITES)
     names = sorted(
         {s.suite for s in sets},
@@ -82,18 +82,18 @@ def summarise(
 
     Args:
         sets: at least one, with distinct keys.
-        threshold: chosen on validation data, None without.
+        threshold: chosen on validation data; None if there is none.
         resamples: of the bootstrap, 0 for no intervals.
         seed: of the bootstrap.
 
     Raises:
-        ValueError: two sets have one key.
+        ValueError: two sets share a key.
     """
     metrics = {
         scored.key: binary_metrics(scored.labels, scored.scores, threshold) for scored in sets
     }
     if len(metrics) < len(sets):
-        raise ValueError(f"two sets have one key: {', '.join(scored.key for scored in sets)}")
+        raise ValueError(f"two sets share a key: {', '.join(scored.key for scored in sets)}")
     distributions = {
         scored.key: distribution(scored, threshold, resamples, seed) for scored in sets
     }
@@ -135,9 +135,8 @@ def mean_distribution(
 
     Args:
         distributions: one per set.
-        defined: names of the metrics that each set has. A metric is missing in the result unless
-            all sets that have it also have its distribution: the spread of some sets is not the
-            spread of the mean.
+        defined: names of the metrics that each set has. The result lacks a metric if a set has it
+            but no distribution of it: the spread of some sets is not the spread of the mean.
     """
     means = {}
     for name in LABELS:

@@ -18,7 +18,7 @@ from inference.video.frames import EXTENSIONS
 from inference.video.scoring import VideoPrediction
 from util import UserError
 
-GROUP_PIXELS = 4 * BATCH_PIXELS  # pixels after which a group of images takes no more
+GROUP_PIXELS = 4 * BATCH_PIXELS  # a group of images is closed once it has this many pixels
 WINDOW_PER_THREAD = 2  # files read ahead: one that a thread decodes, one that is ready
 
 
@@ -68,8 +68,8 @@ def predict_files(
         detector: the detector.
         inputs: the files; asking for the next one may block.
         threads: number of threads that decode images, at least 1.
-        predict_video: predicts a video; the message of its ValueError or UserError is the reason
-            why the video is skipped.
+        predict_video: predicts a video; if it raises ValueError or UserError, the video is skipped
+            with that message.
 
     Raises:
         OutOfGpuMemory: see `device.memory_errors`.
@@ -93,10 +93,10 @@ def _ready_groups(
 ) -> Generator[list[_Loaded], None, None]:
     """Yield the loaded files in order, in groups of files that are ready.
 
-    Only the first file of a group is waited for. So a prediction never waits for the next path of a
-    slow list, and groups are large if the model takes most of the time.
+    Wait for the first file of a group, then add those that are decoded already, and wait for no
+    more: a prediction must not wait for the next path of a slow list.
     """
-    # ends with the error of `inputs`, or None
+    # the last item is the exception of `inputs`, or None
     window: queue.Queue[Future[_Loaded] | BaseException | None] = queue.Queue(
         WINDOW_PER_THREAD * threads
     )
@@ -114,21 +114,21 @@ def _ready_groups(
             end = error
         window.put(end)
 
-    # not in the pool, whose threads Python waits for when it ends: a list may never end
+    # a daemon: Python waits for the threads of a pool at its exit, and a list may never end
     threading.Thread(target=feed, name="feed", daemon=True).start()
     group: list[_Loaded] = []
-    waiting = 0  # pixels of the group
+    group_pixels = 0  # pixels of the group
     try:
         while isinstance(future := window.get(), Future):
-            if group and not (future.done() and waiting < GROUP_PIXELS):
+            if group and not (future.done() and group_pixels < GROUP_PIXELS):
                 yield group
-                group, waiting = [], 0
+                group, group_pixels = [], 0
             file = future.result()
             group.append(file)
-            waiting += file.decoded[1][0].numel() if file.decoded is not None else 0
+            group_pixels += file.decoded[1][0].numel() if file.decoded is not None else 0
             if window.empty():
                 yield group
-                group, waiting = [], 0
+                group, group_pixels = [], 0
         if group:
             yield group
         if future is not None:

@@ -101,7 +101,7 @@ def visualize(
         folder.mkdir(parents=True, exist_ok=True)
         scored_sets[folder] = scored
         write_weights(folder / "attention_weights.csv", scored, scales, root)
-        per_image = page.draw_images(scored, scales, folder, formats)
+        per_image = page.draw_attention_per_image(scored, scales, folder, formats)
         if several:
             _write_statistics(loaded, [scored], scored.skipped, root, folder)
             attention_plots.draw_distribution([scored], scales, folder, formats)

@@ -163,7 +163,7 @@ class Trainer:
         if self._distributed is not None and not self._settled:
             ddp.settle(self._distributed, self.images)
             self._settled = True
-        if self.at_window_end and self.guard.allowed:
+        if self.window_empty and self.guard.allowed:
             self._statistics = [statistic.clone() for statistic in self.model.buffers()]
         self.step += 1
         self._window_images += everywhere
@@ -195,7 +195,7 @@ class Trainer:
         return self.opt.batch_size * self.opt.accumulation_steps
 
     @property
-    def at_window_end(self) -> bool:
+    def window_empty(self) -> bool:
         """True when no gradient is waiting for an optimizer step."""
         return not self._losses
 
@@ -205,7 +205,7 @@ class Trainer:
         Raises:
             NonFiniteError: a loss or a gradient is NaN or infinite, see `FiniteGuard`.
         """
-        if self.at_window_end:
+        if self.window_empty:
             return
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         if len(self._losses) < self.opt.accumulation_steps:  # the pass that averages has not come

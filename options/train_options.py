@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar
 
-from options.base_options import MODEL_TYPES, RETIRED_ANYWHERE, BaseOptions
+from options.base_options import MODEL_TYPES, BaseOptions
 from options.flags import (
     comma_list,
     ends_of_range,
@@ -26,7 +26,6 @@ class TrainOptions(BaseOptions):
 
     isTrain: ClassVar[bool] = True
     description: ClassVar[str] = "Train a detector of generated images by their NPR residual."
-    retired: ClassVar[tuple[str, ...]] = RETIRED_ANYWHERE
     examples: ClassVar[str] = """examples:
   the published single-scale detector:
     python train.py --name baseline --dataroot ./datasets/ForenSynths_train_val \\
@@ -67,7 +66,7 @@ class TrainOptions(BaseOptions):
     )
     npr_scales: tuple[float, ...] | None = flag(
         None,
-        "scales of the multi-scale model, numbers in (0,1) that may repeat"
+        "with --model_type multiscale_attention: its scales, numbers in (0,1) that may repeat"
         " (default: 0.25,0.5,0.75)",
         parse=comma_list(scale),
         aliases=("--scales",),
@@ -75,7 +74,7 @@ class TrainOptions(BaseOptions):
     feature_dim: int = flag(128, "features per branch", parse=whole(1))
     attention_reduction: int = flag(
         4,
-        "hidden units of the attention are feature_dim / this; smaller = more capacity",
+        "hidden units of the attention = feature_dim / VALUE; smaller = more capacity",
         parse=whole(1),
     )
     attention_residual: bool = flag(
@@ -95,15 +94,13 @@ class TrainOptions(BaseOptions):
     # loss
     attention_entropy_weight: float = flag(
         0.0,
-        "w of loss - w * mean attention entropy; w > 0 rewards *uniform* attention",
+        "weight of an entropy bonus in the loss; above 0 it rewards *uniform* attention",
         parse=number(),
     )
     attention_diversity_weight: float = flag(
         0.0,
-        "w of loss + w * (mean entropy per image - entropy of the batch mean); w > 0 rewards"
-        " attention on few scales per image and on all scales over the batch (docs/research-log.md:"
-        " this works, but AUC did not rise); each of several processes uses the mean of its part of"
-        " the batch",
+        "weight of a loss term that rewards few scales per image and all scales over the batch"
+        " (docs/research-log.md: it does, but AUC did not rise)",
         parse=number(minimum=0),
     )
     # optimisation
@@ -128,13 +125,11 @@ class TrainOptions(BaseOptions):
     accumulation_steps: int = flag(1, "batches per optimizer step", parse=whole(1))
     skip_nonfinite: int = flag(
         0,
-        "optimizer steps with a NaN or infinite loss or gradient to skip, in all, before training"
-        " stops; on a GPU, more than 0 makes every step wait for the previous one",
+        "skip up to this many optimizer steps with a NaN or infinite loss or gradient per run, then"
+        " stop; on a GPU, more than 0 makes every step wait for the previous one",
         parse=whole(0),
     )
-    epoch_count: int = flag(
-        1, "number of the first epoch; epochs before it are skipped", parse=whole(1)
-    )
+    epoch_count: int = flag(1, "start at the epoch of this number, from 1", parse=whole(1))
     earlystop_epoch: int | None = flag(
         None,
         "stop after this many epochs without a better validation AP (default: never)",
@@ -177,8 +172,8 @@ class TrainOptions(BaseOptions):
     )
     degrade: float = flag(
         0.0,
-        "probability of shrinking an image, and of compressing it as JPEG; resizing and blur have"
-        " half of it; both classes alike; images hardly larger than the crop are hardly shrunk",
+        "probability of shrinking an image and of compressing it as JPEG, and half of it for resizing"
+        " and blur; real and fake alike",
         parse=number(minimum=0, maximum=1),
     )
     # run
@@ -256,11 +251,12 @@ class TrainOptions(BaseOptions):
             )
         if self.degrade and self.no_crop:
             return f"argument --degrade {self.degrade:g}: needs a crop; leave out --no_crop"
-        side, smallest = self.cropSize or 224, min(self.npr_scales or (0.5,))
-        if not self.no_crop and side * smallest < 1:
+        side, smallest = self.cropSize or 224, min(self.npr_scales or (0.25,))
+        multiscale = self.model_type != "single_scale"
+        if multiscale and not self.no_crop and side * smallest < 1:
             return (
-                f"argument --npr_scales {smallest:g}: leaves no pixel of a crop of {side};"
-                " pass a larger scale or --cropSize"
+                f"argument --npr_scales {smallest:g}: a crop of {side} pixels is too small for this"
+                " scale; pass a larger scale or --cropSize"
             )
         if self.attention_reduction > self.feature_dim:
             return (

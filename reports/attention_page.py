@@ -18,14 +18,14 @@ from reports.plots.attention import plot_attention_per_image
 from reports.plots.images import plot_image_sheet, plot_npr_maps
 from util import atomic_file
 
-# plots of single images on the page, which embeds every plot
+# limits: the page embeds its plots, so it would grow too large
 MAX_SHEETS = 12
 MAX_MAPS = 6
 SHEET_IMAGES = 6  # in a row of a sheet
-MAX_STEM = 80  # characters of an image's name in that of its plot; file names may have 255 bytes
+MAX_STEM = 80  # characters of an image's name in its plot's file name, which may have 255 bytes
 
 
-def draw_images(
+def draw_attention_per_image(
     scored: Scores, scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
 ) -> Picture:
     """Draw attention_per_image.png of one set."""
@@ -42,7 +42,7 @@ def draw_sheet(
     """Draw attention_images.png of one set: its most typical and most surprising images.
 
     Args:
-        scored: the set; the names of its images are paths.
+        scored: the set; its `paths` are readable files.
         scales: S scales.
         folder: of the plot.
         formats: see `reports.plots.style.save`.
@@ -72,11 +72,11 @@ def draw_maps(
     folder: Path,
     formats: Sequence[str] = (),
 ) -> list[Picture]:
-    """Draw npr_artifacts/*.png of one set; the plots of fake and real images take turns.
+    """Draw npr_artifacts/*.png of one set; return fake and real images alternating.
 
     Args:
         maps: of each image.
-        paths: of the images, by their index.
+        paths: the file of each image index.
         name: of the set.
         scales: of the model.
         folder: of the plots.
@@ -112,12 +112,12 @@ def write_page(
         findings: numbers to show.
         title: of the page.
         data: name of the data.
-        plots: of `reports.attention_plots.draw_attention`.
+        plots: of all sets together, and of the images of a single set.
         sheets: of `draw_sheet`, one per set; `MAX_SHEETS` are shown.
-        maps: of `draw_maps`, for each set; `MAX_MAPS` are shown, at least one of each set.
+        maps: of `draw_maps`, for each set; `MAX_MAPS` are shown, as many of each set as fit.
         path: of the page.
     """
-    text = "Images whose attention is nearest to the mean of their generator, and the farthest."
+    text = "Images nearest to their generator's mean attention, and those farthest from it."
     if len(sheets) > MAX_SHEETS:
         text += (
             f" Shown: the first {MAX_SHEETS} of {len(sheets)} generators; each folder has its"
@@ -131,7 +131,9 @@ def write_page(
     if count:
         each = max(1, MAX_MAPS // len(maps))
         shown = [plot for of_set in maps for plot in of_set[:each]][:MAX_MAPS]
-        text = "Single images: the residual at each scale, and where its evidence is."
+        text = (
+            "Single images: each scale's residual, and where in the image the scale finds evidence."
+        )
         if len(shown) < count:
             text += (
                 f" Shown: {len(shown)} of {count}; npr_artifacts/ in the folder of each generator"

@@ -57,7 +57,7 @@ class Monitor:
                 opt.val_split,
             )
         val_set = ImageSet("", "", tuple(dataset.paths), tuple(dataset.labels))
-        self.fixed_batch = evaluation_loader(
+        self.fixed_loader = evaluation_loader(
             sample_evenly(val_set, ATTENTION_IMAGES, opt.seed),
             training_protocol(opt),
             min(opt.batch_size, ATTENTION_IMAGES),
@@ -95,7 +95,7 @@ class Monitor:
         """Return and log the statistics of the attention on the fixed part."""
         if not isinstance(model, AttentionMultiScaleNPR):
             return {}
-        weights = predict(model, self.fixed_batch, self.opt.precision).attention
+        weights = predict(model, self.fixed_loader, self.opt.precision).attention
         assert weights is not None
         metrics = self._attention_metrics(FIXED, weights, model.scales, step)
         keys = scale_keys(model.scales)

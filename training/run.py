@@ -177,7 +177,7 @@ class Run:
                 self._train_batch(batch)
             trainer.batch += 1
             # after the last batch, the end of the epoch saves
-            if trainer.at_window_end and trainer.batch < batches:
+            if trainer.window_empty and trainer.batch < batches:
                 self._save_or_stop(stop)
         trainer.finish_window()
         trainer.epoch, trainer.batch = epoch + 1, 0

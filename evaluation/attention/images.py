@@ -21,14 +21,14 @@ def typical_and_surprising(weights: NDArray, count: int) -> tuple[NDArray, NDArr
 
     Args:
         weights: [N, S].
-        count: number of images of each kind; fewer where N is small, because no image is in both.
+        count: number of images of each kind; fewer for small N, as no image is in both.
 
     Returns:
         Indices of the nearest images, nearest first, and of the farthest, farthest first. Among
         equals, the lower index is first.
     """
     distances = jensenshannon(weights, weights.mean(axis=0, keepdims=True), axis=1)
-    # rounding errors must not order images
+    # rounded, so that equal distances tie and the index decides
     distances = np.nan_to_num(distances).round(9)
     nearest = np.argsort(distances, kind="stable")[: min(count, (len(weights) + 1) // 2)]
     farthest = np.argsort(-distances, kind="stable")
@@ -48,7 +48,7 @@ class ScaleMaps:
         weights: attention [S].
         cams: class-activation maps [S, h, w], see `networks.cam.evidence`.
         adds: [S], the contribution of each scale to the logit.
-        exact: True if `cams` add up to `adds`.
+        exact: True if the means of `cams` are `adds`.
     """
 
     index: int
@@ -65,11 +65,11 @@ class ScaleMaps:
 def scale_maps(
     model: AttentionMultiScaleNPR, loader: ImageLoader, protocol: Protocol
 ) -> Iterator[ScaleMaps]:
-    """Run a model in evaluation mode over a loader with batches of one image.
+    """Run a model in evaluation mode over images.
 
     Args:
         model: on its device.
-        loader: of the images to examine.
+        loader: of the images, one in each batch (only the first of a batch is used).
         protocol: of the loader, to undo its normalisation.
 
     Yields:

@@ -74,7 +74,7 @@ def test_accumulated_gradients_equal_those_of_the_large_batch(sizes: tuple[int, 
         before, accumulating.model.parameters(), large.model.parameters(), strict=True
     ):
         assert torch.allclose(old - one, old - other, atol=1e-5)
-    assert accumulating.at_window_end
+    assert accumulating.window_empty
 
 
 def test_no_step_before_the_window_is_full() -> None:
@@ -83,7 +83,7 @@ def test_no_step_before_the_window_is_full() -> None:
     trainer.set_input(batch(4))
     trainer.optimize_parameters()
     assert torch.equal(trainer.model.classifier.weight, before)
-    assert not trainer.at_window_end
+    assert not trainer.window_empty
     trainer.optimize_parameters()
     assert not torch.equal(trainer.model.classifier.weight, before)
 

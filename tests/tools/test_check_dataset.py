@@ -16,7 +16,7 @@ from data.layouts import find_test_sets, load_set
 from tests.conftest import draw_image, make_dataroot
 from tools.check_dataset import __main__ as tool
 from tools.check_dataset.examine import Diagnosis, examine
-from tools.check_dataset.findings import Finding, move
+from tools.check_dataset.findings import Finding, move_command
 from util import run_script
 
 FRESH = count()
@@ -278,7 +278,7 @@ def test_names_that_cannot_be_printed_get_no_command(name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", ["two words", "it's", "$HOME `id`", "-n", "ü ñ", "\\", "*", ";"])
 def test_commands_hold_any_printable_name(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
-    (command,) = move(name, f"{name} moved")
+    (command,) = move_command(name, f"{name} moved")
     subprocess.run(["sh", "-euc", command], check=True, cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [f"{name} moved"]
 

@@ -1,8 +1,9 @@
 """The plain recipe: a common PyTorch loop without this project's data pipeline and trainer.
 
-It uses fp32, PyTorch's defaults for memory layout, threads and memory allocator, and torchvision's
-ImageFolder and transforms in a DataLoader with a worker per core. On a GPU it uses cuDNN and pinned
-memory. The network is the project's, so that both recipes compute the same function.
+It has fp32 weights, PyTorch's defaults for memory layout, threads and memory allocator, and
+torchvision's ImageFolder and transforms in a DataLoader with one worker per core, at most 8. On a
+GPU, convolutions may use TF32, and memory is pinned. It trains the project's own network, so both
+recipes do the same work.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ WORKERS = 8  # largest number of workers, like --num_threads of train.py
 
 
 class Plain(Recipe):
-    """The plain recipe."""
+    """The common PyTorch loop, see the top of this module."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)

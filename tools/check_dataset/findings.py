@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from evaluation.names import escaped
 from util import counted
 
-# fix problems before you believe metrics; know the warnings when you read metrics
+# problem: fix it first; warning: keep it in mind when you read metrics; note: for information
 PROBLEM, WARNING, NOTE = SEVERITIES = ("problem", "warning", "note")
-MAX_NAMES = 3  # of one image on a line; it may lie in dozens of sets
+MAX_NAMES = 3  # paths on the line of an image with many copies
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Item:
     Args:
         paths: names below the examined folder, `escaped`.
         note: what is wrong with them.
-        folder: the folder whose files these are; empty for single files.
+        folder: if set, the line shows this folder and the number of its files, not their paths.
     """
 
     paths: tuple[str, ...]
@@ -46,7 +46,7 @@ class Finding:
         severity: one of `SEVERITIES`.
         message: one line.
         items: the files that it is about.
-        commands: shell commands that fix it, for the working directory of the check.
+        commands: shell commands that fix it; run them where the check ran.
     """
 
     kind: str
@@ -61,8 +61,8 @@ def below(path: str | os.PathLike, root: str | os.PathLike) -> str:
     return escaped(os.path.relpath(path, root).replace(os.sep, "/"))
 
 
-def move(source: str, target: str) -> tuple[str, ...]:
-    """Return the command that moves a folder; none where a name cannot be printed."""
+def move_command(source: str, target: str) -> tuple[str, ...]:
+    """Return one command that moves a folder; none if a name is not printable."""
     if not (source + target).isprintable():
         return ()
     return (f"mv -n -- {shlex.quote(source)} {shlex.quote(target)}",)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.folders import CLASS_FOLDERS, EXPECTED, SPLITS, class_folders
 from data.image_sets import FAKE, REAL
-from tools.check_dataset.findings import NOTE, PROBLEM, Finding, Item, below, move
+from tools.check_dataset.findings import NOTE, PROBLEM, Finding, Item, below, move_command
 from tools.check_dataset.tree import Tree, is_class, within
 from util import counted
 
@@ -96,7 +96,7 @@ class Search:
                 items.append(Item((below(folder, self.root),), f"read as {read_as}"))
                 target = os.path.join(os.path.dirname(outer), os.path.basename(folder))
                 if not os.path.exists(target):
-                    commands += move(folder, target)
+                    commands += move_command(folder, target)
         if items:
             text = f"{counted(len(items), 'class folder')} inside one of the other class"
             yield Finding("nested", PROBLEM, text, tuple(items), tuple(commands))
@@ -113,7 +113,7 @@ class Search:
             folder = str(Path(self.root, name))
             text = f"{below(folder, self.root)}/ is not read; expected {split}/"
             item = self.explain(folder)
-            commands = move(folder, str(Path(self.root, split)))
+            commands = move_command(folder, str(Path(self.root, split)))
             yield Finding("split_name", PROBLEM, text, (item,) if item.paths else (), commands)
         if self.is_training and "val" not in splits.values():
             text = (
@@ -142,7 +142,7 @@ class Search:
             inside = any(within(place, wrong) for place in self.classes)
             if not inside and not occupied and self._takes_classes(parent):
                 items.append(self.explain(wrong))
-                commands += move(wrong, target)
+                commands += move_command(wrong, target)
         if items:
             text = f"{counted(len(items), 'class folder')} with a name that is not read"
             text += f"; expected {EXPECTED}"
