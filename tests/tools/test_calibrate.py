@@ -489,7 +489,9 @@ def test_a_calibrated_copy_tests_and_trains_on(
             values["model_state_dict"][name] = -values["model_state_dict"][name]
         save_checkpoint(last, values)
     run(last, dataroot)
-    words = ["--model_path", str(folder / "model_epoch_last_calibrated.pth"), *FLAGS]
+    copy = folder / "model_epoch_last_calibrated.pth"
+    assert read_checkpoint(copy)["calibration"]["data"].endswith("/val (car, cat)")
+    words = ["--model_path", str(copy), *FLAGS]
     words += ["--dataroot", str(dataroot / "test" / "gan"), "--bootstrap", "0"]
     assert test_script.main([*words, "--results_dir", str(tmp_path / "results")]) == 0
     results = tmp_path / "results" / f"{trained.name}_last_calibrated_gan"
