@@ -11,7 +11,7 @@ from data.augmentation import Augmentation
 from data.benchmarks import DATA, SUITES
 from data.degradations import available_jpeg_methods
 from data.transforms import Protocol
-from util import UserError, log
+from util import UserError
 
 TRAIN_RESIZE = 256
 TRAIN_CROP = 224
@@ -65,20 +65,13 @@ def training_augmentation(opt: Any) -> Augmentation:
     defaults = DATA_AUGMENTATION if opt.data_aug else NO_AUGMENTATION
     values = {name: getattr(opt, name) for name in defaults}
     chosen = {name: defaults[name] if value is None else value for name, value in values.items()}
-    methods = available_jpeg_methods(opt.jpg_method)
-    if methods != opt.jpg_method and chosen["jpg_prob"] > 0:
-        log.warning(
-            "--jpg_method %s: OpenCV is not installed, compressing with %s (for cv2, install it)",
-            ",".join(opt.jpg_method),
-            methods[0],
-        )
     return Augmentation(
         flip=not opt.no_flip,
         blur_prob=chosen["blur_prob"],
         blur_sigma=chosen["blur_sig"],
         jpeg_prob=chosen["jpg_prob"],
         jpeg_quality=chosen["jpg_qual"],
-        jpeg_methods=methods,
+        jpeg_methods=available_jpeg_methods(opt.jpg_method),
         degrade=opt.degrade,
     )
 

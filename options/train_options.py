@@ -1,6 +1,7 @@
 """Options of train.py."""
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -320,6 +321,9 @@ class TrainOptions(BaseOptions):
             changed = [name for name in names if getattr(self, name) != defaults[name]]
             if idle and changed:
                 messages.append(f"--{', --'.join(changed)}: {why}")
+        compresses = self.data_aug or self.jpg_prob
+        if compresses and "cv2" in self.jpg_method and importlib.util.find_spec("cv2") is None:
+            messages.append("--jpg_method cv2: OpenCV is not installed, so pil is used; install it")
         return messages
 
     def run_name(self) -> str:
