@@ -6,7 +6,6 @@ import difflib
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from util import printable
@@ -217,12 +216,6 @@ def gpu_list(text: str) -> tuple[int, ...]:
 
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, exit status 2."""
-
-    def __init__(self, **keywords: Any) -> None:
-        program = Path(sys.argv[0])
-        if program.name == "__main__.py":  # a package that runs as `python -m tools.NAME`
-            keywords.setdefault("prog", f"python -m tools.{program.parent.name}")
-        super().__init__(**keywords)
 
     def error(self, message: str) -> NoReturn:
         print(printable(f"{self.prog}: error: {message} (see --help)"), file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
@@ -95,6 +96,15 @@ def test_evaluation_sees_the_same_images_and_problems(tmp_path: Path, protocol: 
     assert folders(tmp_path / "cache")
 
 
+def test_random_resizing_is_not_cached(
+    dataroot: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = {"rz_interp": ("nearest", "bicubic")}
+    plain = epoch_of(dataroot, None, **flags)
+    assert torch.equal(plain, epoch_of(dataroot, tmp_path / "cache", **flags))
+    assert not (tmp_path / "cache").exists() and "--cache: not used" in caplog.text
+
+
 def test_a_changed_file_or_resize_makes_another_cache(tmp_path: Path) -> None:
     root, cache = make_dataroot(tmp_path / "data", count=1), tmp_path / "cache"
     epoch_of(root, cache)
@@ -163,6 +173,13 @@ def test_two_processes_build_one_cache(tmp_path: Path) -> None:
         assert process.exitcode == 40
     (pixels,) = (tmp_path / "cache").glob("*/pixels.bin")
     assert pixels.stat().st_size == 40 * 3 * 16 * 16
+
+
+def test_a_pickle_for_a_worker_holds_no_pixels(tmp_path: Path) -> None:
+    cache = cached(tmp_path / "cache", list_images(make_set(tmp_path / "x", 10, size=64)))
+    content = pickle.dumps(cache)
+    assert len(content) < 1000
+    assert torch.equal(pickle.loads(content).pixels(7), cache.pixels(7))
 
 
 def test_a_disk_too_small_is_refused_before_anything_is_decoded(

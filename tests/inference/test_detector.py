@@ -16,6 +16,7 @@ from torch import Tensor
 
 import inference.tiles as tiles
 from data.decode import UnreadableImage
+from device import NotEnoughMemory, OutOfGpuMemory, memory_errors
 from inference import load_detector
 from inference.detector import Detector, NotFinite
 from inference.explain import explain
@@ -25,6 +26,7 @@ from networks import ModelConfig
 from networks.calibration import Calibration
 from networks.npr import npr_residual
 from tests.conftest import save_model
+from util import UserError
 
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
 CALIBRATION = Calibration(2.0, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
@@ -154,6 +156,24 @@ def test_rule_and_verdicts_of_a_calibration(lower: float, upper: float, rule: st
         assert calibration.verdict(probability) == expected
 
 
+@pytest.mark.parametrize(
+    "change",
+    (
+        {"temperature": 0.0},
+        {"lower": 1.0, "upper": 0.5},
+        {"n_real": "3"},
+        {"threshold": float("nan")},
+        {"other": 1},
+        {"temperature": 10**400},
+        {"n_real": -5},
+        {"ece_after": 1.5},
+    ),
+)
+def test_made_up_calibration_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="its calibration is not valid"):
+        load_detector(save_calibrated(tmp_path / "c.pth", **change), "cpu")
+
+
 def test_threads_take_turns(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [draw(seed=i) for i in range(4)]
     expected = [detector.score(image) for image in images]
@@ -238,3 +258,23 @@ def test_large_images_are_scored_in_tiles(
     assert logits == pytest.approx([mean, plain_logit(detector, draw())], abs=1e-5)
     # borders are padded, so not the same
     assert logits[0] == pytest.approx(plain_logit(detector, large), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    (
+        (MemoryError(), NotEnoughMemory),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), NotEnoughMemory),
+        (torch.OutOfMemoryError("CUDA out of memory"), OutOfGpuMemory),
+        (torch.AcceleratorError("CUDA error: out of memory"), OutOfGpuMemory),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), OutOfGpuMemory),
+        (RuntimeError("GET was unable to find an engine to execute this"), OutOfGpuMemory),
+        (RuntimeError("shape mismatch"), RuntimeError),
+    ),
+)
+def test_every_form_of_too_little_memory_is_recognised(
+    error: Exception, expected: type[Exception]
+) -> None:
+    with pytest.raises(expected) as raised, memory_errors():
+        raise error
+    assert type(raised.value) is expected

@@ -159,6 +159,19 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         Writer(file, "jsonl").write({"much": "x" * 100_000})
 
 
+@pytest.mark.parametrize("name", ("a.PNG", "a.mp4", "without ending", "link.csv"))
+def test_images_and_videos_are_not_replaced(tmp_path: Path, name: str) -> None:
+    path, photo = tmp_path / name, tmp_path / "photo.jpeg"
+    Image.new("RGB", (8, 8)).save(photo, format="PNG")
+    if name == "link.csv":
+        path.symlink_to(photo)
+    else:
+        path.write_bytes(photo.read_bytes() if name == "without ending" else b"video")
+    before = path.read_bytes()
+    refused(path, "an image or a video", overwrite=True)
+    assert path.read_bytes() == before and not list(tmp_path.glob(f"*{PARTIAL}"))
+
+
 def test_a_pipe_behind_a_link_gets_the_predictions_and_stays_a_pipe(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)

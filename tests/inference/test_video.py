@@ -170,6 +170,12 @@ def test_duration_is_that_of_the_frames_whatever_the_header_says(tmp_path: Path)
         assert (video.info.duration, video.problem()) == (4.0, expected)
 
 
+def test_raw_stream_without_time_stamps_is_timed_by_its_rate(tmp_path: Path) -> None:
+    video = Video(encode(tmp_path / "a.h264", "libx264", "yuv420p", format="h264"))
+    assert [frame.time for frame in video.frames(5)] == pytest.approx([k / 5 for k in range(10)])
+    assert "50 frames without a usable time stamp" in str(video.problem())
+
+
 def test_joined_files_go_on_where_the_first_ends(tmp_path: Path) -> None:
     once = encode(tmp_path / "a.ts", "libx264", "yuv420p").read_bytes()
     (tmp_path / "b.ts").write_bytes(once * 2)
@@ -291,6 +297,20 @@ def test_colour_at_half_resolution_is_interpolated_not_repeated() -> None:
     assert np.abs(np.diff(blue) - rise).max() < 1.01
     repeated = frame.to_ndarray(format="rgb24")[8, 4:-4, 2].astype(int)
     assert (np.diff(repeated)[::2] == 0).all()  # FFmpeg's default
+
+
+def test_frames_that_cannot_be_converted_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(frame: Any) -> Image.Image:
+        if frame.pts == 40:
+            raise ValueError("no such format")
+        return rgb(frame)
+
+    monkeypatch.setattr("inference.video.frames.rgb", convert)
+    video = Video(encode(tmp_path / "a.mkv", count=3))
+    assert [frame.pts for frame in video.frames(None)] == [0, 80]
+    assert "damaged" in str(video.problem())
 
 
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)

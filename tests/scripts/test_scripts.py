@@ -258,18 +258,21 @@ def test_results_agree_with_each_other(trained: Path, dataroot: Path, tmp_path: 
     assert len(document["checkpoint_sha256"]) == 64
 
 
-def test_scores_do_not_depend_on_the_batch_size(trained: Path, tmp_path: Path) -> None:
-    """Images of two sizes in one set."""
+def test_scores_do_not_depend_on_the_batch_size(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of two sizes in one set; --fast with a compiler that changes nothing, too."""
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     root = tmp_path / "mixed"
     for size in (32, 48):
         make_set(root / str(size), 3, size)
         shutil.copytree(root / str(size) / "0_real", root / "set" / "0_real" / str(size))
         shutil.copytree(root / str(size) / "1_fake", root / "set" / "1_fake" / str(size))
     by_batch_size = []
-    for batch_size in ("1", "4", "64"):
-        out = tmp_path / batch_size
+    for flags in (["1"], ["4"], ["64"], ["4", "--fast"]):
+        out = tmp_path / "_".join(flags)
         model = trained / "model_epoch_last.pth"
-        run_test(model, root / "set", out, "--batch_size", batch_size)
+        run_test(model, root / "set", out, "--batch_size", *flags)
         by_batch_size.append(scores(out))
     assert len(by_batch_size[0]) == 12
     assert all(other == pytest.approx(by_batch_size[0], abs=1e-5) for other in by_batch_size)

@@ -145,6 +145,23 @@ def test_samples_depend_on_the_seed_only(trained: Path, tmp_path: Path) -> None:
     assert chosen[0] == chosen[1] != chosen[2] and len(chosen[0]) == 10
 
 
+@pytest.mark.usefixtures("blank_pictures")
+def test_one_scale_and_a_generator_without_readable_images(
+    dataroot: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Both leave something out, with a message."""
+    model = save_model(tmp_path / "one.pth", ModelConfig("multiscale_attention", (0.5,), 16, 4))
+    shutil.copytree(dataroot / "test", tmp_path / "data")
+    for path in (tmp_path / "data" / "gan").rglob("*.png"):
+        path.write_bytes(b"no")
+    flags = ["--output_dir", tmp_path / "out", "--num_samples", "4"]
+    run(visualize_attention, model, tmp_path / "data", *flags)
+    printed = "".join(capsys.readouterr())
+    assert "skipped gan: none of its sampled images can be read" in printed
+    assert "the model has one scale" in printed
+    assert (tmp_path / "out" / "attention_distribution.png").exists()
+
+
 def test_models_without_attention_or_a_name_of_their_own_are_refused(
     trained: Path, dataroot: Path, tmp_path: Path
 ) -> None:

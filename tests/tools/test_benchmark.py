@@ -114,6 +114,39 @@ def test_an_epoch_has_every_image_once(root: Path, recipe: Any, source: str) -> 
     assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == [0, 0, 0, 1, 1, 1]
 
 
+def test_plain_comes_first_and_ours_follows() -> None:
+    opt = benchmark.checked(["--device", "cpu", "--batch_size", "4", "8", "--models", *MODELS])
+    groups = list(benchmark.plan(opt, "folder"))
+    # loading does not depend on the model
+    assert [(jobs[0].part, jobs[0].model) for jobs in groups if jobs[0].batch_size == 8] == [
+        (part, model)
+        for part in ("forward", "step", "input", "evaluation", "epoch")
+        for model in MODELS[: 1 if part == "input" else 2]
+    ]
+    assert all(len({(job.batch_size, job.model) for job in jobs}) == 1 for jobs in groups)
+
+
+@pytest.mark.parametrize(
+    ("part", "device", "compiled", "names"),
+    [
+        ("forward", "cuda", True, "plain; ours"),
+        ("forward", "cpu", False, "plain; ours (not compiled)"),
+        ("evaluation", "cuda", True, "plain; ours; ours, cached"),
+        ("step", "cpu", True, "plain; ours"),
+        ("step", "cuda", True, "plain; ours; ours --fast (fast)"),
+        ("epoch", "cuda", True, "plain; ours; ours, cached; ours --fast (fast); "
+         "ours --fast, cached (fast)"),
+        ("epoch", "cuda", False, "plain; ours (not compiled); ours, cached (not compiled)"),
+    ],
+)  # fmt: skip
+def test_contestants(part: str, device: str, compiled: bool, names: str) -> None:
+    jobs = benchmark.contestants(tiny(Path(), part=part, device=device), compiled)
+    switches = [f" ({job.switches[0]})" if job.switches else "" for job in jobs]
+    assert "; ".join(job.contestant + s for job, s in zip(jobs, switches, strict=True)) == names
+    assert [job.recipe for job in jobs] == ["plain"] + ["ours"] * (len(jobs) - 1)
+    assert all((job.source == "cache") == ("cached" in job.contestant) for job in jobs)
+
+
 def test_images_are_taken_evenly_and_both_classes_are_needed(tmp_path: Path) -> None:
     data = tmp_path / "data"
     make_set(data / "train" / "car", 6)
@@ -189,6 +222,11 @@ def test_results_by_hand(root: Path) -> None:
     assert ours["peak_share"] == pytest.approx(seconds_at_peak / (4 / 8.0))  # 4 images a batch
     assert ours["operations"] == pytest.approx(3 * 4 * 3.43e9 / 49, rel=0.1)  # 224 / 32 = 7
     assert re.search(r"\| ours +\| +8.0 \| +1.0 - 8.0 \| +2.00 \|", report.group_table(group))
+
+
+def test_loading_has_no_share_of_the_peak(root: Path) -> None:
+    group = report.group_result([played(tiny(root, part="input"), 1.0)], {"fp32": 1e9})
+    assert "peak_share" not in group["contestants"][0] and "peak" not in report.group_table(group)
 
 
 # turns

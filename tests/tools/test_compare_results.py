@@ -396,6 +396,13 @@ def test_draws_plots_or_says_why_there_are_none(two_runs, tmp_path, capsys, monk
     assert ".png" not in (folder / "comparison.md").read_text()
 
 
+@pytest.mark.usefixtures("blank_pictures")
+def test_no_plot_of_a_metric_that_is_undefined_everywhere(tmp_path, capsys):
+    paths = [str(write_run(tmp_path, n, {"s/x": ([1, 1], [0.3, 0.6])})) for n in "ab"]
+    assert main(paths) == 0
+    assert "AUC is undefined" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

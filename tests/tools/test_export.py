@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import tools.export.__main__ as export
+from data.protocols import EVALUATION_PROTOCOLS
 from inference import load_detector
 from networks import ModelConfig, build_model
 from networks.calibration import Calibration
@@ -307,6 +308,20 @@ def test_card_says_what_the_checkpoint_says(exported: Path) -> None:
     assert "AUC" not in body and "--beta1" not in body  # undefined, and the default
 
 
+def test_card_invents_nothing(plain_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a](http:x) <b>`\n# title"
+    assert run(plain_checkpoint, out) == 0
+    card = (out / "README.md").read_text()
+    assert card.count("The checkpoint does not say.") == 2 and "None: scores are sigmoid" in card
+    prose = re.sub("```python\n.*?```", "", card, flags=re.DOTALL)
+    assert "\n# a" in card and "<b>" not in prose.replace("\\<b\\>", "") and "\n# title" not in card
+    assert {path.name for path in out.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE, "README.md"}
+    assert "model.onnx" not in card
+    # metrics that are not numbers are undefined
+    config = json.loads((out / CONFIG_FILE).read_text())
+    assert config["val_metrics"] == {"ap": None, "auc": None}
+
+
 def changed_config(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / CONFIG_FILE).read_text()) | changes
     (folder / CONFIG_FILE).write_text(json.dumps(config))
@@ -420,6 +435,16 @@ def test_reading_says_what_to_install(exported: Path, monkeypatch: pytest.Monkey
         read_model_folder(exported)
 
 
+@pytest.mark.parametrize("package", ("onnxruntime", "safetensors"))
+def test_writing_says_what_to_install(
+    package: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == package else object())
+    with pytest.raises(UserError, match=f"{package}.* pip install -r requirements/export.txt"):
+        export.main(["--model_path", str(checkpoint), "--output", str(tmp_path / "out")])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_graph_that_differs_is_not_written(
     plain_checkpoint: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,6 +525,14 @@ def test_wrong_command_lines(flags: list[str], says: str, checkpoint: Path, tmp_
     with pytest.raises(UserError, match=says):
         export.main([*argv, *(flag.replace("{checkpoint}", str(checkpoint)) for flag in flags)])
     assert not (tmp_path / "out").exists()
+
+
+def test_what_json_cannot_hold(tmp_path: Path) -> None:
+    protocol = EVALUATION_PROTOCOLS["native"].to_dict() | {"resize": float("nan")}
+    path = write_checkpoint(tmp_path / "m.pth", ODD, protocol=protocol)
+    with pytest.raises(UserError, match="--model_path .*m.pth: .* JSON cannot hold"):
+        run(path, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pth"]
 
 
 def test_example_without_the_project(checkpoint: Path, exported: Path, tmp_path: Path) -> None:

@@ -21,12 +21,13 @@ import torch
 from PIL import Image
 
 import tools.web_demo.answers as answers
+import tools.web_demo.examples as examples
 from inference.detector import Detector, load_detector
 from tests.helpers.web_files import calibration, draw, film, save_web_model
 from tests.robustness.test_offline import from_elsewhere
 from tools.web_demo import __main__ as web_demo
 from tools.web_demo.answers import Limits, answer, facts, paragraphs, percent
-from tools.web_demo.examples import MOST, copy_examples
+from tools.web_demo.examples import MOST, copy_examples, draw_examples
 from util import UserError, log
 
 CPU = torch.device("cpu")
@@ -84,6 +85,15 @@ def test_a_calibrated_detector_gives_a_probability(
     assert f"Probability of being generated: {percent(calibrated.probability(path)[0])}." in text
     assert calibrated.calibration is not None and calibrated.calibration.rule in text
     assert "calibrated" not in text
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.0, "less than 1 %"), (0.004, "less than 1 %"), (0.01, "1 %"), (0.5, "50 %"), (0.99, "99 %")]
+    + [(0.996, "more than 99 %"), (1.0, "more than 99 %")],
+)
+def test_no_percentage_promises_certainty(share: float, words: str) -> None:
+    assert percent(share) == words
 
 
 def test_names_are_text_and_nothing_else(detector: Detector, tmp_path: Path) -> None:
@@ -270,6 +280,12 @@ def test_one_is_answered_at_a_time(client: Client, monkeypatch: pytest.MonkeyPat
         assert all(end["success"] for end in ends)
 
 
+def test_an_example_is_chosen_and_answered(client: Client) -> None:
+    chosen = client.ask("select", [], "s", {"index": 0, "value": None, "selected": True})
+    html, *_ = client.ask("change", [*chosen["output"]["data"], "run_one"], "s")["output"]["data"]
+    assert "one.png, 56 x 40 pixels" in html
+
+
 def test_no_address_is_fetched_and_no_other_file_read(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +325,24 @@ def test_facts_come_from_the_checkpoint(detector: Detector) -> None:
     empty = Detector(dataclasses.replace(detector.loaded, meta={}), CPU, detector.protocol)
     for name in ("Trained on", "Epochs", "Validation"):
         assert f"{name}: the checkpoint does not say" in "\n".join(facts(empty))
+
+
+def test_checkpoints_are_named(checkpoint: Path, tmp_path: Path) -> None:
+    other = save_web_model(tmp_path / "other.pth")
+    assert web_demo.named([checkpoint, other]) == {"run_one": checkpoint, "other": other}
+    with pytest.raises(UserError, match="no such file"):
+        web_demo.named([tmp_path / "none.pth"])
+    with pytest.raises(UserError, match="also called other; rename"):
+        web_demo.named([other, other])
+
+
+def test_examples_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "SIDE", 64)
+    drawn = draw_examples(tmp_path)
+    assert [example.caption for example in drawn] == ["real"] * 3 + ["generated"] * 3
+    images = [np.asarray(Image.open(example.path).convert("RGB")) for example in drawn]
+    assert all(image.shape == (64, 64, 3) for image in images)
+    assert len({image.tobytes() for image in images}) == 6
 
 
 def test_examples_of_a_folder(tmp_path: Path) -> None:

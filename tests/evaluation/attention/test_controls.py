@@ -211,6 +211,16 @@ def test_images_of_several_sets_count_once_towards_the_fewest() -> None:
     assert {condition["matters"] for condition in controls(sets)["conditions"]} == {"unclear"}
 
 
+def test_repeated_scales_have_labels_and_a_seed_decides() -> None:
+    sets = three_sets(drawn, [1, 0, 0], images=60)
+    result = attention_controls(sets, (0.5, 0.5, 0.25), 0.1, False, 0, 20)
+    assert result == attention_controls(sets, (0.5, 0.5, 0.25), 0.1, False, 0, 20)
+    labels = {condition["name"]: condition["label"] for condition in result["conditions"]}
+    assert labels["without_0.5_2"] == "without 0.5x #2" and labels["only_0.25"] == "only 0.25x"
+    sentences = {condition["name"]: condition["sentence"] for condition in result["conditions"]}
+    assert sentences["without_0.5_2"].startswith("taking scale 0.5x #2 away")
+
+
 def test_intervals_hold_the_true_change_about_as_often_as_they_promise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

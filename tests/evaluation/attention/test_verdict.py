@@ -249,6 +249,12 @@ def test_where_each_generator_leans() -> None:
     assert roles == ["coarse", "middle", "middle", "middle", "fine"]
 
 
+def test_repeated_scales_are_told_apart() -> None:
+    sets = sets_of(dirichlet(np.array([0.01, 0.98, 0.01]), 1000), 100, 3, 1, 0)
+    sentence = verdicts_of(sets, (0.5, 0.5, 0.5))["collapsed"].sentence
+    assert "scale 0.5x #2 (one of 3 equal scales: it sees what the others see)" in sentence
+
+
 def test_one_scale_or_one_image_of_each_class_says_nothing() -> None:
     with pytest.raises(ValueError, match="says nothing"):
         verdicts_of([one_set(np.ones((20, 1)))], (0.5,))
