@@ -391,8 +391,10 @@ def test_classes_of_different_formats_are_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = formatted_set(tmp_path / "set", {}, ".png")
+    Image.new("RGB", (32, 32)).save(root / "0_real" / "one.png")
     assert tool.main([str(root), "--json", str(tmp_path / "x.json")]) == 0
     text = capsys.readouterr().out
+    assert "JPEG 97.6%, PNG 2.4%" in text
     assert "test.py --equalize jpeg:90" in text
     document = json.loads((tmp_path / "x.json").read_text())
     (images,) = document["sets"]

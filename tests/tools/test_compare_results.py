@@ -107,7 +107,8 @@ values = st.one_of(st.none(), st.floats(0, 1))
 
 
 def made_up(name: str, accuracies: list[float | None]) -> Recipe:
-    sets = {f"s/{i}": {"acc": value} for i, value in enumerate(accuracies)}
+    counts = {"n_real": 5, "n_fake": 5}
+    sets = {f"s/{i}": {"acc": value} | counts for i, value in enumerate(accuracies)}
     return Recipe(name, (Result(name, (Path(name) / "metrics.json",), sets, {}, {}),))
 
 
@@ -172,6 +173,7 @@ def test_runs_of_one_recipe_are_grouped(tmp_path):
     assert three.std("s/x", "auc") == pytest.approx(aucs[:, 0].std(ddof=1))
     mean, std = mean_over_sets(three, "auc", ["s/x", "s/y"])
     assert (mean, std) == pytest.approx((aucs.mean(), aucs.mean(axis=1).std(ddof=1)))
+    assert mean_over_sets(three, "auc", []) == (None, None)
     text = report(comparison, ["auc"])
     for words in ("(n=3)", f"± {100 * aucs[:, 0].std(ddof=1):.1f}", "standard deviation over the"):
         assert words in text
@@ -272,6 +274,9 @@ def test_names_what_cannot_be_compared_fairly(tmp_path):
     assert "re-encoded (--equalize) for some models only: s/shared" in text
     assert "no predictions.csv, so no intervals: b" in text
     assert {row[0]: row[1] for row in metric_rows(comparison, "acc")}["s/only_b"] == "-"
+    runs = made_up("c", [0.5, 0.6]).results + made_up("c", [0.5]).results
+    partly_tested = Comparison([made_up("d", [0.5, 0.6]), Recipe("c", runs)], resamples=0)
+    assert "not every run of c was tested on s/1" in warnings(partly_tested)
 
 
 def test_folders_of_one_model_are_told_apart_by_their_path(tmp_path):
@@ -334,6 +339,17 @@ def test_equal_differences_are_ties_for_the_test(tmp_path):
     assert Comparison(recipes, 0).gain(recipes[1], "acc").p_value == pytest.approx(
         expected, abs=1e-12
     )
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_csv_is_a_table(tmp_path):
+    protocol = {"s/x": {"name": "native", "version": 1}}
+    paths = [write_run(tmp_path, name, {"s/x": noisy(0)}, protocol=protocol) for name in "ab"]
+    main([*map(str, paths), "--bootstrap", "100", "--metric", "acc"])
+    with open(tmp_path / "comparison/comparison.csv", newline="", encoding="utf-8") as file:
+        assert len({len(row) for row in csv.reader(file)}) == 1
+    assert read_csv(tmp_path / "comparison/comparison.csv")[0]["protocol"] == "native v1"
+    assert "protocol native v1: s/x" in (tmp_path / "comparison/comparison.md").read_text()
 
 
 def test_published_figures_are_marked_and_have_their_source(two_runs):
