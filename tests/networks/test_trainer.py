@@ -266,3 +266,10 @@ def test_schedule_flag_decides(dataroot: Path) -> None:
             rates[schedule].append(trainer.lr)
     assert rates["step"] == pytest.approx([0.01, 0.01, 0.009, 0.0081])
     assert rates["cosine"] == pytest.approx([0.01, 0.0085355, 0.005, 0.0014645], rel=1e-4)
+
+
+def test_best_is_the_first_epoch_with_the_highest_ap() -> None:
+    trainer = Trainer(TrainOptions(**MULTI))
+    best = [trainer.record_validation(ap) for ap in (None, 0.5, 0.5, 0.4, 0.6)]
+    assert best == [False, True, False, False, True]
+    assert (trainer.best_ap, trainer.epochs_since_best) == (0.6, 0)
