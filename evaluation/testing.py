@@ -17,6 +17,7 @@ from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import find_test_sets
 from data.loader import evaluation_loader
 from data.protocols import evaluation_protocol, trained_protocol
+from data.transforms import Protocol
 from device import autocast_dtype, memory_advice, versions
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped
@@ -114,25 +115,18 @@ def run_test(
     protocols: dict[str, Any] = {}
     for images in sets:
         protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
-        loader = evaluation_loader(
-            images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
-        )
-        outputs = predict_variants(loaded.model, loader, opt.precision, images.generator, forward)
-        of_variants = [o.for_files(images.suite, images.generator, dataroot) for o in outputs]
+        of_variants = _score_set(loaded, images, protocol, variants, dataroot, opt, forward)
         clean = of_variants[0]
-        of_set = _skipped(of_variants, variants)
-        skipped |= {(row["path"], row.get("condition", "")): row for row in of_set}
+        rows = _skipped(of_variants, variants)
+        skipped |= {(row["path"], row.get("condition", "")): row for row in rows}
         n_skipped[clean.key] = len(clean.skipped)
         if not clean.paths:
             log.warning("skipped %s: none of its images could be read", images.key)
             continue
-        readable = set(clean.paths)
-        for variant, of_variant in zip(variants, of_variants, strict=True):
-            # an image without a clean score must not count in other variants
-            rows = np.array([path in readable for path in of_variant.paths], dtype=bool)
-            if rows.any():
-                scored[variant.name].append(of_variant.take(rows))
         protocols[clean.key] = protocol.to_dict()
+        for variant, of_variant in zip(variants, of_variants, strict=True):
+            if of_variant.paths:
+                scored[variant.name].append(of_variant)
     if not scored[CLEAN]:
         raise UserError(
             f"--dataroot {dataroot}: none of its images could be read and scored; "
@@ -147,6 +141,26 @@ def run_test(
         head |= {"fusion": {"bias": bias.item(), "residual": residual}}
     robust = {name: sets for name, sets in scored.items() if sets} if opt.robustness else {}
     return TestRun(head, scored[CLEAN], robust, columns)
+
+
+def _score_set(
+    loaded: LoadedModel,
+    images: ImageSet,
+    protocol: Protocol,
+    variants: Sequence[Degradation],
+    dataroot: Path,
+    opt: TestOptions,
+    forward: InferenceModel | None,
+) -> list[Scores]:
+    """Return the scores of a set in each variant, without images that have no clean score."""
+    loader = evaluation_loader(
+        images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
+    )
+    outputs = predict_variants(loaded.model, loader, opt.precision, images.generator, forward)
+    clean, *others = [o.for_files(images.suite, images.generator, dataroot) for o in outputs]
+    readable = set(clean.paths)
+    kept = [np.array([path in readable for path in scores.paths], dtype=bool) for scores in others]
+    return [clean, *(scores.take(rows) for scores, rows in zip(others, kept, strict=True))]
 
 
 def _place(loaded: LoadedModel, opt: TestOptions) -> InferenceModel | None:
