@@ -261,7 +261,11 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(
-    ("geometry", "too_small"), [((), {"1x1", "30000x2"}), (("--loadSize", "24"), set())]
+    ("geometry", "too_small"),
+    [
+        ((), {"1x1", "30000x2"}),
+        pytest.param(("--loadSize", "24"), set(), marks=pytest.mark.slow),
+    ],
 )
 def test_scores_are_those_of_the_computed_pixels(
     geometry: tuple[str, ...], too_small: set[str], zoo: Path, trained: Path, tmp_path: Path

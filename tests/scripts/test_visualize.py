@@ -76,6 +76,7 @@ def test_plots_of_a_test(trained: Path, dataroot: Path, tmp_path: Path, pdf: boo
     assert all(path.read_bytes().startswith(b"%PDF") for path in folder.glob("*.pdf"))
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_one_generator(trained: Path, dataroot: Path, tmp_path: Path) -> None:
     """The folder, the classes, the numbers; a suite later in the same folder hides its plots."""
     model, gan = trained / "model_epoch_last.pth", dataroot / "test" / "gan"
