@@ -10,7 +10,7 @@ from PIL import Image
 
 from data.decode import FileFormat, jpeg_quality, read_format, read_image, read_with_quality
 from data.layouts import load_set
-from evaluation.format_leak import format_leak, separability
+from evaluation.format_leak import format_leak, is_leak, separability
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 
@@ -94,3 +94,14 @@ def test_separability_of_chance_and_of_a_perfect_feature() -> None:
     assert separability(labels[:, None].astype(float), labels) == 1
     assert separability(np.ones((400, 2)), labels) == 0.5  # nothing to learn from
     assert separability(np.ones((3, 1)), np.array([0, 0, 1])) is None
+
+
+def test_a_small_set_is_no_leak_by_chance() -> None:
+    """With 20 images per class, AUC 0.7 is within three standard errors (Hanley and McNeil) of
+    chance; with 200 it is not."""
+    auc = 0.7
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    error = ((auc * (1 - auc) + 19 * (q1 - auc**2 + q2 - auc**2)) / 400) ** 0.5
+    assert auc - 3 * error < 0.5
+    assert not is_leak(auc, 20, 20) and is_leak(auc, 200, 200)
+    assert not is_leak(0.6, 10**6, 10**6) and not is_leak(None, 20, 20)
