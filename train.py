@@ -7,13 +7,25 @@
 Everything a run writes lies in its folder, {checkpoints_dir}/{name}_{time stamp}/.
 """
 
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from options.presets import describe_presets
 from options.train_options import TrainOptions
-from util import log, run_script, silent_unless_first
+from util import (
+    CannotWrite,
+    Stopped,
+    UserError,
+    log,
+    run_script,
+    silent_unless_first,
+    start_logging,
+    writing,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,16 +38,69 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(opt.dump(), flush=True)
     # PyTorch takes seconds to import: only now, so that --help and errors come at once
     import distributed
-    from training.start import run_folder, train
 
     with distributed.process_group(opt.gpu_ids), ExitStack() as exit_stack:
         distributed.require_images_for_all(opt.batch_size)
-        folder = distributed.by_first(lambda: run_folder(opt, exit_stack))
+        folder = distributed.by_first(lambda: open_run_folder(opt, exit_stack))
         train(opt, folder)
         log.info("checkpoints: %s", folder)
         if opt.test_dataroot:
             test_finished(opt, folder)
     return 0
+
+
+def open_run_folder(opt: TrainOptions, exit_stack: ExitStack) -> Path:
+    """Return the locked folder of a new run or of the one to resume; start its log.
+
+    Args:
+        opt: TrainOptions; appended to opt.txt.
+        exit_stack: releases the lock when it closes.
+    """
+    from networks.run_folder import lock, make_run_folder, newest_run_folder
+
+    name = opt.run_name()
+    if opt.continue_train:
+        folder = newest_run_folder(opt.checkpoints_dir, name, f"--continue_train --name {name}")
+    else:
+        folder = make_run_folder(opt.checkpoints_dir, name)
+    with writing(folder):
+        exit_stack.enter_context(lock(folder))
+        start_logging(folder / "log.log")
+        log.info("run folder: %s", folder)
+        with open(folder / "opt.txt", "a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(shlex.join(sys.argv) + "\n" + opt.dump() + "\n")
+    return folder
+
+
+def train(opt: TrainOptions, folder: Path) -> None:
+    """Train in this folder; remove a new folder if the training cannot start."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    import distributed
+    from device import memory_advice
+    from training.run import Run
+
+    try:
+        run = Run(opt, folder)
+    except UserError:
+        # nothing was trained in the folder
+        if not opt.continue_train and distributed.rank() == 0:
+            shutil.rmtree(folder)
+        raise
+    try:
+        with logging_redirect_tqdm([log]), memory_advice(opt.batch_size, opt.accumulation_steps):
+            run.train()
+    except (KeyboardInterrupt, Stopped):
+        without_flags = ""
+        if opt.epoch != "last" or opt.new_optim:
+            without_flags = " but without --epoch and --new_optim"
+        advice = f"to resume, run the same command with --continue_train{without_flags}"
+        log.info("%s; %s", run.last_good(), advice)
+        raise
+    finally:
+        # training has reported this error already
+        with suppress(CannotWrite):
+            run.close()
 
 
 def test_finished(opt: TrainOptions, folder: Path) -> None:

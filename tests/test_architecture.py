@@ -103,7 +103,7 @@ for script in {scripts}:
     except SystemExit:
         print("slow:", script, [name for name in {SLOW} if name in sys.modules])
 import evaluation.testing, inference.predict, reports.result_folder, tools.web_demo.__main__
-import inference.visualize, training.start
+import inference.visualize, training.run
 print("late:", [name for name in {LATE} if name in sys.modules])
 """
     ran = subprocess.run(
