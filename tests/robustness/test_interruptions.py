@@ -397,7 +397,7 @@ def test_a_long_epoch_with_workers_keeps_few_files_open(tmp_path: Path) -> None:
     small = ("--niter", "1", "--loadSize", "16", "--cropSize", "16", "--batch_size", "1")
     argv = train_argv(data, tmp_path, "run", *small, "--num_threads", "2")
     code = f"""
-import resource, train, data
+import resource, train, data.loader
 data.loader.cores = lambda: 2
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 train.main({argv!r})
