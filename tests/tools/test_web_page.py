@@ -202,8 +202,10 @@ def test_upload_and_read_the_verdict_on_a_phone(
     assert "my_photos (car, cat)" in visit.page.inner_text("#facts")
     assert visit.page.locator("footer").count() == 0
     assert visit.page.evaluate(TOO_WIDE) == [] and visit.page.evaluate("innerWidth") == PHONE[0]
-    box = visit.page.locator("#answer h2").bounding_box()
-    assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= PHONE[1]
+    # the page scrolls to the verdict once it is laid out
+    heading = "document.querySelector('#answer h2').getBoundingClientRect()"
+    in_view = f"{heading}.top >= 0 && {heading}.bottom <= innerHeight"
+    visit.page.wait_for_function(in_view, timeout=10_000)
     colour = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", colour)[:3])) < 200) == (scheme == "dark")
     visit.clear()
