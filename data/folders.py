@@ -18,6 +18,8 @@ CLASS_FOLDERS = {
     "fake": FAKE,
 }
 """Labels by name of the class folder, in lower case."""
+WRITTEN_CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
+"""Names of the class folders that tools make."""
 SPLITS = ("train", "val", "test")
 DIRE_COPIES = ("recons", "dire")
 """Folders of reconstructions and of their differences.

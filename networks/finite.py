@@ -28,7 +28,7 @@ class NonFiniteError(UserError):
 
 
 class _Step(NamedTuple):
-    """What a device noted of one optimizer step, not yet read from it."""
+    """Record of one optimizer step on the device, not yet read from it."""
 
     batches: list[int]
     losses: list[Tensor]

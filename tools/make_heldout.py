@@ -34,6 +34,7 @@ from tqdm import tqdm
 
 from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation, parse_degradation
+from data.folders import WRITTEN_CLASS_FOLDERS
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import load_set
 from inference.inputs import Inputs
@@ -47,7 +48,6 @@ from tools.make_fakes.autoencoders import (
     train_autoencoder,
 )
 from tools.make_fakes.rebuilding import (
-    CLASS_FOLDERS,
     mean_squared_error,
     photographs,
     psnr,
@@ -97,7 +97,7 @@ def write_degraded(
         except UnreadableImage as error:
             log.warning("skipped %s (%s)", printable(path), error)
         else:
-            save(image, folder / CLASS_FOLDERS[label], number)
+            save(image, folder / WRITTEN_CLASS_FOLDERS[label], number)
         progress()
 
 
@@ -125,10 +125,10 @@ def write_rebuilt(
         errors.append(mean_squared_error(copy, pixels))
         for label, values in ((REAL, pixels), (FAKE, copy)):
             image = TF.to_pil_image(values)
-            save(image, output / name / CLASS_FOLDERS[label], number)
+            save(image, output / name / WRITTEN_CLASS_FOLDERS[label], number)
             save(
                 REBUILT_WEBP(image, np.random.default_rng(0)),
-                output / f"{name}_webp" / CLASS_FOLDERS[label],
+                output / f"{name}_webp" / WRITTEN_CLASS_FOLDERS[label],
                 number,
             )
     if not errors:
@@ -183,7 +183,7 @@ def write_elsewhere(output: Path, folder: Path, generated: ImageSet, seed: int) 
         for name, variant in ((ELSEWHERE, image), (SHRUNK, shrunk(image))):
             save(
                 part(variant, np.random.default_rng((seed, number))),
-                output / name / CLASS_FOLDERS[REAL],
+                output / name / WRITTEN_CLASS_FOLDERS[REAL],
                 number,
             )
         count += 1

@@ -1,4 +1,4 @@
-"""What the tests of pictures share: drawing to a file, and whether every text of the figure can be
+"""Helpers of the tests of plots: drawing to a file, and whether every text of the figure can be
 read.
 
 A test module takes the fixtures over by name: `texts, draw = plot_checks.texts, plot_checks.draw`.

@@ -89,8 +89,8 @@ def test_what_the_scales_add_makes_up_the_logits(backbone: str | None, residual:
 
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_map_is_high_where_the_evidence_is(residual: bool) -> None:
-    """What a position adds to the logit is measured by taking its features away; one scale has
-    attention 1 whatever they are."""
+    """Measure the contribution of a position by removing its features; the attention of one scale
+    is always 1."""
     model = multiscale(0.5, residual=residual)
     branch = model.feature_branches[0]
     # what raises the logit

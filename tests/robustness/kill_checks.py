@@ -41,7 +41,7 @@ ENDS = {
     "SIGKILL": (os.kill, signal.SIGKILL, -9),
     IN_WRITE: (None, signal.SIGKILL, -9),
 }
-"""How a training is ended, by which signal, and its exit status; or 0, if it was faster."""
+"""Ways to end a training: call, signal, and exit status (0 if the training was faster)."""
 COMMON = ["--name", "run", "--loadSize", "24", "--cropSize", "20", "--batch_size", "4",
           "--num_threads", "0", "--gpu_ids", "-1", "--niter", "3", "--lr", "0.002"]  # fmt: skip
 VARIANTS = (

@@ -1,4 +1,4 @@
-"""What is installed: exact versions, and files with known SHA-256 sums only."""
+"""Installed packages: exact versions, and files with known SHA-256 sums only."""
 
 import base64
 import hashlib
@@ -60,7 +60,7 @@ def versions(lock: str, environment: dict[str, str]) -> list[tuple[str, Version]
 
 
 def pins(name: str) -> Iterator[Requirement]:
-    """What a requirements file asks for, with the files it includes."""
+    """Return the pins of a requirements file and of the files it includes."""
     for line in (REPOSITORY / name).read_text(encoding="utf-8").splitlines():
         if line.startswith("-r "):
             yield from pins(str(Path(name).parent / line.removeprefix("-r ")))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.folders import WRITTEN_CLASS_FOLDERS
 from data.image_sets import FAKE, REAL
 from data.layouts import load_set
 from tools.make_demo_data.images import SCENES, photograph
@@ -12,7 +13,6 @@ from util import UserError
 
 DRAWN = 64  # different procedural images; more files are links to these
 SIDE = 256  # pixels
-CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
 
 
 def draw_images(data: Path, count: int) -> None:
@@ -20,7 +20,7 @@ def draw_images(data: Path, count: int) -> None:
     for number in range(count):
         image = photograph((0, number), SIDE, SCENES[number % len(SCENES)])
         pixels = (image.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
-        folder = data / "train" / CLASS_FOLDERS[number % 2]
+        folder = data / "train" / WRITTEN_CLASS_FOLDERS[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{number:04d}.png")
 
@@ -46,7 +46,7 @@ def link_images(folder: Path, data: Path | None, count: int) -> None:
         )
     images = load_set(data / "train")
     for label, links in ((REAL, count - count // 2), (FAKE, count // 2)):
-        sources, name = images.of_class(label).paths, CLASS_FOLDERS[label]
+        sources, name = images.of_class(label).paths, WRITTEN_CLASS_FOLDERS[label]
         if not sources:
             raise UserError(
                 f"--data {data}: train/ has no {name} images; pass one with both classes"

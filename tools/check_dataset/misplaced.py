@@ -6,7 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data.folders import CLASS_FOLDERS, EXPECTED, SPLITS, class_folders
+from data.folders import (
+    CLASS_FOLDERS,
+    EXPECTED,
+    SPLITS,
+    WRITTEN_CLASS_FOLDERS,
+    class_folders,
+)
 from data.image_sets import FAKE, REAL
 from tools.check_dataset.findings import NOTE, PROBLEM, Finding, Item, below, move_command
 from tools.check_dataset.tree import Tree, is_class, within
@@ -24,7 +30,6 @@ FILLERS = {
     *("image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos"),
     *("face", "faces", "sample", "samples", "data", "class", "folder", "train", "val", "test"),
 }
-USUAL_NAME = {REAL: "0_real", FAKE: "1_fake"}
 SPLIT_NAMES = {
     **{split: split for split in SPLITS},
     "training": "train",
@@ -137,7 +142,7 @@ class Search:
             wrong, label = named[0]
             parent = os.path.dirname(wrong) or "."
             own = (str(path) for path, other in class_folders(Path(parent)) if other == label)
-            target = next(own, str(Path(parent, USUAL_NAME[label])))
+            target = next(own, str(Path(parent, WRITTEN_CLASS_FOLDERS[label])))
             occupied = os.path.exists(os.path.join(target, os.path.basename(wrong)))
             inside = any(within(place, wrong) for place in self.classes)
             if not inside and not occupied and self._takes_classes(parent):

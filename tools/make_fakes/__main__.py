@@ -29,7 +29,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 from tqdm import tqdm
 
-from data.folders import class_folders
+from data.folders import WRITTEN_CLASS_FOLDERS, class_folders
 from data.image_sets import FAKE, REAL, subfolders
 from data.layouts import load_set
 from options.flags import OneLineParser, names, whole
@@ -37,7 +37,6 @@ from tools.make_fakes.adversarial import STEPS as ADVERSARIAL_STEPS
 from tools.make_fakes.adversarial import train_adversarially
 from tools.make_fakes.autoencoders import UP_SAMPLERS, AutoEncoder, rebuilt, train_autoencoder
 from tools.make_fakes.rebuilding import (
-    CLASS_FOLDERS,
     mean_squared_error,
     photographs,
     psnr,
@@ -89,7 +88,7 @@ def write_split(
         copy = rebuilt(models[name], pixels)
         errors.setdefault(name, []).append(mean_squared_error(copy, pixels))
         for label, image in ((REAL, pixels), (FAKE, copy)):
-            save(TF.to_pil_image(image), output / CLASS / CLASS_FOLDERS[label], number)
+            save(TF.to_pil_image(image), output / CLASS / WRITTEN_CLASS_FOLDERS[label], number)
     # missing if no photograph was large enough
     output.mkdir(parents=True, exist_ok=True)
     originals = (

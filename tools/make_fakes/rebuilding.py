@@ -13,12 +13,11 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from data.decode import UnreadableImage, read_image
-from data.image_sets import FAKE, REAL, ImageSet
+from data.image_sets import REAL, ImageSet
 from options.flags import OneLineParser, names, tool_parser, whole
 from tools.make_fakes.autoencoders import CROP, FACTOR
 from util import UserError, log, printable
 
-CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
 MOST = 2000  # photographs that auto-encoders are trained on; all are held in memory
 FAITHFUL = 25.0  # PSNR in dB; below this, copies are noise
 Shrink = Callable[[Image.Image, np.random.Generator], Image.Image]

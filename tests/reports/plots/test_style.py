@@ -1,4 +1,4 @@
-"""What all plots share: formats, titles, threads, and files that stay whole."""
+"""Properties of all plots: formats, titles, threads, and files that stay whole."""
 
 import importlib
 import re
