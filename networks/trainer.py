@@ -268,6 +268,21 @@ class Trainer:
             "versions": versions(),
         }
 
+    def _lay_out_moments(self) -> None:
+        """Give loaded moments their parameters' memory layout, without which fused Adam mixes them.
+
+        Raises:
+            KeyError, AttributeError, ValueError: a moment is missing or does not fit its parameter.
+        """
+        for parameter, moments in self.optimizer.state.items():
+            count = parameter.new_zeros(())
+            for name, like in (("step", count), ("exp_avg", parameter), ("exp_avg_sq", parameter)):
+                if moments[name].shape != like.shape:
+                    raise ValueError(
+                        f"{name} has shape {[*moments[name].shape]}, not {[*like.shape]}"
+                    )
+                moments[name] = torch.empty_like(like).copy_(moments[name])
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a `state_dict` (with --new_optim: without the optimizer's state).
 
@@ -287,6 +302,7 @@ class Trainer:
         try:
             if not self.opt.new_optim:
                 self.optimizer.load_state_dict(state["optimizer_state_dict"])
+                self._lay_out_moments()
                 self.scaler.load_state_dict(state["scaler_state"])
             ddp.set_rng_states(state, self.opt.seed)
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from networks.losses import attention_entropy, cosine_learning_rate, detection_loss, learning_rate
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
+from util import UserError
 
 MULTI = {"model_type": "multiscale_attention", "feature_dim": 16, "gpu_ids": ()}
 
@@ -273,3 +275,47 @@ def test_best_is_the_first_epoch_with_the_highest_ap() -> None:
     best = [trainer.record_validation(ap) for ap in (None, 0.5, 0.5, 0.4, 0.6)]
     assert best == [False, True, False, False, True]
     assert (trainer.best_ap, trainer.epochs_since_best) == (0.6, 0)
+
+
+LAYOUTS = (torch.channels_last, torch.contiguous_format)
+
+
+@pytest.mark.parametrize("before", LAYOUTS)
+def test_resumes_in_another_memory_layout(
+    before: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fp32 on a GPU is contiguous, all else channels last; Adam's moments keep what they had."""
+
+    def trained(layout: torch.memory_format, state: Any, steps: int) -> Trainer:
+        monkeypatch.setattr(
+            "networks.trainer.place_model", lambda model, *_: model.to(memory_format=layout)
+        )
+        torch.manual_seed(0)
+        trainer = frozen(Trainer(TrainOptions(gpu_ids=(), lr=1e-3, batch_size=4)))
+        if state is not None:
+            trainer.load_state_dict(state)
+        for _ in range(steps):
+            trainer.set_input(batch(4))
+            trainer.optimize_parameters()
+        return trainer
+
+    after = next(layout for layout in LAYOUTS if layout is not before)
+    state = trained(before, None, 2).state_dict()
+    straight, resumed = trained(before, None, 4), trained(after, state, 2)
+    for one, other in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        moments, strides = resumed.optimizer.state[other], other.stride()
+        assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == strides
+        assert (one - other).norm() < 1e-3 * one.norm().clamp_min(1e-3)
+
+
+@pytest.mark.parametrize("damaged", (torch.zeros(1), torch.zeros(7, 2), "text"))
+def test_moments_that_do_not_fit_are_damaged(damaged: Any) -> None:
+    opt = TrainOptions(gpu_ids=(), batch_size=4)
+    trainer = Trainer(opt)
+    trainer.set_input(batch(4))
+    trainer.optimize_parameters()
+    state = trainer.state_dict()
+    state["optimizer_state_dict"]["state"][0]["exp_avg"] = damaged
+    with pytest.raises(UserError, match="state of the optimizer .* is damaged") as error:
+        Trainer(opt).load_state_dict(state)
+    assert "\n" not in str(error.value)
