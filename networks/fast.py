@@ -15,6 +15,8 @@ from util import log
 Model = TypeVar("Model", bound=nn.Module)
 
 COMPILED_SIZES = 3  # image sizes for which a model is compiled
+# the backward pass is compiled with the forward pass, where the plain model can still take over
+BACKWARD_AT_ONCE = torch._functorch.config.patch(force_non_lazy_backward_lowering=True)
 
 
 def place_model(model: Model, device: torch.device, dtype: torch.dtype | None) -> Model:
@@ -32,6 +34,8 @@ def place_model(model: Model, device: torch.device, dtype: torch.dtype | None) -
 
 class CompiledOrPlain(nn.Module):
     """`torch.compile` that falls back to the plain model, with a warning, where it fails.
+
+    That includes the compilation of the backward pass.
 
     It is compiled for the shape that comes first. Others, such as the rest of an epoch, go through
     the plain model: compiling for each would take long, and one program for all shapes is slower.
@@ -58,7 +62,8 @@ class CompiledOrPlain(nn.Module):
         try:
             # what the pass before returned may be overwritten
             torch.compiler.cudagraph_mark_step_begin()
-            return self._compiled(images, **kwargs)
+            with BACKWARD_AT_ONCE:
+                return self._compiled(images, **kwargs)
         except (
             torch._dynamo.exc.TorchDynamoException,
             torch._inductor.exc.InductorError,

@@ -1,8 +1,11 @@
 """Fast ways to run a model: the same outputs as the plain one."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 from torchvision.models import resnet18
 
 from data.transforms import Protocol
@@ -182,3 +185,26 @@ def test_compiled_scores_are_those_of_the_plain_model(name: str) -> None:
         assert torch.allclose(
             fast(PIXELS).sigmoid().float(), model(IMAGES).sigmoid().float(), atol=1e-2
         )
+
+
+def test_goes_on_plain_where_the_backward_pass_does_not_compile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no compiler")
+
+    warnings: list[str] = []
+    backend = aot_autograd(fw_compiler=lambda graph, _: graph.forward, bw_compiler=broken)
+    compile_with = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **_: compile_with(model, backend=backend))
+    monkeypatch.setattr(
+        "networks.fast.log.warning", lambda text, *values: warnings.append(text % values)
+    )
+    model = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 1))
+    compiled, x, plain = CompiledOrPlain(model), torch.randn(7, 3), copy.deepcopy(model)
+    for _ in range(2):
+        for network in (compiled, plain):
+            network(x).square().sum().backward()
+    assert len(warnings) == 1 and "--compile: going on without compiling" in warnings[0]
+    assert torch.allclose(model[0].weight.grad, plain[0].weight.grad, atol=1e-5)
+    assert torch.equal(model[1].running_mean, plain[1].running_mean)  # no batch counts twice
