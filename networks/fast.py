@@ -1,13 +1,11 @@
-"""Faster ways to run a model: compilation, and BatchNorm folded into convolutions."""
+"""Faster ways to run a model: memory layout and compilation."""
 
-import copy
 from collections.abc import Callable
-from itertools import pairwise
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from device import is_out_of_memory
 from util import log
@@ -15,8 +13,7 @@ from util import log
 Model = TypeVar("Model", bound=nn.Module)
 
 COMPILED_SIZES = 3  # image sizes for which a model is compiled
-# the backward pass is compiled with the forward pass, where the plain model can still take over
-BACKWARD_AT_ONCE = torch._functorch.config.patch(force_non_lazy_backward_lowering=True)
+MANY = 2**20  # compiled programs of one model class; by default, from the ninth it runs uncompiled
 
 
 def place_model(model: Model, device: torch.device, dtype: torch.dtype | None) -> Model:
@@ -42,7 +39,7 @@ class CompiledOrPlain(nn.Module):
 
     Args:
         model: the plain model.
-        freezing: weights are constants, for inference.
+        freezing: weights become constants, and BatchNorm part of them; for use without gradients.
         cuda_graphs: replay whole passes on a GPU; what `forward` returns then lies where the next
             pass writes, so copy what is kept.
     """
@@ -50,9 +47,15 @@ class CompiledOrPlain(nn.Module):
     def __init__(self, model: nn.Module, freezing: bool = False, cuda_graphs: bool = False) -> None:
         super().__init__()
         self._plain = [model]  # in a list, so that the weights are not registered twice
-        asked = {"freezing": freezing, "triton.cudagraphs": cuda_graphs}
-        options: dict[str, Any] = {name: True for name, value in asked.items() if value}
-        self._compiled: Any = torch.compile(model, dynamic=False, options=options or None)
+        options: Any = {"triton.cudagraphs": True} if cuda_graphs else None
+        self._compiled: Any = torch.compile(model, dynamic=False, options=options)
+        # not among the options, which do not reach Dynamo and the backward pass
+        self._settings = (
+            torch._inductor.config.patch(freezing=freezing),
+            torch._dynamo.config.patch(recompile_limit=MANY, accumulated_recompile_limit=MANY),
+            # where the plain model can still take over
+            torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
+        )
         self._shape: torch.Size | None = None
 
     def forward(self, images: Tensor, **kwargs: Any) -> Any:
@@ -62,7 +65,9 @@ class CompiledOrPlain(nn.Module):
         try:
             # what the pass before returned may be overwritten
             torch.compiler.cudagraph_mark_step_begin()
-            with BACKWARD_AT_ONCE:
+            with ExitStack() as stack:
+                for setting in self._settings:
+                    stack.enter_context(setting)
                 return self._compiled(images, **kwargs)
         except (
             torch._dynamo.exc.TorchDynamoException,
@@ -79,38 +84,13 @@ class CompiledOrPlain(nn.Module):
             return self._plain[0](images, **kwargs)
 
 
-def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode with BatchNorm folded into the convolutions before it.
-
-    Source: Jacob et al., CVPR 2018, section 3.2.
-
-    A BatchNorm is taken to follow a convolution if it is next to it in a `Sequential`, or if the
-    two are called conv<x> and bn<x> in one block, as in ResNets. Logits stay the same to rounding.
-    """
-    folded = copy.deepcopy(model).eval()
-    for block in folded.modules():
-        children = dict(block.named_children())
-        pairs = [
-            (name, "bn" + name.removeprefix("conv")) for name in children if name.startswith("conv")
-        ]
-        if isinstance(block, nn.Sequential):
-            pairs = list(pairwise(children))
-        for first, second in pairs:
-            convolution, norm = children.get(first), children.get(second)
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(block, first, fuse_conv_bn_eval(convolution, norm))
-                setattr(block, second, nn.Identity())
-    return folded
-
-
 class InferenceModel(nn.Module):
-    """A model made fast for scoring: normalisation in the same pass, BatchNorm folded and, with
-    `compiled`, compiled with frozen weights.
+    """A model made fast for scoring: normalisation in the same pass and, with `compiled`, compiled
+    with frozen weights.
 
     It is compiled for the first `COMPILED_SIZES` image sizes that fill a batch; later smaller
-    batches of these are filled up to `batch_size`, and all others go through the folded model as it
-    is, because compiling would take longer than scoring them. Where folding would change the logits
-    (a network of another build), the model stays as it is.
+    batches of these are filled up to `batch_size`, and all others go through the model as it is,
+    because compiling would take longer than scoring them. Call it without gradients.
 
     Args:
         normalise: pixels [B, 3, H, W] uint8 -> images as the model takes them.
@@ -125,25 +105,8 @@ class InferenceModel(nn.Module):
     ) -> None:
         super().__init__()
         self.batch_size, self._compile = batch_size, compiled
-        self.network: nn.Module = _OnPixels(model, normalise)
+        self.network = _OnPixels(model, normalise)
         self._compiled: dict[torch.Size, CompiledOrPlain] = {}  # by height and width
-        self._prepared = False
-
-    def _prepare(self, pixels: Tensor) -> None:
-        self._prepared = True
-        folded = fold_batch_norms(self.network)
-        in_full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with torch.autocast(pixels.device.type, enabled=False), in_full:
-            same = torch.allclose(
-                folded(pixels[:2]), self.network(pixels[:2]), rtol=1e-3, atol=1e-3
-            )
-        if same:
-            self.network = folded
-        else:
-            log.warning(
-                "--fast: BatchNorm is not folded, this network applies it in another order than"
-                " its names say"
-            )
 
     def _compiled_for(self, pixels: Tensor) -> CompiledOrPlain | None:
         size = pixels.shape[2:]
@@ -160,8 +123,6 @@ class InferenceModel(nn.Module):
     def forward(self, pixels: Tensor, **kwargs: Any) -> Any:
         """Return the model's outputs for pixels [B, 3, H, W] uint8: logits, or a tuple that
         begins with them."""
-        if not self._prepared:
-            self._prepare(pixels)
         count = len(pixels)
         compiled = self._compiled_for(pixels)
         if compiled is None:

@@ -78,7 +78,7 @@ class TestOptions(FigureOptions):
     )
     fast: bool = flag(
         False,
-        "fold BatchNorm, use channels-last memory, compile, and use the fastest algorithms;"
+        "use channels-last memory, compile with constant weights, and use the fastest algorithms;"
         " scores differ by rounding only",
     )
     results_dir: str = flag(

@@ -1,15 +1,17 @@
 """Fast ways to run a model: the same outputs as the plain one."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from torchvision.models import resnet18
 
 from data.transforms import Protocol
-from networks.fast import CompiledOrPlain, InferenceModel, fold_batch_norms, place_model
+from networks.fast import CompiledOrPlain, InferenceModel, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import resnet50
 
@@ -39,22 +41,6 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-@torch.inference_mode()
-def test_folding_leaves_the_outputs_and_the_model_as_they_are(name: str) -> None:
-    model = trained_like(MODELS[name]())
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    folded = fold_batch_norms(model)
-    assert not [module for module in folded.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert torch.allclose(folded(IMAGES), model(IMAGES), atol=1e-4)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_convolutions_without_their_own_norm_are_left_alone() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)).eval()
-    assert isinstance(fold_batch_norms(model)[2], nn.BatchNorm2d)
-
-
 @torch.inference_mode()
 def test_inference_model_gives_logits_and_attention_of_each_image() -> None:
     model = trained_like(MODELS["multi"]())
@@ -81,29 +67,6 @@ def test_small_batches_are_filled_up_for_the_compiler(monkeypatch: pytest.Monkey
     assert sizes == [4, 4, 4]
     other = PIXELS[:2, :, :48]  # a size without a full batch is neither compiled for nor filled up
     assert torch.allclose(fast(other), model(NORMALISE(other)), atol=1e-4) and sizes == [4, 4, 4]
-
-
-class PreActivation(nn.Module):
-    """BatchNorm before the convolution of its name, which folding would take for the one behind it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bn1, self.conv1 = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, padding=1)
-        self.head = nn.Linear(3, 1)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.conv1(self.bn1(images).relu()).mean((2, 3)))
-
-
-@torch.inference_mode()
-def test_a_network_of_another_order_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
-    warnings: list[str] = []
-    monkeypatch.setattr("networks.fast.log.warning", lambda text, *values: warnings.append(text))
-    model = trained_like(PreActivation())
-    fast = InferenceModel(model, batch_size=4, compiled=False, normalise=NORMALISE)
-    assert torch.allclose(fast(PIXELS), model(IMAGES), atol=1e-5)
-    assert torch.allclose(fast(PIXELS[:1]), model(IMAGES[:1]), atol=1e-5)
-    assert len(warnings) == 1 and "not folded" in warnings[0]
 
 
 def test_other_shapes_go_through_the_plain_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +148,48 @@ def test_compiled_scores_are_those_of_the_plain_model(name: str) -> None:
         assert torch.allclose(
             fast(PIXELS).sigmoid().float(), model(IMAGES).sigmoid().float(), atol=1e-2
         )
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
+    """The graphs that Inductor gets; instead of generating code, it runs them."""
+    seen = []
+
+    def compile_graph(graph: torch.fx.GraphModule, *_: object, **__: object) -> Any:
+        seen.append(graph)
+        return make_boxed_func(graph.forward)
+
+    monkeypatch.setattr("torch._inductor.compile_fx._compile_fx_inner", compile_graph)
+    return seen
+
+
+def small_network() -> nn.Module:
+    return trained_like(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    )
+
+
+@torch.inference_mode()
+def test_compiled_for_scoring_weights_are_constants_and_norms_folded(
+    graphs: list[torch.fx.GraphModule],
+) -> None:
+    model = small_network()
+    fast = InferenceModel(model, batch_size=5, compiled=True, normalise=NORMALISE)
+    assert torch.allclose(fast(PIXELS), model(IMAGES), atol=1e-4)
+    (graph,) = graphs
+    operators = [node.name for node in graph.graph.nodes if node.op == "call_function"]
+    # pixels, and the mean and standard deviation of the normalisation
+    assert len(graph.graph.find_nodes(op="placeholder")) == 3
+    convolution = next(at for at, name in enumerate(operators) if "convolution" in name)
+    assert operators[convolution + 1] == "relu"  # BatchNorm is part of the weights
+
+
+@torch.inference_mode()
+def test_compiled_however_many_models_there_are(graphs: list[torch.fx.GraphModule]) -> None:
+    for count in range(1, 12):
+        fast = InferenceModel(small_network(), 2, compiled=True, normalise=NORMALISE)
+        fast(PIXELS[:2, :, :16, :16])
+        assert len(graphs) == count
 
 
 def test_goes_on_plain_where_the_backward_pass_does_not_compile(
