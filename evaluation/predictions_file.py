@@ -1,6 +1,7 @@
 """Write and read predictions.csv: the scores of a test run, from which all its metrics follow."""
 
 import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from evaluation.scores import Scores
-from util import UserError, atomic_file
+from util import UserError, atomic_file, read_text
 
 COLUMNS = ("path", "suite", "generator", "label", "logit", "score")
 ATTENTION, BRANCH = "attention_", "branch_logit_"
@@ -70,7 +71,7 @@ def read_predictions(path: Path) -> tuple[dict[str | None, list[Scores]], tuple[
             range; the message names the line.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             reader = csv.reader(file)
             header = next(reader, [])
             first = [name for name in ("condition",) if name in header[:1]]

@@ -17,7 +17,7 @@ from evaluation.predictions_file import read_predictions, write_predictions
 from evaluation.resampling import CONFIDENCE, RESAMPLES
 from evaluation.scores import Scores
 from evaluation.summary import Summary, summarise
-from util import UserError, atomic_file
+from util import UserError, atomic_file, read_text
 
 SCHEMA = "npr-results/2"
 METRICS_FILE, PREDICTIONS_FILE, ROBUSTNESS_FILE = (
@@ -120,7 +120,7 @@ def read_document(path: Path) -> dict[str, Any]:
     file = path / METRICS_FILE if path.is_dir() else path
     advice = "pass the folders that test.py wrote"
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(read_text(file))
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); {advice}") from None
     except ValueError as error:

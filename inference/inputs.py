@@ -1,5 +1,6 @@
 """Find the files of a command line of files, folders, patterns and lists, in a fixed order."""
 
+import codecs
 import glob
 import os
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from data.decode import UnreadableImage, open_image
 from data.image_sets import SUFFIXES
 from inference.video.frames import EXTENSIONS
-from util import UserError
+from util import UserError, text_encoding
 
 IMAGE_ENDINGS = (*SUFFIXES, ".gif")  # of the files that are taken for images in a folder
 MAX_PATH_BYTES = 1 << 16  # of a path in a list; no system takes more
@@ -85,7 +86,7 @@ class Inputs:
         # some systems end their lines with a carriage return, too
         ending = b"\r" if on_lines else b""
         try:
-            while block := self._read():
+            for block in self._utf8_blocks():
                 *paths, rest = (rest + block).split(self._separator)
                 if len(rest) > MAX_PATH_BYTES or (on_lines and b"\0" in block):
                     raise UserError(
@@ -96,7 +97,24 @@ class Inputs:
         # standard input is closed, or a folder
         except OSError as error:
             raise UserError(f"PATH -: standard input cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"PATH -: not text in {error.encoding}; save the list as UTF-8"
+            ) from None
         yield from filter(None, [rest.removesuffix(ending)])
+
+    def _utf8_blocks(self) -> Iterator[bytes]:
+        """Yield the list in UTF-8 without a byte order mark; bytes that are not text stay."""
+        start = b""
+        while len(start) < 4 and (block := self._read()):
+            start += block
+        # between NUL bytes, zeros are no sign of UTF-16: there only a byte order mark is
+        encoding = text_encoding(start if self._separator == b"\n" else start[:3])
+        decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+        while start:
+            yield decoder.decode(start).encode("utf-8", "surrogateescape")
+            start = self._read()
+        yield decoder.decode(b"", final=True).encode("utf-8", "surrogateescape")
 
     def _matching(self, pattern: str) -> Iterator[Input]:
         paths = sorted(glob.glob(pattern, recursive=True))

@@ -8,6 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from options.flags import shown_value
+from util import read_text
 
 FOLDER = Path(__file__).resolve().parent
 PUBLISHED = "published"
@@ -87,7 +88,7 @@ def load_preset(text: str) -> Preset:
             f"unknown preset; pass one of {', '.join(preset_names())}, or a .toml file"
         )
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot be read as TOML ({error})") from None
     about, flags = values.pop("about", ""), values.pop("flags", None)

@@ -245,6 +245,13 @@ def test_a_damaged_file_is_named(text: str | None, complaint: str, tmp_path: Pat
         recompute.main([str(tmp_path / "nowhere")])
 
 
+@pytest.mark.parametrize("encoding", ("utf-8-sig", "utf-16"))
+def test_scores_that_another_program_saved_are_read(encoding: str, tmp_path: Path) -> None:
+    text = f"{HEADER}\n一.png,s,g,1,0,0.5\n"
+    (tmp_path / "predictions.csv").write_text(text, encoding=encoding)
+    assert read_run(tmp_path).sets[0].paths == ("一.png",)
+
+
 @settings(deadline=None, max_examples=15)
 @given(
     st.lists(

@@ -1,5 +1,6 @@
 """Words of a command line to files: order, links, patterns, lists and problems."""
 
+import codecs
 import glob
 import os
 import re
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from inference.inputs import IMAGE_ENDINGS, Input, Inputs
@@ -114,8 +115,12 @@ def test_patterns_give_files_in_order_and_folders_all_below(
 FILES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name and name != b"/")
 
 
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
 @given(st.lists(FILES.filter(lambda name: not os.path.isdir(name))), st.integers(1, 50))
 def test_lists_give_every_path_whatever_bytes_it_holds(names: list[bytes], step: int) -> None:
+    assume(not b"".join(names[:1]).startswith(MARKS))
     read = reader(b"".join(name + b"\0" for name in names), step)
     assert [os.fsencode(file.path) for file in Inputs(["-"], b"\0", read)] == names
 
@@ -128,6 +133,29 @@ def test_lists_on_lines(tree: Path) -> None:
     assert listed == expected
 
 
+@pytest.mark.parametrize("separator", ("\n", "\r\n", "\0"))
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    (
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+        (codecs.BOM_UTF32_LE, "utf-32-le"),
+        (b"", "utf-16-le"),
+        (b"", "utf-16-be"),
+    ),
+)
+def test_lists_as_editors_and_shells_write_them(mark: bytes, encoding: str, separator: str) -> None:
+    if separator == "\0" and (not mark or encoding == "utf-32-le"):
+        pytest.skip("between NUL bytes only a byte order mark of UTF-8 or UTF-16 tells")
+    names = ["a.png", "图a一.png", "x\xe9 \U0001f600.webp", "last.jpg"]
+    data = mark + "".join(name + separator for name in names).encode(encoding)
+    ending = separator[-1].encode()
+    for step in (1, 7, len(data)):
+        read = reader(data, step)
+        assert [file.path for file in Inputs(["-"], ending, read)] == names, step
+
+
 def closed() -> bytes:
     raise OSError(9, "Bad file descriptor")
 
@@ -138,6 +166,7 @@ def closed() -> bytes:
         (reader(b"a.png\0b.png"), "PATH -: .*--null"),
         (lambda: b"x" * 4096, "PATH -: not a list"),
         (closed, "standard input cannot be read"),
+        (reader("a.png".encode("utf-16")[:-1]), "PATH -: not text in utf-16"),
     ),
 )
 def test_what_is_not_a_list(read: Callable[[], bytes], message: str) -> None:

@@ -59,6 +59,13 @@ def test_given_flags_win_over_those_of_the_recipe(dataroot: Path, tmp_path: Path
     assert (opt.lr, opt.niter, opt.npr_scales, opt.no_flip) == (0.5, 9, (0.25, 0.5), True)
 
 
+@pytest.mark.parametrize("encoding", ("utf-8-sig", "utf-16"))
+def test_custom_recipes_as_editors_save_them(dataroot: Path, tmp_path: Path, encoding: str) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('about = "größer"\n[flags]\nlr = 0.5\n', encoding=encoding)
+    assert parsed(dataroot, "--recipe", str(own)).lr == 0.5
+
+
 def test_a_given_flag_replaces_what_it_contradicts(dataroot: Path) -> None:
     opt = parsed(dataroot, "--recipe", "robust", "--loadSize", "256")
     assert (opt.loadSize, opt.no_resize, opt.cropSize) == (256, False, 128)
