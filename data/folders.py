@@ -83,24 +83,25 @@ class Folder:
             return all(folder._has_nature for folder in self.below)
         return {path.name.lower() for path, _ in self.classes} <= {"nature", "ai"}
 
+    @property
+    def leaves(self) -> tuple["Folder", ...]:
+        """Return the folders with class folders, here or below."""
+        return tuple(leaf for folder in self.below for leaf in folder.leaves) or (self,)
+
     def images(self, suite: str, generator: str = "") -> ImageSet:
-        """Return all images of the class folders, here or directly below, as one set.
+        """Return all images of the class folders, here or below, as one set, each file once.
 
         Args:
             suite: name of the set's suite.
             generator: name of the set; '' = the folder's name.
 
         Raises:
-            UserError: no images, or generators beside their real images.
+            UserError: no images.
         """
-        if any(folder.is_its_own_class for folder in self.below):
-            raise UserError(
-                f"{self.path}: holds generators beside their real images;"
-                " they are separate sets, not one"
-            )
         paths: list[str] = []
         labels: list[int] = []
-        for path, label in [pair for folder in (self.below or (self,)) for pair in folder.classes]:
+        # generators may share their real images
+        for path, label in dict.fromkeys(pair for leaf in self.leaves for pair in leaf.classes):
             images = list_images(path)
             if not images:
                 log.warning(EMPTY_CLASS, printable(str(path)))

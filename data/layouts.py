@@ -18,15 +18,21 @@ The published evaluation lists them by name.
 
 
 def load_set(
-    root: Path, suite: str = "", generator: str = "", classes: tuple[str, ...] = ()
+    root: Path,
+    suite: str = "",
+    generator: str = "",
+    classes: tuple[str, ...] = (),
+    splits: Sequence[str] = ("test", "val"),
 ) -> ImageSet:
-    """Return all images of one set.
+    """Return all images of a folder as one set, each file once.
 
     Args:
-        root: holds the class folders, or folders that hold them (root/car, root/cat).
+        root: holds the class folders, or folders that hold them (root/car, root/cat), or any other
+            layout that `find_sets` reads.
         suite: name of the set's suite.
         generator: name of the set; '' = the folder's name.
-        classes: names of the folders to use; empty for all.
+        classes: names of the folders directly below to use; empty for all.
+        splits: see `scan`.
 
     Raises:
         UserError: one of `classes` is missing, or class folders or their images are missing.
@@ -35,17 +41,40 @@ def load_set(
     if missing:
         present = ", ".join(sub.name for sub in subfolders(root)) or "no folders"
         raise UserError(f"--classes {','.join(missing)}: not in {root}, which has {present}")
-    folder = scan(root)
-    contents = (
-        [content for content in folder.below if not classes or content.path.name in classes]
-        if folder
-        else []
-    )
-    if folder is None or (folder.below and not any(content.classes for content in contents)):
+    folder = scan(root, splits)
+    chosen = {root / name for name in classes}
+    leaves = [
+        leaf
+        for leaf in (folder.leaves if folder else ())
+        if not classes or chosen & {leaf.path, *leaf.path.parents}
+    ]
+    if folder is None or not leaves:
         raise UserError(
             f"no class folders in {root}: expected {EXPECTED} in it or in each of its folders"
         )
-    return replace(folder, below=tuple(contents)).images(suite, generator)
+    return replace(folder, below=tuple(leaves)).images(suite, generator)
+
+
+def load_split(root: Path, split: str, classes: tuple[str, ...] = ()) -> ImageSet:
+    """Return the images of a split for training, as one set.
+
+    Args:
+        root: holds a folder with the split's name; or a suite, each of its generators does.
+        split: name of the split.
+        classes: see `load_set`.
+
+    Raises:
+        UserError: see `load_set`; images of the suite lie in no folder of that name.
+    """
+    if (root / split).is_dir():
+        return load_set(root / split, classes=classes)
+    images = load_set(root, classes=classes, splits=(split,))
+    outside = next((p for p in images.paths if split not in Path(p).relative_to(root).parts), None)
+    if outside:
+        raise UserError(
+            f"--dataroot {root}: has no folder {split}/, and {outside} is not in one either"
+        )
+    return images
 
 
 def find_sets(
@@ -88,6 +117,7 @@ def find_sets(
             folder = _with_shared_real_above(folder)
             return [folder.images(above or folder.suite or "")]
         if folder.height == 1 and (classes or (_holds_contents(folder) and not folder.suite)):
+            _refuse_generators(folder)
             return [load_set(root, above, classes=classes)]
     suites = folder.below if _is_folder_of_suites(folder) else (folder,)
     sets = [images for suite in suites for images in _suite_sets(suite, classes)]
@@ -100,6 +130,14 @@ def find_sets(
                 f"--classes {name}: no generator below {root} has a folder of that name"
             )
     return sets
+
+
+def _refuse_generators(folder: Folder) -> None:
+    if any(sub.is_its_own_class for sub in folder.below):
+        raise UserError(
+            f"{folder.path}: holds generators beside their real images;"
+            " they are separate sets, not one"
+        )
 
 
 def _refuse_twice(sets: Sequence[ImageSet], root: Path) -> None:
@@ -158,6 +196,7 @@ def _suite_sets(folder: Folder, classes: tuple[str, ...]) -> list[ImageSet]:
                     f"no class folders in {generator.path}:"
                     f" expected {EXPECTED} in it or in each of its folders"
                 )
+            _refuse_generators(generator)
             sets.append(replace(generator, below=contents or generator.below).images(suite))
         # one empty folder must not keep the others from being tested
         except UserError as error:

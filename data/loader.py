@@ -15,7 +15,7 @@ from data.cache import PixelCache, open_cache
 from data.datasets import WORKER_ADVICE, ImageDataset, WatchedLoader, collate, init_worker
 from data.degradations import NOTHING, Degradation
 from data.image_sets import FAKE, REAL, ImageSet
-from data.layouts import find_test_sets, load_set
+from data.layouts import find_test_sets, load_split
 from data.protocols import evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, ProcessBatches, balancing_weights
 from data.transforms import Protocol
@@ -142,7 +142,7 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
     if opt.isTrain and split is None:
         return _training_loader(opt)
     if opt.isTrain:
-        images = shared_set(Path(opt.dataroot) / str(split), opt.classes)
+        images = shared_set(Path(opt.dataroot), str(split), opt.classes)
         protocol = training_protocol(opt)
     else:
         root, sets = distributed.by_first(lambda: find_test_sets(opt.dataroot, opt.classes))
@@ -165,7 +165,7 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
 
 def _training_loader(opt: Any) -> ImageLoader:
     protocol = training_protocol(opt)
-    images = shared_set(Path(opt.dataroot) / opt.train_split, opt.classes)
+    images = shared_set(Path(opt.dataroot), opt.train_split, opt.classes)
     _require_both_classes(images, opt)
     sampler = EpochSampler(
         size=len(images.paths),
@@ -222,12 +222,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def shared_set(root: Path, classes: tuple[str, ...]) -> ImageSet:
-    """Return the set that `load_set` finds in rank 0, so that all ranks number files alike.
+def shared_set(root: Path, split: str, classes: tuple[str, ...]) -> ImageSet:
+    """Return the set that `load_split` finds in rank 0, so that all ranks number files alike.
 
     Collective: every process must call it.
     """
-    return distributed.by_first(lambda: load_set(root, classes=classes))
+    return distributed.by_first(lambda: load_split(root, split, classes))
 
 
 def _cached_pixels(

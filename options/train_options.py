@@ -235,7 +235,10 @@ class TrainOptions(BaseOptions):
         if (problem := super().problem()) is not None:
             return problem
         for split, flag_name in ((self.train_split, "train_split"), (self.val_split, "val_split")):
-            if not (root / split).is_dir():
+            # in suites such as GenImage, each generator has its splits
+            if not (root / split).is_dir() and not any(
+                (folder / split).is_dir() for level in ("*/", "*/*/") for folder in root.glob(level)
+            ):
                 return (
                     f"argument --dataroot {self.dataroot}: has no folder {split}/ (--{flag_name}); "
                     f"expected {root / split}/<class>/0_real and 1_fake"

@@ -352,6 +352,57 @@ def test_generators_share_their_real_images(
     assert origins == expected
 
 
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        # DIRE, a content or several, as its archive unpacks
+        (("{split}/real", "{split}/adm"), {"real": 0, "adm": 1}),
+        (
+            ("{split}/lsun/real", "{split}/lsun/adm", "{split}/lsun/if", "{split}/in/real"),
+            {"lsun/real": 0, "lsun/adm": 1, "lsun/if": 1, "in/real": 0},
+        ),
+        (("DIRE/images/{split}/in/real", "DIRE/images/{split}/in/mine"), {"real": 0, "mine": 1}),
+        # one real folder for several generators
+        (
+            ("{split}/laion/0_real", "{split}/dalle/1_fake", "{split}/ldm_100/1_fake"),
+            {"laion/0_real": 0, "dalle/1_fake": 1, "ldm_100/1_fake": 1},
+        ),
+        # generators with and without content folders
+        (
+            (*pair("{split}/progan/car"), *pair("{split}/biggan")),
+            {"car/0_real": 0, "car/1_fake": 1, "biggan/0_real": 0, "biggan/1_fake": 1},
+        ),
+        (
+            (*pair("ADM/x/{split}", "nature", "ai"), *pair("sd/x/{split}", "nature", "ai")),
+            {f"{g}/x/{{split}}/{c}": c == "ai" for g in ("ADM", "sd") for c in ("nature", "ai")},
+        ),
+    ],
+)
+def test_training_reads_the_layouts_of_suites(
+    layout: tuple[str, ...], expected: dict[str, int], tmp_path: Path
+) -> None:
+    """Each file comes once, also real images that generators share; val is read from val only."""
+    for split in ("train", "val"):
+        build(tmp_path, *(folder.format(split=split) for folder in layout))
+    opt = TrainOptions().parse(["--dataroot", str(tmp_path)], print_options=False)
+    for split in ("train", "val"):
+        dataset = create_dataloader(opt, split=split).dataset
+        labels = {
+            next(
+                end for end in expected if path.endswith(f"{end.format(split=split)}/a.png")
+            ): label
+            for path, label in zip(dataset.paths, dataset.labels, strict=True)
+        }
+        assert labels == expected and len(dataset.paths) == len(expected)
+        assert all(f"/{split}/" in path for path in dataset.paths)
+
+
+def test_a_suite_without_the_split_is_no_training_folder(tmp_path: Path) -> None:
+    build(tmp_path, *pair("ADM/train"), *pair("ADM/val"), *pair("sd"))
+    with pytest.raises(UserError, match="no folder train/"):
+        create_dataloader(train_options(tmp_path))
+
+
 def test_names_and_tables_of_the_sets_of_several_suites(tmp_path: Path) -> None:
     suites = ("ForenSynths_test", "GANGen-Detection", "DiffusionForensics")
     suites += ("UniversalFakeDetect", "Diffusion1kStep_test")

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,14 +78,10 @@ def _about(readings: Sequence[Reading]) -> str:
 def _read(root: Path, split: str, findings: list[Finding]) -> list[Reading]:
     """Return the sets of a split; none, with a finding that holds the error, where there is one."""
     folder, reader = root / split, TRAIN if split in ("train", "val") else TEST
-    readings = []
+    readings: list[Reading] = []
     try:
         sets = [load_set(folder, generator=split)] if reader == TRAIN else find_sets(folder)
-        for images in sets:
-            # the shared real images of DIRE's layout occur several times in a training set
-            pairs = dict.fromkeys(zip(images.paths, images.labels, strict=True))
-            paths, labels = zip(*pairs, strict=True)
-            readings.append(Reading(split, reader, replace(images, paths=paths, labels=labels)))
+        readings = [Reading(split, reader, images) for images in sets]
     except (UserError, OSError) as error:
         text = f"the scripts would stop: {escaped(str(error))}"
         findings.append(Finding("layout", PROBLEM, text))
