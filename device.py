@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,9 @@ OUT_OF_MEMORY_TEXTS = (
     "unable to find an engine",  # cuDNN, when its workspace does not fit
     "out of memory",  # torch.AcceleratorError
 )
+
+
+_COMPUTING = threading.RLock()  # PyTorch's TF32 switches are those of the whole process
 
 
 class OutOfGpuMemory(UserError):
@@ -92,12 +96,13 @@ def memory_advice(batch_size: int, accumulation_steps: int | None = None) -> Ite
         ) from error
 
 
-def seed_everything(seed: int, deterministic: bool = True) -> None:
+def seed_everything(seed: int, deterministic: bool = True, one_size: bool = True) -> None:
     """Seed Python, NumPy and PyTorch.
 
     Args:
         seed: for all three.
         deterministic: choose repeatable algorithms; cuDNN stays on.
+        one_size: otherwise, try out cuDNN's algorithms; it does so for each new size of image.
     """
     random.seed(seed)
     np.random.seed(seed)
@@ -105,7 +110,7 @@ def seed_everything(seed: int, deterministic: bool = True) -> None:
     torch.manual_seed(seed)
     # cuBLAS needs this to be deterministic
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.benchmark = one_size and not deterministic
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # filling is slow and only finds bugs
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -161,11 +166,9 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
     Args:
         precision: 'auto', 'fp32', 'bf16' or 'fp16'. 'auto' is bf16 where the hardware computes it
-            natively, else fp32. 'fp32' also turns TensorFloat-32 off, so that it means fp32 on
-            every GPU.
+            natively, else fp32.
         device: on which the model runs.
     """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     if precision == "auto":
         if device.type == "cuda":
             native = torch.cuda.get_device_capability(device) >= (8, 0)
@@ -173,6 +176,30 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
             native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         precision = "bf16" if native else "fp32"
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Allow TensorFloat-32 in a block or not; other threads wait with theirs."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    with _COMPUTING:
+        before = matmul.allow_tf32, cudnn.allow_tf32
+        matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@contextmanager
+def computing(precision: str, device: torch.device) -> Iterator[None]:
+    """Run a model in a block with --precision; afterwards all is as it was.
+
+    'fp32' also turns TensorFloat-32 off, so that it means fp32 on every GPU.
+    """
+    dtype = autocast_dtype(precision, device)
+    with tf32(precision != "fp32"), torch.autocast(device.type, dtype, enabled=dtype is not None):
+        yield
 
 
 def versions() -> dict[str, str]:

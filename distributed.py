@@ -22,6 +22,9 @@ from util import UserError, launched_world_size, let_rank_0_speak, log
 T = TypeVar("T")
 
 TIMEOUT = timedelta(hours=6)  # others wait while rank 0 writes results or builds a cache
+NCCL_TIMEOUT = timedelta(minutes=30)  # GPUs sum gradients; after this, one of them hangs
+
+_objects: Any = None  # group in which objects are sent, None for the default one
 
 
 @contextmanager
@@ -39,6 +42,7 @@ def process_group(gpu_ids: tuple[int, ...]) -> Iterator[None]:
     Raises:
         UserError: more processes on this machine than GPUs.
     """
+    global _objects
     if launched_world_size() == 1 or distributed.is_initialized():
         yield
         return
@@ -46,12 +50,16 @@ def process_group(gpu_ids: tuple[int, ...]) -> Iterator[None]:
     with let_rank_0_speak():
         if on_gpu:
             torch.cuda.set_device(_own_gpu())
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+            distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=NCCL_TIMEOUT)
+            _objects = distributed.new_group(backend="gloo", timeout=TIMEOUT)
+        else:
+            distributed.init_process_group("gloo", timeout=TIMEOUT)
         if rank() > 0:
             log.addFilter(lambda record: record.levelno >= logging.ERROR)
             warnings.simplefilter("ignore")
         yield
     distributed.destroy_process_group()
+    _objects = None
 
 
 def _own_gpu() -> int:
@@ -130,7 +138,7 @@ def gather(value: T) -> list[T]:
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    distributed.all_gather_object(values, value)
+    distributed.all_gather_object(values, value, _objects)
     return values
 
 
@@ -139,7 +147,7 @@ def from_first(value: T) -> T:
     if world_size() == 1:
         return value
     values = [value]
-    distributed.broadcast_object_list(values, src=0)
+    distributed.broadcast_object_list(values, src=0, group=_objects)
     return values[0]
 
 

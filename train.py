@@ -20,6 +20,7 @@ from util import (
     CannotWrite,
     Stopped,
     UserError,
+    hide_gpus,
     log,
     run_script,
     silent_unless_first,
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(describe_presets())
             return 0
         print(opt.dump(), flush=True)
+        if not opt.gpu_ids:
+            hide_gpus()
     # PyTorch takes seconds to import: only now, so that --help and errors come at once
     import distributed
 

@@ -266,6 +266,15 @@ def start_logging(log_file: Path | None = None, stream: TextIO | None = None) ->
         log.addHandler(to_file)
 
 
+def hide_gpus() -> None:
+    """Let PyTorch see no GPU, which it would open for its optimizers even on the CPU.
+
+    Call it before PyTorch is imported; afterwards it does nothing.
+    """
+    if "torch" not in sys.modules:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def launched_world_size() -> int:
     """Return how many processes torchrun started, over all machines; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))

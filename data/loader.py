@@ -34,7 +34,6 @@ class ImageLoader:
         sampler: their order.
         batch_size: images per batch, over all processes together.
         num_workers: processes that decode; does not change what comes out.
-        pin_memory: for copies to a GPU.
         on_bad_image: what to do with a file that has no pixels: 'skip' it, or 'fail'.
 
     Attributes:
@@ -47,7 +46,6 @@ class ImageLoader:
         sampler: EpochSampler,
         batch_size: int,
         num_workers: int = 0,
-        pin_memory: bool = False,
         on_bad_image: str = "skip",
     ) -> None:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
@@ -60,7 +58,6 @@ class ImageLoader:
             batch_sampler=ProcessBatches(sampler, files, rank, world_size),
             num_workers=num_workers,
             collate_fn=collate,
-            pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             worker_init_fn=init_worker,
             # its own, so that making an iterator draws nothing from the global one
@@ -93,8 +90,10 @@ class ImageLoader:
     def full_batches(self, device: torch.device | str = "cpu") -> Iterator[Batch]:
         """Yield batches filled with images of one size from several steps; pixels on the device."""
         share = max(1, distributed.share_of(self.batch_size))
-        regrouped_steps = ([batch] for batch in regrouped(self.batches(), share))
-        for step in ahead(regrouped_steps, torch.device(device)):
+        device = torch.device(device)
+        batches = (batch for step in self._steps(device) for batch in step)
+        regrouped_steps = ([batch] for batch in regrouped(batches, share))
+        for step in ahead(regrouped_steps, device):
             yield from step
 
     def steps(self, device: torch.device | str = "cpu") -> Iterator[list[Batch]]:
@@ -102,9 +101,12 @@ class ImageLoader:
 
         That is usually one batch; several when sizes differ; none when all files are bad.
         """
-        return ahead(self._steps(), torch.device(device))
+        device = torch.device(device)
+        return ahead(self._steps(device), device)
 
-    def _steps(self) -> Iterator[list[Batch]]:
+    def _steps(self, device: torch.device) -> Iterator[list[Batch]]:
+        # for copies to a GPU; on the CPU it would open a GPU that the machine has
+        self._loader.pin_memory = device.type == "cuda"
         for loaded in self.watched:
             if loaded.no_room:
                 raise UserError(f"--num_threads: shared memory (/dev/shm) is full; {WORKER_ADVICE}")
@@ -176,9 +178,7 @@ def _training_loader(opt: Any) -> ImageLoader:
     cache = _cached_pixels(opt.cache, images, protocol, opt.num_threads)
     dataset = ImageDataset(images.paths, images.labels, protocol, opt.seed, cache=cache)
     workers = worker_count(opt.num_threads)
-    return ImageLoader(
-        dataset, sampler, opt.batch_size, workers, torch.cuda.is_available(), opt.on_bad_image
-    )
+    return ImageLoader(dataset, sampler, opt.batch_size, workers, opt.on_bad_image)
 
 
 def evaluation_loader(
@@ -207,9 +207,7 @@ def evaluation_loader(
     dataset = ImageDataset(images.paths, images.labels, protocol, variants=variants, cache=cached)
     workers = worker_count(num_threads) if len(images.paths) > batch_size else 0
     sampler = EpochSampler(len(dataset))
-    return ImageLoader(
-        dataset, sampler, batch_size, workers, torch.cuda.is_available(), on_bad_image
-    )
+    return ImageLoader(dataset, sampler, batch_size, workers, on_bad_image)
 
 
 def worker_count(asked: int) -> int:

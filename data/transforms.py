@@ -60,6 +60,11 @@ class Protocol:
         """Return name and version, as in 'native v1'."""
         return f"{self.name} v{self.version}"
 
+    @property
+    def one_size(self) -> bool:
+        """True if all images come out in one size."""
+        return (self.crop or self.resize) is not None
+
     def for_evaluation(self) -> "Protocol":
         """Return this protocol without random changes."""
         return replace(self, augment=None)

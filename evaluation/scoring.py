@@ -13,7 +13,7 @@ from tqdm import tqdm
 import distributed
 from data.batches import Batch
 from data.loader import ImageLoader, create_dataloader
-from device import autocast_dtype
+from device import computing
 from evaluation.metrics import binary_metrics
 from evaluation.scores import Scores
 from networks.factory import too_small
@@ -63,12 +63,11 @@ def predict_variants(
         and generator are empty.
     """
     device = next(model.parameters()).device
-    dtype = autocast_dtype(precision, device)
     was_training = model.training
     model.eval()
     run = forward if forward is not None else model
     scored: list[tuple[NDArray, ...]] = []
-    computing: deque[tuple[tuple[torch.Tensor, ...], Any]] = deque()
+    unread: deque[tuple[tuple[torch.Tensor, ...], Any]] = deque()
     total = distributed.share_of(len(loader.dataset) * len(loader.left_out_of))
     with tqdm(
         total=total,
@@ -82,17 +81,17 @@ def predict_variants(
             if (why := too_small(model, batch.pixels)) is not None:
                 _leave_out(loader, batch, why)
                 continue
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            with computing(precision, device):
                 images = batch.pixels if forward is not None else loader.images(batch, device)
                 outputs = _outputs(run, images, isinstance(model, AttentionMultiScaleNPR))
             columns = (batch.variants, batch.indices, batch.labels, *outputs)
             on_gpu = device.type == "cuda"
             copied = on_gpu and torch.cuda.current_stream(device).record_event()
-            computing.append((columns, copied))
+            unread.append((columns, copied))
             # a GPU still computes this batch, so collect the one before
-            if len(computing) > 1:
-                scored.append(_finite(loader, *computing.popleft()))
-        scored += [_finite(loader, *batch_outputs) for batch_outputs in computing]
+            if len(unread) > 1:
+                scored.append(_finite(loader, *unread.popleft()))
+        scored += [_finite(loader, *batch_outputs) for batch_outputs in unread]
     model.train(was_training)
     return _gathered(scored, loader)
 

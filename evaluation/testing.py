@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy
 import sklearn
+import torch
 
 import distributed
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
@@ -153,6 +154,8 @@ def _score_set(
     forward: InferenceModel | None,
 ) -> list[Scores]:
     """Return the scores of a set in each variant, without images that have no clean score."""
+    # cuDNN would try out its algorithms again for each size
+    torch.backends.cudnn.benchmark = opt.fast and protocol.one_size
     loader = evaluation_loader(
         images, protocol, opt.batch_size, opt.num_threads, variants, opt.cache, opt.on_bad_image
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from data.decode import UnreadableImage, as_read, read_image
 from data.protocols import EVALUATION_PROTOCOLS, trained_protocol
 from data.transforms import Protocol
-from device import autocast_dtype
+from device import autocast_dtype, computing
 from inference.tiles import grid_of, tile_boxes
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel, load_model, stored_calibration
@@ -71,10 +71,12 @@ class Detector:
         self.scales: tuple[float, ...] = getattr(loaded.model, "scales", (NPRResNet.scale,))
         self.calibration = self._matching_calibration()
         self.lock = threading.RLock()
-        self._dtype = autocast_dtype(precision, device)
+        self._precision = precision
         self._grid = grid_of(self.scales)
         self._attends = isinstance(loaded.model, AttentionMultiScaleNPR)
-        self.model: Any = place_model(loaded.model.eval(), device, self._dtype)
+        self.model: Any = place_model(
+            loaded.model.eval(), device, autocast_dtype(precision, device)
+        )
 
     def _matching_calibration(self) -> Calibration | None:
         calibration, label = stored_calibration(self.loaded), self.protocol.label
@@ -169,11 +171,7 @@ class Detector:
 
     def _run(self, pixels: Tensor) -> NDArray[np.float32]:
         """Return the logit and the attention [B, 1 + S] of uint8 pixels [B, 3, H, W]."""
-        with (
-            self.lock,
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None),
-        ):
+        with self.lock, torch.inference_mode(), computing(self._precision, self.device):
             images = self.protocol.normalise(pixels.to(self.device))
             if not self._attends:
                 return self.model(images).float().cpu().numpy()

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.special import expit
 from torch import Tensor
 
-from device import NotEnoughMemory, memory_errors
+from device import NotEnoughMemory, memory_errors, tf32
 from evaluation.names import escaped
 from inference.detector import Detector
 from inference.stream import Outcome
@@ -88,7 +88,8 @@ def explain(detector: Detector, image: Image.Image, title: str = "") -> Explanat
                 key: residual[0].cpu()
                 for key, residual in residual_maps(images, detector.scales).items()
             }
-        of_scales = evidence(detector.model, images)
+        with tf32(False):
+            of_scales = evidence(detector.model, images)
     notes = [title] if title else []
     if (width, height) != image.size:
         notes.append(

@@ -56,6 +56,11 @@ class FiniteGuard:
         self.skipped = 0
         self._unread: list[_Step] = []
 
+    @property
+    def settled(self) -> bool:
+        """True if every step so far was looked at."""
+        return not self._unread
+
     def passes(self, batches: list[int], losses: list[Tensor], gradients: Sequence[Tensor]) -> bool:
         """Return whether the optimizer may step with these gradients. Collective.
 

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Adam, Optimizer
 
 import distributed
-from device import autocast_dtype, versions
+from device import autocast_dtype, tf32, versions
 from networks import ddp
 from networks.factory import create_model, model_config
 from networks.fast import CompiledOrPlain, place_model
@@ -168,7 +168,7 @@ class Trainer:
         self.step += 1
         self._window_images += everywhere
         last = len(self._losses) + 1 == self.opt.accumulation_steps
-        with self._averaging(last):
+        with self._averaging(last), tf32(self.opt.precision != "fp32"):
             loss = self._loss_of_part()
             # the processes' gradients are averaged
             weight = distributed.world_size() * images / self._window_size
@@ -221,15 +221,20 @@ class Trainer:
         if self.guard.passes(batches, self._losses, gradients):
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            if self.scaler.is_enabled() and self.scaler.get_scale() < MIN_LOSS_SCALE:
-                raise NonFiniteError(
-                    batches, "the gradients stay infinite, however small the loss is made for fp16"
-                )
+            if self.guard.settled:
+                self._require_loss_scale(batches)
         else:
             for statistic, before in zip(self.model.buffers(), self._statistics, strict=True):
                 statistic.copy_(before)
         self.optimizer.zero_grad()
         self._window_images, self._losses = 0, []
+
+    def _require_loss_scale(self, batches: list[int]) -> None:
+        """Raise NonFiniteError if fp16 has made the loss as small as it may. A GPU has to answer."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() < MIN_LOSS_SCALE:
+            raise NonFiniteError(
+                batches, "the gradients stay infinite, however small the loss is made for fp16"
+            )
 
     def record_validation(self, ap: float | None) -> bool:
         """Note an epoch's validation AP in [0, 1] (None = undefined); True when it is the best."""
@@ -248,6 +253,7 @@ class Trainer:
             NonFiniteError: training has gone wrong, and the state is not worth keeping.
         """
         self.guard.settle()
+        self._require_loss_scale([self.step])
         ddp.average_statistics(self.model)
         require_finite(self.model.state_dict(), self.step)
         return {

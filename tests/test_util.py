@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from device import autocast_dtype, is_out_of_memory, memory_advice
+from device import autocast_dtype, computing, is_out_of_memory, memory_advice
 from tests.conftest import REPOSITORY
 from util import UserError, atomic_file, atomic_folder, run_script
 
@@ -43,13 +43,38 @@ def test_freed_memory_is_used_again_without_asking_the_kernel_for_it() -> None:
     assert kept < without / 10
 
 
+def tf32_settings() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
 def test_precision_names_and_tf32() -> None:
-    cpu = torch.device("cpu")
+    cpu, before = torch.device("cpu"), tf32_settings()
     assert autocast_dtype("bf16", cpu) is torch.bfloat16
     assert autocast_dtype("fp16", cpu) is torch.float16
     assert autocast_dtype("fp32", cpu) is None
-    assert not torch.backends.cuda.matmul.allow_tf32
-    assert not torch.backends.cudnn.allow_tf32
+    for precision in ("fp32", "auto"):
+        with computing(precision, cpu):
+            assert tf32_settings() == (precision != "fp32",) * 2
+    assert tf32_settings() == before
+
+
+def test_gpus_are_hidden_from_a_training_on_the_cpu(dataroot: Path) -> None:
+    """PyTorch would open them, for its optimizers and random states."""
+    code = f"""
+import os, sys, train
+sys.modules["distributed"] = None
+try:
+    train.main(["--dataroot", {str(dataroot)!r}, "--gpu_ids", sys.argv[1]])
+except ImportError:
+    print(os.environ["CUDA_VISIBLE_DEVICES"])
+"""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "3"}
+    for gpu_ids, visible in (("-1", ""), ("0", "3")):
+        command = [sys.executable, "-c", code, gpu_ids]
+        ran = subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+        )
+        assert ran.stdout.splitlines()[-1] == visible
 
 
 @pytest.mark.parametrize("native", (True, False))

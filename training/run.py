@@ -48,7 +48,7 @@ class Run:
         self.opt, self.folder = opt, folder
         self.protocol = training_protocol(opt)
         self.empty_part = empty_part(self.protocol)
-        seed_everything(opt.seed, deterministic=not opt.fast)
+        seed_everything(opt.seed, not opt.fast, self.protocol.one_size)
         self.trainer = Trainer(opt)
         self.validated: dict[str, Any] = {"val_threshold": None, "val_metrics": None}
         values = None

@@ -10,6 +10,7 @@ from scipy.spatial.distance import jensenshannon
 
 from data.loader import ImageLoader
 from data.transforms import Protocol
+from device import tf32
 from networks.cam import evidence
 from networks.multiscale_npr import AttentionMultiScaleNPR
 
@@ -78,8 +79,9 @@ def scale_maps(
     device = next(model.parameters()).device
     for batch in loader.batches():
         images = loader.images(batch, device)
-        contributions: dict[str, Any] = model.get_scale_contributions(images)
-        cams = evidence(model, images)
+        with tf32(False):
+            contributions: dict[str, Any] = model.get_scale_contributions(images)
+            cams = evidence(model, images)
         yield ScaleMaps(
             index=int(batch.indices[0]),
             label=int(batch.labels[0]),

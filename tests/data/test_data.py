@@ -662,3 +662,18 @@ def is_window(part: torch.Tensor, image: torch.Tensor) -> bool:
     """Return True if [3, h, w] is cut out of [3, H, W]."""
     windows = image.unfold(1, part.shape[1], 1).unfold(2, part.shape[2], 1)
     return bool((windows == part[:, None, None]).all(-1).all(-1).all(0).any())
+
+
+def test_memory_is_pinned_for_a_gpu_only(dataroot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU of a machine with a GPU, pinning would open the GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pinned: list[Any] = []
+    monkeypatch.setattr(
+        "torch.utils.data._utils.pin_memory.pin_memory",
+        lambda data, *_: pinned.append(data) or data,
+    )
+    opt = TrainOptions(dataroot=str(dataroot), gpu_ids=(), num_threads=0)
+    for loader in (create_dataloader(opt), create_dataloader(opt, split="val")):
+        pinned.clear()
+        assert list(loader.steps()) and list(loader.full_batches()) and not pinned
+        assert list(loader._steps(torch.device("cuda"))) and pinned

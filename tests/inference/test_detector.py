@@ -278,3 +278,19 @@ def test_every_form_of_too_little_memory_is_recognised(
     with pytest.raises(expected) as raised, memory_errors():
         raise error
     assert type(raised.value) is expected
+
+
+def test_another_detector_leaves_the_precision_of_the_first(
+    detector: Detector, tmp_path: Path
+) -> None:
+    """TensorFloat-32 is a setting of the whole process."""
+    settings: list[bool] = []
+    hook = detector.model.register_forward_hook(
+        lambda *_: settings.append(torch.backends.cudnn.allow_tf32)
+    )
+    before = torch.backends.cudnn.allow_tf32
+    other = load_detector(save_model(tmp_path / "other.pth", MULTI), "cpu", precision="bf16")
+    for one in (detector, other, detector):
+        one.score(draw())
+    hook.remove()
+    assert settings == [False, False] and torch.backends.cudnn.allow_tf32 == before

@@ -11,6 +11,7 @@ from torch._functorch.aot_autograd import make_boxed_func
 from torchvision.models import resnet18
 
 from data.transforms import Protocol
+from device import computing
 from networks.fast import CompiledOrPlain, InferenceModel, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import resnet50
@@ -112,7 +113,7 @@ def test_on_a_gpu_replayed_passes_give_the_scores_of_the_plain_model(
     generator = torch.Generator().manual_seed(0)
     batches = [torch.randint(0, 256, (n, 3, 64, side), dtype=torch.uint8, generator=generator)
                for n, side in ((4, 64), (4, 48), (3, 64), (4, 64), (1, 48), (2, 40))]  # fmt: skip
-    with torch.autocast("cuda", dtype=precision, enabled=precision is not None):
+    with computing("fp32" if precision is None else "bf16", torch.device("cuda")):
         ours = [fast(pixels.cuda()) for pixels in batches]  # all kept until the end
         plain = [model(NORMALISE(pixels.cuda())) for pixels in batches]
     for one, other in zip(ours, plain, strict=True):

@@ -170,3 +170,22 @@ def test_training_goes_on_where_steps_may_be_skipped(
     assert len(scalars(folder / "val")["ap"]) == 2
     with pytest.raises(UserError, match="step 5: the loss is nan"):
         train.main([*argv, "--niter", "3", "--continue_train"])
+
+
+def test_fp16_asks_a_gpu_for_its_loss_scale_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer makes the next step wait; before a checkpoint it is needed."""
+    monkeypatch.setattr("networks.finite.READ_EVERY", 3)
+    trainer = Trainer(TrainOptions(**MULTI, batch_size=2, precision="fp16"))
+    trainer.guard.at_once = False  # as on a GPU
+    asked: list[int] = []
+    get_scale = trainer.scaler.get_scale
+    monkeypatch.setattr(
+        trainer.scaler, "get_scale", lambda: asked.append(trainer.step) or get_scale()
+    )
+    for _ in range(7):
+        trainer.set_input(batch(2, size=16))
+        trainer.optimize_parameters()
+    assert asked == [3, 6]
+    trainer.scaler.update(2.0**-20)
+    with pytest.raises(NonFiniteError, match="gradients stay infinite"):
+        trainer.state_dict()

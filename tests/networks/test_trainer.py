@@ -9,9 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from data.layouts import find_test_sets
+from evaluation.testing import run_test
+from networks.checkpoint import load_model
 from networks.losses import attention_entropy, cosine_learning_rate, detection_loss, learning_rate
 from networks.trainer import Trainer
+from options.test_options import TestOptions
 from options.train_options import TrainOptions
+from training.run import Run
 from util import UserError
 
 MULTI = {"model_type": "multiscale_attention", "feature_dim": 16, "gpu_ids": ()}
@@ -319,3 +324,21 @@ def test_moments_that_do_not_fit_are_damaged(damaged: Any) -> None:
     with pytest.raises(UserError, match="state of the optimizer .* is damaged") as error:
         Trainer(opt).load_state_dict(state)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("one_size", (True, False))
+def test_algorithms_are_tried_out_for_images_of_one_size_only(
+    one_size: bool, trained: Path, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuDNN does it again for each size, which takes longer than scoring a few images."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not one_size)
+    options = {"gpu_ids": (), "num_threads": 0, "fast": True, "no_resize": True}
+    options |= {"no_crop": True} if not one_size else {"cropSize": 16}
+    Run(TrainOptions(dataroot=str(dataroot), batch_size=2, **options), tmp_path).close()
+    assert torch.backends.cudnn.benchmark == one_size
+    torch.backends.cudnn.benchmark = not one_size
+    root, sets = find_test_sets(str(dataroot / "test"))
+    run_test(load_model(trained / "model_epoch_last.pth"), root, sets, TestOptions(**options))
+    assert torch.backends.cudnn.benchmark == one_size
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,30 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         distributed.process_group((0,)),
     ):
         pass
+
+
+def test_only_those_who_wait_for_rank_0_wait_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that hangs ends the run after 30 minutes; on the CPU one group does both."""
+    limits: dict[str, float] = {}
+
+    def start(backend: str, timeout: timedelta) -> None:
+        limits[backend] = timeout.total_seconds() / 3600
+
+    for name, instead in {
+        "torch.distributed.init_process_group": start,
+        "torch.distributed.new_group": start,
+        "torch.distributed.destroy_process_group": lambda: None,
+        "torch.cuda.set_device": lambda _: None,
+        "torch.cuda.is_available": lambda: True,
+        "torch.cuda.device_count": lambda: 2,
+    }.items():
+        monkeypatch.setattr(name, instead)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for gpu_ids in ((0,), ()):
+        limits.clear()
+        with distributed.process_group(gpu_ids):
+            pass
+        assert limits == ({"cpu:gloo,cuda:nccl": 0.5, "gloo": 6} if gpu_ids else {"gloo": 6})
 
 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from data.layouts import load_set
 from data.loader import ImageLoader, create_dataloader, evaluation_loader
 from data.transforms import Protocol
-from device import autocast_dtype, seed_everything
+from device import autocast_dtype, computing, seed_everything
 from evaluation.scoring import predict_variants
 from networks.factory import create_model
 from networks.fast import InferenceModel, place_model
@@ -44,7 +44,7 @@ class Ours(Recipe):
             **model_flags(job.model),
         )
         self.dtype = autocast_dtype(self.opt.precision, self.device)
-        tf32 = job.device == "cuda" and self.dtype is None and torch.backends.cudnn.allow_tf32
+        tf32 = job.device == "cuda" and self.dtype is None and self.opt.precision != "fp32"
         self.precision = "tf32" if tf32 else FORMATS[self.dtype]
 
     @cached_property
@@ -73,7 +73,7 @@ class Ours(Recipe):
 
     @torch.inference_mode()
     def logits(self, batch: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+        with computing(self.opt.precision, self.device):
             return self.fast_model(batch)
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
