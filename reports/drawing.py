@@ -26,9 +26,9 @@ class Drawer:
         """Call a plot function; return its result, None if it failed."""
         try:
             return plot(*args, **kwargs)
-        except self._raises:
-            raise
         except Exception as error:
+            if isinstance(error, self._raises):
+                raise
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             if reason not in self._reasons:
                 log.warning("plots skipped (%s)", reason)
