@@ -160,6 +160,8 @@ def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's main function and exit: 2 after a UserError, 130 after Ctrl-C, 143 after
     SIGTERM."""
     keep_freed_memory()
+    # no script needs a window; a notebook's MPLBACKEND names one that may be missing here
+    os.environ["MPLBACKEND"] = "agg"
     signal.signal(signal.SIGTERM, stop_at_once)
     for stream in (sys.stdout, sys.stderr):  # a file name that is not UTF-8 must not end a run
         if isinstance(stream, io.TextIOWrapper):

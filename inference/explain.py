@@ -1,5 +1,6 @@
 """Explain a detector's prediction for an image: residuals, weights of the scales, evidence maps."""
 
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from inference.video.scoring import VideoPrediction, write_video_report
 from networks.calibration import GENERATED, REAL
 from networks.cam import Evidence, classifier, evidence
 from networks.npr import residual_maps
+from reports.drawing import Drawer
 from util import UserError, log, writable_folder, writing
 
 SHOWN = 512  # side of the shown part of a large image, about, in pixels; single pixels stay visible
@@ -169,19 +171,22 @@ def make_folder(folder: Path, overwrite: bool) -> None:
         )
 
 
-def write_explanation(detector: Detector, outcome: Outcome, folder: Path, index: int) -> str | None:
+def write_explanation(
+    detector: Detector, outcome: Outcome, folder: Path, index: int, draw_plot: Drawer
+) -> str | None:
     """Draw the panel of an image, or write the report of a video; return its path.
 
-    It returns None for a skipped file and, with a warning, if memory is not enough.
+    It returns None for a skipped file and, with a warning, if the panel cannot be drawn or memory
+    is not enough.
 
     Args:
         detector: the detector.
         outcome: result for the file.
         folder: of all panels and reports.
         index: of the file among all files; the path has it before the file's name.
+        draw_plot: skips plots that fail; raises OSError and MemoryError.
 
     Raises:
-        UserError: matplotlib is missing.
         CannotWrite: the folder cannot be written.
         OutOfGpuMemory: see `device.memory_errors`.
     """
@@ -196,17 +201,19 @@ def write_explanation(detector: Detector, outcome: Outcome, folder: Path, index:
     try:
         with writing(folder), memory_errors():
             if isinstance(prediction, VideoPrediction):
-                write_video_report(prediction, target)
+                write_video_report(prediction, target, draw_plot)
                 return str(target)
+            # before the maps, which take longest
+            if draw_plot(importlib.import_module, "reports.plots.images") is None:
+                return None
             assert outcome.image is not None
             number = f"score {prediction.score:.3f}"
             if prediction.calibrated:
                 number = f"probability {prediction.probability:.3f}"
             title = f"{escaped(outcome.path)}: {prediction.verdict}, {number}"
             explanation = explain(detector, outcome.image.image, title)
-            return str(draw(explanation, f"{target}.png"))
+            path = draw_plot(draw, explanation, f"{target}.png")
+            return None if path is None else str(path)
     except NotEnoughMemory as error:
         log.warning("%s: panel skipped, %s", outcome.path, error)
         return None
-    except ImportError as error:
-        raise UserError(f"--explain {folder}: {error}") from None

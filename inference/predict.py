@@ -26,6 +26,7 @@ from inference.video.scoring import predict_video
 from networks.factory import MULTISCALE
 from networks.run_folder import find_checkpoints
 from options.predict_options import PredictOptions
+from reports.drawing import Drawer
 from util import UserError, log, printable
 
 
@@ -102,6 +103,7 @@ def write_predictions(
     scales = detector.scales if attends else ()
     writer = Writer(file, opt.format, scales, detector.calibration is not None)
     video = partial(predict_video, detector, fps=opt.fps, max_frames=opt.max_frames)
+    draw = Drawer(OSError, MemoryError)
     on_screen = opt.output is None and sys.stdout.isatty()
     with (
         closing(predict_files(detector, inputs, opt.num_threads, video)) as outcomes,
@@ -114,7 +116,7 @@ def write_predictions(
                 tqdm.write(printable(f"skipped {outcome.path}: {outcome.problem}"), file=sys.stderr)
             explained = None
             if opt.explain is not None:
-                explained = write_explanation(detector, outcome, Path(opt.explain), index)
+                explained = write_explanation(detector, outcome, Path(opt.explain), index, draw)
             writer.write(record(outcome, detector.scales, explained))
             bar.update()
     if not counts:

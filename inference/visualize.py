@@ -24,7 +24,10 @@ from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.run_folder import find_checkpoints
 from options.visualize_options import VisualizeOptions
+from reports import attention_page as page
+from reports import attention_plots
 from reports.attention_tables import statistics_text, write_findings, write_weights
+from reports.drawing import Drawer
 from reports.html import Picture
 from util import UserError, atomic_file, log
 
@@ -70,13 +73,9 @@ def visualize(
         opt: preprocessing, sampling and device.
 
     Raises:
-        UserError: no image can be read, or a plotting library is missing.
+        UserError: no image can be read.
     """
-    try:
-        from reports import attention_page as page
-        from reports import attention_plots
-    except ImportError as error:
-        raise UserError(str(error)) from None
+    draw = Drawer()
     device = choose_device(opt.gpu_ids)
     model: Any = place_model(loaded.model, device, autocast_dtype(opt.precision, device))
     scales, formats, several = loaded.config.scales, opt.formats, len(sets) > 1
@@ -88,7 +87,8 @@ def visualize(
     folders, names = unique_names(sets), unique_names(safe)
     scored_sets: dict[Path, Scores] = {}
     skipped: dict[str, str] = {}
-    plots, maps = [], []
+    plots: list[Picture] = []
+    maps: list[list[Picture]] = []
     for images, written in zip(sets, safe, strict=True):
         protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
         prediction = _predict_sample(model, images, protocol, names[written.key], opt)
@@ -101,18 +101,18 @@ def visualize(
         folder.mkdir(parents=True, exist_ok=True)
         scored_sets[folder] = scored
         write_weights(folder / "attention_weights.csv", scored, scales, root)
-        per_image = page.draw_attention_per_image(scored, scales, folder, formats)
         if several:
             _write_statistics(loaded, [scored], scored.skipped, root, folder)
-            attention_plots.draw_distribution([scored], scales, folder, formats)
-        else:
+            draw(attention_plots.draw_distribution, [scored], scales, folder, formats)
+        per_image = draw(page.draw_attention_per_image, scored, scales, folder, formats)
+        if per_image is not None and not several:
             plots.append(per_image)
         if opt.save_npr_maps:
-            maps.append(_draw_maps(model, scored, protocol, folder, opt))
+            maps.append(_draw_maps(draw, model, scored, protocol, folder, opt))
     if not scored_sets:
         raise UserError(f"--dataroot {root}: none of its images can be read")
     _write_statistics(loaded, list(scored_sets.values()), skipped, root, out)
-    _write_findings(loaded, model, scored_sets, root, out, opt, plots, maps)
+    _write_findings(draw, loaded, model, scored_sets, root, out, opt, plots, maps)
 
 
 def _predict_sample(
@@ -131,18 +131,24 @@ def _predict_sample(
 
 
 def _draw_maps(
-    model: Any, scored: Scores, protocol: Protocol, folder: Path, opt: VisualizeOptions
+    draw: Drawer,
+    model: Any,
+    scored: Scores,
+    protocol: Protocol,
+    folder: Path,
+    opt: VisualizeOptions,
 ) -> list[Picture]:
     """Draw the residual maps and evidence of --num_maps images of a set."""
-    from reports.attention_page import draw_maps
-
     images = ImageSet("", "", scored.paths, tuple(scored.labels.tolist()))
     chosen = sample_evenly(images, opt.num_maps, opt.seed)
     seen = scale_maps(model, evaluation_loader(chosen, protocol, batch_size=1), protocol)
-    return draw_maps(seen, chosen.paths, scored.generator, model.scales, folder, opt.formats)
+    return page.draw_maps(
+        draw, seen, chosen.paths, scored.generator, model.scales, folder, opt.formats
+    )
 
 
 def _write_findings(
+    draw: Drawer,
     loaded: LoadedModel,
     model: Any,
     scored_sets: Mapping[Path, Scores],
@@ -155,6 +161,7 @@ def _write_findings(
     """Write what all sets together show, and the page with all plots.
 
     Args:
+        draw: skips plots that fail.
         loaded: the model as loaded.
         model: the model on its device.
         scored_sets: scores by the folder of their plots.
@@ -164,24 +171,24 @@ def _write_findings(
         plots: further plots of the page.
         maps: sheets of residual maps.
     """
-    from reports import attention_page as page
-    from reports import attention_plots
-
     sets, scales, formats = list(scored_sets.values()), loaded.config.scales, opt.formats
     fusion = {"bias": model.classifier.bias.item(), "residual": model.attention_fusion.residual}
     findings = attention_findings(sets, scales, fusion, opt.seed)
     if findings is None:
-        attention_plots.draw_distribution(sets, scales, out, formats)
+        draw(attention_plots.draw_distribution, sets, scales, out, formats)
         log.info("no findings about attention: the model has one scale")
         return
     write_findings(findings, out)
-    drawn = attention_plots.draw_attention(findings, out, loaded.path.parent, formats)
+    drawn = attention_plots.draw_attention(draw, findings, out, loaded.path.parent, formats)
     sheets = [
-        page.draw_sheet(scored, scales, folder, formats) for folder, scored in scored_sets.items()
+        draw(page.draw_sheet, scored, scales, folder, formats)
+        for folder, scored in scored_sets.items()
     ]
     title, data = f"Attention of {escaped(loaded.name)}", escaped(str(root))
     report = out / "attention_report.html"
-    page.write_page(findings, title, data, [*drawn, *plots], sheets, maps, report)
+    page.write_page(
+        findings, title, data, [*drawn, *plots], [sheet for sheet in sheets if sheet], maps, report
+    )
     for verdict in findings.verdicts:
         log.info("%s", verdict.sentence)
 

@@ -10,6 +10,40 @@ from typing import Any, NoReturn
 
 from util import printable
 
+OTHER_NAMES = {
+    "continue_train": "resume resumefrom autoresume continue",
+    "model_path": "pretrained pretrainedmodel weights ckpt ckptpath checkpoint checkpointpath load"
+    " loadfrom resume model",
+    "niter": "epochs nepochs numepochs maxepochs trainepochs iterations",
+    "batch_size": "b bs batch trainbatchsize",
+    "num_threads": "j workers numworkers nworkers threads",
+    "gpu_ids": "device devices gpu gpus gpuid cuda",
+    "dataroot": "data datadir datapath dataset datasetpath root traindir input imagedir",
+    "test_dataroot": "testdir testdata",
+    "results_dir": "output outputdir out outdir savedir results",
+    "checkpoints_dir": "output outputdir out outdir savedir savepath logdir",
+    "output_dir": "output out outdir savedir results",
+    "output": "outputdir out outfile o savepath",
+    "optim": "optimizer opt",
+    "lr": "learningrate baselr",
+    "lr_schedule": "scheduler lrscheduler sched",
+    "delr_freq": "lrdecay lrstep stepsize decayepochs",
+    "beta1": "momentum betas",
+    "cropSize": "imgsize imagesize imgsz inputsize size resolution patchsize",
+    "loadSize": "resize resizesize",
+    "precision": "amp fp16 bf16 half mixedprecision dtype",
+    "model_type": "arch network",
+    "backbone": "arch network",
+    "earlystop_epoch": "patience earlystop earlystopping",
+    "accumulation_steps": "accumulate gradaccum gradientaccumulation accumiter",
+    "loss_freq": "loginterval logfreq printfreq displayfreq",
+    "save_epoch_freq": "savefreq saveevery saveinterval checkpointfreq",
+    "name": "expname runname experiment project",
+    "recipe": "preset config cfg",
+    "overwrite": "force existok",
+}
+"""What other tools call a flag, in small letters without separators."""
+
 
 def flag(
     default: Any,
@@ -217,6 +251,13 @@ def gpu_list(text: str) -> tuple[int, ...]:
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, exit status 2."""
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse a command line; unknown words end with the flag that is meant."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(unknown_flag(self, unknown))
+        return parsed
+
     def error(self, message: str) -> NoReturn:
         print(printable(f"{self.prog}: error: {message} (see --help)"), file=sys.stderr)
         sys.exit(2)
@@ -241,13 +282,24 @@ def tool_parser(name: str, doc: str | None) -> OneLineParser:
 
 
 def unknown_flag(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
-    """Return the error for words that no flag takes, with the flag that is most alike."""
-    word = next((word for word in unknown if word.startswith("--")), unknown[0])
-    known = [
-        name
+    """Return the error for words that no flag takes, with the flag that is meant, if any.
+
+    That is one of the same letters, one that other tools call so, or the one that is most alike.
+    """
+    word = next((word for word in unknown if word.startswith("-")), unknown[0])
+    known = {
+        _letters(name): name
         for action in parser._actions
         if action.help != argparse.SUPPRESS
         for name in action.option_strings
-    ]
-    close = difflib.get_close_matches(word.split("=")[0], known, n=1)
-    return f"unknown argument {word}" + (f"; did you mean {close[0]}?" if close else "")
+    }
+    name = _letters(word.split("=")[0])
+    others = [flag for flag, names in OTHER_NAMES.items() if name in names.split()]
+    alike = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    meant = [known[key] for key in (name, *map(_letters, others), *alike) if key in known]
+    return f"unknown argument {word}" + (f"; did you mean {meant[0]}?" if meant else "")
+
+
+def _letters(name: str) -> str:
+    """Return a flag's name without case and separators: '--crop-size' -> 'cropsize'."""
+    return name.lower().replace("-", "").replace("_", "")

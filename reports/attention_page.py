@@ -1,7 +1,4 @@
-"""The page of visualize_attention.py, and the plots of single images that it shows.
-
-Importing this raises ImportError where matplotlib or seaborn is missing.
-"""
+"""The page of visualize_attention.py, and the plots of single images that it shows."""
 
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -13,9 +10,8 @@ from evaluation.attention.images import ScaleMaps, typical_and_surprising
 from evaluation.names import escaped
 from evaluation.scores import Scores
 from reports.attention_tables import attention_sections
+from reports.drawing import Drawer
 from reports.html import Page, Picture, Section
-from reports.plots.attention import plot_attention_per_image
-from reports.plots.images import plot_image_sheet, plot_npr_maps
 from util import atomic_file
 
 # limits: the page embeds its plots, so it would grow too large
@@ -29,6 +25,8 @@ def draw_attention_per_image(
     scored: Scores, scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
 ) -> Picture:
     """Draw attention_per_image.png of one set."""
+    from reports.plots.attention import plot_attention_per_image
+
     path = plot_attention_per_image(
         scored.weights, scored.labels, scored.scores, scales, folder / "attention_per_image.png",
         scored.generator, formats,
@@ -47,6 +45,8 @@ def draw_sheet(
         folder: of the plot.
         formats: see `reports.plots.style.save`.
     """
+    from reports.plots.images import plot_image_sheet
+
     blocks = {}
     chosen = typical_and_surprising(scored.weights, SHEET_IMAGES)
     for heading, rows in zip(("most typical", "most surprising"), chosen, strict=True):
@@ -65,6 +65,7 @@ def draw_sheet(
 
 
 def draw_maps(
+    draw: Drawer,
     maps: Iterable[ScaleMaps],
     paths: Sequence[str],
     name: str,
@@ -75,6 +76,7 @@ def draw_maps(
     """Draw npr_artifacts/*.png of one set; return fake and real images alternating.
 
     Args:
+        draw: skips those that fail.
         maps: of each image.
         paths: the file of each image index.
         name: of the set.
@@ -88,13 +90,22 @@ def draw_maps(
         stem = escaped(Path(paths[image.index]).stem)[:MAX_STEM]
         target = folder / "npr_artifacts" / f"{image.index:03d}_{kind}_{stem}.png"
         title = f"{kind}: {stem}, score {image.score:.3f}"
-        path = plot_npr_maps(
-            image.image, image.residuals, image.weights, scales, target, title,
-            image.cams, image.adds, image.exact, formats,
-        )  # fmt: skip
-        plots[kind].append(Picture(path, f"residual maps of {name}, {kind}: {stem}"))
+        path = draw(_draw_map, image, scales, target, title, formats)
+        if path is not None:
+            plots[kind].append(Picture(path, f"residual maps of {name}, {kind}: {stem}"))
     pairs = zip_longest(plots["fake"], plots["real"])
     return [plot for pair in pairs for plot in pair if plot]
+
+
+def _draw_map(
+    image: ScaleMaps, scales: Sequence[float], target: Path, title: str, formats: Sequence[str]
+) -> Path:
+    from reports.plots.images import plot_npr_maps
+
+    return plot_npr_maps(
+        image.image, image.residuals, image.weights, scales, target, title,
+        image.cams, image.adds, image.exact, formats,
+    )  # fmt: skip
 
 
 def write_page(

@@ -1,7 +1,4 @@
-"""Plots of a model's attention that test.py and visualize_attention.py share.
-
-Importing this raises ImportError where matplotlib or seaborn is missing.
-"""
+"""Plots of a model's attention that test.py and visualize_attention.py share."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,41 +11,41 @@ from evaluation.attention.findings import AttentionFindings
 from evaluation.attention.groups import VALIDATION
 from evaluation.scores import Scores, images_once
 from networks.npr import scale_keys
+from reports.drawing import Drawer
 from reports.html import Picture
-from reports.plots.attention import (
-    plot_attention_distribution,
-    plot_attention_heatmap,
-    plot_attention_means,
-    plot_attention_training,
-)
-from reports.plots.scores import plot_control_changes
 from training.event_log import VAL, read_metrics
 from util import log
 
 
 def draw_attention(
-    findings: AttentionFindings, folder: Path, run_folder: Path | None, formats: Sequence[str] = ()
+    draw: Drawer,
+    findings: AttentionFindings,
+    folder: Path,
+    run_folder: Path | None,
+    formats: Sequence[str] = (),
 ) -> list[Picture]:
     """Draw the plots that test.py and visualize_attention.py share; return them.
 
     Args:
+        draw: skips those that fail.
         findings: numbers to draw.
         folder: of the plots.
         run_folder: of the checkpoint, with its training log; None skips the plot of the training.
         formats: see `reports.plots.style.save`.
     """
-    plots = [
-        _draw_means(findings, folder, formats),
-        *_draw_heatmap(findings, folder, formats),
-        *_draw_controls(findings, folder, formats),
-        draw_distribution(findings.sets, findings.scales, folder, formats),
-    ]
-    return plots + (
-        draw_training(findings.scales, folder, run_folder, formats) if run_folder else []
-    )
+    pictures: list[Picture] = []
+    for plot in (_draw_means, _draw_heatmap, _draw_controls):
+        pictures += draw(plot, findings, folder, formats) or []
+    sets, scales = findings.sets, findings.scales
+    pictures += draw(draw_distribution, sets, scales, folder, formats) or []
+    if run_folder is not None:
+        pictures += draw(draw_training, scales, folder, run_folder, formats) or []
+    return pictures
 
 
-def _draw_means(findings: AttentionFindings, folder: Path, formats: Sequence[str]) -> Picture:
+def _draw_means(findings: AttentionFindings, folder: Path, formats: Sequence[str]) -> list[Picture]:
+    from reports.plots.attention import plot_attention_means
+
     means = {
         generator["name"]: {
             label: _with_interval(generator["groups"][label])
@@ -59,7 +56,7 @@ def _draw_means(findings: AttentionFindings, folder: Path, formats: Sequence[str
     }
     target = folder / "attention_means.png"
     path = plot_attention_means(means, findings.scales, target, formats=formats)
-    return Picture(path, "mean attention to each scale with its 95 % interval, real and fake")
+    return [Picture(path, "mean attention to each scale with its 95 % interval, real and fake")]
 
 
 def _with_interval(group: dict[str, Any]) -> NDArray:
@@ -76,6 +73,8 @@ def _with_interval(group: dict[str, Any]) -> NDArray:
 def _draw_heatmap(
     findings: AttentionFindings, folder: Path, formats: Sequence[str]
 ) -> list[Picture]:
+    from reports.plots.attention import plot_attention_heatmap
+
     generators = sorted(
         findings.statistics["generators"], key=lambda generator: generator["family"]
     )
@@ -97,6 +96,8 @@ def _draw_heatmap(
 def _draw_controls(
     findings: AttentionFindings, folder: Path, formats: Sequence[str]
 ) -> list[Picture]:
+    from reports.plots.scores import plot_control_changes
+
     changes = {}
     for condition in (findings.controls or {}).get("conditions", []):
         if condition["change"] is not None:
@@ -112,13 +113,15 @@ def _draw_controls(
 
 def draw_distribution(
     sets: Sequence[Scores], scales: Sequence[float], folder: Path, formats: Sequence[str] = ()
-) -> Picture:
+) -> list[Picture]:
     """Draw attention_distribution.png: box and violin of all images of the sets, each once."""
+    from reports.plots.attention import plot_attention_distribution
+
     everything, target = images_once(sets), folder / "attention_distribution.png"
     path = plot_attention_distribution(
         everything.weights, everything.labels, scales, target, everything.generator, formats
     )
-    return Picture(path, "box plot and violin plot of the attention to each scale, real and fake")
+    return [Picture(path, "box plot and violin plot of the attention to each scale, real and fake")]
 
 
 def draw_training(
@@ -128,6 +131,8 @@ def draw_training(
 
     Nothing is drawn without a record of the training. Epochs with undefined attention are skipped.
     """
+    from reports.plots.attention import plot_attention_training
+
     try:
         lines = [line for line in read_metrics(run_folder) if line["split"] == VAL]
     except OSError as error:

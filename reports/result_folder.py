@@ -1,6 +1,6 @@
 """Write the folder of a test run: scores, metrics and tables first, then plots and the page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from evaluation.attention.findings import AttentionFindings, findings_of_run
 from evaluation.metrics import LABELS
 from evaluation.names import escaped, unescaped
 from evaluation.result_files import TestRun, read_document
+from reports.attention_plots import draw_attention
 from reports.attention_tables import write_findings
+from reports.drawing import Drawer
 from reports.html import Picture
 from reports.result_page import report_page
 from reports.result_tables import latex_tables, markdown_tables, text_report, write_csv
@@ -155,20 +157,14 @@ def draw_plots(
         attention: findings about the model's attention; None without attention.
         formats: of every plot, see `reports.plots.style.save`.
     """
-    plots: list[Callable[[], list[Picture]]] = [
-        lambda: _roc(run, folder, formats),
-        lambda: _histograms(run, folder, formats),
-        lambda: _robustness(run, folder, formats),
-        lambda: _attention(run, folder, attention, formats),
-    ]
-    pictures, failed = [], set[str]()
-    for plot in plots:
-        try:
-            pictures += plot()
-        except Exception as error:
-            failed.add(f"{type(error).__name__}: {error}")
-    for reason in sorted(failed):
-        log.warning("plots skipped (%s)", reason)
+    draw = Drawer()
+    pictures: list[Picture] = []
+    for plot in (_roc, _histograms, _robustness):
+        pictures += draw(plot, run, folder, formats) or []
+    if attention is not None:
+        checkpoint = run.head["model"].get("path")
+        run_folder = Path(unescaped(checkpoint)).parent if checkpoint else None
+        pictures += draw_attention(draw, attention, folder, run_folder, formats)
     return pictures
 
 
@@ -216,18 +212,6 @@ def _robustness(run: TestRun, folder: Path, formats: Sequence[str]) -> list[Pict
         formats=formats,
     )
     return [Picture(path, f"{LABELS[metric]} of each set under growing degradations")]
-
-
-def _attention(
-    run: TestRun, folder: Path, attention: AttentionFindings | None, formats: Sequence[str]
-) -> list[Picture]:
-    if attention is None:
-        return []
-    from reports.attention_plots import draw_attention
-
-    checkpoint = run.head["model"].get("path")
-    run_folder = Path(unescaped(checkpoint)).parent if checkpoint else None
-    return draw_attention(attention, folder, run_folder, formats)
 
 
 def _labels_and_scores(run: TestRun) -> dict[str, Any]:

@@ -201,3 +201,14 @@ def test_what_is_written_takes_its_place_only_when_it_is_whole(kind: str, tmp_pa
     assert read() == "first ±"
     write("second")
     assert read() == "second" and list(tmp_path.iterdir()) == [place]
+
+
+def test_a_script_never_draws_in_the_notebook_or_window_that_it_was_started_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    backends: list[str] = []
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("signal.signal", lambda *_: None)
+        run_script(lambda: backends.append(os.environ["MPLBACKEND"]))
+    assert backends == ["agg"]

@@ -42,6 +42,7 @@ from networks.checkpoint_file import read_checkpoint, save_checkpoint, state_dic
 from options.checkpoint_options import CheckpointOptions
 from options.flags import OneLineParser, add_to_parser, number, tool_parser
 from reports.calibration_report import report, warnings
+from reports.drawing import Drawer
 from util import UserError, atomic_file, log, run_script, start_logging, writing
 
 SHARED_FLAGS = (
@@ -247,20 +248,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.warning("warning: %s", line)
     write_copy(measured, skipped, detector.loaded, paths)
     log.info("written: %s, %s", paths["checkpoint"], paths["json"])
-    plot(measured, f"{escaped(detector.loaded.name)} on {calibration.data}", paths)
+    title = f"{escaped(detector.loaded.name)} on {calibration.data}"
+    Drawer()(plot, measured, title, paths)
     return 0
 
 
 def plot(measured: Measured, title: str, paths: dict[str, Path]) -> None:
-    """Draw the reliability diagram, or say why it cannot be drawn."""
-    formats = tuple(kind for kind in ("png", "pdf") if kind in paths)
-    try:
-        from reports.plots.calibration import plot_reliability
+    """Draw the reliability diagram."""
+    from reports.plots.calibration import plot_reliability
 
-        plot_reliability(measured, paths["png"], title, formats)
-    except (ImportError, OSError) as error:
-        log.warning("warning: no reliability diagram (%s)", error)
-        return
+    formats = tuple(kind for kind in ("png", "pdf") if kind in paths)
+    plot_reliability(measured, paths["png"], title, formats)
     log.info("written: %s", ", ".join(str(paths[kind]) for kind in formats))
 
 

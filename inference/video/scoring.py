@@ -18,6 +18,7 @@ from inference.video.container import LOSSLESS, UnreadableVideo
 from inference.video.frames import Frame, Video
 from networks.calibration import GENERATED, REAL, UNSURE, Calibration
 from networks.npr import scale_keys
+from reports.drawing import Drawer
 from util import atomic_file, writing
 
 FRAMES_FILE, SUMMARY_FILE, PLOT_FILE = "frames.csv", "summary.json", "scores.png"
@@ -189,8 +190,12 @@ def _warnings(
         )
 
 
-def write_video_report(prediction: VideoPrediction, folder: str | Path) -> tuple[Path, ...]:
+def write_video_report(
+    prediction: VideoPrediction, folder: str | Path, draw: Drawer | None = None
+) -> tuple[Path, ...]:
     """Write frames.csv, summary.json and scores.png into `folder`; return their paths.
+
+    A plot that cannot be drawn is skipped with a warning, by `draw` if it is given.
 
     frames.csv has a line for each frame: time_s, pts, logit, score, probability, verdict,
     attention_<scale> of each scale.
@@ -198,29 +203,33 @@ def write_video_report(prediction: VideoPrediction, folder: str | Path) -> tuple
     Raises:
         CannotWrite: the folder cannot be written.
     """
-    from reports.plots.video import plot_video  # matplotlib
-
-    folder = Path(folder)
+    draw, folder = draw or Drawer(OSError), Path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _write_frames(folder / FRAMES_FILE, prediction)
         with atomic_file(folder / SUMMARY_FILE) as file:
             file.write(json.dumps(_summary(prediction), indent=2, allow_nan=False) + "\n")
-        calibration, frames = prediction.calibration, prediction.frames
-        attention = [frame.prediction.attention for frame in frames]
-        plot_video(
-            [frame.time for frame in frames],
-            [frame.prediction.probability for frame in frames],
-            prediction.probability,
-            prediction.mean_probability,
-            folder / PLOT_FILE,
-            band=None if calibration is None else (calibration.lower, calibration.upper),
-            attention=attention if prediction.attention else None,
-            scales=prediction.scales,
-            title=f"{Path(prediction.path).name}: {prediction.verdict}",
-            duration=prediction.duration,
-        )
-    return folder / FRAMES_FILE, folder / SUMMARY_FILE, folder / PLOT_FILE
+        plot = draw(_draw_scores, prediction, folder / PLOT_FILE)
+    return (folder / FRAMES_FILE, folder / SUMMARY_FILE, *([plot] if plot else []))
+
+
+def _draw_scores(prediction: VideoPrediction, path: Path) -> Path:
+    from reports.plots.video import plot_video  # matplotlib
+
+    calibration, frames = prediction.calibration, prediction.frames
+    attention = [frame.prediction.attention for frame in frames]
+    return plot_video(
+        [frame.time for frame in frames],
+        [frame.prediction.probability for frame in frames],
+        prediction.probability,
+        prediction.mean_probability,
+        path,
+        band=None if calibration is None else (calibration.lower, calibration.upper),
+        attention=attention if prediction.attention else None,
+        scales=prediction.scales,
+        title=f"{Path(prediction.path).name}: {prediction.verdict}",
+        duration=prediction.duration,
+    )
 
 
 def _write_frames(path: Path, prediction: VideoPrediction) -> None:

@@ -9,8 +9,11 @@ import math
 import os
 import textwrap
 import threading
+import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,11 @@ try:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontEntry, FontProperties, findfont, fontManager
+    from matplotlib.ft2font import FT2Font
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch, Rectangle
+    from matplotlib.text import Text
 except ImportError as error:
     raise ImportError(
         "plots need matplotlib and seaborn: pip install -r requirements.txt"
@@ -66,13 +72,15 @@ RC: dict[Any, Any] = {
     "text.parse_math": False,
     "pdf.fonttype": 42,
 }
+_USED_FAMILIES: list[str] = []  # of fonts beside the default one
 _DRAWING = threading.RLock()  # re-entrant: a drawing function may call another
 
 
 @contextmanager
 def _style() -> Iterator[None]:
     """Draw in this style, one thread at a time: matplotlib's settings belong to the process."""
-    with _DRAWING, matplotlib.rc_context(RC):
+    with _DRAWING, matplotlib.rc_context(RC), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield
 
 
@@ -97,13 +105,57 @@ def left_limit(smallest: float) -> float:
 
 
 def printable(text: str) -> str:
-    """Return text with "?" for characters without a glyph, as in file names that are not UTF-8."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    """Return text with codes for characters that no installed font has, and "?" for bytes of file
+    names that are not UTF-8."""
+    return "".join(
+        "?" if not char.isprintable() else char if _family(char) is not None else ascii(char)[1:-1]
+        for char in text
+    )
+
+
+@cache
+def _family(character: str) -> str | None:
+    """Return the font family that draws a character, "" for the default, None if none has it."""
+    if _default_font().get_char_index(ord(character)):
+        return ""
+    family = _other_families().get(ord(character))
+    if family is not None and family not in _USED_FAMILIES:
+        _USED_FAMILIES.append(family)
+    return family
+
+
+@cache
+def _default_font() -> FT2Font:
+    return FT2Font(findfont(FontProperties()))
+
+
+@cache
+def _other_families() -> dict[int, str]:
+    """Return an installed font's family for each character, upright regular sans serif first."""
+
+    def order(font: FontEntry) -> tuple[Any, ...]:
+        regular = str(font.weight) in ("400", "normal", "regular")
+        return font.style != "normal", not regular, "Sans" not in font.name, font.name
+
+    families: dict[int, str] = {}
+    names = {""}
+    for font in sorted(fontManager.ttflist, key=order):
+        # the last resort has a box for every character
+        if font.name not in names and not font.name.startswith("Last Resort"):
+            names.add(font.name)
+            with suppress(OSError, RuntimeError):
+                for code in FT2Font(font.fname).get_charmap():
+                    families.setdefault(code, font.name)
+    return families
 
 
 def name_inches(names: Iterable[str]) -> float:
     """Return the rough width of names beside a plot; the layout makes up for the difference."""
-    return 0.085 * max(map(len, names))
+    return 0.085 * max(sum(1 + _is_wide(char) for char in name) for name in names)
+
+
+def _is_wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in "WF"
 
 
 def save(figure: Figure, save_path: Target, title: str = "", formats: Sequence[str] = ()) -> Path:
@@ -123,6 +175,9 @@ def save(figure: Figure, save_path: Target, title: str = "", formats: Sequence[s
         # at 12 points a character takes about a tenth of an inch
         text = textwrap.fill(printable(title), round(10 * figure.get_figwidth()))
         figure.suptitle(text, fontsize=12)
+    texts: list[Any] = figure.findobj(Text) if _USED_FAMILIES else []
+    for label in texts:
+        label.set_fontfamily([*label.get_fontfamily(), *_USED_FAMILIES])
     path = Path(save_path)
     suffixes = [f".{name.removeprefix('.')}" for name in formats] or [path.suffix or ".png"]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,7 @@ from inference.prediction import Prediction
 from inference.stream import Outcome, predict_files
 from inference.video.scoring import VideoPrediction, predict_video
 from networks import ModelConfig
+from reports.drawing import Drawer
 from tests.conftest import save_model
 from tests.helpers.video_files import encode
 from util import UserError
@@ -241,7 +242,7 @@ def test_too_little_memory_of_a_gpu_ends_the_run(
     with pytest.raises(UserError, match=message):
         run(detector, mixed[:1])
     with pytest.raises(UserError, match=message):
-        write_explanation(detector, outcome, tmp_path, 0)
+        write_explanation(detector, outcome, tmp_path, 0, Drawer(OSError, MemoryError))
 
 
 def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
@@ -273,5 +274,5 @@ def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
     video = write_text(tmp_path / "a.mp4")
     (outcome,) = run(detector, [video], 2, lambda path: torch.empty(10**16))
     assert outcome == Outcome(video, None, "not enough memory")
-    assert write_explanation(detector, large, tmp_path, 0) is None
+    assert write_explanation(detector, large, tmp_path, 0, Drawer(OSError, MemoryError)) is None
     assert caplog.messages == [f"{mixed[2]}: panel skipped, not enough memory"]

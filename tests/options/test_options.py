@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from options.base_options import Options
-from options.flags import tool_parser
+from options.flags import OTHER_NAMES, tool_parser
 from options.predict_options import PredictOptions
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
@@ -99,6 +99,13 @@ def test_published_defaults() -> None:
         ("--batchsize 4", ["--batchsize", "--batch_size"]),
         ("--npr_scale 0.5", ["--npr_scale", "--npr_scales"]),
         ("--nonsense 4", ["--nonsense"]),
+        ("--resume", ["--resume", "did you mean --continue_train?"]),
+        ("--epochs 4", ["--epochs", "did you mean --niter?"]),
+        ("--lr_decay=4", ["did you mean --delr_freq?"]),
+        ("--batch-size 4", ["did you mean --batch_size?"]),
+        ("-b 4", ["-b", "did you mean --batch_size?"]),
+        ("--crop_size 4", ["did you mean --cropSize?"]),
+        ("--Workers 4", ["did you mean --num_threads?"]),
         ("--batch_size 0", ["--batch_size", "0", "from 1 up"]),
         ("--batch_size four", ["--batch_size", "'four'", "whole number"]),
         ("--lr -1", ["--lr", "-1", "> 0"]),
@@ -266,3 +273,15 @@ def test_a_tools_help_comes_from_its_docstring(capsys: pytest.CaptureFixture) ->
         parser.parse_args(["--fla", "x"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_other_tools_names_lead_to_a_flag_that_is_there(capsys: pytest.CaptureFixture) -> None:
+    flags = {field.name for options in ALL for field in dataclasses.fields(options)}
+    assert set(OTHER_NAMES) <= flags
+    line = error_line(capsys, TestOptions, ["--model_path", "m.pth", "--weights", "m.pth"])
+    assert "did you mean --model_path?" in line
+    tool = tool_parser("compare_results", None)
+    tool.add_argument("--overwrite", action="store_true")
+    with pytest.raises(SystemExit):
+        tool.parse_args(["--force"])
+    assert "unknown argument --force; did you mean --overwrite?" in capsys.readouterr().err

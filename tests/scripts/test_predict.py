@@ -112,6 +112,22 @@ def test_a_csv_file_with_explanations(
     )
 
 
+@pytest.mark.parametrize("missing", ("matplotlib", "reports.plots.images"))
+def test_explanations_that_cannot_be_drawn_are_one_warning(
+    missing: str, checkpoint: Path, folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    for module in ("style", "images"):
+        monkeypatch.delitem(sys.modules, f"reports.plots.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert run(checkpoint, folder, "--format", "jsonl", "--explain", tmp_path / "panels") == 1
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    assert len([row for row in rows if row["verdict"]]) == 3
+    assert not any(row["explained"] for row in rows)
+    assert captured.err.count("plots skipped (") == 1 and "Traceback" not in captured.err
+
+
 def test_another_runs_results_are_not_overwritten_unasked(
     checkpoint: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,8 @@ import base64
 import csv
 import os
 import shutil
+import sys
+import types
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,27 @@ from networks.checkpoint import load_model
 from networks.resnet import resnet50
 from reports import attention_page, attention_plots
 from reports.attention_plots import draw_training
+from reports.plots import images
 from tests.conftest import make_set, save_model
 from training.event_log import VAL, EventLog
 from util import UserError
+
+
+class BrokenModule(types.ModuleType):
+    """A module all of whose functions fail."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("broken")
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.fail
+
+    def fail(self, *_: Any, **__: Any) -> None:
+        raise self.error
+
 
 SCALES = (0.25, 0.5, 0.75)
 FINDINGS = {
@@ -74,6 +94,25 @@ def test_plots_of_a_test(trained: Path, dataroot: Path, tmp_path: Path, pdf: boo
     assert all(shows(page, folder / f"{name}.png") for name in plots)
     assert {path.stem for path in folder.glob("*.pdf")} == (plots if pdf else set())
     assert all(path.read_bytes().startswith(b"%PDF") for path in folder.glob("*.pdf"))
+
+
+@pytest.mark.parametrize("error", (ImportError, AttributeError, RuntimeError))
+def test_numbers_are_there_when_no_plot_can_be_drawn(
+    trained: Path, dataroot: Path, tmp_path: Path, error: type[Exception],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    """As with libraries that do not fit each other."""
+    for module in ("attention", "images"):
+        broken = BrokenModule(error("matplotlib does not fit seaborn"))
+        monkeypatch.setitem(sys.modules, f"reports.plots.{module}", broken)
+    model = trained / "model_epoch_last.pth"
+    visualize(model, dataroot / "test" / "gan", tmp_path, "--save_npr_maps")
+    assert {path.name for path in tmp_path.rglob("*")} >= {
+        *("attention.json", "attention_statistics.txt", "attention_weights.csv", "opt.txt")
+    }
+    drawn = {path.name for path in tmp_path.rglob("*.png")}
+    assert drawn <= {"attention_controls.png"}  # of another module
+    assert capsys.readouterr().out.count("plots skipped (") == 1
 
 
 @pytest.mark.usefixtures("blank_pictures")
@@ -208,17 +247,17 @@ def test_maps_state_what_the_scales_add(
     more = {"attention_residual": residual, "backbone": "resnet18"}
     config = ModelConfig("multiscale_attention", SCALES, 16, 4, **more)
     model = save_model(tmp_path / "model.pth", config)
-    plot, texts = attention_page.plot_npr_maps, []
+    plot, texts = images.plot_npr_maps, []
 
     def record(*args: Any) -> Path:
         title, cams, adds, exact = args[5:9]
         bias = load_model(model).model.get_parameter("classifier.bias").item()
         score = 1 / (1 + np.exp(-bias - float(adds.sum())))
-        texts.append((f"score {score:.3f}", title.rpartition(", ")[2]))
         assert exact is False and not np.allclose(adds, cams.mean(axis=(1, 2)), atol=1e-4)
+        texts.append((f"score {score:.3f}", title.rpartition(", ")[2]))
         return plot(*args)
 
-    monkeypatch.setattr(attention_page, "plot_npr_maps", record)
+    monkeypatch.setattr(images, "plot_npr_maps", record)
     maps = ("--save_npr_maps", "--num_maps", "2")
     visualize(model, dataroot / "test" / "gan", tmp_path / "out", *maps)
     assert len(texts) == 2 and all(computed == written for computed, written in texts)
@@ -245,7 +284,7 @@ def test_attention_during_training(
     def record(history: Any, *args: Any, **more: Any) -> None:
         histories.append(history)
 
-    monkeypatch.setattr(attention_plots, "plot_attention_training", record)
+    monkeypatch.setattr("reports.plots.attention.plot_attention_training", record)
     draw_training(SCALES, tmp_path, tmp_path / "run")
     assert list(histories[0]) == [1, 3]
     assert draw_training(SCALES, tmp_path, tmp_path / "diverged") == []

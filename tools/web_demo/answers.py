@@ -17,6 +17,7 @@ from inference.video.frames import Video
 from inference.video.scoring import predict_video, write_video_report
 from networks.calibration import GENERATED, REAL, UNSURE
 from networks.npr import scale_keys
+from reports.drawing import Drawer
 from util import UserError
 
 MARKS = {GENERATED: "▲", REAL: "●", UNSURE: "?"}
@@ -68,7 +69,7 @@ def answer(detector: Detector, path: Path, limits: Limits) -> Answer:
 def _image_answer(detector: Detector, image: NamedImage) -> Answer:
     (prediction,) = predict_images(detector, [image])
     with TemporaryDirectory() as folder:
-        panel = draw(explain(detector, image.image), Path(folder) / "panel.png")
+        panel = Drawer()(draw, explain(detector, image.image), Path(folder) / "panel.png")
         size = f"{prediction.width} x {prediction.height} pixels"
         return _answer(detector, prediction, [f"{image.name}, {size}"], prediction.warnings, panel)
 
@@ -95,14 +96,19 @@ def _video_answer(detector: Detector, path: Path, limits: Limits, not_an_image: 
     ]
     problem = [prediction.problem] if prediction.problem else []
     with TemporaryDirectory() as folder:
-        plot = write_video_report(prediction, folder)[-1]
+        paths = write_video_report(prediction, folder)
+        plot = next((path for path in paths if path.suffix == ".png"), None)
         return _answer(detector, prediction, lines, [*prediction.warnings, *problem], plot)
 
 
 def _answer(
-    detector: Detector, prediction: Any, lines: list[str], warnings: Sequence[str], image: Path
+    detector: Detector,
+    prediction: Any,
+    lines: list[str],
+    warnings: Sequence[str],
+    image: Path | None,
 ) -> Answer:
-    """Return the answer for the prediction of an image or a video."""
+    """Return the answer for the prediction of an image or a video; without a plot for None."""
     number = (
         f"Score {prediction.score:.2f} from 0 (real) to 1 (generated). The detector is not"
         " calibrated, so this is not a probability."
@@ -116,6 +122,8 @@ def _answer(
     if warnings:
         html += f"<h3>What makes this less reliable</h3>{paragraphs(warnings)}"
     attention = dict(zip(scale_keys(detector.scales), prediction.attention or (), strict=False))
+    if image is None:
+        return Answer(html, attention, None)
     with Image.open(image) as opened:
         return Answer(html, attention, opened.convert("RGB"))
 

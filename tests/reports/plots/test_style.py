@@ -36,6 +36,21 @@ def test_titles_are_wrapped_and_printable(draw: Draw, texts: dict[Text, Bbox]) -
     ]
 
 
+def test_names_are_drawn_by_a_font_that_has_them_else_as_codes(
+    draw: Draw, texts: dict[Text, Bbox], recwarn: pytest.WarningsRecorder
+) -> None:
+    """U+1D49C is in fonts that come with matplotlib, though not in the default one; hardly a
+    machine has a font for Linear A."""
+    names = dict(zip(("\U0001d49c", "\U00010600", "é Ж"), WEIGHTS, strict=False))
+    draw(plot_attention_heatmap, names, [0.25, 0.5])
+    drawn = {text.get_text(): text.get_fontfamily() for text in texts}
+    assert {"\U0001d49c", "\\U00010600", "é Ж"} <= set(drawn)
+    assert {"DejaVu Math TeX Gyre", "STIXGeneral"} & set(drawn["\U0001d49c"])
+    draw(plot_attention_distribution, WEIGHTS, LABELS, [0.25, 0.5], title="\U00010600")
+    assert "\\U00010600" in {text.get_text() for text in texts}
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 def test_drawing_threads_take_turns_and_leave_the_settings() -> None:
     began, ended = threading.Event(), []
 
