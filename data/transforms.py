@@ -21,6 +21,8 @@ from data.augmentation import Augmentation, augmented, matched
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CROP_PROBLEM = r"(\d+)x(\d+) pixels are fewer than the (\d+)x\3 crop"
+"""Begins the reason why an image smaller than the crop is skipped: width, height, crop."""
 
 
 @dataclass(frozen=True)

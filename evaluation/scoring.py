@@ -80,7 +80,7 @@ def predict_variants(
         for batch in loader.full_batches(device):
             bar.update(len(batch.labels))
             if (why := too_small(model, batch.pixels)) is not None:
-                _leave_out(loader, batch, why)
+                leave_out(loader, batch, why)
                 continue
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 images = batch.pixels if forward is not None else loader.images(batch, device)
@@ -97,7 +97,7 @@ def predict_variants(
     return _gathered(scored, loader)
 
 
-def _leave_out(loader: ImageLoader, batch: Batch, why: str) -> None:
+def leave_out(loader: ImageLoader, batch: Batch, why: str) -> None:
     """Record all images of a batch as skipped."""
     for index, variant in zip(batch.indices.tolist(), batch.variants.tolist(), strict=True):
         loader.leave_out(loader.dataset.paths[index], why, variant)

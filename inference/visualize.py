@@ -19,6 +19,7 @@ from evaluation.attention.images import scale_maps
 from evaluation.names import escaped, relative_name
 from evaluation.scores import Scores
 from evaluation.scoring import predict
+from evaluation.usable import unusable
 from networks.checkpoint import LoadedModel, load_model
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
@@ -70,7 +71,8 @@ def visualize(
         opt: preprocessing, sampling and device.
 
     Raises:
-        UserError: no image can be read, or a plotting library is missing.
+        UserError: every set has lost all images, or all of a class; or a plotting library is
+            missing.
     """
     try:
         from reports import attention_page as page
@@ -88,14 +90,18 @@ def visualize(
     folders, names = unique_names(sets), unique_names(safe)
     scored_sets: dict[Path, Scores] = {}
     skipped: dict[str, str] = {}
+    lost: list[str] = []
     plots, maps = [], []
     for images, written in zip(sets, safe, strict=True):
         protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
-        prediction = _predict_sample(model, images, protocol, names[written.key], opt)
+        sample = sample_evenly(images, opt.num_samples, opt.seed)
+        prediction = _predict_sample(model, sample, protocol, names[written.key], opt)
         scored = replace(prediction, suite=written.suite, generator=names[written.key])
         skipped |= scored.skipped
+        if why := unusable(sample.paths, sample.labels, scored.skipped):
+            log.warning("%s: %s", scored.generator, why)
+            lost.append(why)
         if not scored.paths:
-            log.warning("skipped %s: none of its sampled images can be read", scored.generator)
             continue
         folder = out / folders[images.key] if several else out
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,18 +115,18 @@ def visualize(
             plots.append(per_image)
         if opt.save_npr_maps:
             maps.append(_draw_maps(model, scored, protocol, folder, opt))
-    if not scored_sets:
-        raise UserError(f"--dataroot {root}: none of its images can be read")
+    if len(lost) == len(sets):
+        raise UserError(f"--dataroot {root}: {lost[0]}")
     _write_statistics(loaded, list(scored_sets.values()), skipped, root, out)
     _write_findings(loaded, model, scored_sets, root, out, opt, plots, maps)
 
 
 def _predict_sample(
-    model: Any, images: ImageSet, protocol: Protocol, name: str, opt: VisualizeOptions
+    model: Any, sample: ImageSet, protocol: Protocol, name: str, opt: VisualizeOptions
 ) -> Scores:
-    """Return the scores and attention of --num_samples images of a set."""
+    """Return the scores and attention of a sample of a set."""
     loader = evaluation_loader(
-        sample_evenly(images, opt.num_samples, opt.seed),
+        sample,
         protocol,
         opt.batch_size,
         opt.num_threads,

@@ -14,6 +14,8 @@ from util import UserError, log
 
 SINGLE_SCALE = "single_scale"
 MULTISCALE = "multiscale_attention"
+SIZE_PROBLEMS = ("pixels leave none at scale", "pixels are not taken by the network")
+"""Reasons, after the size, why an image is skipped: the NPR scale, and the branches."""
 
 
 @dataclass(frozen=True)
@@ -183,4 +185,4 @@ def too_small(model: nn.Module, images: Tensor) -> str | None:
     smallest = min(getattr(model, "scales", (NPRResNet.scale,)))
     if reduced_size(min(height, width), smallest) >= 1:
         return None
-    return f"{width}x{height} pixels leave none at scale {smallest:g}"
+    return f"{width}x{height} {SIZE_PROBLEMS[0]} {smallest:g}"

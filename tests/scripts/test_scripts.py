@@ -21,6 +21,7 @@ import test as test_script
 import train
 from evaluation.scoring import validate
 from networks.checkpoint import load_model
+from networks.checkpoint_file import save_checkpoint
 from networks.trainer import Trainer
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
@@ -222,6 +223,54 @@ def test_a_start_that_fails_leaves_no_run_folder(dataroot: Path, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+LOST = {
+    "too small": (("train", "val"), ("0_real", "1_fake"), "train/: 0 of 16 images can be used:"
+                  " 16 smaller than the 64x64 crop; pass --cropSize 32 or --repeat_small"),
+    "one class": (("train",), ("1_fake",), "train/: 0 of 8 fake images can be used: 8 smaller"),
+    "validation": (("val",), ("0_real",), "val/: 0 of 8 real images can be used"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_a_training_without_an_image_of_each_class_ends(case: str, tmp_path: Path) -> None:
+    """Files that are too small for the crop, of both classes or of one, in one split."""
+    root = make_dataroot(tmp_path / "data", size=64)
+    splits, classes, message = LOST[case]
+    for path in (root / split / name for split in splits for name in ("car", "cat")):
+        for folder in (path / name for name in classes):
+            for file in folder.iterdir():
+                Image.open(file).crop((0, 0, 32, 48)).save(file)
+    flags = f"--model_type multiscale_attention --no_resize --cropSize 64 --niter 1 {' '.join(CPU)}"
+    places = [
+        "--name",
+        "lost",
+        "--dataroot",
+        str(root),
+        "--checkpoints_dir",
+        str(tmp_path / "runs"),
+    ]
+    with pytest.raises(UserError, match=message):
+        train.main([*places, *flags.split()])
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_images_too_small_for_a_scale_are_skipped_in_training(tmp_path: Path) -> None:
+    """At native size: of one class, then of both."""
+    root = make_dataroot(tmp_path / "data", ("car",))
+    flags = ["--model_type", "multiscale_attention", "--no_resize", "--no_crop", "--niter", "1"]
+    places = ["--dataroot", str(root), "--checkpoints_dir", str(tmp_path / "runs"), *CPU]
+    thin = sorted((root / "train/car").rglob("*.png"))
+    for path in thin[1:]:
+        Image.new("RGB", (3, 40)).save(path)
+    with pytest.raises(UserError, match="0 of 4 fake images .*: 4 of a size .* pass a --loadSize"):
+        train.main([*places, *flags])
+    draw = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(draw).save(thin[-1])
+    train.main([*places, *flags])
+    log = next((tmp_path / "runs").glob("*/log.log")).read_text()
+    assert "train/: only 2 of 8 images can be used" in log and "skipped 6 files" in log
+
+
 def test_results_agree_with_each_other(trained: Path, dataroot: Path, tmp_path: Path) -> None:
     """Two checkpoints in one call: names, numbers, and the model called by hand."""
     run_test(trained / "model_epoch_*.pth", dataroot / "test", tmp_path)
@@ -338,8 +387,32 @@ def test_one_class_and_skipped_files(trained: Path, tmp_path: Path) -> None:
 def test_nothing_readable_is_an_error(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "0_real").mkdir()
     (tmp_path / "0_real" / "bad.png").write_bytes(b"no")
-    with pytest.raises(UserError, match="none of its images could be read"):
+    message = "0 of 1 real images can be used: 1 not usable, such as .*bad.png"
+    with pytest.raises(UserError, match=message):
         run_test(trained / "model_epoch_last.pth", tmp_path, tmp_path / "out")
+
+
+def test_a_class_that_is_lost_is_an_error_unless_another_set_is_whole(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Fakes that are smaller than the crop, in the only set or in one of two."""
+    model, root = trained / "model_epoch_last.pth", tmp_path / "suite"
+    for path in (make_set(root / "small", 2, size=64) / "1_fake").iterdir():
+        Image.open(path).crop((0, 0, 32, 32)).save(path)
+    message = "0 of 2 fake images can be used: 2 smaller than the 48x48 crop; pass --cropSize 32"
+    with pytest.raises(UserError, match=message):
+        run_test(model, root / "small", tmp_path / "one", "--cropSize", "48")
+    make_set(root / "whole", 2, size=64)
+    run_test(model, root, tmp_path / "two", "--cropSize", "48")
+    assert f"suite/small: {message}" in capsys.readouterr().out
+    assert len(predictions(tmp_path / "two")) == 6
+
+
+def test_a_checkpoint_of_no_training_step_is_refused(trained: Path, tmp_path: Path) -> None:
+    values = torch.load(trained / "model_epoch_last.pth") | {"step": 0}
+    save_checkpoint(tmp_path / "random.pth", values)
+    with pytest.raises(UserError, match="random.pth: was not trained"):
+        run_test(tmp_path / "random.pth", make_set(tmp_path / "set", 1), tmp_path / "out")
 
 
 def test_list_protocols(capsys: pytest.CaptureFixture) -> None:
