@@ -223,9 +223,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             detector, sets, opt.batch_size, opt.num_threads, opt.on_bad_image, opt.precision
         )
     labels = outputs.labels.astype(np.int64)
-    paths = [path for images in sets for path in images.paths]
-    all_labels = [label for images in sets for label in images.labels]
-    if why := unusable(paths, all_labels, outputs.skipped, remedy=NO_FLAGS):
+    files = [path for images in sets for path in images.paths]
+    of_files = [label for images in sets for label in images.labels]
+    if why := unusable(files, of_files, outputs.skipped, remedy=NO_FLAGS):
         raise UserError(f"--dataroot {root}: {why}")
     require_both_classes(labels.tolist(), root)
     # a file of several sets counts in its last

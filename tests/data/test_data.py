@@ -95,6 +95,16 @@ def test_an_image_smaller_than_its_crop_is_refused_unless_tiled() -> None:
     assert Protocol("x", crop=224, tile=True)(noise()).shape == (3, 224, 224)
 
 
+def test_small_images_are_repeated_before_they_are_changed_at_random() -> None:
+    """In training, small and large images go through the same changes."""
+    opt = TrainOptions(no_resize=True, cropSize=64, no_flip=True, degrade=1.0, repeat_small=True)
+    protocol, small = training_protocol(opt), noise(32, 48)
+    large = Image.fromarray(np.tile(np.asarray(small), (2, 2, 1)))
+    for seed in range(3):
+        one, other = (protocol(image, np.random.default_rng(seed)) for image in (small, large))
+        assert one.shape == (3, 64, 64) and torch.equal(one, other)
+
+
 def test_a_protocol_survives_a_checkpoint_and_draws_its_interpolation() -> None:
     flags = {"data_aug": True, "no_flip": True, "loadSize": 64, "cropSize": 64}
     protocol = training_protocol(TrainOptions(rz_interp=("nearest", "bicubic"), **flags))
@@ -500,6 +510,9 @@ def test_default_test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("ForenSynths", {"rz_interp": ("bicubic",)}, "resize256+flags", (256, None, False)),
         ("unknown", {"rz_interp": ("bicubic",)}, "native", (None, None, False)),
         ("unknown", {"loadSize": 128, "cropSize": 96}, "native+flags", (128, 96, False)),
+        ("unknown", {"cropSize": 96, "repeat_small": True}, "native+flags", (None, 96, True)),
+        ("unknown", {"repeat_small": True}, "native", (None, None, False)),
+        ("GenImage", {"repeat_small": True}, "genimage-tile", (None, 224, True)),
     ),
 )
 def test_geometry_of_evaluation(

@@ -59,11 +59,14 @@ def test_given_flags_win_over_those_of_the_recipe(dataroot: Path, tmp_path: Path
     assert (opt.lr, opt.niter, opt.npr_scales, opt.no_flip) == (0.5, 9, (0.25, 0.5), True)
 
 
-def test_a_given_flag_replaces_what_it_contradicts(dataroot: Path) -> None:
+def test_a_given_flag_replaces_what_it_contradicts(dataroot: Path, tmp_path: Path) -> None:
     opt = parsed(dataroot, "--recipe", "robust", "--loadSize", "256")
     assert (opt.loadSize, opt.no_resize, opt.cropSize) == (256, False, 128)
     opt = parsed(dataroot, "--recipe", "robust", "--no_crop")
     assert (opt.no_crop, opt.cropSize, opt.degrade) == (True, None, 0)
+    (tmp_path / "own.toml").write_text("[flags]\nno_crop = true\n")
+    opt = parsed(dataroot, "--recipe", str(tmp_path / "own.toml"), "--repeat_small")
+    assert (opt.no_crop, opt.repeat_small) == (False, True)
     opt = parsed(dataroot, "--recipe", "robust", "--delr_freq", "5")
     assert (opt.lr_schedule, opt.delr_freq, opt.niter) == ("step", 5, 20)
 

@@ -19,6 +19,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 import test as test_script
 import train
+import visualize_attention
+from data import protocols
 from evaluation.scoring import validate
 from networks.checkpoint import load_model
 from networks.checkpoint_file import save_checkpoint
@@ -252,6 +254,32 @@ def test_a_training_without_an_image_of_each_class_ends(case: str, tmp_path: Pat
     with pytest.raises(UserError, match=message):
         train.main([*places, *flags.split()])
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_small_images_are_repeated_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Train, resume, test and visualise images that are smaller than the crop."""
+    root = make_dataroot(tmp_path / "data", ("car",))
+    flags = ["--cropSize", "48", "--repeat_small"]
+    kind = ["--model_type", "multiscale_attention", "--feature_dim", "8", "--no_resize"]
+    places = ["--dataroot", str(root), "--checkpoints_dir", str(tmp_path / "runs"), *CPU]
+    train.main([*places, *kind, *flags, "--niter", "1"])
+    train.main([*places, *kind, *flags, "--niter", "2", "--continue_train"])
+    folder = only(tmp_path / "runs", "*")
+    assert "repeat_small: True" in (folder / "opt.txt").read_text()
+    assert "skipped 0 files" in (folder / "log.log").read_text()
+    model = folder / "model_epoch_last.pth"
+    assert torch.load(model)["protocol"]["tile"] is True
+    run_test(model, root / "test", tmp_path / "out", *flags)
+    assert len(predictions(tmp_path / "out")) == 16
+    places = ["--model_path", str(model), "--dataroot", str(root / "test/gan"), *CPU]
+    visualize_attention.main([*places, "--output_dir", str(tmp_path / "seen"), *flags])
+    assert "skipped: 0 files" in (tmp_path / "seen/attention_statistics.txt").read_text()
+    capsys.readouterr()
+    protocols.warn_of_no_crop.cache_clear()
+    run_test(model, root / "test", tmp_path / "idle", "--repeat_small")
+    assert capsys.readouterr().out.count("--repeat_small: without effect") == 1
 
 
 def test_images_too_small_for_a_scale_are_skipped_in_training(tmp_path: Path) -> None:
