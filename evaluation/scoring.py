@@ -13,10 +13,10 @@ from tqdm import tqdm
 import distributed
 from data.batches import Batch
 from data.loader import ImageLoader, create_dataloader
-from device import autocast_dtype
+from device import autocast_dtype, is_out_of_memory
 from evaluation.metrics import binary_metrics
 from evaluation.scores import Scores
-from networks.factory import too_small
+from networks.factory import too_small, trial_problem
 from networks.multiscale_npr import AttentionMultiScaleNPR
 
 
@@ -84,7 +84,18 @@ def predict_variants(
                 continue
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 images = batch.pixels if forward is not None else loader.images(batch, device)
-                outputs = _outputs(run, images, isinstance(model, AttentionMultiScaleNPR))
+                try:
+                    outputs = _outputs(run, images, isinstance(model, AttentionMultiScaleNPR))
+                # a network of another library may raise anything where a size does not suit it
+                except Exception as error:
+                    why = None
+                    if not is_out_of_memory(error):
+                        height, width = images.shape[2:]
+                        why = trial_problem(model, height, width, dtype=dtype)
+                    if why is None:
+                        raise
+                    leave_out(loader, batch, why)
+                    continue
             columns = (batch.variants, batch.indices, batch.labels, *outputs)
             on_gpu = device.type == "cuda"
             copied = on_gpu and torch.cuda.current_stream(device).record_event()

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from data.loader import evaluation_loader
 from data.protocols import evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, memory_advice, versions
+from evaluation.fitting import fitting_protocol
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped, relative_name
 from evaluation.result_files import SCHEMA, TestRun, bootstrap_settings
@@ -115,8 +117,9 @@ def run_test(
     n_skipped: dict[str, int] = {}
     protocols: dict[str, Any] = {}
     lost: list[str] = []
+    fitting = cache(partial(fitting_protocol, loaded))  # a warning per protocol
     for images in sets:
-        protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
+        protocol = fitting(evaluation_protocol(trained_protocol(loaded), images.suite, opt))
         of_variants = _score_set(loaded, images, protocol, variants, dataroot, opt, forward)
         clean = of_variants[0]
         rows = _skipped(of_variants, variants)

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from data.transforms import Protocol
 from device import autocast_dtype, choose_device, seed_everything
 from evaluation.attention.findings import attention_findings
 from evaluation.attention.images import scale_maps
+from evaluation.fitting import fitting_protocol
 from evaluation.names import escaped, relative_name
 from evaluation.scores import Scores
 from evaluation.scoring import predict
@@ -91,9 +93,10 @@ def visualize(
     scored_sets: dict[Path, Scores] = {}
     skipped: dict[str, str] = {}
     lost: list[str] = []
+    fitting = cache(partial(fitting_protocol, loaded))  # a warning per protocol
     plots, maps = [], []
     for images, written in zip(sets, safe, strict=True):
-        protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
+        protocol = fitting(evaluation_protocol(trained_protocol(loaded), images.suite, opt))
         sample = sample_evenly(images, opt.num_samples, opt.seed)
         prediction = _predict_sample(model, sample, protocol, names[written.key], opt)
         scored = replace(prediction, suite=written.suite, generator=names[written.key])

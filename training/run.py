@@ -11,7 +11,6 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from tqdm import tqdm
 
 import distributed
@@ -22,12 +21,12 @@ from device import seed_everything
 from evaluation.scoring import leave_out
 from evaluation.usable import MOST, require_usable, unusable
 from networks.checkpoint_file import previous_of, save_checkpoint
-from networks.factory import too_small
 from networks.finite import READ_EVERY, NonFiniteError
 from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
 from training.event_log import TRAIN, VAL, EventLog
+from training.first_pass import FirstPass
 from training.label_check import LabelCheck
 from training.monitor import Monitor
 from training.resume import (
@@ -54,6 +53,9 @@ class Run:
         self.empty_part = empty_part(self.protocol)
         seed_everything(opt.seed, deterministic=not opt.fast)
         self.trainer = Trainer(opt)
+        first_pass = FirstPass(self.trainer.model, self.trainer.config, self.trainer.dtype)
+        least = first_pass.least_images(self.protocol, opt.batch_size)
+        self._refusal = first_pass.refusal
         self.validated: dict[str, Any] = {"val_threshold": None, "val_metrics": None}
         values = None
         if opt.continue_train:
@@ -63,7 +65,7 @@ class Run:
             self.trainer.load_state_dict(values)
             self.validated = {key: values.get(key) for key in self.validated}
             warn_of_changed_options(values["options"], opt)
-        self.loader = create_dataloader(opt)
+        self.loader = create_dataloader(opt, least=least)
         self.place = f"--dataroot {opt.dataroot}: {opt.train_split}/"
         require_usable(self.loader, self.place, self._refusal)
         self.order = order_of_images(opt, self.loader.dataset)
@@ -197,10 +199,6 @@ class Run:
         metrics |= {f"gradient/{part}": norm for part, norm in trainer.gradient_norms.items()}
         self.event_log.add(TRAIN, trainer.step, trainer.epoch, metrics)
         trainer.gradient_norms = {}
-
-    def _refusal(self, pixels: Tensor) -> str | None:
-        """Return why the network does not take pixels [..., 3, H, W], None if it does."""
-        return too_small(self.trainer.model, pixels)
 
     def _skipped(self) -> dict[str, str]:
         """Return {path: reason} of the training images that were skipped anywhere. Collective."""

@@ -21,13 +21,24 @@ import test as test_script
 import train
 import visualize_attention
 from data import protocols
+from data.transforms import Protocol
 from evaluation.scoring import validate
+from inference import load_detector
 from networks.checkpoint import load_model
 from networks.checkpoint_file import save_checkpoint
+from networks.factory import ModelConfig
 from networks.trainer import Trainer
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from tests.conftest import REPOSITORY, TINY, Ran, make_dataroot, make_set
+from tests.conftest import (
+    REPOSITORY,
+    TINY,
+    Ran,
+    draw_image,
+    make_dataroot,
+    make_set,
+    save_model,
+)
 from util import UserError
 
 # tests of plots are in test_visualize and tests/reports
@@ -254,6 +265,59 @@ def test_a_training_without_an_image_of_each_class_ends(case: str, tmp_path: Pat
     with pytest.raises(UserError, match=message):
         train.main([*places, *flags.split()])
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_network_of_one_size_scores_with_its_own_protocol(
+    dataroot: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Named before training where the size is wrong; test and visualise use the training's size."""
+    flags = "--model_type multiscale_attention --npr_scales 0.5 --backbone vit_b_32 --niter 1"
+    places = ["--dataroot", str(dataroot), "--checkpoints_dir", str(tmp_path / "runs"), *CPU]
+    message = "--backbone vit_b_32: 64x64 pixels are not taken.*; pass --cropSize 224$"
+    with pytest.raises(UserError, match=message):
+        train.main([*places, *flags.split(), "--cropSize", "64"])
+    assert not list((tmp_path / "runs").iterdir())
+    config = ModelConfig("multiscale_attention", (0.5,), 16, backbone="vit_b_32")
+    own = Protocol("published-train", resize=256, crop=224)
+    model = save_model(tmp_path / "vit.pth", config, protocol=own.to_dict())
+    run_test(model, dataroot / "test", tmp_path / "out")
+    assert capsys.readouterr().out.count("takes images of one size") == 1
+    document = json.loads(only(tmp_path / "out", "*/metrics.json").read_text())
+    assert {tuple(sorted(p.items())) for p in map(plain, document["protocol"].values())} == {
+        tuple(sorted(plain(own.for_evaluation().to_dict()).items()))
+    }
+    run_test(model, dataroot / "test/gan", tmp_path / "flags", "--cropSize", "16")
+    assert len(predictions(tmp_path / "flags")) == 8
+    detector = load_detector(model, "cpu")
+    assert detector.protocol == own and detector.score(draw_image(RNG, True)).shape == (1,)
+
+
+RNG = np.random.default_rng(0)
+
+
+def plain(values: dict[str, Any]) -> dict[str, str]:
+    """Return the values as texts."""
+    return {key: str(value) for key, value in values.items()}
+
+
+@pytest.mark.parametrize("size", [9, 16])
+def test_a_last_batch_of_one_image_joins_the_batch_before(size: int, tmp_path: Path) -> None:
+    """BatchNorm of a 1x1 feature map needs two images; batches of other networks stay."""
+    root = make_dataroot(tmp_path / "data", ("car",), count=size)
+    (root / "train/car/0_real/000.png").unlink()
+    flags = "--model_type multiscale_attention --npr_scales 0.5 --niter 2 --feature_dim 8"
+    argv = [*train_argv(root, tmp_path, "one", *flags.split()), "--batch_size", "8"]
+    steps = {}
+    for backbone in ("resnet18", "light"):
+        train.main([*argv, "--name", backbone, "--backbone", backbone])
+        steps[backbone] = torch.load(only(tmp_path, f"{backbone}_*") / "model_epoch_last.pth")[
+            "step"
+        ]
+    images = 2 * size - 1
+    full = -(-images // 8)
+    assert steps == {"resnet18": 2 * (full - (images % 8 == 1)), "light": 2 * full}
+    with pytest.raises(UserError, match="--batch_size 1: .*; pass --batch_size 2"):
+        train.main([*argv, "--backbone", "resnet18", "--batch_size", "1"])
 
 
 def test_small_images_are_repeated_when_asked(
