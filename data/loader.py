@@ -35,6 +35,7 @@ class ImageLoader:
         batch_size: images per batch, over all processes together.
         num_workers: processes that decode; does not change what comes out.
         on_bad_image: what to do with a file that has no pixels: 'skip' it, or 'fail'.
+        least: files of a process' part, see `ProcessBatches`.
 
     Attributes:
         left_out_of: for each variant, why files are skipped, by path.
@@ -47,6 +48,7 @@ class ImageLoader:
         batch_size: int,
         num_workers: int = 0,
         on_bad_image: str = "skip",
+        least: int = 1,
     ) -> None:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.on_bad_image = on_bad_image
@@ -55,7 +57,7 @@ class ImageLoader:
         rank, world_size = distributed.rank(), distributed.world_size()
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
-            batch_sampler=ProcessBatches(sampler, files, rank, world_size),
+            batch_sampler=ProcessBatches(sampler, files, rank, world_size, least),
             num_workers=num_workers,
             collate_fn=collate,
             persistent_workers=num_workers > 0,
@@ -128,7 +130,7 @@ class ImageLoader:
             log.warning("skipped %s (%s)", printable(path), why)
 
 
-def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
+def create_dataloader(opt: Any, split: str | None = None, least: int = 1) -> ImageLoader:
     """Return a loader of images [B, 3, H, W] and labels [B] (0 real, 1 fake) for these options.
 
     Args:
@@ -136,13 +138,14 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
             --dataroot, in order).
         split: with TrainOptions, another folder of --dataroot, in order and without augmentation
             (such as opt.val_split).
+        least: files of a process' part of a training batch, see `ProcessBatches`.
 
     Raises:
         UserError: no class folders or images there, or a class is missing where training needs
             both.
     """
     if opt.isTrain and split is None:
-        return _training_loader(opt)
+        return _training_loader(opt, least)
     if opt.isTrain:
         images = shared_set(Path(opt.dataroot), str(split), opt.classes)
         protocol = training_protocol(opt)
@@ -165,7 +168,7 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
     )
 
 
-def _training_loader(opt: Any) -> ImageLoader:
+def _training_loader(opt: Any, least: int) -> ImageLoader:
     protocol = training_protocol(opt)
     images = shared_set(Path(opt.dataroot), opt.train_split, opt.classes)
     _require_both_classes(images, opt)
@@ -178,7 +181,7 @@ def _training_loader(opt: Any) -> ImageLoader:
     cache = _cached_pixels(opt.cache, images, protocol, opt.num_threads)
     dataset = ImageDataset(images.paths, images.labels, protocol, opt.seed, cache=cache)
     workers = worker_count(opt.num_threads)
-    return ImageLoader(dataset, sampler, opt.batch_size, workers, opt.on_bad_image)
+    return ImageLoader(dataset, sampler, opt.batch_size, workers, opt.on_bad_image, least)
 
 
 def evaluation_loader(

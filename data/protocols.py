@@ -3,6 +3,7 @@
 import typing
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from tabulate import tabulate
@@ -11,7 +12,7 @@ from data.augmentation import Augmentation
 from data.benchmarks import DATA, SUITES
 from data.degradations import available_jpeg_methods
 from data.transforms import Protocol
-from util import UserError
+from util import UserError, log
 
 TRAIN_RESIZE = 256
 TRAIN_CROP = 224
@@ -52,6 +53,7 @@ def training_protocol(opt: Any) -> Protocol:
         name="published-train" if plain else "published-train+augmentation",
         resize=None if opt.no_resize else opt.loadSize or TRAIN_RESIZE,
         crop=None if opt.no_crop else opt.cropSize or TRAIN_CROP,
+        tile=opt.repeat_small,
         interpolation=opt.rz_interp,
         augment=augment,
     )
@@ -81,7 +83,7 @@ def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
 
     The first of these that applies decides the geometry:
 
-    1. --loadSize, --cropSize, --no_resize, --no_crop, --rz_interp
+    1. --loadSize, --cropSize, --no_resize, --no_crop, --repeat_small, --rz_interp
     2. --protocol
     3. the suite's published protocol
     4. native size, for an unknown suite
@@ -103,12 +105,23 @@ def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
         changes["resize"] = opt.loadSize
     if opt.cropSize is not None or opt.no_crop:
         changes["crop"] = opt.cropSize
+    if opt.repeat_small and changes.get("crop", protocol.crop) is None:
+        warn_of_no_crop(protocol.name)
+    elif opt.repeat_small and not protocol.tile:
+        changes["tile"] = True
     resized = changes.get("resize", protocol.resize) is not None
     if resized and opt.rz_interp[0] != protocol.interpolation[0]:
         changes["interpolation"] = opt.rz_interp
     if changes:
         protocol = replace(protocol, name=f"{protocol.name}+flags", **changes)
     return trained.with_geometry_of(protocol)
+
+
+@cache
+def warn_of_no_crop(protocol: str) -> None:
+    """Warn, once per protocol, that --repeat_small has no effect."""
+    text = "--repeat_small: without effect, protocol %s does not crop; add --cropSize"
+    log.warning(text, protocol)
 
 
 def known_protocol(name: str | None) -> str | None:

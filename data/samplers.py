@@ -68,32 +68,37 @@ class ProcessBatches(Sampler[list[SampleKey]]):
 
     The part holds the batch's keys `rank`, `rank + world_size`, ... Every process gets the same
     number of batches. The part of the last batch may be empty. All parts together hold every key
-    once.
+    once. A last batch of fewer than `least` keys joins the batch before.
 
     Args:
         sampler: yields the keys.
         batch_size: keys per batch, over all processes together.
         rank: of the process, in [0, world_size).
         world_size: number of processes.
+        least: keys of a part, if the batch has as many; a small batch goes to fewer processes.
     """
 
     def __init__(
-        self, sampler: EpochSampler, batch_size: int, rank: int = 0, world_size: int = 1
+        self,
+        sampler: EpochSampler,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        least: int = 1,
     ) -> None:
-        self.sampler, self.batch_size, self.rank, self.world_size = (
-            sampler,
-            batch_size,
-            rank,
-            world_size,
-        )
+        self.sampler, self.batch_size, self.least = sampler, batch_size, least
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        return -(-len(self.sampler) // self.batch_size)
+        full, rest = divmod(len(self.sampler), self.batch_size)
+        return full + (rest >= self.least or (rest > 0 and full == 0))
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        keys = iter(self.sampler)
-        while batch := list(islice(keys, self.batch_size)):
-            yield batch[self.rank :: self.world_size]
+        keys, steps = iter(self.sampler), len(self)
+        for step in range(1, steps + 1):
+            batch = list(islice(keys, self.batch_size if step < steps else None))
+            parts = max(1, min(self.world_size, len(batch) // self.least))
+            yield batch[self.rank :: parts] if self.rank < parts else []
 
 
 def balancing_weights(labels: Sequence[int]) -> list[float]:

@@ -21,13 +21,15 @@ from data.augmentation import Augmentation, augmented, matched
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CROP_PROBLEM = r"(\d+)x(\d+) pixels are fewer than the (\d+)x\3 crop"
+"""Begins the reason why an image smaller than the crop is skipped: width, height, crop."""
 
 
 @dataclass(frozen=True)
 class Protocol:
     """A named preprocessing.
 
-    Its steps are resize, augment (training), tile, crop, flip (training), scale to [0, 1],
+    Its steps are resize, tile, augment (training), crop, flip (training), scale to [0, 1],
     normalise.
 
     Args:
@@ -131,10 +133,13 @@ class Protocol:
         return TF.pil_to_tensor(image)
 
     def finish(self, pixels: Tensor, rng: np.random.Generator | None = None) -> Tensor:
-        """Return uint8 pixels [3, H, W] of `begin` augmented, tiled, cropped and flipped.
+        """Return uint8 pixels [3, H, W] of `begin` tiled, augmented, cropped and flipped.
 
         This is the second half of `pixels`: cheap, and random in training.
         """
+        if self.tile and self.crop is not None:
+            # before the augmentation, so that it is the same for small and large images
+            pixels = tiled(pixels, self.crop)
         if self.augment is None:
             return pixels if self.crop is None else self._cropped(pixels, self.crop, None)
         if rng is None:
@@ -157,8 +162,6 @@ class Protocol:
         return (images * std + mean).clamp(0, 1)
 
     def _cropped(self, pixels: Tensor, size: int, rng: np.random.Generator | None) -> Tensor:
-        if self.tile:
-            pixels = tiled(pixels, size)
         height, width = pixels.shape[1:]
         if width < size or height < size:
             raise ValueError(

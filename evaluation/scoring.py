@@ -13,10 +13,10 @@ from tqdm import tqdm
 import distributed
 from data.batches import Batch
 from data.loader import ImageLoader, create_dataloader
-from device import computing
+from device import autocast_dtype, computing, is_out_of_memory
 from evaluation.metrics import binary_metrics
 from evaluation.scores import Scores
-from networks.factory import too_small
+from networks.factory import too_small, trial_problem
 from networks.multiscale_npr import AttentionMultiScaleNPR
 
 
@@ -79,11 +79,23 @@ def predict_variants(
         for batch in loader.full_batches(device):
             bar.update(len(batch.labels))
             if (why := too_small(model, batch.pixels)) is not None:
-                _leave_out(loader, batch, why)
+                leave_out(loader, batch, why)
                 continue
             with computing(precision, device):
                 images = batch.pixels if forward is not None else loader.images(batch, device)
-                outputs = _outputs(run, images, isinstance(model, AttentionMultiScaleNPR))
+                try:
+                    outputs = _outputs(run, images, isinstance(model, AttentionMultiScaleNPR))
+                # a network of another library may raise anything where a size does not suit it
+                except Exception as error:
+                    why = None
+                    if not is_out_of_memory(error):
+                        height, width = images.shape[2:]
+                        dtype = autocast_dtype(precision, device)
+                        why = trial_problem(model, height, width, dtype=dtype)
+                    if why is None:
+                        raise
+                    leave_out(loader, batch, why)
+                    continue
             columns = (batch.variants, batch.indices, batch.labels, *outputs)
             on_gpu = device.type == "cuda"
             copied = on_gpu and torch.cuda.current_stream(device).record_event()
@@ -96,7 +108,7 @@ def predict_variants(
     return _gathered(scored, loader)
 
 
-def _leave_out(loader: ImageLoader, batch: Batch, why: str) -> None:
+def leave_out(loader: ImageLoader, batch: Batch, why: str) -> None:
     """Record all images of a batch as skipped."""
     for index, variant in zip(batch.indices.tolist(), batch.variants.tolist(), strict=True):
         loader.leave_out(loader.dataset.paths[index], why, variant)

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from data.loader import evaluation_loader
 from data.protocols import evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, memory_advice, versions
+from evaluation.fitting import fitting_protocol
 from evaluation.format_leak import format_leak, is_leak
-from evaluation.names import escaped
+from evaluation.names import escaped, relative_name
 from evaluation.result_files import SCHEMA, TestRun, bootstrap_settings
 from evaluation.scores import Scores
 from evaluation.scoring import predict_variants
+from evaluation.usable import unusable
 from networks.checkpoint import LoadedModel, load_model
 from networks.fast import InferenceModel, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
@@ -96,7 +99,7 @@ def run_test(
         leaks: `format_leaks` of the sets, stored with the results.
 
     Raises:
-        UserError: no image of any set can be read.
+        UserError: every set has lost all images, or all of a class.
     """
     equalize = equalization(opt.equalize)
     variants = [
@@ -114,25 +117,27 @@ def run_test(
     skipped: dict[tuple[str, str], dict[str, str]] = {}
     n_skipped: dict[str, int] = {}
     protocols: dict[str, Any] = {}
+    lost: list[str] = []
+    fitting = cache(partial(fitting_protocol, loaded))  # a warning per protocol
     for images in sets:
-        protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
+        protocol = fitting(evaluation_protocol(trained_protocol(loaded), images.suite, opt))
         of_variants = _score_set(loaded, images, protocol, variants, dataroot, opt, forward)
         clean = of_variants[0]
         rows = _skipped(of_variants, variants)
         skipped |= {(row["path"], row.get("condition", "")): row for row in rows}
         n_skipped[clean.key] = len(clean.skipped)
+        names = [relative_name(path, dataroot) for path in images.paths]
+        if why := unusable(names, images.labels, clean.skipped):
+            log.warning("%s: %s", images.key.removeprefix("/"), why)
+            lost.append(why)
         if not clean.paths:
-            log.warning("skipped %s: none of its images could be read", images.key)
             continue
         protocols[clean.key] = protocol.to_dict()
         for variant, of_variant in zip(variants, of_variants, strict=True):
             if of_variant.paths:
                 scored[variant.name].append(of_variant)
-    if not scored[CLEAN]:
-        raise UserError(
-            f"--dataroot {dataroot}: none of its images could be read and scored; "
-            "the warnings above give the reasons"
-        )
+    if len(lost) == len(sets):
+        raise UserError(f"--dataroot {dataroot}: {lost[0]}")
     head = _head(loaded, dataroot, opt) | {"protocol": protocols}
     head |= {"format_leak": leaks or {}, "skipped": list(skipped.values()), "left_out": n_skipped}
     columns: tuple[str, ...] = ()

@@ -16,11 +16,12 @@ from torch import Tensor
 from data.decode import UnreadableImage, as_read, read_image
 from data.protocols import EVALUATION_PROTOCOLS, trained_protocol
 from data.transforms import Protocol
-from device import autocast_dtype, computing
+from device import autocast_dtype, computing, is_out_of_memory
+from evaluation.fitting import fitting_protocol
 from inference.tiles import grid_of, tile_boxes
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel, load_model, stored_calibration
-from networks.factory import ScaleFlags, too_small
+from networks.factory import ScaleFlags, too_small, trial_problem
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import NPRResNet
@@ -175,7 +176,16 @@ class Detector:
             images = self.protocol.normalise(pixels.to(self.device))
             if not self._attends:
                 return self.model(images).float().cpu().numpy()
-            logits, attention = self.model(images, return_attention=True)
+            try:
+                logits, attention = self.model(images, return_attention=True)
+            except Exception as error:
+                height, width = pixels.shape[-2:]
+                dtype = autocast_dtype(self._precision, self.device)
+                if is_out_of_memory(error) or not (
+                    why := trial_problem(self.model, height, width, dtype=dtype)
+                ):
+                    raise
+                raise ValueError(why) from None
             return torch.cat([logits.float(), attention.float()], dim=1).cpu().numpy()
 
 
@@ -192,7 +202,7 @@ def load_detector(
         path: a checkpoint, or a folder that tools.export wrote (see `load_model`).
         device: None picks a GPU if there is one, else the CPU.
         protocol: name of the geometry, one of `EVALUATION_PROTOCOLS` ("native": images keep their
-            size). The normalisation is that of the checkpoint.
+            size), see `fitting_protocol`. The normalisation is that of the checkpoint.
         precision: "fp32", "bf16", "fp16" or "auto", as --precision.
         flags: see `load_model`.
 
@@ -207,7 +217,7 @@ def load_detector(
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = trained_protocol(loaded).with_geometry_of(EVALUATION_PROTOCOLS[protocol])
-    return Detector(loaded, torch.device(device), chosen, precision)
+    return Detector(loaded, torch.device(device), fitting_protocol(loaded, chosen), precision)
 
 
 def as_image(image: ImageLike) -> Image.Image:

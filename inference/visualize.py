@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from data.transforms import Protocol
 from device import autocast_dtype, choose_device, seed_everything
 from evaluation.attention.findings import attention_findings
 from evaluation.attention.images import scale_maps
+from evaluation.fitting import fitting_protocol
 from evaluation.names import escaped, relative_name
 from evaluation.scores import Scores
 from evaluation.scoring import predict
+from evaluation.usable import unusable
 from networks.checkpoint import LoadedModel, load_model
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
@@ -73,7 +76,7 @@ def visualize(
         opt: preprocessing, sampling and device.
 
     Raises:
-        UserError: no image can be read.
+        UserError: every set has lost all images, or all of a class.
     """
     draw = Drawer()
     device = choose_device(opt.gpu_ids)
@@ -87,15 +90,20 @@ def visualize(
     folders, names = unique_names(sets), unique_names(safe)
     scored_sets: dict[Path, Scores] = {}
     skipped: dict[str, str] = {}
+    lost: list[str] = []
+    fitting = cache(partial(fitting_protocol, loaded))  # a warning per protocol
     plots: list[Picture] = []
     maps: list[list[Picture]] = []
     for images, written in zip(sets, safe, strict=True):
-        protocol = evaluation_protocol(trained_protocol(loaded), images.suite, opt)
-        prediction = _predict_sample(model, images, protocol, names[written.key], opt)
+        protocol = fitting(evaluation_protocol(trained_protocol(loaded), images.suite, opt))
+        sample = sample_evenly(images, opt.num_samples, opt.seed)
+        prediction = _predict_sample(model, sample, protocol, names[written.key], opt)
         scored = replace(prediction, suite=written.suite, generator=names[written.key])
         skipped |= scored.skipped
+        if why := unusable(sample.paths, sample.labels, scored.skipped):
+            log.warning("%s: %s", scored.generator, why)
+            lost.append(why)
         if not scored.paths:
-            log.warning("skipped %s: none of its sampled images can be read", scored.generator)
             continue
         folder = out / folders[images.key] if several else out
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,18 +117,18 @@ def visualize(
             plots.append(per_image)
         if opt.save_npr_maps:
             maps.append(_draw_maps(draw, model, scored, protocol, folder, opt))
-    if not scored_sets:
-        raise UserError(f"--dataroot {root}: none of its images can be read")
+    if len(lost) == len(sets):
+        raise UserError(f"--dataroot {root}: {lost[0]}")
     _write_statistics(loaded, list(scored_sets.values()), skipped, root, out)
     _write_findings(draw, loaded, model, scored_sets, root, out, opt, plots, maps)
 
 
 def _predict_sample(
-    model: Any, images: ImageSet, protocol: Protocol, name: str, opt: VisualizeOptions
+    model: Any, sample: ImageSet, protocol: Protocol, name: str, opt: VisualizeOptions
 ) -> Scores:
-    """Return the scores and attention of --num_samples images of a set."""
+    """Return the scores and attention of a sample of a set."""
     loader = evaluation_loader(
-        sample_evenly(images, opt.num_samples, opt.seed),
+        sample,
         protocol,
         opt.batch_size,
         opt.num_threads,

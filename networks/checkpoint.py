@@ -107,7 +107,8 @@ def load_model(path: str | Path, flags: ScaleFlags | None = None) -> LoadedModel
 
     Raises:
         UserError: see `read_checkpoint`, `read_model_folder`, `infer_config`,
-            `refuse_contradictions`; or names or shapes differ, or weights are not finite.
+            `refuse_contradictions`; or names or shapes differ, weights are not finite, or training
+            made no step.
     """
     path = Path(path)
     if path.is_dir():
@@ -133,6 +134,11 @@ def load_model(path: str | Path, flags: ScaleFlags | None = None) -> LoadedModel
         and (own or key in ("epoch", "loss"))
     }
     _check_meta(meta, path)
+    if own and meta.get("step") == 0:
+        raise UserError(
+            f"--model_path {path}: was not trained, its weights are random (no optimizer step);"
+            " train it further, or pass another checkpoint"
+        )
     return LoadedModel(model.eval(), config, path, sha256, meta)
 
 

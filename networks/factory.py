@@ -1,12 +1,17 @@
-"""Build and initialise models from their configuration."""
+"""Build and initialise models from their configuration; try which images they take."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import init
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from device import is_out_of_memory
 from networks.multiscale_npr import DEFAULT_SCALES, AttentionMultiScaleNPR
 from networks.npr import reduced_size
 from networks.resnet import LIGHT, NPRResNet, resnet50
@@ -14,6 +19,8 @@ from util import UserError, log
 
 SINGLE_SCALE = "single_scale"
 MULTISCALE = "multiscale_attention"
+SIZE_PROBLEMS = ("pixels leave none at scale", "pixels are not taken by the network")
+"""Reasons, after the size, why an image is skipped: the NPR scale, and the branches."""
 
 
 @dataclass(frozen=True)
@@ -183,4 +190,67 @@ def too_small(model: nn.Module, images: Tensor) -> str | None:
     smallest = min(getattr(model, "scales", (NPRResNet.scale,)))
     if reduced_size(min(height, width), smallest) >= 1:
         return None
-    return f"{width}x{height} pixels leave none at scale {smallest:g}"
+    return f"{width}x{height} {SIZE_PROBLEMS[0]} {smallest:g}"
+
+
+@torch.no_grad()
+def trial_problem(
+    model: nn.Module,
+    height: int,
+    width: int,
+    images: int = 2,
+    dtype: torch.dtype | None = None,
+) -> str | None:
+    """Return the reason why a model does not take images of a size, None if it does.
+
+    Black images pass through it, in the mode that it is in. BatchNorm's statistics and random
+    numbers stay as they are.
+
+    Args:
+        model: the detector, alone (not one of several processes).
+        height: of the images in pixels.
+        width: of the images in pixels.
+        images: of the batch.
+        dtype: of autocast, None for fp32.
+
+    Raises:
+        RuntimeError: out of memory.
+    """
+    parameter = next(model.parameters())
+    device = parameter.device
+    black = torch.zeros(images, 3, height, width, device=device, dtype=parameter.dtype)
+    if (why := too_small(model, black)) is not None:
+        return why
+    before = [statistic.clone() for statistic in model.buffers()]
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with (
+            torch.random.fork_rng(devices),
+            torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
+        ):
+            logits = model(black)
+        if logits.shape == (images, 1):
+            return None
+        problem = f"logits of shape {list(logits.shape)}"
+    # a network of another library may raise anything
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        problem = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    finally:
+        for statistic, value in zip(model.buffers(), before, strict=True):
+            statistic.copy_(value)
+    return f"{width}x{height} {SIZE_PROBLEMS[1]} ({problem})"
+
+
+@contextmanager
+def running_statistics(model: nn.Module) -> Iterator[None]:
+    """Let BatchNorm use its running statistics, and leave them alone, in a block of training."""
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()

@@ -11,6 +11,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
+from device import is_out_of_memory
 from networks.npr import RESIDUAL_GAIN, npr_residual
 from util import UserError
 
@@ -130,8 +131,11 @@ def branch_factory(backbone: str | BackboneFactory) -> BackboneFactory:
             if backbone in ("googlenet", "inception_v3")
             else {}
         )
-        return lambda feature_dim: torchvision.models.get_model(
-            backbone, weights=None, num_classes=feature_dim, **extra
+        return _named(
+            backbone,
+            lambda feature_dim: torchvision.models.get_model(
+                backbone, weights=None, num_classes=feature_dim, **extra
+            ),
         )
     return _timm_factory(backbone)
 
@@ -149,4 +153,24 @@ def _timm_factory(name: str) -> BackboneFactory:
             f"--backbone {name}: neither torchvision nor timm has a model of that name; the"
             f" default is {LIGHT}"
         )
-    return lambda feature_dim: timm.create_model(name, pretrained=False, num_classes=feature_dim)
+    return _named(
+        name,
+        lambda feature_dim: timm.create_model(name, pretrained=False, num_classes=feature_dim),
+    )
+
+
+def _named(name: str, build: BackboneFactory) -> BackboneFactory:
+    """Return the factory with errors of the library as one line that names the backbone."""
+
+    def build_or_refuse(feature_dim: int) -> nn.Module:
+        try:
+            return build(feature_dim)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(
+                f"--backbone {name}: cannot be built as a classifier ({first}); pass another"
+            ) from None
+
+    return build_or_refuse

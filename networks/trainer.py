@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 import distributed
 from device import autocast_dtype, tf32, versions
 from networks import ddp
-from networks.factory import create_model, model_config
+from networks.factory import create_model, model_config, running_statistics, trial_problem
 from networks.fast import CompiledOrPlain, place_model
 from networks.finite import FiniteGuard, NonFiniteError, require_finite
 from networks.losses import cosine_learning_rate, detection_loss, learning_rate
@@ -76,6 +76,7 @@ class Trainer:
         self._statistics: list[Tensor] = []
         self._share = 1 / distributed.world_size()  # of the last batch's images in this part
         self._settled = False
+        self._fails_alone: dict[torch.Size, bool] = {}  # by height and width
         self._distributed: DistributedDataParallel | None = None
         if distributed.world_size() > 1:
             self._distributed = ddp.wrap(self.model, self.config, self.device)
@@ -142,10 +143,26 @@ class Trainer:
 
         The gradients of the zero go into the others' mean.
         """
+        if self._too_few():
+            with running_statistics(self.model):
+                return self.get_loss()
         if len(self.labels) or self._distributed is None:
             return self.get_loss()
         self.logits = self.logits[:0]
         return ddp.zero_loss(self._distributed, self.images, self.opt.sync_bn)
+
+    def _too_few(self) -> bool:
+        """Return True for one image, where BatchNorm of a 1x1 feature map needs two.
+
+        It is what is left of a batch whose other images are of other sizes or were skipped.
+        """
+        if len(self.labels) != 1 or not self.model.training or self.opt.sync_bn:
+            return False
+        height, width = size = self.images.shape[2:]
+        if size not in self._fails_alone:
+            problem = trial_problem(self.model, height, width, images=1, dtype=self.dtype)
+            self._fails_alone[size] = problem is not None
+        return self._fails_alone[size]
 
     def optimize_parameters(self) -> bool:
         """Run one batch forward and backward; after --accumulation_steps of them step. Collective.

@@ -34,7 +34,7 @@ GROUPS = {
     "model": "model_path model_type npr_scales feature_dim attention_reduction attention_residual "
     "backbone init_type init_gain",
     "data": "dataroot train_split val_split test_dataroot classes class_bal serial_batches "
-    "loadSize cropSize no_resize no_crop rz_interp protocol list_protocols on_bad_image cache "
+    "loadSize cropSize no_resize no_crop repeat_small rz_interp protocol list_protocols on_bad_image cache "
     "equalize robustness num_samples null fps max_frames",
     "augmentation": "no_flip data_aug blur_prob blur_sig jpg_prob jpg_method jpg_qual degrade",
     "optimisation": "recipe list_recipes niter optim lr beta1 lr_schedule delr_freq "
@@ -227,6 +227,9 @@ class BaseOptions(Options):
     )
     no_resize: bool = flag(False, "do not resize")
     no_crop: bool = flag(False, "do not crop")
+    repeat_small: bool = flag(
+        False, "repeat images smaller than the crop until they cover it (default: skip them)"
+    )
     rz_interp: tuple[str, ...] = flag(
         ("bilinear",),
         f"interpolation of the resize: {', '.join(INTERPOLATIONS)};"
@@ -253,6 +256,8 @@ class BaseOptions(Options):
             return f"argument --loadSize {self.loadSize}: contradicts --no_resize; pass one of them"
         if self.no_crop and self.cropSize is not None:
             return f"argument --cropSize {self.cropSize}: contradicts --no_crop; pass one of them"
+        if self.repeat_small and self.no_crop:
+            return "argument --repeat_small: needs a crop; leave out --no_crop"
         if (
             self.loadSize is not None
             and self.cropSize is not None

@@ -34,6 +34,7 @@ from evaluation.calibration import (
     measure,
 )
 from evaluation.names import escaped, relative_name
+from evaluation.usable import NO_FLAGS, unusable
 from inference.calibration_scores import detector_predictions
 from inference.detector import load_detector
 from networks.calibration import Calibration
@@ -223,6 +224,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             detector, sets, opt.batch_size, opt.num_threads, opt.on_bad_image, opt.precision
         )
     labels = outputs.labels.astype(np.int64)
+    files = [path for images in sets for path in images.paths]
+    of_files = [label for images in sets for label in images.labels]
+    if why := unusable(files, of_files, outputs.skipped, remedy=NO_FLAGS):
+        raise UserError(f"--dataroot {root}: {why}")
     require_both_classes(labels.tolist(), root)
     # a file of several sets counts in its last
     set_of = {path: index for index, images in enumerate(sets) for path in images.paths}

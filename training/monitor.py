@@ -1,11 +1,11 @@
 """Per-epoch validation metrics and attention statistics."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 import distributed
 from data.image_sets import ImageSet, sample_evenly
@@ -14,12 +14,13 @@ from data.protocols import training_protocol
 from evaluation.attention.groups import FIXED, VALIDATION, group_statistics
 from evaluation.metrics import Metrics, best_threshold, binary_metrics
 from evaluation.scoring import predict
+from evaluation.usable import require_usable, unusable
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys, scale_label
 from options.train_options import TrainOptions
 from training.attention_watch import AttentionWatch
 from training.event_log import VAL, EventLog
-from util import log
+from util import UserError, log
 
 ATTENTION_IMAGES = 64  # in the fixed part of the val split
 
@@ -41,15 +42,20 @@ class Monitor:
     Args:
         opt: TrainOptions.
         event_log: receives the metrics.
+        refusal: see `require_usable`.
 
     Attributes:
         watch: warns of uniform or collapsed attention.
     """
 
-    def __init__(self, opt: TrainOptions, event_log: EventLog) -> None:
+    def __init__(
+        self, opt: TrainOptions, event_log: EventLog, refusal: Callable[[Tensor], str | None]
+    ) -> None:
         self.opt, self.event_log = opt, event_log
         self.watch = AttentionWatch(opt.attention_patience)
         self.loader = create_dataloader(opt, split=opt.val_split)
+        self.place = f"--dataroot {opt.dataroot}: {opt.val_split}/"
+        require_usable(self.loader, self.place, refusal)
         dataset = self.loader.dataset
         if len(set(dataset.labels)) < 2:
             log.warning(
@@ -74,8 +80,14 @@ class Monitor:
 
         Returns:
             The metrics of rank 0, in all processes.
+
+        Raises:
+            UserError: no image, or no image of a class, could be used.
         """
         outputs = predict(model, self.loader, self.opt.precision, progress="validation")
+        dataset = self.loader.dataset
+        if why := unusable(dataset.paths, dataset.labels, outputs.skipped):
+            raise UserError(f"{self.place}: {why}")
         threshold = best_threshold(outputs.labels, outputs.scores)
         metrics = binary_metrics(outputs.labels, outputs.scores, threshold)
         logged = {"accuracy": metrics.acc, "ap": metrics.ap, "auc": metrics.auc}
@@ -96,7 +108,8 @@ class Monitor:
         if not isinstance(model, AttentionMultiScaleNPR):
             return {}
         weights = predict(model, self.fixed_loader, self.opt.precision).attention
-        assert weights is not None
+        if weights is None:  # none of these images can be used
+            return {}
         metrics = self._attention_metrics(FIXED, weights, model.scales, step)
         keys = scale_keys(model.scales)
         shown = ", ".join(

@@ -18,12 +18,15 @@ from data.batches import Batch, empty_part
 from data.loader import create_dataloader
 from data.protocols import training_protocol
 from device import seed_everything
+from evaluation.scoring import leave_out
+from evaluation.usable import MOST, require_usable, unusable
 from networks.checkpoint_file import previous_of, save_checkpoint
 from networks.finite import READ_EVERY, NonFiniteError
 from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
 from training.event_log import TRAIN, VAL, EventLog
+from training.first_pass import FirstPass
 from training.label_check import LabelCheck
 from training.monitor import Monitor
 from training.resume import (
@@ -50,6 +53,9 @@ class Run:
         self.empty_part = empty_part(self.protocol)
         seed_everything(opt.seed, not opt.fast, self.protocol.one_size)
         self.trainer = Trainer(opt)
+        first_pass = FirstPass(self.trainer.model, self.trainer.config, self.trainer.dtype)
+        least = first_pass.least_images(self.protocol, opt.batch_size)
+        self._refusal = first_pass.refusal
         self.validated: dict[str, Any] = {"val_threshold": None, "val_metrics": None}
         values = None
         if opt.continue_train:
@@ -59,16 +65,19 @@ class Run:
             self.trainer.load_state_dict(values)
             self.validated = {key: values.get(key) for key in self.validated}
             warn_of_changed_options(values["options"], opt)
-        self.loader = create_dataloader(opt)
+        self.loader = create_dataloader(opt, least=least)
+        self.place = f"--dataroot {opt.dataroot}: {opt.train_split}/"
+        require_usable(self.loader, self.place, self._refusal)
         self.order = order_of_images(opt, self.loader.dataset)
         if values is not None and opt.epoch_count - 1 <= self.trainer.epoch:
             check_order(values, self.order)
         self.saved_at = self.trainer.step
         self._open_log(values)
-        self.monitor = Monitor(opt, self.event_log)
+        self.monitor = Monitor(opt, self.event_log, self._refusal)
         if values is not None:
             self.monitor.watch.restore(values["attention_watch"])
         self.label_check = LabelCheck()
+        self._warned = False  # of a class of which most images are skipped
         # step and files of the batches that a late NaN error may refer to
         self._recent: deque[tuple[int, list[str]]] = deque(
             maxlen=(READ_EVERY + 1) * opt.accumulation_steps
@@ -116,7 +125,8 @@ class Run:
 
         Raises:
             Stopped: by SIGTERM or Ctrl-C, after saving.
-            UserError: the folder cannot be written, or the loss or gradients are not finite.
+            UserError: the folder cannot be written, the loss or gradients are not finite, or no
+                image of a class could be used.
         """
         trainer = self.trainer
         with StopRequest(announce=distributed.rank() == 0) as stop:
@@ -180,6 +190,7 @@ class Run:
             if trainer.window_empty and trainer.batch < batches:
                 self._save_or_stop(stop)
         trainer.finish_window()
+        self._require_usable()
         trainer.epoch, trainer.batch = epoch + 1, 0
         metrics = {"lr": trainer.lr}
         # else the line of the step has the loss
@@ -189,8 +200,31 @@ class Run:
         self.event_log.add(TRAIN, trainer.step, trainer.epoch, metrics)
         trainer.gradient_norms = {}
 
+    def _skipped(self) -> dict[str, str]:
+        """Return {path: reason} of the training images that were skipped anywhere. Collective."""
+        skipped: dict[str, str] = {}
+        for part in distributed.gather(self.loader.left_out):
+            skipped |= part
+        return skipped
+
+    def _require_usable(self) -> None:
+        """Check that images of both classes were left; warn when most of one were not. Collective.
+
+        Raises:
+            UserError: no image of a class was.
+        """
+        dataset, skipped = self.loader.dataset, self._skipped()
+        if why := unusable(dataset.paths, dataset.labels, skipped):
+            raise UserError(f"{self.place}: {why}")
+        if not self._warned and (why := unusable(dataset.paths, dataset.labels, skipped, MOST)):
+            log.warning("%s: only %s", self.place, why)
+            self._warned = True
+
     def _train_batch(self, batch: Batch) -> None:
         trainer = self.trainer
+        if (why := self._refusal(batch.pixels)) is not None:
+            leave_out(self.loader, batch, why)
+            return
         paths = [self.loader.dataset.paths[index] for index in batch.indices.tolist()]
         self._recent.append((trainer.step + 1, paths))
         trainer.set_input((self.loader.images(batch, trainer.device), batch.labels))
@@ -255,9 +289,7 @@ class Run:
         )
 
     def _report_skipped(self) -> None:
-        skipped: dict[str, str] = {}
-        for part in distributed.gather(self.loader.left_out | self.monitor.loader.left_out):
-            skipped |= part
+        skipped = self._skipped() | self.monitor.loader.left_out
         for path, why in skipped.items():
             log.warning("was skipped: %s (%s)", printable(path), why)
         log.info("skipped %d files", len(skipped))

@@ -44,8 +44,9 @@ Of the dataroot, the folder's own name may not differ.
 CONTRADICTIONS = {
     "no_resize": ("loadSize",),
     "loadSize": ("no_resize",),
-    "no_crop": ("cropSize", "degrade"),
+    "no_crop": ("cropSize", "degrade", "repeat_small"),
     "cropSize": ("no_crop",),
+    "repeat_small": ("no_crop",),
     "delr_freq": ("lr_schedule",),
 }
 """Flags on the command line, each with the flags of a preset that it drops."""

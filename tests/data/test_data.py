@@ -20,7 +20,7 @@ from data.image_sets import ImageSet, unique_names
 from data.layouts import find_sets, find_test_sets, load_set
 from data.loader import ImageLoader
 from data.protocols import evaluation_protocol, training_protocol
-from data.samplers import EpochSampler, balancing_weights
+from data.samplers import EpochSampler, ProcessBatches, balancing_weights
 from data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Protocol, tiled
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
@@ -95,6 +95,16 @@ def test_an_image_smaller_than_its_crop_is_refused_unless_tiled() -> None:
     assert Protocol("x", crop=224, tile=True)(noise()).shape == (3, 224, 224)
 
 
+def test_small_images_are_repeated_before_they_are_changed_at_random() -> None:
+    """In training, small and large images go through the same changes."""
+    opt = TrainOptions(no_resize=True, cropSize=64, no_flip=True, degrade=1.0, repeat_small=True)
+    protocol, small = training_protocol(opt), noise(32, 48)
+    large = Image.fromarray(np.tile(np.asarray(small), (2, 2, 1)))
+    for seed in range(3):
+        one, other = (protocol(image, np.random.default_rng(seed)) for image in (small, large))
+        assert one.shape == (3, 64, 64) and torch.equal(one, other)
+
+
 def test_a_protocol_survives_a_checkpoint_and_draws_its_interpolation() -> None:
     flags = {"data_aug": True, "no_flip": True, "loadSize": 64, "cropSize": 64}
     protocol = training_protocol(TrainOptions(rz_interp=("nearest", "bicubic"), **flags))
@@ -153,6 +163,34 @@ def test_sampler_goes_on_where_it_stopped(size: int, epoch: int, start: int) -> 
     keys = list(complete)
     assert sorted(key.index for key in keys) == list(range(size))
     assert list(rest) == keys[start:] and len(rest) == len(keys[start:])
+
+
+@given(
+    size=st.integers(2, 40),
+    batch_size=st.integers(2, 9),
+    world_size=st.integers(1, 4),
+    done=st.integers(0, 5),
+)
+def test_no_process_gets_a_single_image_where_two_are_needed(
+    size: int, batch_size: int, world_size: int, done: int
+) -> None:
+    """Batches are those of one process, of usual size but for the last; a resume has the rest."""
+    sampler = EpochSampler(size, seed=1, shuffle=True)
+    order = [key.index for key in sampler]
+    alone = [[key.index for key in batch] for batch in ProcessBatches(sampler, batch_size, least=2)]
+    usual = [order[start : start + batch_size] for start in range(0, size, batch_size)]
+    if len(usual[-1]) == 1:
+        usual[-2:] = [usual[-2] + usual[-1]]
+    assert alone == usual
+    ranks = [ProcessBatches(sampler, batch_size, r, world_size, 2) for r in range(world_size)]
+    for batch, *parts in zip(alone, *ranks, strict=True):
+        assert sorted(key.index for part in parts for key in part) == sorted(batch)
+        assert all(len(part) != 1 for part in parts)
+    done = min(done, len(alone) - 1)
+    sampler.set_epoch(0, start=done * batch_size)
+    rest = ProcessBatches(sampler, batch_size, least=2)
+    assert [[key.index for key in batch] for batch in rest] == alone[done:]
+    assert len(rest) == len(alone) - done
 
 
 def test_samplers_keep_the_order_shuffle_each_epoch_or_balance_classes() -> None:
@@ -551,6 +589,9 @@ def test_default_test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("ForenSynths", {"rz_interp": ("bicubic",)}, "resize256+flags", (256, None, False)),
         ("unknown", {"rz_interp": ("bicubic",)}, "native", (None, None, False)),
         ("unknown", {"loadSize": 128, "cropSize": 96}, "native+flags", (128, 96, False)),
+        ("unknown", {"cropSize": 96, "repeat_small": True}, "native+flags", (None, 96, True)),
+        ("unknown", {"repeat_small": True}, "native", (None, None, False)),
+        ("GenImage", {"repeat_small": True}, "genimage-tile", (None, 224, True)),
     ),
 )
 def test_geometry_of_evaluation(

@@ -483,7 +483,9 @@ def test_scores_that_are_not_finite_are_skipped(
     # finite, as weights have to be, but their sums are not
     values["model_state_dict"]["classifier.weight"][:] = 3e38
     save_checkpoint(tmp_path / "huge.pth", values)
-    with pytest.raises(UserError, match="none of its images"):
+    with pytest.raises(
+        UserError, match="0 of 8 images can be used: 8 not usable, such as .*not finite"
+    ):
         results_of(tmp_path / "huge.pth", dataroot / "test", tmp_path / "out")
 
 

@@ -1,6 +1,8 @@
 """Both networks against plain re-statements of their formulas, and what the contract fixes about
 them."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock
 
 from networks import ModelConfig, build_model
-from networks.factory import initialize_weights
+from networks.factory import initialize_weights, trial_problem
 from networks.multiscale_npr import (
     AttentionFusionModule,
     AttentionMultiScaleNPR,
@@ -296,6 +298,33 @@ def test_backbone_by_timm_name() -> None:
     pytest.importorskip("timm")
     config = ModelConfig("multiscale_attention", (0.5,), 32, backbone="resnet10t")
     assert build_model(config).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side", "images", "problem"),
+    [
+        ("vit_b_32", 64, 2, "64x64 pixels are not taken by the network (Wrong image height!"),
+        ("vit_b_32", 224, 2, None),
+        ("resnet18", 32, 1, "32x32 pixels are not taken by the network (Expected more than 1"),
+        ("resnet18", 32, 2, None),
+        ("light", 3, 2, "3x3 pixels leave none at scale 0.25"),
+        ("light", 224, 1, None),
+    ],
+)
+def test_a_trial_pass_tells_what_a_network_takes_and_changes_nothing(
+    backbone: str, side: int, images: int, problem: str | None
+) -> None:
+    model = build_model(ModelConfig("multiscale_attention", (0.25,), 16, backbone=backbone))
+    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    why = trial_problem(model.train(), side, side, images)
+    assert why == problem or (why and problem and why.startswith(problem))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_backbone_that_cannot_be_built_is_named() -> None:
+    with pytest.raises(UserError, match="--backbone squeezenet1_1: cannot be built"):
+        AttentionMultiScaleNPR(backbone="squeezenet1_1", feature_dim=-1)
 
 
 def test_unknown_backbone_is_named() -> None:

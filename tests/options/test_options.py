@@ -131,6 +131,7 @@ def test_published_defaults() -> None:
         ("--feature_dim 2", ["--attention_reduction", "--feature_dim"]),
         ("--name a/b", ["--name", "a/b"]),
         ("--degrade 0.5 --no_crop", ["argument --degrade 0.5: ", "--no_crop"]),
+        ("--repeat_small --no_crop", ["argument --repeat_small: ", "--no_crop"]),
     ],
 )
 def test_wrong_training_flags_end_with_one_line(

@@ -66,11 +66,14 @@ def test_custom_recipes_as_editors_save_them(dataroot: Path, tmp_path: Path, enc
     assert parsed(dataroot, "--recipe", str(own)).lr == 0.5
 
 
-def test_a_given_flag_replaces_what_it_contradicts(dataroot: Path) -> None:
+def test_a_given_flag_replaces_what_it_contradicts(dataroot: Path, tmp_path: Path) -> None:
     opt = parsed(dataroot, "--recipe", "robust", "--loadSize", "256")
     assert (opt.loadSize, opt.no_resize, opt.cropSize) == (256, False, 128)
     opt = parsed(dataroot, "--recipe", "robust", "--no_crop")
     assert (opt.no_crop, opt.cropSize, opt.degrade) == (True, None, 0)
+    (tmp_path / "own.toml").write_text("[flags]\nno_crop = true\n")
+    opt = parsed(dataroot, "--recipe", str(tmp_path / "own.toml"), "--repeat_small")
+    assert (opt.no_crop, opt.repeat_small) == (False, True)
     opt = parsed(dataroot, "--recipe", "robust", "--delr_freq", "5")
     assert (opt.lr_schedule, opt.delr_freq, opt.niter) == ("step", 5, 20)
 

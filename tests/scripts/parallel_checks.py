@@ -242,6 +242,7 @@ def all_checks(folder: Path) -> None:
     for name, flags in refused.items():
         found[name] = refusal(folder, *TINY, *flags)
     found["sizes"] = refusal(folder, *CPU, "--no_resize", "--no_crop", "--batch_size", "4")
+    found["small"] = refusal(folder, *CPU, "--no_resize", "--batch_size", "4")
     score(folder, folder / "results_of_several")
     if distributed.rank() == 0:
         torch.save(found, folder / "found.pth")

@@ -187,6 +187,7 @@ def test_what_cannot_work_is_refused(checked: tuple[Path, dict[str, Any]]) -> No
     assert found["sync_bn"].startswith("--sync_bn: needs GPUs")
     assert found["batch_size"].startswith("--batch_size 1: fewer images than the 2 processes")
     assert "several processes need images of one size" in found["sizes"]
+    assert "0 of 21 images can be used: 20 smaller than the 224x224 crop, 1 not" in found["small"]
     assert not list((folder / "none").glob("*"))
 
 

@@ -19,12 +19,26 @@ from tensorboardX.proto.event_pb2 import Event
 
 import test as test_script
 import train
+import visualize_attention
+from data import protocols
+from data.transforms import Protocol
 from evaluation.scoring import validate
+from inference import load_detector
 from networks.checkpoint import load_model
+from networks.checkpoint_file import save_checkpoint
+from networks.factory import ModelConfig
 from networks.trainer import Trainer
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from tests.conftest import REPOSITORY, TINY, Ran, make_dataroot, make_set
+from tests.conftest import (
+    REPOSITORY,
+    TINY,
+    Ran,
+    draw_image,
+    make_dataroot,
+    make_set,
+    save_model,
+)
 from util import UserError
 
 # tests of plots are in test_visualize and tests/reports
@@ -222,6 +236,133 @@ def test_a_start_that_fails_leaves_no_run_folder(dataroot: Path, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+LOST = {
+    "too small": (("train", "val"), ("0_real", "1_fake"), "train/: 0 of 16 images can be used:"
+                  " 16 smaller than the 64x64 crop; pass --cropSize 32 or --repeat_small"),
+    "one class": (("train",), ("1_fake",), "train/: 0 of 8 fake images can be used: 8 smaller"),
+    "validation": (("val",), ("0_real",), "val/: 0 of 8 real images can be used"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_a_training_without_an_image_of_each_class_ends(case: str, tmp_path: Path) -> None:
+    """Files that are too small for the crop, of both classes or of one, in one split."""
+    root = make_dataroot(tmp_path / "data", size=64)
+    splits, classes, message = LOST[case]
+    for path in (root / split / name for split in splits for name in ("car", "cat")):
+        for folder in (path / name for name in classes):
+            for file in folder.iterdir():
+                Image.open(file).crop((0, 0, 32, 48)).save(file)
+    flags = f"--model_type multiscale_attention --no_resize --cropSize 64 --niter 1 {' '.join(CPU)}"
+    places = [
+        "--name",
+        "lost",
+        "--dataroot",
+        str(root),
+        "--checkpoints_dir",
+        str(tmp_path / "runs"),
+    ]
+    with pytest.raises(UserError, match=message):
+        train.main([*places, *flags.split()])
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_network_of_one_size_scores_with_its_own_protocol(
+    dataroot: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Named before training where the size is wrong; test and visualise use the training's size."""
+    flags = "--model_type multiscale_attention --npr_scales 0.5 --backbone vit_b_32 --niter 1"
+    places = ["--dataroot", str(dataroot), "--checkpoints_dir", str(tmp_path / "runs"), *CPU]
+    message = "--backbone vit_b_32: 64x64 pixels are not taken.*; pass --cropSize 224$"
+    with pytest.raises(UserError, match=message):
+        train.main([*places, *flags.split(), "--cropSize", "64"])
+    assert not list((tmp_path / "runs").iterdir())
+    config = ModelConfig("multiscale_attention", (0.5,), 16, backbone="vit_b_32")
+    own = Protocol("published-train", resize=256, crop=224)
+    model = save_model(tmp_path / "vit.pth", config, protocol=own.to_dict())
+    run_test(model, dataroot / "test", tmp_path / "out")
+    assert capsys.readouterr().out.count("takes images of one size") == 1
+    document = json.loads(only(tmp_path / "out", "*/metrics.json").read_text())
+    assert {tuple(sorted(p.items())) for p in map(plain, document["protocol"].values())} == {
+        tuple(sorted(plain(own.for_evaluation().to_dict()).items()))
+    }
+    run_test(model, dataroot / "test/gan", tmp_path / "flags", "--cropSize", "16")
+    assert len(predictions(tmp_path / "flags")) == 8
+    detector = load_detector(model, "cpu")
+    assert detector.protocol == own and detector.score(draw_image(RNG, True)).shape == (1,)
+
+
+RNG = np.random.default_rng(0)
+
+
+def plain(values: dict[str, Any]) -> dict[str, str]:
+    """Return the values as texts."""
+    return {key: str(value) for key, value in values.items()}
+
+
+@pytest.mark.parametrize("size", [9, 16])
+def test_a_last_batch_of_one_image_joins_the_batch_before(size: int, tmp_path: Path) -> None:
+    """BatchNorm of a 1x1 feature map needs two images; batches of other networks stay."""
+    root = make_dataroot(tmp_path / "data", ("car",), count=size)
+    (root / "train/car/0_real/000.png").unlink()
+    flags = "--model_type multiscale_attention --npr_scales 0.5 --niter 2 --feature_dim 8"
+    argv = [*train_argv(root, tmp_path, "one", *flags.split()), "--batch_size", "8"]
+    steps = {}
+    for backbone in ("resnet18", "light"):
+        train.main([*argv, "--name", backbone, "--backbone", backbone])
+        steps[backbone] = torch.load(only(tmp_path, f"{backbone}_*") / "model_epoch_last.pth")[
+            "step"
+        ]
+    images = 2 * size - 1
+    full = -(-images // 8)
+    assert steps == {"resnet18": 2 * (full - (images % 8 == 1)), "light": 2 * full}
+    with pytest.raises(UserError, match="--batch_size 1: .*; pass --batch_size 2"):
+        train.main([*argv, "--backbone", "resnet18", "--batch_size", "1"])
+
+
+def test_small_images_are_repeated_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Train, resume, test and visualise images that are smaller than the crop."""
+    root = make_dataroot(tmp_path / "data", ("car",))
+    flags = ["--cropSize", "48", "--repeat_small"]
+    kind = ["--model_type", "multiscale_attention", "--feature_dim", "8", "--no_resize"]
+    places = ["--dataroot", str(root), "--checkpoints_dir", str(tmp_path / "runs"), *CPU]
+    train.main([*places, *kind, *flags, "--niter", "1"])
+    train.main([*places, *kind, *flags, "--niter", "2", "--continue_train"])
+    folder = only(tmp_path / "runs", "*")
+    assert "repeat_small: True" in (folder / "opt.txt").read_text()
+    assert "skipped 0 files" in (folder / "log.log").read_text()
+    model = folder / "model_epoch_last.pth"
+    assert torch.load(model)["protocol"]["tile"] is True
+    run_test(model, root / "test", tmp_path / "out", *flags)
+    assert len(predictions(tmp_path / "out")) == 16
+    places = ["--model_path", str(model), "--dataroot", str(root / "test/gan"), *CPU]
+    visualize_attention.main([*places, "--output_dir", str(tmp_path / "seen"), *flags])
+    assert "skipped: 0 files" in (tmp_path / "seen/attention_statistics.txt").read_text()
+    capsys.readouterr()
+    protocols.warn_of_no_crop.cache_clear()
+    run_test(model, root / "test", tmp_path / "idle", "--repeat_small")
+    assert capsys.readouterr().out.count("--repeat_small: without effect") == 1
+
+
+def test_images_too_small_for_a_scale_are_skipped_in_training(tmp_path: Path) -> None:
+    """At native size: of one class, then of both."""
+    root = make_dataroot(tmp_path / "data", ("car",))
+    flags = ["--model_type", "multiscale_attention", "--no_resize", "--no_crop", "--niter", "1"]
+    places = ["--dataroot", str(root), "--checkpoints_dir", str(tmp_path / "runs"), *CPU]
+    thin = sorted((root / "train/car").rglob("*.png"))
+    for path in thin[1:]:
+        Image.new("RGB", (3, 40)).save(path)
+    with pytest.raises(UserError, match="0 of 4 fake images .*: 4 of a size .* pass a --loadSize"):
+        train.main([*places, *flags])
+    draw = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(draw).save(thin[-1])
+    train.main([*places, *flags])
+    log = next((tmp_path / "runs").glob("*/log.log")).read_text()
+    assert "train/: only 2 of 8 images can be used" in log and "skipped 6 files" in log
+
+
 def test_results_agree_with_each_other(trained: Path, dataroot: Path, tmp_path: Path) -> None:
     """Two checkpoints in one call: names, numbers, and the model called by hand."""
     run_test(trained / "model_epoch_*.pth", dataroot / "test", tmp_path)
@@ -338,8 +479,32 @@ def test_one_class_and_skipped_files(trained: Path, tmp_path: Path) -> None:
 def test_nothing_readable_is_an_error(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "0_real").mkdir()
     (tmp_path / "0_real" / "bad.png").write_bytes(b"no")
-    with pytest.raises(UserError, match="none of its images could be read"):
+    message = "0 of 1 real images can be used: 1 not usable, such as .*bad.png"
+    with pytest.raises(UserError, match=message):
         run_test(trained / "model_epoch_last.pth", tmp_path, tmp_path / "out")
+
+
+def test_a_class_that_is_lost_is_an_error_unless_another_set_is_whole(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Fakes that are smaller than the crop, in the only set or in one of two."""
+    model, root = trained / "model_epoch_last.pth", tmp_path / "suite"
+    for path in (make_set(root / "small", 2, size=64) / "1_fake").iterdir():
+        Image.open(path).crop((0, 0, 32, 32)).save(path)
+    message = "0 of 2 fake images can be used: 2 smaller than the 48x48 crop; pass --cropSize 32"
+    with pytest.raises(UserError, match=message):
+        run_test(model, root / "small", tmp_path / "one", "--cropSize", "48")
+    make_set(root / "whole", 2, size=64)
+    run_test(model, root, tmp_path / "two", "--cropSize", "48")
+    assert f"suite/small: {message}" in capsys.readouterr().out
+    assert len(predictions(tmp_path / "two")) == 6
+
+
+def test_a_checkpoint_of_no_training_step_is_refused(trained: Path, tmp_path: Path) -> None:
+    values = torch.load(trained / "model_epoch_last.pth") | {"step": 0}
+    save_checkpoint(tmp_path / "random.pth", values)
+    with pytest.raises(UserError, match="random.pth: was not trained"):
+        run_test(tmp_path / "random.pth", make_set(tmp_path / "set", 1), tmp_path / "out")
 
 
 def test_list_protocols(capsys: pytest.CaptureFixture) -> None:

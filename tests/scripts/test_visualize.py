@@ -197,7 +197,7 @@ def test_one_scale_and_a_generator_without_readable_images(
     flags = ["--output_dir", tmp_path / "out", "--num_samples", "4"]
     run(visualize_attention, model, tmp_path / "data", *flags)
     printed = "".join(capsys.readouterr())
-    assert "skipped gan: none of its sampled images can be read" in printed
+    assert "gan: 0 of 4 images can be used: 4 not usable" in printed
     assert "the model has one scale" in printed
     assert (tmp_path / "out" / "attention_distribution.png").exists()
 

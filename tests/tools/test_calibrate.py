@@ -409,6 +409,10 @@ def test_images_that_will_not_do(checkpoint: Path, tmp_path: Path) -> None:
         file.write_bytes(b"no picture")
     with pytest.raises(UserError, match="4 generated images"):
         run(checkpoint, damaged)
+    for file in (damaged / "1_fake").iterdir():
+        file.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="0 of 6 fake images can be used: 6 not usable"):
+        run(checkpoint, damaged)
     with pytest.raises(UserError, match="--on_bad_image fail"):
         run(checkpoint, damaged, "--on_bad_image", "fail")
 

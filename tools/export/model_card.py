@@ -31,7 +31,7 @@ PUBLIC_OPTIONS = (
     *("attention_patience", "new_optim", "seed", "precision", "compile", "fast"),
     *("loadSize", "cropSize", "no_resize", "no_crop", "rz_interp", "class_bal", "serial_batches"),
     *("no_flip", "data_aug", "blur_prob", "blur_sig", "jpg_prob", "jpg_method", "jpg_qual"),
-    "degrade",
+    *("degrade", "repeat_small"),
 )
 """Options of train.py that describe the training without naming folders or data."""
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
