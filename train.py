@@ -107,6 +107,7 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
     """Test the last checkpoint on --test_dataroot; the results are in the run folder."""
     import distributed
     from data.layouts import find_test_sets
+    from data.loader import class_names
     from evaluation.testing import run_tests
     from networks.checkpoint import load_model
     from networks.run_folder import checkpoint_path
@@ -114,7 +115,9 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
     from reports.result_folder import write_results
 
     loaded = distributed.by_first(lambda: load_model(checkpoint_path(folder, "last")))
-    dataroot, sets = distributed.by_first(lambda: find_test_sets(opt.test_dataroot))
+    dataroot, sets = distributed.by_first(
+        lambda: find_test_sets(opt.test_dataroot, (), class_names(opt))
+    )
     names = ("batch_size", "num_threads", "gpu_ids", "precision", "cache", "on_bad_image")
     shared = {name: getattr(opt, name) for name in names}
     test_options = TestOptions(results_dir=str(folder / "results"), **shared)

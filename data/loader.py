@@ -14,8 +14,8 @@ from data.batches import Batch, ahead, regrouped
 from data.cache import PixelCache, open_cache
 from data.datasets import WORKER_ADVICE, ImageDataset, WatchedLoader, collate, init_worker
 from data.degradations import NOTHING, Degradation
-from data.image_sets import FAKE, REAL, ImageSet
-from data.layouts import find_test_sets, load_split
+from data.image_sets import ClassNames, ImageSet
+from data.layouts import find_test_sets, load_split, warn_of_unread
 from data.protocols import evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, ProcessBatches, balancing_weights
 from data.transforms import Protocol
@@ -142,10 +142,12 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
     if opt.isTrain and split is None:
         return _training_loader(opt)
     if opt.isTrain:
-        images = shared_set(Path(opt.dataroot), str(split), opt.classes)
+        images = shared_set(opt, str(split))
         protocol = training_protocol(opt)
     else:
-        root, sets = distributed.by_first(lambda: find_test_sets(opt.dataroot, opt.classes))
+        root, sets = distributed.by_first(
+            lambda: find_test_sets(opt.dataroot, opt.classes, class_names(opt))
+        )
         if len(sets) > 1:
             raise UserError(
                 f"--dataroot {root}: has {len(sets)} sets;"
@@ -165,8 +167,7 @@ def create_dataloader(opt: Any, split: str | None = None) -> ImageLoader:
 
 def _training_loader(opt: Any) -> ImageLoader:
     protocol = training_protocol(opt)
-    images = shared_set(Path(opt.dataroot), opt.train_split, opt.classes)
-    _require_both_classes(images, opt)
+    images = shared_set(opt, opt.train_split)
     sampler = EpochSampler(
         size=len(images.paths),
         seed=opt.seed,
@@ -222,12 +223,32 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def shared_set(root: Path, split: str, classes: tuple[str, ...]) -> ImageSet:
-    """Return the set that `load_split` finds in rank 0, so that all ranks number files alike.
+def shared_set(opt: Any, split: str) -> ImageSet:
+    """Return the split that `load_split` finds in rank 0, so that all ranks number files alike.
 
     Collective: every process must call it.
+
+    Args:
+        opt: TrainOptions.
+        split: folder of --dataroot.
     """
-    return distributed.by_first(lambda: load_split(root, split, classes))
+
+    def load() -> ImageSet:
+        root, names, one_class = Path(opt.dataroot), class_names(opt), opt.allow_one_class_folders
+        images = load_split(root, split, opt.classes, names, one_class)
+        # with --classes, folders are not read on purpose
+        if not opt.classes and split == opt.train_split:
+            warn_of_unread(root, images.paths, names, (split, opt.val_split))
+        elif not opt.classes and (root / split).is_dir():
+            warn_of_unread(root / split, images.paths, names)
+        return images
+
+    return distributed.by_first(load)
+
+
+def class_names(opt: Any) -> ClassNames:
+    """Return the names of class folders with those of --real_names and --fake_names."""
+    return ClassNames(opt.real_names, opt.fake_names)
 
 
 def _cached_pixels(
@@ -238,12 +259,3 @@ def _cached_pixels(
         return None
     with distributed.first_of_machine_first():
         return open_cache(root, images.paths, protocol, max(1, min(num_threads, cores())))
-
-
-def _require_both_classes(images: ImageSet, opt: Any) -> None:
-    for label, name in ((REAL, "real (0_real/)"), (FAKE, "fake (1_fake/)")):
-        if label not in images.labels:
-            raise UserError(
-                f"--dataroot {opt.dataroot}: {opt.train_split}/ has no {name} images;"
-                " training needs both classes"
-            )

@@ -142,6 +142,11 @@ class TrainOptions(BaseOptions):
     test_dataroot: str | None = flag(
         None, "also test the trained model on this folder of generators (default: no test)"
     )
+    allow_one_class_folders: bool = flag(
+        False,
+        "train although a folder with class folders has real or generated images only; its content"
+        " then tells the class",
+    )
     class_bal: bool = flag(False, "draw real and fake images equally often")
     serial_batches: bool = flag(False, "use the images in order instead of shuffled")
     no_flip: bool = flag(False, "no random horizontal flip")

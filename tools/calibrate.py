@@ -24,6 +24,7 @@ import numpy as np
 
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import find_test_sets, is_training_root
+from data.loader import class_names
 from data.protocols import trained_protocol
 from device import choose_device, memory_advice, seed_everything
 from evaluation.calibration import (
@@ -45,7 +46,16 @@ from reports.calibration_report import report, warnings
 from util import UserError, atomic_file, log, run_script, start_logging, writing
 
 SHARED_FLAGS = (
-    *("classes", "npr_scales", "batch_size", "num_threads", "gpu_ids", "precision"),
+    *(
+        "classes",
+        "real_names",
+        "fake_names",
+        "npr_scales",
+        "batch_size",
+        "num_threads",
+        "gpu_ids",
+        "precision",
+    ),
     "on_bad_image",
 )
 MAX_SETS_NAMED = 6  # in the name of the data
@@ -119,7 +129,7 @@ def validation_sets(opt: argparse.Namespace) -> tuple[Path, list[ImageSet]]:
         raise UserError(f"--dataroot {root}: no such folder; pass one with validation images")
     if is_training_root(root) and (root / "val").is_dir():
         root = root / "val"
-    root, sets = find_test_sets(str(root), opt.classes)
+    root, sets = find_test_sets(str(root), opt.classes, class_names(opt))
     require_both_classes([label for images in sets for label in images.labels], root)
     return root, sets
 
