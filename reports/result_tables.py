@@ -87,8 +87,8 @@ def warnings(run: TestRun) -> list[str]:
     one_class = [names[key] for key, metrics in run.summary.metrics.items() if metrics.auc is None]
     if one_class:
         messages.append(
-            "AP, AUC and all that compares the classes are undefined with one class, and the means"
-            " are without them: " + ", ".join(one_class)
+            "AP, AUC and all that compares the classes are undefined with one class: "
+            f"{', '.join(one_class)} (not in the means)"
         )
     counts = {key: (metrics.n_real, metrics.n_fake) for key, metrics in run.summary.metrics.items()}
     leaks = [
