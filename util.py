@@ -1,5 +1,6 @@
 """Errors, logging, text and files that every part of the project shares."""
 
+import codecs
 import ctypes
 import io
 import logging
@@ -16,6 +17,13 @@ from types import FrameType
 from typing import IO, Any, TextIO
 
 log = logging.getLogger("npr")
+BYTE_ORDER_MARKS = (  # of UTF-32 before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 HEAD_START = 10.0  # seconds; rank 0 may meet the same error first, and then ends all
 
 
@@ -181,6 +189,31 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
     )
+
+
+def text_encoding(start: bytes) -> str:
+    """Return the encoding of a text by its first bytes, at least four: UTF-8 unless they tell.
+
+    They tell by a byte order mark, which the encoding then removes, or by the zeros of UTF-16.
+    """
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if start.startswith(mark):
+            return encoding
+    pairs, first, second = len(start) // 2, start[::2].count(0), start[1::2].count(0)
+    # paths between NUL bytes have fewer zeros; some letters have a zero at the other place
+    if pairs > 1 and max(first, second) > max(pairs / 3, 4 * min(first, second)):
+        return "utf-16-le" if second > first else "utf-16-be"
+    return "utf-8"
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that a user may have saved, see `text_encoding`.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read, or is not text.
+    """
+    content = path.read_bytes()
+    return content.decode(text_encoding(content))
 
 
 def counted(count: int, noun: str) -> str:
