@@ -131,7 +131,7 @@ def find_tests(opt: TrainOptions) -> tuple[Path, list[ImageSet]]:
 def test_finished(
     opt: TrainOptions, folder: Path, dataroot: Path, sets: Sequence[ImageSet]
 ) -> None:
-    """Test the last checkpoint on the sets of --test_dataroot; the results are in the run folder."""
+    """Test the last checkpoint on the sets of --test_dataroot; write to the run folder."""
     import distributed
     from evaluation.testing import run_tests
     from networks.checkpoint import load_model

@@ -18,6 +18,14 @@ from data.image_sets import (
 from util import UserError, log, printable
 
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    **{split: split for split in SPLITS},
+    "training": "train",
+    "validation": "val",
+    "valid": "val",
+    "testing": "test",
+}
+"""Splits by usual names, in lower case."""
 DIRE_COPIES = ("recons", "dire")
 """Folders of reconstructions and of their differences.
 
@@ -146,9 +154,11 @@ def _has_exact(folders: Iterable[Path], names: ClassNames) -> bool:
 def folder_name(folder: Path) -> str:
     """Return a folder's name, or the name of its parent where the folder is a split.
 
-    '.' and '..' are resolved first.
+    Of a table of labels it is the name without suffix. '.' and '..' are resolved first.
     """
     path = Path(os.path.abspath(folder))
+    if path.is_file():
+        return path.stem
     is_split = path.name in SPLITS and (suite_called(path.parent.name) or "nature" in _names(path))
     return path.parent.name if is_split else path.name
 

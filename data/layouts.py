@@ -9,6 +9,7 @@ from pathlib import Path
 from data.benchmarks import suite_called
 from data.folders import DIRE_COPIES, EXPECTED, SPLITS, USUAL, Folder, class_folders, scan
 from data.image_sets import FAKE, REAL, ClassNames, ImageSet, subfolders, unread_folders
+from data.label_file import label_sets
 from util import UserError, counted, log, printable
 
 MULTI_CLASS_GENERATORS = ("progan", "stylegan", "stylegan2", "cyclegan")
@@ -121,8 +122,8 @@ def _refuse_one_class(folder: Folder, images: ImageSet, root: Path, names: Class
         path, name = next(iter(lacking.items()))
         more = f" (as {counted(len(lacking) - 1, 'more folder')})" if len(lacking) > 1 else ""
         raise UserError(
-            f"{path}: has no {name} images that are read{more}, so its content would tell the class;"
-            f" {NAMES_ADVICE}, or pass --allow_one_class_folders; {check(root, names)}"
+            f"{path}: has no {name} images that are read{more}, so its content would tell the"
+            f" class; {NAMES_ADVICE}, or pass --allow_one_class_folders; {check(root, names)}"
         )
 
 
@@ -298,11 +299,11 @@ def default_test_root() -> Path:
 def find_test_sets(
     dataroot: str | None, classes: tuple[str, ...] = (), names: ClassNames = USUAL
 ) -> tuple[Path, list[ImageSet]]:
-    """Return the folder to test on and its sets; warn of folders with images that are not read.
+    """Return the folder or table to test on and its sets; warn of folders that are not read.
 
     Args:
-        dataroot: the folder; None = `default_test_root()`. Below ./datasets, training folders (see
-            `is_training_root`) are skipped.
+        dataroot: the folder, or a table (see `data.label_file`); None = `default_test_root()`.
+            Below ./datasets, training folders (see `is_training_root`) are skipped.
         classes: content folders to use; empty for all.
         names: of class folders.
 
@@ -323,6 +324,8 @@ def find_test_sets(
         sets = [images for sub in candidates for images in _test_sets(sub, classes, names)]
         _refuse_twice(sets, root)
         return root, sets
+    if root.is_file():
+        return root, label_sets(root, classes, names)
     if is_training_root(root) and not _is_one_set(root, names):
         advice = (
             f"pass {root / 'test'}" if (root / "test").is_dir() else "pass a folder of generators"

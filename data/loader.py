@@ -15,6 +15,7 @@ from data.cache import PixelCache, open_cache
 from data.datasets import WORKER_ADVICE, ImageDataset, WatchedLoader, collate, init_worker
 from data.degradations import NOTHING, Degradation
 from data.image_sets import ClassNames, ImageSet
+from data.label_file import label_split
 from data.layouts import find_test_sets, load_split, warn_of_unread
 from data.protocols import evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, ProcessBatches, balancing_weights
@@ -230,11 +231,14 @@ def shared_set(opt: Any, split: str) -> ImageSet:
 
     Args:
         opt: TrainOptions.
-        split: folder of --dataroot.
+        split: folder of --dataroot; --train_split or --val_split where that is a table.
     """
 
     def load() -> ImageSet:
         root, names, one_class = Path(opt.dataroot), class_names(opt), opt.allow_one_class_folders
+        if root.is_file():
+            part = "train" if split == opt.train_split else "val"
+            return label_split(root, part, opt.classes, names)
         images = load_split(root, split, opt.classes, names, one_class)
         # with --classes, folders are not read on purpose
         if not opt.classes and split == opt.train_split:

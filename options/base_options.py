@@ -200,6 +200,11 @@ class Options:
         }
 
 
+def is_folder_or_file(path: str) -> bool:
+    """Return True for a folder of images or a table of their paths and labels."""
+    return Path(path).is_dir() or Path(path).is_file()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseOptions(Options):
     """Options that train.py, test.py and visualize_attention.py share: images and preprocessing."""
@@ -273,10 +278,10 @@ class BaseOptions(Options):
             )
         if both := {n.lower() for n in self.real_names} & {n.lower() for n in self.fake_names}:
             return f"argument --fake_names {','.join(sorted(both))}: also in --real_names; pass one"
-        if self.dataroot is not None and not Path(self.dataroot).is_dir():
+        if self.dataroot is not None and not is_folder_or_file(self.dataroot):
             return (
                 f"argument --dataroot {self.dataroot}: no such folder;"
-                " pass the folder that holds the images"
+                " pass the folder that holds the images, or a CSV file of paths and labels"
             )
         return None
 

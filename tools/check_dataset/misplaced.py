@@ -5,19 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data.folders import EXPECTED, SPLITS, class_folders
+from data.folders import EXPECTED, SPLIT_NAMES, SPLITS, class_folders
 from data.image_sets import CLASS_FOLDERS, REAL, WRITTEN_CLASS_FOLDERS
 from tools.check_dataset.findings import NOTE, PROBLEM, Finding, Item, below, move_command
 from tools.check_dataset.tree import Tree, within
 from util import counted
 
-SPLIT_NAMES = {
-    **{split: split for split in SPLITS},
-    "training": "train",
-    "validation": "val",
-    "valid": "val",
-    "testing": "test",
-}
 OTHER_CLASS = ({"0_real", "1_fake"}, {"real", "fake"})
 
 
