@@ -51,9 +51,9 @@ def label_sets(
     split = next((name for name in ("test", "val", "") if name in splits), None)
     if split is None:
         raise UserError(f"{file}: has no rows with split test or val; these are tested")
-    if split:
-        rows = [row for row in rows if row.split == split]
-        log.info("%s: its %s with split %s are read", file, counted(len(rows), "row"), split)
+    rows = [row for row in rows if row.split == split]
+    what = f"with split {split} are" if split else "are all"
+    log.info("%s: %s %s read", file, counted(len(rows), "row"), what)
     return _sets(rows, file, classes)
 
 

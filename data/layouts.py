@@ -75,8 +75,9 @@ def load_split(
     classes: tuple[str, ...] = (),
     names: ClassNames = USUAL,
     one_class: bool = False,
+    splits: Collection[str] = (),
 ) -> ImageSet:
-    """Return the images of a split for training, as one set.
+    """Return the images of a split for training, as one set; warn of folders that are not read.
 
     Args:
         root: holds a folder with the split's name; or a suite, each of its generators does.
@@ -84,6 +85,8 @@ def load_split(
         classes: see `load_set`.
         names: of class folders.
         one_class: also take folders with images of one class.
+        splits: names of the training's splits, to look for unread folders in all of `root`; empty
+            to look in the split's folder.
 
     Raises:
         UserError: see `load_set`; images of the suite lie in no folder of that name; the split, or
@@ -98,11 +101,14 @@ def load_split(
         raise UserError(
             f"--dataroot {root}: has no folder {split}/, and {outside[0]} is not in one either"
         )
+    # with --classes, folders are not read on purpose
+    if not classes and (splits or has_folder):
+        warn_of_unread(root if splits else root / split, images.paths, names, splits)
     for label, name in ((REAL, "real (0_real/)"), (FAKE, "fake (1_fake/)")):
         if label not in images.labels:
             raise UserError(
                 f"--dataroot {root}: {split}/ has no {name} images; training needs both classes;"
-                f" {NAMES_ADVICE}"
+                f" {NAMES_ADVICE}; {check(root, names)}"
             )
     if not one_class:
         _refuse_one_class(folder, images, root, names)

@@ -16,7 +16,7 @@ from data.datasets import WORKER_ADVICE, ImageDataset, WatchedLoader, collate, i
 from data.degradations import NOTHING, Degradation
 from data.image_sets import ClassNames, ImageSet
 from data.label_file import label_split
-from data.layouts import find_test_sets, load_split, warn_of_unread
+from data.layouts import find_test_sets, load_split
 from data.protocols import evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, ProcessBatches, balancing_weights
 from data.transforms import Protocol
@@ -239,13 +239,8 @@ def shared_set(opt: Any, split: str) -> ImageSet:
         if root.is_file():
             part = "train" if split == opt.train_split else "val"
             return label_split(root, part, opt.classes, names)
-        images = load_split(root, split, opt.classes, names, one_class)
-        # with --classes, folders are not read on purpose
-        if not opt.classes and split == opt.train_split:
-            warn_of_unread(root, images.paths, names, (split, opt.val_split))
-        elif not opt.classes and (root / split).is_dir():
-            warn_of_unread(root / split, images.paths, names)
-        return images
+        splits = (split, opt.val_split) if split == opt.train_split else ()
+        return load_split(root, split, opt.classes, names, one_class, splits)
 
     return distributed.by_first(load)
 

@@ -505,13 +505,17 @@ def test_training_names_the_folders_that_it_does_not_read(
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_training_needs_both_classes_in_each_folder(split: str, tmp_path: Path) -> None:
+def test_training_needs_both_classes_in_each_folder(
+    split: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("train", "val"):
         build(tmp_path, *pair(f"{name}/cat"), *pair(f"{name}/dog"))
     cat = tmp_path / split / "cat"
     (cat / "0_real" / "a.png").unlink()
+    build(tmp_path, f"{split}/cat/photographs")
     with pytest.raises(UserError, match="cat: has no real images.*--allow_one_class_folders"):
         create_dataloader(train_options(tmp_path), split=split)
+    assert f"not read, though they hold images: {cat}/photographs" in caplog.text
     allowed = train_options(tmp_path, allow_one_class_folders=True)
     assert sorted(create_dataloader(allowed, split=split).dataset.labels) == [0, 1, 1]
     shutil.rmtree(tmp_path / split / "dog")
