@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from data.image_sets import ImageSet
 from options.presets import describe_presets
 from options.train_options import TrainOptions
 from util import (
@@ -45,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with distributed.process_group(opt.gpu_ids), ExitStack() as exit_stack:
         distributed.require_images_for_all(opt.batch_size)
         folder = distributed.by_first(lambda: open_run_folder(opt, exit_stack))
-        train(opt, folder)
+        tests = train(opt, folder)
         log.info("checkpoints: %s", folder)
         if opt.test_dataroot:
-            test_finished(opt, folder)
+            test_finished(opt, folder, *tests)
     return 0
 
 
@@ -75,8 +76,12 @@ def open_run_folder(opt: TrainOptions, exit_stack: ExitStack) -> Path:
     return folder
 
 
-def train(opt: TrainOptions, folder: Path) -> None:
-    """Train in this folder; remove a new folder if the training cannot start."""
+def train(opt: TrainOptions, folder: Path) -> tuple[Path, list[ImageSet]]:
+    """Train in this folder; remove a new folder if the training cannot start.
+
+    Returns:
+        The folder and the sets of --test_dataroot, which are looked for before the training.
+    """
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     import distributed
@@ -84,6 +89,7 @@ def train(opt: TrainOptions, folder: Path) -> None:
     from training.run import Run
 
     try:
+        tests = distributed.by_first(lambda: find_tests(opt))
         run = Run(opt, folder)
     except UserError:
         # nothing was trained in the folder
@@ -104,12 +110,32 @@ def train(opt: TrainOptions, folder: Path) -> None:
         # training has reported this error already
         with suppress(CannotWrite):
             run.close()
+    return tests
 
 
-def test_finished(opt: TrainOptions, folder: Path) -> None:
-    """Test the last checkpoint on --test_dataroot; the results are in the run folder."""
-    import distributed
+def find_tests(opt: TrainOptions) -> tuple[Path, list[ImageSet]]:
+    """Return the folder and the sets of --test_dataroot, no sets without it.
+
+    Raises:
+        UserError: nothing to test there.
+    """
     from data.layouts import find_test_sets
+    from data.loader import class_names
+
+    if not opt.test_dataroot:
+        return Path(), []
+    try:
+        return find_test_sets(opt.test_dataroot, (), class_names(opt))
+    except UserError as error:
+        reason = str(error).removeprefix(f"--dataroot {opt.test_dataroot}: ")
+        raise UserError(f"--test_dataroot {opt.test_dataroot}: {reason}") from None
+
+
+def test_finished(
+    opt: TrainOptions, folder: Path, dataroot: Path, sets: Sequence[ImageSet]
+) -> None:
+    """Test the last checkpoint on the sets of --test_dataroot; write to the run folder."""
+    import distributed
     from evaluation.testing import run_tests
     from networks.checkpoint import load_model
     from networks.run_folder import checkpoint_path
@@ -117,8 +143,8 @@ def test_finished(opt: TrainOptions, folder: Path) -> None:
     from reports.result_folder import write_results
 
     loaded = distributed.by_first(lambda: load_model(checkpoint_path(folder, "last")))
-    dataroot, sets = distributed.by_first(lambda: find_test_sets(opt.test_dataroot))
-    names = ("batch_size", "num_threads", "gpu_ids", "precision", "cache", "on_bad_image")
+    names: tuple[str, ...] = ("real_names", "fake_names")
+    names += ("batch_size", "num_threads", "gpu_ids", "precision", "cache", "on_bad_image")
     shared = {name: getattr(opt, name) for name in names}
     test_options = TestOptions(results_dir=str(folder / "results"), **shared)
     run_tests([loaded], dataroot, sets, test_options, write_results)

@@ -1,26 +1,31 @@
 """Folders of a dataset: class folders, and the layouts of suites as their archives unpack."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.benchmarks import SUITES, is_generator_of, plain, suite_called, suite_of_generators
-from data.image_sets import FAKE, REAL, SUFFIXES, ImageSet, list_images, subfolders
+from data.image_sets import (
+    FAKE,
+    REAL,
+    SUFFIXES,
+    ClassNames,
+    ImageSet,
+    list_images,
+    subfolders,
+)
 from util import UserError, log, printable
 
-CLASS_FOLDERS = {
-    "0_real": REAL,
-    "1_fake": FAKE,
-    "nature": REAL,
-    "ai": FAKE,
-    "real": REAL,
-    "fake": FAKE,
-}
-"""Labels by name of the class folder, in lower case."""
-WRITTEN_CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
-"""Names of the class folders that tools make."""
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    **{split: split for split in SPLITS},
+    "training": "train",
+    "validation": "val",
+    "valid": "val",
+    "testing": "test",
+}
+"""Splits by usual names, in lower case."""
 DIRE_COPIES = ("recons", "dire")
 """Folders of reconstructions and of their differences.
 
@@ -28,7 +33,8 @@ They lie beside images/ in DiffusionForensics as distributed.
 """
 EMPTY_CLASS = "%s: a class folder without images"
 LINK_ABOVE = "%s: not followed, a link to a folder above it"
-EXPECTED = "0_real/ and 1_fake/ (or nature/ and ai/, real/ and fake/)"
+EXPECTED = "0_real/ and 1_fake/ (or real/ and fake/, nature/ and ai/, or other usual names)"
+USUAL = ClassNames()
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,15 @@ class Folder:
         return any(path == self.path for path, _ in self.classes)
 
     @property
+    def has_both(self) -> bool:
+        """Return True if its own class folders are of both classes."""
+        return {label for _, label in self.classes} == {REAL, FAKE}
+
+    def is_exact(self, names: ClassNames) -> bool:
+        """Return True if a class folder here or below has an exact name."""
+        return any(_has_exact((sub for sub, _ in leaf.classes), names) for leaf in self.leaves)
+
+    @property
     def _has_nature(self) -> bool:
         """Return True if all class folders here or below have GenImage's names."""
         if self.below:
@@ -114,20 +129,36 @@ class Folder:
         return ImageSet(suite, generator or self.name, tuple(paths), tuple(labels))
 
 
-def class_folders(folder: Path) -> tuple[tuple[Path, int], ...]:
-    """Return the class folders directly below, with their labels."""
+def class_folders(folder: Path, names: ClassNames = USUAL) -> tuple[tuple[Path, int], ...]:
+    """Return the class folders directly below, with their labels.
+
+    Names that only usually mean a class count for a class without an exact name, and where no
+    class folders lie in the folder itself.
+    """
     below = subfolders(folder) if folder.is_dir() else []
-    return tuple(
-        (sub, CLASS_FOLDERS[sub.name.lower()]) for sub in below if sub.name.lower() in CLASS_FOLDERS
-    )
+    exact = {names.exact(sub.name) for sub in below}
+    labels = {}
+    for sub in below:
+        label = names.exact(sub.name)
+        if label is None and (usual := names.label(sub.name)) not in exact:
+            label = None if _has_exact(subfolders(sub), names) else usual
+        if label is not None:
+            labels[sub] = label
+    return tuple(labels.items())
+
+
+def _has_exact(folders: Iterable[Path], names: ClassNames) -> bool:
+    return any(names.exact(folder.name) is not None for folder in folders)
 
 
 def folder_name(folder: Path) -> str:
     """Return a folder's name, or the name of its parent where the folder is a split.
 
-    '.' and '..' are resolved first.
+    Of a table of labels it is the name without suffix. '.' and '..' are resolved first.
     """
     path = Path(os.path.abspath(folder))
+    if path.is_file():
+        return path.stem
     is_split = path.name in SPLITS and (suite_called(path.parent.name) or "nature" in _names(path))
     return path.parent.name if is_split else path.name
 
@@ -141,6 +172,7 @@ def scan(
     splits: Sequence[str] = ("test", "val"),
     limit: int = 5,
     above: frozenset[str] = frozenset(),
+    names: ClassNames = USUAL,
 ) -> Folder | None:
     """Return the class folders in and below a folder, None if there are none.
 
@@ -150,19 +182,25 @@ def scan(
             Chameleon, the first split with class folders is used.
         limit: levels of folders to search, >= 0.
         above: real paths of the folders above this one; links to them are not followed.
+        names: of class folders. Where only usually a name means a class, class folders with exact
+            names below come first.
     """
     name, above = folder_name(path), above | {os.path.realpath(path)}
+    usual = None
     for parent in (path, *(path / split for split in splits)):
-        if classes := class_folders(parent):
-            return Folder(path, name, classes, _generators_beside_real(parent, classes))
-    if limit == 0:
-        return None
+        if classes := class_folders(parent, names):
+            folder = Folder(path, name, classes, _generators_beside_real(parent, classes))
+            if _has_exact((sub for sub, _ in classes), names):
+                return folder
+            usual = usual or folder
     below = []
-    for sub in subfolders(path):
+    for sub in subfolders(path) if limit else ():
         if os.path.realpath(sub) in above:
             log.warning(LINK_ABOVE, printable(str(sub)))
-        elif (folder := scan(sub, splits, limit - 1, above)) is not None:
-            below.append(folder)
+        elif (found := scan(sub, splits, limit - 1, above, names)) is not None:
+            below.append(found)
+    if usual and (not below or usual.has_both and not any(sub.is_exact(names) for sub in below)):
+        return usual
     if not below:
         return None
     inner = {folder.path.name.lower(): folder for folder in below}
@@ -193,13 +231,7 @@ def _generators_beside_real(
     others = [sub for sub in subfolders(folder) if sub != real]
     place = Path(os.path.abspath(folder))  # "." has no name
     named = any(suite_called(parent.name) == "DiffusionForensics" for parent in place.parents)
-    unknown = [
-        sub.name for sub in others if not (named or is_generator_of("DiffusionForensics", sub.name))
-    ]
-    if unknown:
-        log.warning(
-            "%s: only %s/ is read; not class folders: %s", folder, real.name, ", ".join(unknown)
-        )
+    if not named and not all(is_generator_of("DiffusionForensics", sub.name) for sub in others):
         return ()
     return tuple(
         Folder(sub, f"{place.name}_{sub.name}", ((real, REAL), (sub, FAKE))) for sub in others

@@ -6,7 +6,9 @@ et al., CVPR 2024).
 """
 
 import os
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +20,66 @@ from util import UserError, log, printable
 
 REAL, FAKE = 0, 1
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+CLASS_FOLDERS = {
+    "0_real": REAL,
+    "1_fake": FAKE,
+    "nature": REAL,
+    "ai": FAKE,
+    "real": REAL,
+    "fake": FAKE,
+}
+"""Labels by name of the class folder, in lower case."""
+WRITTEN_CLASS_FOLDERS = {REAL: "0_real", FAKE: "1_fake"}
+"""Names of the class folders that tools make."""
+CLASS_WORDS = {
+    **dict.fromkeys(("real", "reals", "nature", "natural", "authentic", "genuine"), REAL),
+    **dict.fromkeys(("human", "humans", "camera", "original", "originals", "pristine"), REAL),
+    **dict.fromkeys(
+        ("fake", "fakes", "generated", "ai", "aigc", "aigenerated", "artificial"), FAKE
+    ),
+    **dict.fromkeys(("synthetic", "synthesized", "synthesised", "synth", "forged"), FAKE),
+}
+"""Labels by the words of other usual names, such as 1_fakes or ai-generated images."""
+FILLERS = {
+    *("image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos"),
+    *("face", "faces", "sample", "samples", "data", "class", "folder", "made", "train", "val"),
+    "test",
+}
+"""Words that may stand beside them; with any other word a name is something else (Real-ESRGAN)."""
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """Names of class folders and of labels, in any case.
+
+    Args:
+        real: further names of real images, see --real_names.
+        fake: further names of generated images, see --fake_names.
+    """
+
+    real: tuple[str, ...] = ()
+    fake: tuple[str, ...] = ()
+
+    def exact(self, name: str) -> int | None:
+        """Return the label of a name that always means a class, else None."""
+        name = name.lower()
+        for label, names in ((REAL, self.real), (FAKE, self.fake)):
+            if name in {other.lower() for other in names}:
+                return label
+        return CLASS_FOLDERS.get(name)
+
+    def label(self, name: str) -> int | None:
+        """Return the label of a name that clearly tells a class, such as 0_reals, else None."""
+        if (label := self.exact(name)) is not None:
+            return label
+        words = [word for word in re.split(r"[\W\d_]+", name.lower()) if word not in {"", *FILLERS}]
+        labels = {CLASS_WORDS.get(word) for word in words}
+        return labels.pop() if len(labels) == 1 else None
+
+    def flags(self) -> str:
+        """Return the flags that name them, each after a blank; '' without any."""
+        given = (("--real_names", self.real), ("--fake_names", self.fake))
+        return "".join(f" {flag} {shlex.quote(','.join(names))}" for flag, names in given if names)
 
 
 @dataclass(frozen=True)
@@ -131,11 +193,40 @@ def list_images(folder: Path) -> list[str]:
                 "links to folders inside a class folder are not followed: %s",
                 ", ".join(map(printable, links)),
             )
-        names = (
-            name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        )
-        paths += [os.path.join(directory, name) for name in sorted(names)]
+        paths += [os.path.join(directory, name) for name in sorted(files) if _is_image(name)]
     return paths
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def unread_folders(root: Path, read: Iterable[str], other: Collection[str]) -> list[Path]:
+    """Return the folders, `root` and below, that directly hold images of which none is read.
+
+    Args:
+        root: the folder, searched through links too.
+        read: paths of the images that are read.
+        other: names of folders that are skipped where one beside them is read, such as splits.
+    """
+    used = {os.path.realpath(folder) for folder in {os.path.dirname(path) for path in read}}
+    above = {str(parent) for folder in used for parent in Path(folder).parents}
+    seen, unread = {os.path.realpath(root)}, []
+    for place, folders, files in os.walk(root, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in sorted(folders)}
+        is_read = any(path in used or path in above for path in real.values())
+        folders[:] = [
+            name
+            for name, path in real.items()
+            if not name.startswith(".")
+            and path not in used
+            and path not in seen
+            and not (name in other and is_read and path not in above)
+        ]
+        seen |= set(real.values())
+        if any(map(_is_image, files)):
+            unread.append(Path(place))
+    return unread
 
 
 def _unlisted(error: OSError) -> UserError:

@@ -1,20 +1,24 @@
 """Recognise sets, generators and suites by the contents of their folders."""
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from data.benchmarks import suite_called
-from data.folders import EXPECTED, Folder, class_folders, scan
-from data.image_sets import FAKE, ImageSet, subfolders
-from util import UserError, log
+from data.folders import DIRE_COPIES, EXPECTED, SPLITS, USUAL, Folder, class_folders, scan
+from data.image_sets import FAKE, REAL, ClassNames, ImageSet, subfolders, unread_folders
+from data.label_file import label_sets
+from util import UserError, counted, log, printable
 
 MULTI_CLASS_GENERATORS = ("progan", "stylegan", "stylegan2", "cyclegan")
 """Generators of ForenSynths whose images lie in content folders.
 
 The published evaluation lists them by name.
 """
+LISTED = 20  # unread folders that a message names
+NAMES_ADVICE = "name its class folders by --real_names and --fake_names"
 
 
 def load_set(
@@ -23,6 +27,7 @@ def load_set(
     generator: str = "",
     classes: tuple[str, ...] = (),
     splits: Sequence[str] = ("test", "val"),
+    names: ClassNames = USUAL,
 ) -> ImageSet:
     """Return all images of a folder as one set, each file once.
 
@@ -33,15 +38,23 @@ def load_set(
         generator: name of the set; '' = the folder's name.
         classes: names of the folders directly below to use; empty for all.
         splits: see `scan`.
+        names: of class folders.
 
     Raises:
         UserError: one of `classes` is missing, or class folders or their images are missing.
     """
+    return _contents(root, classes, splits, names).images(suite, generator)
+
+
+def _contents(
+    root: Path, classes: tuple[str, ...], splits: Sequence[str], names: ClassNames
+) -> Folder:
+    """Return a folder with its leaves (those in the folders `classes`) directly below."""
     missing = [name for name in classes if not (root / name).is_dir()]
     if missing:
         present = ", ".join(sub.name for sub in subfolders(root)) or "no folders"
         raise UserError(f"--classes {','.join(missing)}: not in {root}, which has {present}")
-    folder = scan(root, splits)
+    folder = scan(root, splits, names=names)
     chosen = {root / name for name in classes}
     leaves = [
         leaf
@@ -50,35 +63,104 @@ def load_set(
     ]
     if folder is None or not leaves:
         raise UserError(
-            f"no class folders in {root}: expected {EXPECTED} in it or in each of its folders"
+            f"no class folders in {root}: expected {EXPECTED} in it or in each of its folders;"
+            f" {NAMES_ADVICE}"
         )
-    return replace(folder, below=tuple(leaves)).images(suite, generator)
+    return replace(folder, below=tuple(leaves))
 
 
-def load_split(root: Path, split: str, classes: tuple[str, ...] = ()) -> ImageSet:
-    """Return the images of a split for training, as one set.
+def load_split(
+    root: Path,
+    split: str,
+    classes: tuple[str, ...] = (),
+    names: ClassNames = USUAL,
+    one_class: bool = False,
+    splits: Collection[str] = (),
+) -> ImageSet:
+    """Return the images of a split for training, as one set; warn of folders that are not read.
 
     Args:
         root: holds a folder with the split's name; or a suite, each of its generators does.
         split: name of the split.
         classes: see `load_set`.
+        names: of class folders.
+        one_class: also take folders with images of one class.
+        splits: names of the training's splits, to look for unread folders in all of `root`; empty
+            to look in the split's folder.
 
     Raises:
-        UserError: see `load_set`; images of the suite lie in no folder of that name.
+        UserError: see `load_set`; images of the suite lie in no folder of that name; the split, or
+            without `one_class` a folder of it, has images of one class.
     """
-    if (root / split).is_dir():
-        return load_set(root / split, classes=classes)
-    images = load_set(root, classes=classes, splits=(split,))
-    outside = next((p for p in images.paths if split not in Path(p).relative_to(root).parts), None)
-    if outside:
+    has_folder = (root / split).is_dir()
+    folder = _contents(root / split if has_folder else root, classes, (split,), names)
+    images = folder.images("")
+    if not has_folder and (
+        outside := [p for p in images.paths if split not in Path(p).relative_to(root).parts]
+    ):
         raise UserError(
-            f"--dataroot {root}: has no folder {split}/, and {outside} is not in one either"
+            f"--dataroot {root}: has no folder {split}/, and {outside[0]} is not in one either"
         )
+    # with --classes, folders are not read on purpose
+    if not classes and (splits or has_folder):
+        warn_of_unread(root if splits else root / split, images.paths, names, splits)
+    for label, name in ((REAL, "real (0_real/)"), (FAKE, "fake (1_fake/)")):
+        if label not in images.labels:
+            raise UserError(
+                f"--dataroot {root}: {split}/ has no {name} images; training needs both classes;"
+                f" {NAMES_ADVICE}; {check(root, names)}"
+            )
+    if not one_class:
+        _refuse_one_class(folder, images, root, names)
     return images
 
 
+def _refuse_one_class(folder: Folder, images: ImageSet, root: Path, names: ClassNames) -> None:
+    """Raise UserError if a folder with class folders has images of one class only."""
+    used = {Path(path).parent for path in images.paths}
+    used |= {parent for place in used for parent in place.parents}
+    lacking = {}
+    for leaf in folder.leaves:
+        labels = {label for path, label in leaf.classes if path in used}
+        if len(labels) == 1:
+            lacking[leaf.path] = "real" if labels == {FAKE} else "fake"
+    if lacking:
+        path, name = next(iter(lacking.items()))
+        more = f" (as {counted(len(lacking) - 1, 'more folder')})" if len(lacking) > 1 else ""
+        raise UserError(
+            f"{path}: has no {name} images that are read{more}, so its content would tell the"
+            f" class; {NAMES_ADVICE}, or pass --allow_one_class_folders; {check(root, names)}"
+        )
+
+
+def warn_of_unread(
+    root: Path, images: Iterable[str], names: ClassNames, other: Collection[str] = ()
+) -> None:
+    """Name the folders below `root` with images that are not read, in one line.
+
+    Args:
+        root: the folder.
+        images: paths that are read.
+        names: of class folders, for the command that shows more.
+        other: further names of splits.
+    """
+    unread = unread_folders(root, images, {*SPLITS, *DIRE_COPIES, *other})
+    if unread:
+        listed = ", ".join(printable(str(path)) for path in unread[:LISTED])
+        more = f" and {len(unread) - LISTED} more" if len(unread) > LISTED else ""
+        log.warning("not read, though they hold images: %s%s; %s", listed, more, check(root, names))
+
+
+def check(root: Path, names: ClassNames) -> str:
+    """Return the command that shows more about a folder, as the end of a message."""
+    return f"python -m tools.check_dataset {shlex.quote(str(root))}{names.flags()} shows more"
+
+
 def find_sets(
-    root: Path, classes: tuple[str, ...] = (), splits: Sequence[str] = ("test", "val")
+    root: Path,
+    classes: tuple[str, ...] = (),
+    splits: Sequence[str] = ("test", "val"),
+    names: ClassNames = USUAL,
 ) -> list[ImageSet]:
     """Return all sets below a folder.
 
@@ -94,16 +176,17 @@ def find_sets(
         root: the folder.
         classes: content folders to use; empty for all.
         splits: see `scan`.
+        names: of class folders.
 
     Raises:
         UserError: no class folders below or no images in them, a set that occurs twice, or one of
             `classes` is missing.
     """
-    folder = scan(root, splits)
+    folder = scan(root, splits, names=names)
     if folder is None:
-        raise UserError(f"no class folders below {root}: expected {EXPECTED}")
-    names = (suite_called(above.name) for above in Path(os.path.abspath(root)).parents)
-    above = next((suite for suite in names if suite), "")
+        raise UserError(f"no class folders below {root}: expected {EXPECTED}; {NAMES_ADVICE}")
+    suites_above = (suite_called(above.name) for above in Path(os.path.abspath(root)).parents)
+    above = next((suite for suite in suites_above if suite), "")
     if suite_called(folder.name) is None:
         if (
             folder.height == 1
@@ -114,11 +197,11 @@ def find_sets(
             # <generator>/imagenet_<generator>/val
             folder = replace(folder.below[0], name=folder.name)
         if folder.height == 0:
-            folder = _with_shared_real_above(folder)
+            folder = _with_shared_real_above(folder, names)
             return [folder.images(above or folder.suite or "")]
         if folder.height == 1 and (classes or (_holds_contents(folder) and not folder.suite)):
             _refuse_generators(folder)
-            return [load_set(root, above, classes=classes)]
+            return [load_set(root, above, classes=classes, names=names)]
     suites = folder.below if _is_folder_of_suites(folder) else (folder,)
     sets = [images for suite in suites for images in _suite_sets(suite, classes)]
     if not sets:
@@ -148,7 +231,7 @@ def _refuse_twice(sets: Sequence[ImageSet], root: Path) -> None:
         )
 
 
-def _with_shared_real_above(folder: Folder) -> Folder:
+def _with_shared_real_above(folder: Folder, names: ClassNames) -> Folder:
     """Return a generator of UniversalFakeDetect with the real images that lie beside its folder.
 
     Other folders come back unchanged.
@@ -158,7 +241,7 @@ def _with_shared_real_above(folder: Folder) -> Folder:
         label for _, label in folder.classes
     } != {FAKE}:
         return folder
-    suite = scan(parent)
+    suite = scan(parent, names=names)
     beside = (
         [sub for sub in suite.below if sub.path.resolve() == folder.path.resolve()] if suite else []
     )
@@ -220,14 +303,15 @@ def default_test_root() -> Path:
 
 
 def find_test_sets(
-    dataroot: str | None, classes: tuple[str, ...] = ()
+    dataroot: str | None, classes: tuple[str, ...] = (), names: ClassNames = USUAL
 ) -> tuple[Path, list[ImageSet]]:
-    """Return the folder to test on and its sets.
+    """Return the folder or table to test on and its sets; warn of folders that are not read.
 
     Args:
-        dataroot: the folder; None = `default_test_root()`. Below ./datasets, training folders (see
-            `is_training_root`) are skipped.
+        dataroot: the folder, or a table (see `data.label_file`); None = `default_test_root()`.
+            Below ./datasets, training folders (see `is_training_root`) are skipped.
         classes: content folders to use; empty for all.
+        names: of class folders.
 
     Raises:
         UserError: nothing to test in the folder, or it is a training folder.
@@ -235,21 +319,33 @@ def find_test_sets(
     root = Path(dataroot) if dataroot is not None else default_test_root()
     if dataroot is None and root.name == "datasets":
         candidates = [
-            sub for sub in subfolders(root) if not is_training_root(sub) and scan(sub) is not None
+            sub
+            for sub in subfolders(root)
+            if not is_training_root(sub) and scan(sub, names=names) is not None
         ]
         if not candidates:
             raise UserError(
                 "--dataroot: missing, and ./datasets has no test images; pass the folder to test on"
             )
-        sets = [images for folder in candidates for images in find_sets(folder, classes)]
+        sets = [images for sub in candidates for images in _test_sets(sub, classes, names)]
         _refuse_twice(sets, root)
         return root, sets
-    if is_training_root(root) and not _is_one_set(root):
+    if root.is_file():
+        return root, label_sets(root, classes, names)
+    if is_training_root(root) and not _is_one_set(root, names):
         advice = (
             f"pass {root / 'test'}" if (root / "test").is_dir() else "pass a folder of generators"
         )
         raise UserError(f"--dataroot {root}: is a training folder (train/, val/); {advice}")
-    return root, find_sets(root, classes)
+    return root, _test_sets(root, classes, names)
+
+
+def _test_sets(root: Path, classes: tuple[str, ...], names: ClassNames) -> list[ImageSet]:
+    sets = find_sets(root, classes, names=names)
+    # with --classes, folders are not read on purpose
+    if not classes:
+        warn_of_unread(root, [path for images in sets for path in images.paths], names)
+    return sets
 
 
 def is_training_root(folder: Path) -> bool:
@@ -257,5 +353,5 @@ def is_training_root(folder: Path) -> bool:
     return any((folder / split).is_dir() for split in ("train", "val"))
 
 
-def _is_one_set(root: Path) -> bool:
-    return any(class_folders(folder) for folder in (root, root / "test", root / "val"))
+def _is_one_set(root: Path, names: ClassNames) -> bool:
+    return any(class_folders(folder, names) for folder in (root, root / "test", root / "val"))

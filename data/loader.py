@@ -14,7 +14,8 @@ from data.batches import Batch, ahead, regrouped
 from data.cache import PixelCache, open_cache
 from data.datasets import WORKER_ADVICE, ImageDataset, WatchedLoader, collate, init_worker
 from data.degradations import NOTHING, Degradation
-from data.image_sets import FAKE, REAL, ImageSet
+from data.image_sets import ClassNames, ImageSet
+from data.label_file import label_split
 from data.layouts import find_test_sets, load_split
 from data.protocols import evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, ProcessBatches, balancing_weights
@@ -147,10 +148,12 @@ def create_dataloader(opt: Any, split: str | None = None, least: int = 1) -> Ima
     if opt.isTrain and split is None:
         return _training_loader(opt, least)
     if opt.isTrain:
-        images = shared_set(Path(opt.dataroot), str(split), opt.classes)
+        images = shared_set(opt, str(split))
         protocol = training_protocol(opt)
     else:
-        root, sets = distributed.by_first(lambda: find_test_sets(opt.dataroot, opt.classes))
+        root, sets = distributed.by_first(
+            lambda: find_test_sets(opt.dataroot, opt.classes, class_names(opt))
+        )
         if len(sets) > 1:
             raise UserError(
                 f"--dataroot {root}: has {len(sets)} sets;"
@@ -170,8 +173,7 @@ def create_dataloader(opt: Any, split: str | None = None, least: int = 1) -> Ima
 
 def _training_loader(opt: Any, least: int) -> ImageLoader:
     protocol = training_protocol(opt)
-    images = shared_set(Path(opt.dataroot), opt.train_split, opt.classes)
-    _require_both_classes(images, opt)
+    images = shared_set(opt, opt.train_split)
     sampler = EpochSampler(
         size=len(images.paths),
         seed=opt.seed,
@@ -223,12 +225,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def shared_set(root: Path, split: str, classes: tuple[str, ...]) -> ImageSet:
-    """Return the set that `load_split` finds in rank 0, so that all ranks number files alike.
+def shared_set(opt: Any, split: str) -> ImageSet:
+    """Return the split that `load_split` finds in rank 0, so that all ranks number files alike.
 
     Collective: every process must call it.
+
+    Args:
+        opt: TrainOptions.
+        split: folder of --dataroot; --train_split or --val_split where that is a table.
     """
-    return distributed.by_first(lambda: load_split(root, split, classes))
+
+    def load() -> ImageSet:
+        root, names, one_class = Path(opt.dataroot), class_names(opt), opt.allow_one_class_folders
+        if root.is_file():
+            part = "train" if split == opt.train_split else "val"
+            return label_split(root, part, opt.classes, names)
+        splits = (split, opt.val_split) if split == opt.train_split else ()
+        return load_split(root, split, opt.classes, names, one_class, splits)
+
+    return distributed.by_first(load)
+
+
+def class_names(opt: Any) -> ClassNames:
+    """Return the names of class folders with those of --real_names and --fake_names."""
+    return ClassNames(opt.real_names, opt.fake_names)
 
 
 def _cached_pixels(
@@ -239,12 +259,3 @@ def _cached_pixels(
         return None
     with distributed.first_of_machine_first():
         return open_cache(root, images.paths, protocol, max(1, min(num_threads, cores())))
-
-
-def _require_both_classes(images: ImageSet, opt: Any) -> None:
-    for label, name in ((REAL, "real (0_real/)"), (FAKE, "fake (1_fake/)")):
-        if label not in images.labels:
-            raise UserError(
-                f"--dataroot {opt.dataroot}: {opt.train_split}/ has no {name} images;"
-                " training needs both classes"
-            )

@@ -1,5 +1,6 @@
 """Escape file and folder names so that they are safe in every output and stay unambiguous."""
 
+import os
 import re
 from pathlib import Path
 
@@ -41,8 +42,15 @@ def unescaped(name: str) -> str:
 
 
 def relative_name(path: str, root: Path) -> str:
-    """Return a file's path below the data root, with forward slashes, `escaped`."""
-    return escaped(Path(path).relative_to(root).as_posix())
+    """Return a file's path below the data root, with forward slashes, `escaped`.
+
+    Of a root that is a table of paths, it is relative to the table's folder.
+    """
+    try:
+        relative = Path(path).relative_to(root)
+    except ValueError:
+        relative = Path(os.path.relpath(path, root.parent))
+    return escaped(relative.as_posix())
 
 
 def markdown(text: str) -> str:

@@ -37,8 +37,8 @@ class Summary:
     Args:
         metrics: {key: `Metrics` of the set}.
         sets: {key: metrics of the set with intervals}.
-        suites: {suite: macro means over its sets}.
-        n_sets: {suite: number of its sets}.
+        suites: {suite: macro means over its sets with both classes}.
+        n_sets: {suite: number of these sets}.
         pooled_metrics: `Metrics` over the images of all sets, each once.
         pooled: these metrics with intervals.
     """
@@ -97,21 +97,22 @@ def summarise(
     distributions = {
         scored.key: distribution(scored, threshold, resamples, seed) for scored in sets
     }
-    suites, by_suite = {}, suites_of(sets)
-    for suite, of_suite in by_suite.items():
-        rows = [metrics[scored.key] for scored in of_suite]
+    suites, n_sets = {}, {}
+    for suite, of_suite in suites_of(sets).items():
+        both = [scored.key for scored in of_suite if metrics[scored.key].auc is not None]
+        rows = [metrics[key] for key in both]
         defined = [
             [name for name, value in row.values().items() if value is not None] for row in rows
         ]
-        mean = mean_distribution([distributions[scored.key] for scored in of_suite], defined)
-        suites[suite] = _estimates(mean_metrics(rows), mean)
+        mean = mean_distribution([distributions[key] for key in both], defined)
+        suites[suite], n_sets[suite] = _estimates(mean_metrics(rows), mean), len(both)
     pooled = pool(sets) if len(sets) > 1 else sets[0]
     pooled_metrics = binary_metrics(pooled.labels, pooled.scores, threshold)
     return Summary(
         metrics,
         {key: _estimates(metrics[key].values(), distributions[key]) for key in metrics},
         suites,
-        {suite: len(of_suite) for suite, of_suite in by_suite.items()},
+        n_sets,
         pooled_metrics,
         _estimates(pooled_metrics.values(), distribution(pooled, threshold, resamples, seed)),
     )

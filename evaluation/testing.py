@@ -17,7 +17,7 @@ import distributed
 from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, robustness_grid
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import find_test_sets
-from data.loader import evaluation_loader
+from data.loader import class_names, evaluation_loader
 from data.protocols import evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, memory_advice, versions
@@ -45,7 +45,7 @@ def models_and_sets(opt: TestOptions) -> tuple[list[LoadedModel], Path, list[Ima
     writable_folder(Path(opt.results_dir))
     checkpoints = find_checkpoints(opt.model_path, opt.name, opt.epoch, opt.checkpoints_dir)
     models = [load_model(path, opt) for path in checkpoints]
-    return models, *find_test_sets(opt.dataroot, opt.classes)
+    return models, *find_test_sets(opt.dataroot, opt.classes, class_names(opt))
 
 
 def run_tests(

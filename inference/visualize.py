@@ -11,7 +11,7 @@ from typing import Any
 from data.folders import folder_name
 from data.image_sets import ImageSet, sample_evenly, unique_names
 from data.layouts import find_test_sets
-from data.loader import evaluation_loader
+from data.loader import class_names, evaluation_loader
 from data.protocols import evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, choose_device, seed_everything
@@ -48,7 +48,7 @@ def visualize_models(opt: VisualizeOptions) -> None:
         if not isinstance(loaded.model, AttentionMultiScaleNPR):
             kind = loaded.config.model_type
             raise UserError(f"--model_path {loaded.path}: a {kind} model has no attention to show")
-    root, sets = find_test_sets(opt.dataroot, opt.classes)
+    root, sets = find_test_sets(opt.dataroot, opt.classes, class_names(opt))
     out = Path(opt.output_dir or Path("visualizations") / folder_name(root))
     names = [loaded.name for loaded in models]
     if len(set(names)) < len(names):

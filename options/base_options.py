@@ -33,9 +33,10 @@ MODEL_TYPES = ("single_scale", "multiscale_attention")
 GROUPS = {
     "model": "model_path model_type npr_scales feature_dim attention_reduction attention_residual "
     "backbone init_type init_gain",
-    "data": "dataroot train_split val_split test_dataroot classes class_bal serial_batches "
-    "loadSize cropSize no_resize no_crop repeat_small rz_interp protocol list_protocols on_bad_image cache "
-    "equalize robustness num_samples null fps max_frames",
+    "data": "dataroot train_split val_split test_dataroot classes real_names fake_names "
+    "allow_one_class_folders class_bal serial_batches loadSize cropSize no_resize no_crop "
+    "repeat_small rz_interp protocol list_protocols on_bad_image cache equalize robustness "
+    "num_samples null fps max_frames",
     "augmentation": "no_flip data_aug blur_prob blur_sig jpg_prob jpg_method jpg_qual degrade",
     "optimisation": "recipe list_recipes niter optim lr beta1 lr_schedule delr_freq "
     "accumulation_steps sync_bn skip_nonfinite attention_entropy_weight "
@@ -199,6 +200,11 @@ class Options:
         }
 
 
+def is_folder_or_file(path: str) -> bool:
+    """Return True for a folder of images or a table of their paths and labels."""
+    return Path(path).is_dir() or Path(path).is_file()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseOptions(Options):
     """Options that train.py, test.py and visualize_attention.py share: images and preprocessing."""
@@ -250,6 +256,15 @@ class BaseOptions(Options):
     classes: tuple[str, ...] = flag(
         (), "class folders to use, such as car,cat (default: all)", parse=names
     )
+    real_names: tuple[str, ...] = flag(
+        (),
+        "further names of folders of real images, such as photos,coco, beside the usual ones"
+        " (docs/data.md)",
+        parse=names,
+    )
+    fake_names: tuple[str, ...] = flag(
+        (), "further names of folders of generated images, such as flux,sd35", parse=names
+    )
 
     def problem(self) -> str | None:
         if self.no_resize and self.loadSize is not None:
@@ -266,10 +281,12 @@ class BaseOptions(Options):
             return (
                 f"argument --cropSize {self.cropSize}: must not exceed --loadSize {self.loadSize}"
             )
-        if self.dataroot is not None and not Path(self.dataroot).is_dir():
+        if both := {n.lower() for n in self.real_names} & {n.lower() for n in self.fake_names}:
+            return f"argument --fake_names {','.join(sorted(both))}: also in --real_names; pass one"
+        if self.dataroot is not None and not is_folder_or_file(self.dataroot):
             return (
                 f"argument --dataroot {self.dataroot}: no such folder;"
-                " pass the folder that holds the images"
+                " pass the folder that holds the images, or a CSV file of paths and labels"
             )
         return None
 

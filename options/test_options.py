@@ -54,7 +54,8 @@ class TestOptions(FigureOptions):
 
     dataroot: str | None = flag(
         None,
-        "one set (0_real/, 1_fake/), a generator, a suite or a folder of suites"
+        "one set (0_real/, 1_fake/), a generator, a suite, a folder of suites, or a CSV file with"
+        " the columns path,label[,generator][,split]"
         " (default: ./datasets/Generalization_Test, then ./datasets)",
     )
     equalize: str | None = flag(

@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any, ClassVar
 
-from options.base_options import MODEL_TYPES, BaseOptions
+from options.base_options import MODEL_TYPES, BaseOptions, is_folder_or_file
 from options.flags import (
     comma_list,
     ends_of_range,
@@ -46,7 +46,9 @@ class TrainOptions(BaseOptions):
 """
 
     dataroot: str = flag(
-        "./dataset/", "folder with the train and val splits, <split>/<class>/{0_real,1_fake}/"
+        "./dataset/",
+        "folder with the train and val splits, <split>/<class>/{0_real,1_fake}/, or a CSV file with"
+        " the columns path,label[,generator][,split] (docs/data.md)",
     )
     name: str = flag(
         "experiment_name", "name of the run; its folder is CHECKPOINTS_DIR/NAME_<time stamp>/"
@@ -142,6 +144,11 @@ class TrainOptions(BaseOptions):
     test_dataroot: str | None = flag(
         None, "also test the trained model on this folder of generators (default: no test)"
     )
+    allow_one_class_folders: bool = flag(
+        False,
+        "train although a folder with class folders has real or generated images only; its content"
+        " then tells the class",
+    )
     class_bal: bool = flag(False, "draw real and fake images equally often")
     serial_batches: bool = flag(False, "use the images in order instead of shuffled")
     no_flip: bool = flag(False, "no random horizontal flip")
@@ -234,7 +241,9 @@ class TrainOptions(BaseOptions):
         root = Path(self.dataroot)
         if (problem := super().problem()) is not None:
             return problem
-        for split, flag_name in ((self.train_split, "train_split"), (self.val_split, "val_split")):
+        flags = () if root.is_file() else ("train_split", "val_split")
+        for flag_name in flags:
+            split = getattr(self, flag_name)
             # in suites such as GenImage, each generator has its splits
             if not (root / split).is_dir() and not any(
                 (folder / split).is_dir() for level in ("*/", "*/*/") for folder in root.glob(level)
@@ -243,7 +252,7 @@ class TrainOptions(BaseOptions):
                     f"argument --dataroot {self.dataroot}: has no folder {split}/ (--{flag_name}); "
                     f"expected {root / split}/<class>/0_real and 1_fake"
                 )
-        if self.test_dataroot is not None and not Path(self.test_dataroot).is_dir():
+        if self.test_dataroot is not None and not is_folder_or_file(self.test_dataroot):
             return (
                 f"argument --test_dataroot {self.test_dataroot}: no such folder;"
                 " pass a folder of generators"

@@ -24,7 +24,9 @@ class VisualizeOptions(FigureOptions):
         --output_dir ./visualizations/all
 """
 
-    dataroot: str | None = flag(None, "one set, a generator, a suite or a folder of suites")
+    dataroot: str | None = flag(
+        None, "one set, a generator, a suite, a folder of suites, or a CSV file"
+    )
     output_dir: str | None = flag(
         None, "folder for statistics and plots (default: ./visualizations/<name of dataroot>)"
     )

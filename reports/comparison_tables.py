@@ -27,9 +27,11 @@ def metric_rows(
     """Return a row per set, a column per recipe, then one per published method.
 
     A cell is 'mean ± std (gain [ends of its 95 % interval])', in per cent and percent points. The
-    last row is the mean over the sets that are defined for every recipe.
+    row after those with both classes is the mean over these sets, as far as the metric is defined
+    for every recipe; sets with one class come last.
     """
-    recipes, keys = comparison.recipes, comparison.keys
+    recipes, both = comparison.recipes, comparison.both
+    keys = [*both, *(key for key in comparison.keys if key not in both)]
     others = [published(method, metric, keys) for method in methods]
     gains = [comparison.gain(recipe, metric) for recipe in recipes]
     rows = []
@@ -41,17 +43,17 @@ def metric_rows(
             cells.append(_cell(mean, std, points, gain.intervals.get(key)))
         rows.append([set_name(key), *cells, *(_cell(other.get(key)) for other in others)])
     common = [
-        key for key in keys if all(recipe.mean(key, metric) is not None for recipe in recipes)
+        key for key in both if all(recipe.mean(key, metric) is not None for recipe in recipes)
     ]
     means = []
     for recipe, gain in zip(recipes, gains, strict=True):
-        compared = recipe is not comparison.baseline and set(gain.points) == set(common)
+        compared = recipe is not comparison.baseline and set(gain.points) & set(both) == set(common)
         mean, std = mean_over_sets(recipe, metric, common)
         means.append(_cell(mean, std, gain.mean if compared else None, gain.mean_interval))
     for other in others:
         known = common and set(common) <= set(other)
         means.append(_cell(sum(other[key] for key in common) / len(common) if known else None))
-    return [*rows, [f"mean of {len(common)}", *means]]
+    return [*rows[: len(both)], [f"mean of {len(common)}", *means], *rows[len(both) :]]
 
 
 def mean_over_sets(
@@ -99,7 +101,7 @@ def summary_rows(comparison: Comparison, metrics: Sequence[str]) -> list[list[st
             gain = comparison.gain(recipe, metric)
             mean = "-" if gain.mean is None else f"{gain.mean:+z.2f}{_ends(gain.mean_interval, 2)}"
             p_value = "-" if gain.p_value is None else f"{gain.p_value:.3g}"
-            improved = f"{gain.improved}/{len(gain.points)}"
+            improved = f"{gain.improved}/{gain.n_sets}"
             rows.append([recipe.label, LABELS[metric], mean, improved, p_value])
     return rows
 

@@ -90,8 +90,7 @@ def _metric_tables(run: TestRun) -> list[Table]:
     metrics = defined(run)
     tables = []
     for table in (*suite_tables(run), pooled_table(run)):
-        mean = table.rows[-1] if len(table.rows) > 1 else None
-        rows = [_table_row(row, metrics, strong=row is mean) for row in table.rows]
+        rows = [_table_row(row, metrics, strong=row.n_real is None) for row in table.rows]
         tables.append(Table(headers(metrics), rows, table.title))
     return tables
 

@@ -22,28 +22,42 @@ LEGEND = (
     "EER: equal error rate; TPR@1%, TPR@5%: generated images found at that rate of false alarms; "
     "ECE: expected calibration error (15 bins); Brier: mean squared error of the score; "
     "acc@val: accuracy at the threshold chosen on validation data. "
-    "Mean: over the sets that have the metric; all images together: "
+    "Mean: over the sets with both classes; all images together: "
     "each file once, also where sets share it."
 )
 
 
 def suite_tables(run: TestRun) -> list[MetricTable]:
     """Return a table per suite, the published ones first."""
-    names, summary = unique_names(run.sets), run.summary
+    names, summary = _names(run), run.summary
     protocols, skipped = run.head.get("protocol", {}), run.head.get("left_out", {})
     tables = []
     for suite, sets in suites_of(run.sets).items():
-        rows = []
+        rows: list[Row] = []
+        one_class: list[Row] = []
         for scored in sets:
             key, counts = scored.key, summary.metrics[scored.key]
-            rows.append(Row(names[key], counts.n_real, counts.n_fake, summary.sets[key]))
-        rows.append(Row("Mean", None, None, summary.suites[suite]))
+            row = Row(names[key], counts.n_real, counts.n_fake, summary.sets[key])
+            (one_class if counts.auc is None else rows).append(row)
+        if rows:
+            rows.append(Row("Mean", None, None, summary.suites[suite]))
+        rows += one_class
         table = SUITES[suite].table if suite in SUITES else None
         title = " - ".join(filter(None, (table, suite or sets[0].generator)))
         used = sorted({protocol_name(protocols.get(scored.key)) for scored in sets})
         count = sum(skipped.get(scored.key, 0) for scored in sets)
         tables.append(MetricTable(f"{title} (protocol {', '.join(used)})", rows, count))
     return tables
+
+
+def _names(run: TestRun) -> dict[str, str]:
+    """Return a name for each set, by key; it says where a set has one class."""
+    metrics, names = run.summary.metrics, unique_names(run.sets)
+    classes = {key: "fake" if counts.n_fake else "real" for key, counts in metrics.items()}
+    return {
+        key: name if metrics[key].auc is not None else f"{name} ({classes[key]} only)"
+        for key, name in names.items()
+    }
 
 
 def pooled_table(run: TestRun) -> MetricTable:
@@ -74,7 +88,7 @@ def warnings(run: TestRun) -> list[str]:
     if one_class:
         messages.append(
             "AP, AUC and all that compares the classes are undefined with one class: "
-            + ", ".join(one_class)
+            f"{', '.join(one_class)} (not in the means)"
         )
     counts = {key: (metrics.n_real, metrics.n_fake) for key, metrics in run.summary.metrics.items()}
     leaks = [
@@ -169,23 +183,27 @@ def latex_tables(run: TestRun) -> str:
 def robustness_tables(run: TestRun) -> list[tuple[str, list[str], list[list[str]]]]:
     """Return title, headers and rows of AUC and of accuracy at 0.5 under degradations.
 
-    A line per degradation, a column per set for which the metric is defined, then their mean.
-    Empty without degradations.
+    A line per degradation, a column per set with both classes, then their mean, and columns of sets
+    with one class for which the metric is defined. Empty without degradations.
     """
-    names, tables = unique_names(run.sets), []
+    names, tables = _names(run), []
+    both = [key for key, metrics in run.summary.metrics.items() if metrics.auc is not None]
     for metric in ("auc", "acc") if run.robustness else ():
-        keys = [key for key, means in run.summary.sets.items() if means.values[metric] is not None]
+        defined_in = run.summary.sets.items()
+        keys = [key for key, means in defined_in if means.values[metric] is not None]
+        keys = [*both, *(key for key in keys if key not in both)]
         rows = []
         for condition, summary in run.robustness_summaries.items():
             values = [
                 summary.sets[key].values[metric] if key in summary.sets else None for key in keys
             ]
-            measured = [value for value in values if value is not None]
-            mean = sum(measured) / len(measured) if len(measured) == len(keys) > 0 else None
-            cells = [shown(metric, value) for value in (*values, mean)]
-            rows.append([condition, *cells])
+            measured = [value for value in values[: len(both)] if value is not None]
+            mean = sum(measured) / len(both) if len(measured) == len(both) > 0 else None
+            values.insert(len(both), mean)
+            rows.append([condition, *(shown(metric, value) for value in values)])
         if keys:
-            columns = ["degradation", *(names[key] for key in keys), "mean"]
+            columns = ["degradation", *(names[key] for key in keys)]
+            columns.insert(1 + len(both), "mean")
             tables.append((f"{LABELS[metric]} in % under degradations", columns, rows))
     return tables
 

@@ -91,7 +91,7 @@ class Row:
 
 @dataclass(frozen=True)
 class MetricTable:
-    """The sets of a suite and, last, their macro mean.
+    """The sets of a suite, the macro mean of those with both classes, then those with one.
 
     Args:
         title: with the published table and the protocol.

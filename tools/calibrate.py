@@ -22,8 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from data.image_sets import FAKE, REAL, ImageSet
+from data.folders import USUAL
+from data.image_sets import FAKE, REAL, ClassNames, ImageSet
+from data.label_file import read_rows
 from data.layouts import find_test_sets, is_training_root
+from data.loader import class_names
 from data.protocols import trained_protocol
 from device import choose_device, memory_advice, seed_everything
 from evaluation.calibration import (
@@ -40,6 +43,7 @@ from inference.detector import load_detector
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel
 from networks.checkpoint_file import read_checkpoint, save_checkpoint, state_dict_of
+from options.base_options import is_folder_or_file
 from options.checkpoint_options import CheckpointOptions
 from options.flags import OneLineParser, add_to_parser, number, tool_parser
 from reports.calibration_report import report, warnings
@@ -47,7 +51,16 @@ from reports.drawing import Drawer
 from util import UserError, atomic_file, log, run_script, start_logging, writing
 
 SHARED_FLAGS = (
-    *("classes", "npr_scales", "batch_size", "num_threads", "gpu_ids", "precision"),
+    *(
+        "classes",
+        "real_names",
+        "fake_names",
+        "npr_scales",
+        "batch_size",
+        "num_threads",
+        "gpu_ids",
+        "precision",
+    ),
     "on_bad_image",
 )
 MAX_SETS_NAMED = 6  # in the name of the data
@@ -59,8 +72,8 @@ def parser() -> OneLineParser:
     add = parser.add_argument
     add("--model_path", type=Path, required=True, metavar="PATH", help="the checkpoint")
     add("--dataroot", type=Path, required=True, metavar="DIR",
-        help="validation images of both classes: a set, a suite, or a training root "
-        "(its val/)")  # fmt: skip
+        help="validation images of both classes: a set, a suite, a training root (its val/),"
+        " or a CSV file with the columns path,label[,generator][,split]")  # fmt: skip
     add("--target_error", type=number(above=0, maximum=0.5), default=0.05, metavar="SHARE",
         help='share of wrong verdicts to allow among "generated" and among "real" ones'
         " (default: %(default)s)")  # fmt: skip
@@ -117,11 +130,11 @@ def validation_sets(opt: argparse.Namespace) -> tuple[Path, list[ImageSet]]:
         UserError: the folder or its images are missing, or a class has too few images.
     """
     root: Path = opt.dataroot
-    if not root.is_dir():
+    if not is_folder_or_file(str(root)):
         raise UserError(f"--dataroot {root}: no such folder; pass one with validation images")
     if is_training_root(root) and (root / "val").is_dir():
         root = root / "val"
-    root, sets = find_test_sets(str(root), opt.classes)
+    root, sets = find_test_sets(str(root), opt.classes, class_names(opt))
     require_both_classes([label for images in sets for label in images.labels], root)
     return root, sets
 
@@ -136,19 +149,29 @@ def require_both_classes(labels: Sequence[int], root: Path) -> None:
             )
 
 
-def data_warnings(root: Path, loaded: LoadedModel) -> Iterator[str]:
+def data_warnings(root: Path, loaded: LoadedModel, names: ClassNames = USUAL) -> Iterator[str]:
     """Yield signs that the images are not validation images."""
     folder = Path(os.path.abspath(root))
     # only DIR/train and DIR/train/SET: names further up, as in /mnt/test, do not describe images
-    names = folder.parts[-2:]
+    last = folder.parts[-2:]
     options = loaded.meta.get("options") or {}
     trained_on = Path(str(options.get("dataroot") or "."), str(options.get("train_split", "train")))
-    if "train" in names or folder.is_relative_to(os.path.abspath(trained_on)):
+    same_table = (
+        root.is_file()
+        and folder == Path(os.path.abspath(str(options.get("dataroot"))))
+        and not any(row.split for row in read_rows(root, names))
+    )
+    if same_table:
+        yield (
+            f"--dataroot {root}: the model was trained on most of these images; add a column split,"
+            " whose val rows are read"
+        )
+    elif "train" in last or folder.is_relative_to(os.path.abspath(trained_on)):
         yield (
             f"--dataroot {root}: looks like training images, whose scores are too confident; pass"
             " validation images"
         )
-    elif "test" in names:
+    elif "test" in last:
         yield (
             f"--dataroot {root}: looks like test images; metrics on them no longer test the"
             " calibrated copy"
@@ -216,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = choose_device(opt.gpu_ids)
     detector = load_detector(opt.model_path, device, opt.protocol, opt.precision, flags)
     root, sets = validation_sets(opt)
-    for line in data_warnings(root, detector.loaded):
+    for line in data_warnings(root, detector.loaded, class_names(opt)):
         log.warning("warning: %s", line)
 
     with memory_advice(opt.batch_size):

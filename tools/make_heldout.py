@@ -34,8 +34,7 @@ from tqdm import tqdm
 
 from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation, parse_degradation
-from data.folders import WRITTEN_CLASS_FOLDERS
-from data.image_sets import FAKE, REAL, ImageSet
+from data.image_sets import FAKE, REAL, WRITTEN_CLASS_FOLDERS, ImageSet
 from data.layouts import load_set
 from inference.inputs import Inputs
 from options.flags import OneLineParser

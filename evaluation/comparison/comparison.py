@@ -21,10 +21,11 @@ class Gain:
     Args:
         points: by set, where both have the metric.
         intervals: 95 % by set, from a paired bootstrap over the images.
-        mean: over the sets; None without a set.
-        mean_interval: 95 % of the mean; None unless all sets have an interval.
-        improved: number of sets that are better (for EER, ECE and Brier: lower).
-        p_value: Wilcoxon signed-rank test over the sets, two-sided; None if no set differs.
+        mean: over the sets with both classes; None without such a set.
+        mean_interval: 95 % of the mean; None unless all these sets have an interval.
+        improved: number of these sets that are better (for EER, ECE and Brier: lower).
+        n_sets: their number.
+        p_value: Wilcoxon signed-rank test over these sets, two-sided; None if no set differs.
     """
 
     points: dict[str, float]
@@ -32,6 +33,7 @@ class Gain:
     mean: float | None
     mean_interval: Interval | None
     improved: int
+    n_sets: int
     p_value: float | None
 
 
@@ -42,18 +44,28 @@ class Comparison:
         recipes: at least one.
         resamples: of the paired bootstrap, 0 for no intervals.
         seed: of the bootstrap.
+
+    Attributes:
+        keys: of all sets.
+        both: of the sets with both classes, over which means are.
     """
 
     def __init__(self, recipes: Sequence[Recipe], resamples: int = 1000, seed: int = 0) -> None:
         self.recipes, self.baseline = list(recipes), recipes[0]
         self.results = [result for recipe in recipes for result in recipe.results]
         self.keys = list(dict.fromkeys(key for result in self.results for key in result.sets))
+        self.both = [key for key in self.keys if self._has_both(key)]
         self._drawn = {
             (r.label, key): _of_recipe(r, key, resamples, seed)
             for r in self.recipes
             for key in self.keys
         }
         self._images = {(r.label, key): _images(r, key) for r in self.recipes for key in self.keys}
+
+    def _has_both(self, key: str) -> bool:
+        """Return True if every run has real and generated images of a set."""
+        counts = [result.sets[key] for result in self.results if key in result.sets]
+        return all(of_run["n_real"] and of_run["n_fake"] for of_run in counts)
 
     def protocol(self, key: str) -> dict[str, Any] | None:
         """Return the preprocessing of a set, from the first run that has it; None if unknown."""
@@ -82,10 +94,11 @@ class Comparison:
             if self.paired(recipe, key) and all(metric in metrics for metrics in both):
                 drawn[key] = 100 * (both[1][metric] - both[0][metric])
         # rounding, so that equal differences tie and no difference is 0
-        values = np.array(list(points.values())).round(9)
+        values = np.array([points[key] for key in points if key in self.both]).round(9)
+        drawn_both = [drawn[key] for key in drawn if key in self.both]
         mean_interval = (
-            interval(np.mean(list(drawn.values()), axis=0))
-            if drawn and len(drawn) == len(points)
+            interval(np.mean(drawn_both, axis=0))
+            if drawn_both and len(drawn_both) == len(values)
             else None
         )
         return Gain(
@@ -94,6 +107,7 @@ class Comparison:
             float(values.mean()) if len(values) else None,
             mean_interval,
             int((values * (-1 if metric in LOWER_IS_BETTER else 1) > 0).sum()),
+            len(values),
             float(wilcoxon(values).pvalue) if values.any() else None,
         )
 
@@ -162,13 +176,16 @@ def _unequal(comparison: Comparison) -> Iterator[str]:
     for key in comparison.keys:
         tested = [result for result in comparison.results if key in result.sets]
         counts = {(r.sets[key]["n_real"], r.sets[key]["n_fake"]) for r in tested}
-        one_class += [key] * any(0 in count for count in counts)
+        one_class += [key] * (key not in comparison.both)
         numbers += [key] * (len(counts) > 1)
         first = tested[0].protocols.get(key)
         protocols += [key] * any(result.protocols.get(key) != first for result in tested)
         equalized += [key] * (len({result.document.get("equalize") for result in tested}) > 1)
     for text, keys in (
-        ("AP and AUC are undefined with one class, so only accuracy is compared", one_class),
+        (
+            "AP and AUC are undefined with one class, so only accuracy is compared, and not in means",
+            one_class,
+        ),
         ("the models saw different numbers of images", numbers),
         ("the models saw differently preprocessed images", protocols),
         ("the images were re-encoded (--equalize) for some models only", equalized),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from torchvision import transforms as T
 
 from data import create_dataloader, evaluation_loader
 from data.degradations import pil_jpeg
-from data.image_sets import ImageSet, unique_names
-from data.layouts import find_sets, find_test_sets, load_set
-from data.loader import ImageLoader
+from data.image_sets import ClassNames, ImageSet, unique_names
+from data.layouts import find_sets, find_test_sets, load_set, load_split
+from data.loader import ImageLoader, class_names
 from data.protocols import evaluation_protocol, training_protocol
 from data.samplers import EpochSampler, ProcessBatches, balancing_weights
 from data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Protocol, tiled
@@ -396,8 +397,8 @@ def test_generators_share_their_real_images(
         # DIRE, a content or several, as its archive unpacks
         (("{split}/real", "{split}/adm"), {"real": 0, "adm": 1}),
         (
-            ("{split}/lsun/real", "{split}/lsun/adm", "{split}/lsun/if", "{split}/in/real"),
-            {"lsun/real": 0, "lsun/adm": 1, "lsun/if": 1, "in/real": 0},
+            ("{split}/lsun/real", "{split}/lsun/adm", "{split}/lsun/if", *pair("{split}/in")),
+            {"lsun/real": 0, "lsun/adm": 1, "lsun/if": 1, "0_real": 0, "1_fake": 1},
         ),
         (("DIRE/images/{split}/in/real", "DIRE/images/{split}/in/mine"), {"real": 0, "mine": 1}),
         # one real folder for several generators
@@ -439,6 +440,125 @@ def test_a_suite_without_the_split_is_no_training_folder(tmp_path: Path) -> None
     build(tmp_path, *pair("ADM/train"), *pair("ADM/val"), *pair("sd"))
     with pytest.raises(UserError, match="no folder train/"):
         create_dataloader(train_options(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        *(("reals", "fakes"), ("0_reals", "1_fakes"), ("Human", "AI"), ("natural", "synthetic")),
+        *(("camera", "Generated"), ("0-Real Images", "ai_generated_images"), ("REAL", "1_fakes")),
+        *(("nature", "AIGC"), ("0_real", "synth"), ("real_train", "fake_train")),
+    ],
+)
+def test_usual_names_of_class_folders(real: str, fake: str, tmp_path: Path) -> None:
+    """They are read in training and in testing, but for content folders of these names."""
+    content = (*pair("{}/cat", real, fake), *pair("{}/human"), *pair("{}/generated"))
+    build(tmp_path, *(folder.format(split) for split in ("train", "test") for folder in content))
+    sets = find_sets(tmp_path / "test")
+    assert [images.key for images in sets] == [f"test/{g}" for g in ("cat", "generated", "human")]
+    for images in (*sets, load_split(tmp_path, "train")):
+        for path, label in zip(images.paths, images.labels, strict=True):
+            assert label == (Path(path).parent.name in (fake, "1_fake"))
+    assert len(load_split(tmp_path, "train").paths) == 6
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        # an exact name comes first, wherever it is
+        ((*pair("progan"), "generated", "natural"), {"/progan"}),
+        (("human/0_real", "human/1_fake", "ai_made/1_fake"), {"/ai_made", "/human"}),
+        # a usual name of one class alone decides nothing beside other folders
+        ((*pair("biggan", "reals", "fakes"), "synthetic"), {"/biggan"}),
+        # of names alike, the outermost
+        (("reals/natural", "fakes/generated"), {""}),
+        (pair("x/val", "reals", "fakes"), {"/x"}),
+        (("real", "fake", "fakes"), {""}),
+    ],
+)
+def test_usual_names_change_nothing_that_was_read(
+    folders: tuple[str, ...], expected: set[str], tmp_path: Path
+) -> None:
+    sets = find_sets(build(tmp_path / "own", *folders))
+    assert {images.key for images in sets} == {
+        f"own{name}" if name else "/own" for name in expected
+    }
+
+
+NAMED = {"real_names": ("Photos", "coco"), "fake_names": ("flux", "Real-ESRGAN")}
+
+
+def test_names_of_class_folders_by_flags(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        build(tmp_path, *pair(f"{split}/cat", "photos", "FLUX"), f"{split}/dog/coco")
+        build(tmp_path, f"{split}/dog/real-esrgan", f"{split}/dog/other")
+    loader = create_dataloader(train_options(tmp_path, **NAMED))
+    assert sorted(loader.dataset.labels) == [0, 0, 1, 1]
+    options = TestOptions(model_path=("x",), dataroot=str(tmp_path / "val"), num_threads=0, **NAMED)
+    _, sets = find_test_sets(options.dataroot, (), class_names(options))
+    assert [sorted(images.labels) for images in sets] == [[0, 1], [0, 1]]
+    with pytest.raises(UserError, match="no class folders.*--real_names and --fake_names"):
+        create_dataloader(train_options(tmp_path))
+    with pytest.raises(SystemExit, match="2"):
+        TestOptions().parse(["--model_path", "x", "--real_names", "A,b", "--fake_names", "a"])
+
+
+def test_folders_that_are_not_read_are_named_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    suite = build(
+        tmp_path / "my suite",
+        *pair("progan"),
+        *pair("stylegan", "0_real", "1_fakes"),
+        *pair("biggan", "reals", "fakes"),
+        *("flux", "sd/deep/er", "progan/more", ".hidden", "progan/0_real/below"),
+        *(*pair("split/val"), *pair("split/train")),
+    )
+    caplog.set_level("INFO")
+    _, sets = find_test_sets(str(suite), names=ClassNames(real=("zzz",)))
+    assert all(sorted(set(images.labels)) == [0, 1] for images in sets) and len(sets) == 4
+    (line,) = caplog.messages
+    unread = [str(suite / folder) for folder in ("flux", "progan/more", "sd/deep/er")]
+    assert f"not read, though they hold images: {', '.join(unread)};" in line
+    assert f"python -m tools.check_dataset '{suite}' --real_names zzz shows more" in line
+
+
+def test_training_names_the_folders_that_it_does_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("train", "val", "test"):
+        build(tmp_path, *pair(f"{split}/cat"), f"{split}/flux")
+    build(tmp_path, "Extra/a")
+    (tmp_path / "link").symlink_to(build(tmp_path.with_name(f"{tmp_path.name}_linked"), "."))
+    for split in (None, "val"):
+        caplog.clear()
+        create_dataloader(train_options(tmp_path), split=split)
+        (line,) = caplog.messages
+        unread = [f"{tmp_path}/{name}" for name in ("link", "Extra/a", "train/flux")]
+        assert all(name in line for name in ([f"{tmp_path}/val/flux"] if split else unread))
+        assert f"{tmp_path}/test" not in line and "0_real" not in line and line.count("flux") == 1
+    caplog.clear()
+    create_dataloader(train_options(tmp_path, classes=("cat",)))
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_training_needs_both_classes_in_each_folder(
+    split: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("train", "val"):
+        build(tmp_path, *pair(f"{name}/cat"), *pair(f"{name}/dog"))
+    cat = tmp_path / split / "cat"
+    (cat / "0_real" / "a.png").unlink()
+    build(tmp_path, f"{split}/cat/photographs")
+    with pytest.raises(UserError, match="cat: has no real images.*--allow_one_class_folders"):
+        create_dataloader(train_options(tmp_path), split=split)
+    assert f"not read, though they hold images: {cat}/photographs" in caplog.text
+    allowed = train_options(tmp_path, allow_one_class_folders=True)
+    assert sorted(create_dataloader(allowed, split=split).dataset.labels) == [0, 1, 1]
+    shutil.rmtree(tmp_path / split / "dog")
+    with pytest.raises(UserError, match=f"{split}/ has no real"):
+        create_dataloader(allowed, split=split)
 
 
 def test_names_and_tables_of_the_sets_of_several_suites(tmp_path: Path) -> None:

@@ -30,7 +30,13 @@ from evaluation.result_files import TestRun, read_run
 from evaluation.scores import Scores
 from networks.checkpoint_file import save_checkpoint
 from reports.result_folder import write_report, write_results
-from reports.result_tables import latex_tables, markdown_tables, text_report
+from reports.result_page import report_page
+from reports.result_tables import (
+    latex_tables,
+    markdown_tables,
+    robustness_tables,
+    text_report,
+)
 from tests.conftest import make_set
 from tests.helpers.run_files import make_run, scored_set, with_accuracy
 from tools import recompute
@@ -345,6 +351,26 @@ def test_tables_hold_every_name_without_letting_it_act(nasty_run: TestRun) -> No
         assert not line.lstrip().startswith(("[", "*")) and len(re.findall(r"(?<!\\)&", line)) == 7
     rows = [line for line in text.splitlines() if line.startswith("|") and "script" in line]
     assert rows and all(len(re.findall(r"(?<!\\)\|", row)) in (9, 15) for row in rows)
+
+
+def test_means_are_over_sets_of_both_classes() -> None:
+    """Sets of one class stand apart, below the mean; a suite of such sets has no mean."""
+    sets = {"s/gan": with_accuracy(0.9, 20), "s/sd": with_accuracy(0.6, 20)}
+    one_class = {"s/photos": ([0, 0], [0.9, 0.1]), "fakes/a": ([1, 1], [0.9, 0.9])}
+    run = make_run("m", one_class | sets)
+    run.robustness["jpeg"] = list(run.sets)
+    suites = run.metrics()["suites"]
+    assert suites["s"]["acc"] == pytest.approx(0.75) and suites["s"]["n_sets"] == 2
+    assert suites["fakes"]["acc"] is None and suites["fakes"]["n_sets"] == 0
+    text = text_report(run)
+    names = re.findall(r"^(gan|sd|Mean|photos) ", text, re.MULTILINE)
+    assert names[:4] == ["gan", "sd", "Mean", "photos"] and names.count("Mean") == 1
+    assert "photos (real only)" in text and "a (fake only)" in text
+    (*_, (_, columns, ((_, *cells),))) = robustness_tables(run)
+    assert columns == ["degradation", "gan", "sd", "mean", "photos (real only)", "a (fake only)"]
+    assert cells == ["90.0", "60.0", "75.0", "50.0", "100.0"]
+    page = report_page(run, [], "m", None).render()
+    assert re.findall(r"<tr class=\"mean\">\s*<td[^>]*>([^<]*)", page) == ["Mean"]
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")

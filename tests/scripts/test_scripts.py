@@ -476,6 +476,28 @@ def test_one_class_and_skipped_files(trained: Path, tmp_path: Path) -> None:
     assert "are undefined with one class: set" in text and "skipped: 2 files" in text
 
 
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("flat", "no class folders"),
+        ("empty", "no images"),
+        ("root", "training folder.*pass .*test"),
+    ],
+)
+def test_a_wrong_test_dataroot_is_found_before_training(
+    folder: str, message: str, dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "a.png")
+    (tmp_path / "empty" / "0_real").mkdir(parents=True)
+    (tmp_path / "root").symlink_to(dataroot)
+    monkeypatch.setattr("training.run.Run.train", lambda self: pytest.fail("trained"))
+    words = ["--dataroot", str(dataroot), "--checkpoints_dir", str(tmp_path / "runs"), *TINY]
+    with pytest.raises(UserError, match=f"--test_dataroot .*{folder}: .*{message}") as raised:
+        train.main([*words, "--test_dataroot", str(tmp_path / folder)])
+    assert "--dataroot" not in str(raised.value) and not list((tmp_path / "runs").iterdir())
+
+
 def test_nothing_readable_is_an_error(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "0_real").mkdir()
     (tmp_path / "0_real" / "bad.png").write_bytes(b"no")

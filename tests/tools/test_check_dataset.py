@@ -82,6 +82,7 @@ UFD = ("UFD/imagenet/0_real", "UFD/laion/0_real", "UFD/guided/1_fake", "UFD/dall
         ((*pair("progan/car"), *pair("progan/cat")), "progan", "one set", {"": 1}),
         (FOREN, "ForenSynths_test", "a suite of 4 generators", {"": 4}),
         ((*FOREN, *pair("Diffusion1kStep/ddpm")), ".", "a folder of 2 suites", {"": 5}),
+        (pair("x/cat", "Real images", "AI-generated"), ".", "one set", {"": 1}),
         (("d/lsun/real", "d/lsun/adm", "d/lsun/ldm"), "d", "a suite of 2 generators", {"": 2}),
         (UFD, "UFD", "a suite of 4 generators", {"": 4}),
         (pair("Chameleon/test"), ".", "one set", {"": 1}),
@@ -239,12 +240,11 @@ def test_equal_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "kind"),
     [
-        ((), ("g/reals", "g/fakes"), "class_name"),
-        (("g/nature",), ("g/0_fake/deep/er",), "class_name"),
+        (pair("g", "nature", "ai"), ("g/0_fake/deep/er",), "class_name"),
         (("g/0_real",), ("g/0_real images", "g/1_fake"), "class_name"),
         (
-            (),
-            ("train/car/real_images", "train/car/fake_images", "val/car/0_real", "val/car/1_fake"),
+            (*pair("train/car"), *pair("val/car")),
+            ("train/car/real_images", "train/car/fake_images"),
             "class_name",
         ),
         ((), ("0_real/1_fake", "0_real"), "nested"),
@@ -270,7 +270,7 @@ def test_commands_fix_what_was_found(
 
 @pytest.mark.parametrize("name", ["new\nline", os.fsdecode(b"\xff\xe4"), "\x1b[31m"])
 def test_names_that_cannot_be_printed_get_no_command(name: str, tmp_path: Path) -> None:
-    root = fill(tmp_path / name, "g/reals", "g/1_fake")
+    root = fill(tmp_path / name, *pair("g"), "g/reals")
     finding = kinds(look(root))["class_name"]
     assert finding.items[0].folder == "g/reals" and not finding.commands
 

@@ -215,7 +215,7 @@ def test_other_flags_make_another_recipe(tmp_path):
     assert len({recipe.label for recipe in read_recipes(paths)}) == 3
 
 
-def test_a_set_of_one_class_counts_only_in_accuracy(tmp_path):
+def test_a_set_of_one_class_stands_apart_and_only_in_accuracy(tmp_path):
     fakes = [1, 1, 1, 1]
     paths = [
         write_run(
@@ -231,21 +231,22 @@ def test_a_set_of_one_class_counts_only_in_accuracy(tmp_path):
             "b",
             {
                 "s/both": ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.1]),
-                "s/fakes": (fakes, [0.9, 0.9, 0.9, 0.1]),
+                "s/fakes": (fakes, [0.9, 0.9, 0.9, 0.9]),
             },
         ),
     ]
     comparison = compare(paths)
     assert metric_rows(comparison, "acc") == [
         ["s/both", "50.0", "75.0 (+25.0)"],
-        ["s/fakes", "50.0", "75.0 (+25.0)"],
-        ["mean of 2", "50.0", "75.0 (+25.0)"],
+        ["mean of 1", "50.0", "75.0 (+25.0)"],
+        ["s/fakes", "50.0", "100.0 (+50.0)"],
     ]
     assert metric_rows(comparison, "auc")[1:] == [
-        ["s/fakes", "-", "-"],
         ["mean of 1", "50.0", "62.5 (+12.5)"],
+        ["s/fakes", "-", "-"],
     ]
-    assert [row[3] for row in summary_rows(comparison, ["acc", "auc"])] == ["2/2", "1/1"]
+    summary = summary_rows(comparison, ["acc", "auc"])
+    assert [row[2:4] for row in summary] == [["+25.00", "1/1"], ["+12.50", "1/1"]]
     assert any("one class" in remark and "s/fakes" in remark for remark in warnings(comparison))
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.folders import WRITTEN_CLASS_FOLDERS
-from data.image_sets import FAKE, REAL
+from data.image_sets import FAKE, REAL, WRITTEN_CLASS_FOLDERS
 from data.layouts import load_set
 from tools.make_demo_data.images import SCENES, photograph
 from util import UserError

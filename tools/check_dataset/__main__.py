@@ -13,6 +13,7 @@ one split, missing classes or splits, files that no script reads. Classes that d
 format are a warning.
 """
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -21,9 +22,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from data.loader import worker_count
+from data.loader import class_names, worker_count
 from evaluation.names import escaped
-from options.flags import OneLineParser, tool_parser, whole
+from options.base_options import BaseOptions
+from options.flags import OneLineParser, add_to_parser, tool_parser, whole
 from tools.check_dataset.examine import Diagnosis, SetReport, examine
 from tools.check_dataset.findings import SEVERITIES, Finding
 from tools.check_dataset.formats import cells
@@ -140,6 +142,10 @@ def parser() -> OneLineParser:
         metavar="N",
         help="file names to print per finding (default: %(default)s)",
     )
+    fields = {field.name: field for field in dataclasses.fields(BaseOptions)}
+    for name in ("real_names", "fake_names"):
+        add_to_parser(parser, fields[name])
+        parser.set_defaults(**{name: fields[name].default})
     return parser
 
 
@@ -149,7 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # before anything takes long
     if opt.json and (opt.json.is_dir() or not os.access(opt.json.absolute().parent, os.W_OK)):
         raise UserError(f"--json {opt.json}: cannot be written; pass a file in an existing folder")
-    diagnosis = examine(opt.folder, opt.num_threads or worker_count(os.cpu_count() or 1))
+    threads = opt.num_threads or worker_count(os.cpu_count() or 1)
+    diagnosis = examine(opt.folder, threads, class_names(opt))
     print(report(diagnosis, opt.list))
     if opt.json:
         with writing(opt.json), atomic_file(opt.json) as file:

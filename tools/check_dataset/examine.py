@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from data.decode import FileFormat
-from data.folders import SPLITS
-from data.image_sets import FAKE, REAL, ImageSet
+from data.folders import SPLITS, USUAL
+from data.image_sets import FAKE, REAL, ClassNames, ImageSet
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped
 from tools.check_dataset.files import Decoded, decode_all, equal_images, single_files
@@ -116,22 +116,23 @@ class Diagnosis:
         }
 
 
-def examine(root: Path, threads: int) -> Diagnosis:
+def examine(root: Path, threads: int, names: ClassNames = USUAL) -> Diagnosis:
     """Examine everything below a folder; change nothing.
 
     Args:
         root: the folder.
         threads: files decoded at a time.
+        names: of class folders.
 
     Raises:
         UserError: the folder is missing, or has no images.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    tree = walk(root)
+    tree = walk(root, names)
     if not any(tree.images.values()) and not tree.wrong_suffix:
         raise UserError(f"{root}: no images in it or below")
-    about, readings, findings = read_layout(root)
+    about, readings, findings = read_layout(root, names)
     decoded = decode_all((path for reading in readings for path in reading.images.paths), threads)
     files = {result.file for result in decoded.values()}
     reports = tuple(_report(reading, decoded, tree) for reading in readings)
@@ -189,6 +190,8 @@ def _counts(report: SetReport) -> Iterator[Finding]:
     if 0 < len(one_class) < len(report.contents):
         number = counted(len(one_class), "content folder")
         text = f"{report.name}: {number} with one class only, so content tells the class"
+        if report.reading.reader == TRAIN:
+            text += "; train.py needs --allow_one_class_folders for it"
         items = tuple(Item((name,)) for name in one_class)
         yield Finding("one_class_content", WARNING, text, items)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.benchmarks import DATA, SUITES
-from data.folders import EMPTY_CLASS, SPLITS, class_folders
-from data.image_sets import ImageSet
+from data.folders import EMPTY_CLASS, SPLITS, USUAL, class_folders
+from data.image_sets import ClassNames, ImageSet
 from data.layouts import find_sets, load_set
 from data.protocols import evaluation_protocol
 from data.transforms import Protocol
@@ -48,18 +48,20 @@ def about_suite(suite: str) -> str:
     return f"{name}, protocol {protocol}: {DATA['protocols'][protocol]['about']}"
 
 
-def read_layout(root: Path) -> tuple[str, list[Reading], list[Finding]]:
+def read_layout(root: Path, names: ClassNames = USUAL) -> tuple[str, list[Reading], list[Finding]]:
     """Return what the folder is, what the scripts read below it, and their warnings and errors."""
     findings: list[Finding] = []
     val = root / "val"
-    is_training = (root / "train").is_dir() or (val.is_dir() and not class_folders(val))
+    is_training = (root / "train").is_dir() or (val.is_dir() and not class_folders(val, names))
     with _log_as_findings(findings):
         if is_training:
             splits = [split for split in SPLITS if (root / split).is_dir()]
-            readings = [reading for split in splits for reading in _read(root, split, findings)]
+            readings = [
+                reading for split in splits for reading in _read(root, split, findings, names)
+            ]
             about = f"a training root with {', '.join(f'{split}/' for split in splits)}"
         else:
-            readings = _read(root, "", findings)
+            readings = _read(root, "", findings, names)
             about = _about(readings)
     if is_training and "train" not in splits:
         findings.append(Finding("no_train", PROBLEM, "train/ is missing; train.py needs it"))
@@ -75,12 +77,16 @@ def _about(readings: Sequence[Reading]) -> str:
     return "one set" if len(readings) == 1 else f"a suite of {counted(len(readings), 'generator')}"
 
 
-def _read(root: Path, split: str, findings: list[Finding]) -> list[Reading]:
+def _read(root: Path, split: str, findings: list[Finding], names: ClassNames) -> list[Reading]:
     """Return the sets of a split; none, with a finding that holds the error, where there is one."""
     folder, reader = root / split, TRAIN if split in ("train", "val") else TEST
     readings: list[Reading] = []
     try:
-        sets = [load_set(folder, generator=split)] if reader == TRAIN else find_sets(folder)
+        sets = (
+            [load_set(folder, generator=split, names=names)]
+            if reader == TRAIN
+            else find_sets(folder, names=names)
+        )
         readings = [Reading(split, reader, images) for images in sets]
     except (UserError, OSError) as error:
         text = f"the scripts would stop: {escaped(str(error))}"

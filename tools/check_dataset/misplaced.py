@@ -1,50 +1,17 @@
 """Find images that no script reads, and the `mv` commands that fix whole folders."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data.folders import (
-    CLASS_FOLDERS,
-    EXPECTED,
-    SPLITS,
-    WRITTEN_CLASS_FOLDERS,
-    class_folders,
-)
-from data.image_sets import FAKE, REAL
+from data.folders import EXPECTED, SPLIT_NAMES, SPLITS, class_folders
+from data.image_sets import CLASS_FOLDERS, REAL, WRITTEN_CLASS_FOLDERS
 from tools.check_dataset.findings import NOTE, PROBLEM, Finding, Item, below, move_command
-from tools.check_dataset.tree import Tree, is_class, within
+from tools.check_dataset.tree import Tree, within
 from util import counted
 
-# words in the name of a folder that name its class
-CLASS_WORDS = {
-    **dict.fromkeys(("real", "reals", "nature", "natural", "authentic", "genuine"), REAL),
-    **dict.fromkeys(
-        ("fake", "fakes", "generated", "ai", "aigc", "synthetic", "synthesized", "forged"), FAKE
-    ),
-}
-# words that may stand beside them; with any other word the name is something else (Real-ESRGAN)
-FILLERS = {
-    *("image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos"),
-    *("face", "faces", "sample", "samples", "data", "class", "folder", "train", "val", "test"),
-}
-SPLIT_NAMES = {
-    **{split: split for split in SPLITS},
-    "training": "train",
-    "validation": "val",
-    "valid": "val",
-    "testing": "test",
-}
 OTHER_CLASS = ({"0_real", "1_fake"}, {"real", "fake"})
-
-
-def class_of_name(name: str) -> int | None:
-    """Return the class that the name of a folder clearly tells: 0 real, 1 fake, else None."""
-    words = [word for word in re.split(r"[\W\d_]+", name.lower()) if word and word not in FILLERS]
-    labels = {CLASS_WORDS.get(word) for word in words}
-    return labels.pop() if len(labels) == 1 else None
 
 
 def misplaced(tree: Tree, is_read: Callable[[str], bool]) -> list[Finding]:
@@ -94,7 +61,9 @@ class Search:
         items: list[Item] = []
         commands: list[str] = []
         for folder in reversed(self.classes):
-            outer = next((place for place in self.path_to(folder)[:-1] if is_class(place)), "")
+            outer = next(
+                (place for place in self.path_to(folder)[:-1] if self.tree.is_exact(place)), ""
+            )
             name, outer_name = os.path.basename(folder).lower(), os.path.basename(outer).lower()
             if {name, outer_name} in OTHER_CLASS and self.tree.count(folder):
                 read_as = "real" if CLASS_FOLDERS[outer_name] == REAL else "fake"
@@ -133,7 +102,8 @@ class Search:
         commands: list[str] = []
         for folder in list(self.unread):
             labels = [
-                (place, class_of_name(os.path.basename(place))) for place in self.path_to(folder)
+                (place, self.tree.names.label(os.path.basename(place)))
+                for place in self.path_to(folder)
             ]
             named = [(place, label) for place, label in labels if label is not None]
             # an earlier item may have explained the folder
@@ -141,7 +111,7 @@ class Search:
                 continue
             wrong, label = named[0]
             parent = os.path.dirname(wrong) or "."
-            own = (str(path) for path, other in class_folders(Path(parent)) if other == label)
+            own = (str(path) for path, other in self._classes_in(parent) if other == label)
             target = next(own, str(Path(parent, WRITTEN_CLASS_FOLDERS[label])))
             occupied = os.path.exists(os.path.join(target, os.path.basename(wrong)))
             inside = any(within(place, wrong) for place in self.classes)
@@ -153,11 +123,14 @@ class Search:
             text += f"; expected {EXPECTED}"
             yield Finding("class_name", PROBLEM, text, tuple(items), tuple(commands))
 
+    def _classes_in(self, folder: str) -> tuple[tuple[Path, int], ...]:
+        return class_folders(Path(folder), self.tree.names)
+
     def _takes_classes(self, folder: str) -> bool:
         """Return True if class folders in a folder would be read and hide no others."""
-        if any(map(is_class, self.path_to(folder))) or self._outside_splits(folder):
+        if any(map(self.tree.is_exact, self.path_to(folder))) or self._outside_splits(folder):
             return False
-        has_classes = bool(class_folders(Path(folder)))
+        has_classes = any(self.tree.is_exact(str(path)) for path, _ in self._classes_in(folder))
         return has_classes or not any(within(place, folder) for place in self.classes)
 
     def _outside_splits(self, folder: str) -> bool:
@@ -189,7 +162,7 @@ class Search:
     def _why_unread(self, folder: str) -> str:
         if self._outside_splits(folder):
             return "not in train/, val/ or test/"
-        if not any(map(is_class, self.path_to(folder))):
+        if not any(map(self.tree.is_exact, self.path_to(folder))):
             return "in no class folder"
         return "deeper than the class folders that are read, or behind a link"
 

@@ -3,11 +3,12 @@
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from data.decode import UnreadableImage, read_format
-from data.folders import CLASS_FOLDERS, SPLITS
-from data.image_sets import SUFFIXES
+from data.folders import SPLITS, USUAL
+from data.image_sets import SUFFIXES, ClassNames
 
 # files of operating systems, in lower case; names with a leading dot are skipped anyway
 SYSTEM = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", ".ds_store")
@@ -32,6 +33,7 @@ class Tree:
         wrong_suffix: (path, Pillow's format) of images by content whose suffix is not read.
         not_read: number of all other files by suffix.
         ignored: number of hidden and system files and folders by name.
+        names: of class folders.
     """
 
     root: Path
@@ -39,11 +41,25 @@ class Tree:
     wrong_suffix: list[tuple[str, str]] = field(default_factory=list)
     not_read: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    names: ClassNames = USUAL
 
     @property
     def class_folders(self) -> list[str]:
-        """Return the folders with the name of a class."""
-        return [folder for folder in list(self.images)[1:] if is_class(folder)]
+        """Return the folders with the exact name of a class."""
+        return [folder for folder in list(self.images)[1:] if self.is_exact(folder)]
+
+    def is_exact(self, folder: str) -> bool:
+        """Return True for a folder with the exact name of a class."""
+        return self.names.exact(os.path.basename(folder)) is not None
+
+    def is_class(self, folder: str) -> bool:
+        """Return True for a folder with the name of a class, as `data.folders.scan` reads it."""
+        usual = self.names.label(os.path.basename(folder)) is not None
+        return self.is_exact(folder) or (usual and folder not in self._above_exact)
+
+    @cached_property
+    def _above_exact(self) -> set[str]:
+        return {str(parent) for folder in self.class_folders for parent in Path(folder).parents}
 
     def count(self, folder: str) -> int:
         """Return the number of images in a folder and below."""
@@ -52,7 +68,8 @@ class Tree:
     def above_class(self, folder: str) -> tuple[str, ...]:
         """Return the names from below `root` down to a folder, at most to above a class folder."""
         names = Path(folder).relative_to(self.root).parts
-        depths = (depth for depth, name in enumerate(names) if is_class(name))
+        above = (Path(self.root, *names[: depth + 1]) for depth in range(len(names)))
+        depths = (depth for depth, place in enumerate(above) if self.is_class(str(place)))
         return names[: next(depths, len(names))]
 
     def content(self, path: str) -> str:
@@ -62,19 +79,14 @@ class Tree:
         return "/".join(names[start:]) or "."
 
 
-def is_class(folder: str) -> bool:
-    """Return True for a folder with the name of a class."""
-    return os.path.basename(folder).lower() in CLASS_FOLDERS
-
-
 def within(path: str, folder: str) -> bool:
     """Return True for a folder and everything below it."""
     return folder == "." or path == folder or path.startswith(folder + os.sep)
 
 
-def walk(root: Path) -> Tree:
+def walk(root: Path, names: ClassNames = USUAL) -> Tree:
     """Walk everything below a folder, through links too, each folder once."""
-    tree, seen = Tree(root), set()
+    tree, seen = Tree(root, names=names), set()
     for place, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:

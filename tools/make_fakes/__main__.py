@@ -29,8 +29,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 from tqdm import tqdm
 
-from data.folders import WRITTEN_CLASS_FOLDERS, class_folders
-from data.image_sets import FAKE, REAL, subfolders
+from data.folders import class_folders
+from data.image_sets import FAKE, REAL, WRITTEN_CLASS_FOLDERS, subfolders
 from data.layouts import load_set
 from options.flags import OneLineParser, names, whole
 from tools.make_fakes.adversarial import STEPS as ADVERSARIAL_STEPS
