@@ -266,3 +266,9 @@ def test_a_tools_help_comes_from_its_docstring(capsys: pytest.CaptureFixture) ->
         parser.parse_args(["--fla", "x"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_flags_that_make_a_gpu_faster() -> None:
+    assert TrainOptions().faster_on_gpu() == "--precision auto --fast --cache DIR"
+    assert TrainOptions(precision="bf16", cache="x").faster_on_gpu() == "--fast"
+    assert not TrainOptions(precision="fp16", cache="x", fast=True).faster_on_gpu()
