@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo demo-first demo-second browser test test-all test-ci soak fuzz coverage check format bench bench-gpu clean
+.PHONY: help install lock demo demo-first demo-second browser test test-all test-ci soak fuzz coverage check format bench bench-gpu check-gpu clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -93,6 +93,9 @@ format: $(VENV)/.installed-dev ## put the code into the project's format
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
+# the environment of `make install` where there is one
+CHECK_PYTHON = $(or $(wildcard $(RUN)),$(PYTHON))
+
 # without OMP_WAIT_POLICY: every contestant runs as its users start it
 BENCH = env -u OMP_WAIT_POLICY $(RUN) -m tools.benchmark
 # those of run_multiscale_experiments.sh without its two controls
@@ -103,6 +106,9 @@ bench: $(VENV)/.installed ## measure speed on the CPU against a plain PyTorch lo
 
 bench-gpu: $(VENV)/.installed ## the same on an idle machine with a GPU: five models, batches of 32 and 256
 	$(BENCH) --device cuda --models $(BENCH_MODELS) --batch_size 32 256 --output benchmark_gpu.json
+
+check-gpu: ## on a machine with a GPU: its tests, speed, resume, several processes (8 minutes; writes gpu_check.json)
+	$(CHECK_PYTHON) -m tests.gpu_check
 
 clean: ## remove the virtual environment and everything the demo wrote
 	rm -rf $(VENV) datasets/demo demo

@@ -96,6 +96,8 @@ def train(opt: TrainOptions, folder: Path) -> tuple[Path, list[ImageSet]]:
         if not opt.continue_train and distributed.rank() == 0:
             shutil.rmtree(folder)
         raise
+    if run.trainer.device.type == "cuda" and (flags := opt.faster_on_gpu()):
+        log.info("faster on a GPU: add %s (docs/performance.md)", flags)
     try:
         with logging_redirect_tqdm([log]), memory_advice(opt.batch_size, opt.accumulation_steps):
             run.train()

@@ -291,6 +291,15 @@ class TrainOptions(BaseOptions):
             else None
         )
 
+    def faster_on_gpu(self) -> str:
+        """Return the flags that would make training on a GPU faster; empty if all are set."""
+        missing = (
+            ("--precision auto", self.precision == "fp32"),
+            ("--fast", not self.fast),
+            ("--cache DIR", self.cache is None),
+        )
+        return " ".join(flag_name for flag_name, wanted in missing if wanted)
+
     def warnings(self) -> list[str]:
         multi_only = (
             "npr_scales",

@@ -286,3 +286,9 @@ def test_other_tools_names_lead_to_a_flag_that_is_there(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         tool.parse_args(["--force"])
     assert "unknown argument --force; did you mean --overwrite?" in capsys.readouterr().err
+
+
+def test_flags_that_make_a_gpu_faster() -> None:
+    assert TrainOptions().faster_on_gpu() == "--precision auto --fast --cache DIR"
+    assert TrainOptions(precision="bf16", cache="x").faster_on_gpu() == "--fast"
+    assert not TrainOptions(precision="fp16", cache="x", fast=True).faster_on_gpu()
