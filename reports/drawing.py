@@ -19,7 +19,7 @@ class Drawer:
     """
 
     def __init__(self, *raises: type[Exception]) -> None:
-        self._raises = (UserError, *raises)
+        self._raises: tuple[type[Exception], ...] = (UserError, *raises)
         self._reasons: set[str] = set()
 
     def __call__(self, plot: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
