@@ -131,7 +131,7 @@ def load_model(path: str | Path, flags: ScaleFlags | None = None) -> LoadedModel
         for key, value in values.items()
         if isinstance(key, str)
         and not key.endswith("state_dict")
-        and (own or key in ("epoch", "loss"))
+        and (own or (key in ("epoch", "loss") and type(value) in (int, float)))
     }
     _check_meta(meta, path)
     if own and meta.get("step") == 0:
@@ -168,12 +168,19 @@ def infer_config(weights: dict[str, Tensor], flags: ScaleFlags | None, path: Pat
     Raises:
         UserError: neither of the two networks, or the scales are needed and not given.
     """
-    if "fc1.weight" in weights:
-        return ModelConfig()
     branches = _branch_count(weights)
-    if not branches or "classifier.weight" not in weights:
-        names = ", ".join(list(weights)[:3])[:300]
+    if not branches:
+        with torch.device("meta"):
+            wanted = build_model(ModelConfig()).state_dict().keys()
+        if 2 * len(wanted & weights.keys()) > len(wanted):
+            return ModelConfig()
+        names = ", ".join([name for name in weights if name not in wanted][:3])[:300]
         raise UserError(f"--model_path {path}: weights of another network ({names}, ...)")
+    heads = ("classifier.weight", "classifier.bias", "attention_fusion.attention_net.0.weight")
+    if missing := [name for name in heads if name not in weights]:
+        raise UserError(
+            f"--model_path {path}: does not fit the model: missing {', '.join(missing)}"
+        )
     scales = flags.npr_scales if flags is not None else None
     if scales is None:
         if branches != len(DEFAULT_SCALES):

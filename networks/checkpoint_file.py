@@ -5,6 +5,7 @@ import itertools
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from networks.foreign.kinds import kind_of
+from networks.foreign.plain_data import plain_data
 from util import UserError, atomic_file
 
 # stored under 'format' of checkpoints that hold a digest
@@ -157,7 +160,9 @@ def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
         raise UserError(f"{flag} {path}: no such file")
     try:
         _refuse_compressed(path)
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with plain_data(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle protocol that damaged bytes seem to name
+            values = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(values, dict):
             raise ValueError(f"holds a {type(values).__name__}")
         stored, form = values.pop("digest", None), str(values.get("format"))
@@ -168,15 +173,25 @@ def read_checkpoint(path: Path, flag: str = "--model_path") -> dict[str, Any]:
                 "its digest differs: damaged, or changed by others, who leave out 'format' and"
                 " 'digest'"
             )
-    except pickle.UnpicklingError as error:
-        raise DamagedCheckpoint(
-            f"{flag} {path}: holds pickled code or is damaged, refused ({_first_line(error)})"
-        ) from None
     except Exception as error:  # damaged bytes can make the reader fail in any way
-        raise DamagedCheckpoint(
-            f"{flag} {path}: not a readable checkpoint ({_first_line(error)})"
-        ) from None
+        raise DamagedCheckpoint(f"{flag} {path}: {_problem(path, error)}") from None
     return values
+
+
+def _problem(path: Path, error: Exception) -> str:
+    """Return what is wrong with a file that cannot be read, and what to do."""
+    try:
+        kind = kind_of(path)
+    except OSError:
+        kind = None
+    if kind is not None:
+        return f"is {kind}"
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            f"holds pickled code or is damaged, refused ({_first_line(error)}); save its weights"
+            " alone, as torch.save(model.state_dict(), FILE) does, or download it again"
+        )
+    return f"not a readable checkpoint ({_first_line(error)})"
 
 
 def _first_line(error: Exception) -> str:
@@ -217,24 +232,45 @@ def state_dict_of(values: dict[str, Any], path: Path) -> dict[str, Tensor]:
 
     Args:
         values: content of a checkpoint of this project, of the published NPR code (weights alone,
-            or under 'model') or of the earlier multi-scale code.
+            or under 'model'), of the earlier multi-scale code, or with one dictionary of weights
+            under another key.
         path: named in errors.
 
     Raises:
-        UserError: without weights.
+        UserError: without weights, or with several dictionaries of them.
     """
-    for key in ("model_state_dict", "model", "state_dict"):
-        if isinstance(values.get(key), dict):
-            values = values[key]
-            break
+    usual = ((key, values.get(key)) for key in ("model_state_dict", "model", "state_dict"))
+    places = [(key, value) for key, value in usual if isinstance(value, dict)][:1]
+    places = places or list(_weights_in(values))
+    if not places:
+        raise UserError(f"--model_path {path}: holds no weights")
+    if len(places) > 1:
+        names = ", ".join(key for key, _ in places)[:300]
+        raise UserError(
+            f"--model_path {path}: holds several models ({names}); save one of them alone, with"
+            " torch.save"
+        )
     weights = {
         _plain_name(name): value
-        for name, value in values.items()
+        for name, value in places[0][1].items()
         if isinstance(name, str) and isinstance(value, Tensor)
     }
     if not weights:
         raise UserError(f"--model_path {path}: holds no weights")
     return weights
+
+
+def _weights_in(values: dict[Any, Any], key: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Yield the dictionaries of weights in a checkpoint, each with its key; not the optimizer's."""
+    if any(
+        isinstance(value, Tensor) and value.ndim > 0 and value.is_floating_point()
+        for value in values.values()
+    ):
+        yield key or "weights", values
+        return
+    for name, value in values.items():
+        if isinstance(value, dict) and isinstance(name, str) and "optim" not in name.lower():
+            yield from _weights_in(value, f"{key}.{name}".lstrip("."))
 
 
 def _plain_name(name: str) -> str:

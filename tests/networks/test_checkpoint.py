@@ -1,8 +1,14 @@
 """Checkpoints: what is in them, which old forms load, and what is refused."""
 
+import argparse
+import collections
+import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -164,6 +170,83 @@ def test_other_networks_and_non_checkpoints_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "tensor.pth")
     with pytest.raises(UserError, match="no such file"):
         load_model(tmp_path / "missing.pth")
+
+
+def zipped(path: Path, name: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, b"x")
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(99)
+FOREIGN = {
+    "git-lfs.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+    "page.pth": (b"\n<!DOCTYPE html><html>Sign in", "a saved web page; download"),
+    "page16.pth": ("<html>".encode("utf-16"), "a saved web page; download"),
+    "error.pth": (b'{"error": "not found"}', "JSON text"),
+    "denied.pth": (b"<?xml version='1.0'?><Error>", "an XML document"),
+    "quota.pth": ("Quota für heute é".encode(), "text that begins with 'Quota für"),
+    "empty.pth": (b"", "an empty file"),
+    "packed.pth.gz": (b"\x1f\x8b\x08" + bytes(99), "a compressed archive; unpack"),
+    "packed.tar": (bytes(257) + b"ustar" + bytes(99), "a tar archive; unpack"),
+    "image.pth": (PNG, "an image or a video"),
+    "model.gguf": (b"GGUF\x03" + bytes(99), "a GGUF"),
+    "model.onnx": (b"\x08\x08\x12\x07pytorch" + bytes(9), "an ONNX model; pass the checkpoint"),
+    "model.h5": (b"\x89HDF\r\n\x1a\n" + bytes(9), "a TensorFlow or Keras model"),
+    "model.safetensors": (b'\x40\0\0\0\0\0\0\0{"a":', "a safetensors file; pass the folder"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_that_is_not_weights_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
+    content, says = FOREIGN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"--model_path .*{name}: is .*{says}"):
+        load_model(tmp_path / name)
+
+
+def test_archives_without_or_with_half_a_checkpoint_are_named(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.zip", "weights/NPR.pth")
+    zipped(tmp_path / "script.pt", "m/code/a.py")
+    torch.save({"model": resnet50().state_dict()}, tmp_path / "half.pth")
+    os.truncate(tmp_path / "half.pth", 10_000)
+    for name, says in {
+        "a.zip": r"a ZIP archive of weights/NPR.pth; unpack",
+        "script.pt": "a TorchScript model",
+        "half.pth": "incomplete; download",
+    }.items():
+        with pytest.raises(UserError, match=says):
+            load_model(tmp_path / name)
+
+
+def test_plain_data_beside_the_weights_is_let_in(tmp_path: Path) -> None:
+    """As of timm, DIRE and AIDE, whatever key holds the weights."""
+    model = resnet50().eval()
+    values = {
+        "net": {f"module.{name}": value for name, value in model.state_dict().items()},
+        "optimizer": torch.optim.Adam(model.parameters()).state_dict(),
+        "args": argparse.Namespace(lr=np.float64(0.1), out=tmp_path, when=np.arange(3)),
+        "epoch": np.int64(3),
+        "best": np.float32(0.5),
+        "rng": torch.get_rng_state(),
+        "more": {"counts": collections.defaultdict(int, a=1), "kind": np.dtype("float16")},
+    }
+    torch.save(values, tmp_path / "a.pth")
+    loaded = load_model(tmp_path / "a.pth")
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded.model(x), model(x)) and loaded.epoch is None
+    torch.save(values | {"ema": values["net"]}, tmp_path / "b.pth")
+    with pytest.raises(UserError, match=r"several models \(net, ema\)"):
+        load_model(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("make", (resnet50, attention_multiscale_npr18))
+def test_a_missing_head_is_named(make: Callable[..., torch.nn.Module], tmp_path: Path) -> None:
+    weights = make().state_dict()
+    heads = [name for name in weights if name.startswith(("fc1", "classifier"))]
+    torch.save({name: weights[name] for name in weights if name not in heads}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="does not fit the model: missing") as error:
+        load_model(tmp_path / "a.pth")
+    assert all(name in str(error.value) for name in heads)
 
 
 def test_names_of_models(trained: Path, tmp_path: Path) -> None:
