@@ -18,6 +18,7 @@ from util import UserError, printable
 SMALLEST_CROP = 8  # pixels; a smaller --cropSize is no remedy
 MOST = 0.5  # share of a class; when more is skipped, training warns
 NO_FLAGS = "pass another --protocol"
+WRONG_SIZE = "of a size that the network does not take"
 
 
 def unusable(
@@ -58,6 +59,7 @@ def _causes(reasons: Mapping[str, str], remedy: str | None) -> str:
     """Return how many files were skipped for which cause, and the remedy."""
     sides: Counter[int] = Counter()
     causes: Counter[str] = Counter()
+    example = ""  # of a wrong size
     other: dict[str, str] = {}
     for path, why in reasons.items():
         if cropped := re.search(CROP_PROBLEM, why):
@@ -65,10 +67,11 @@ def _causes(reasons: Mapping[str, str], remedy: str | None) -> str:
             sides[min(width, height)] += 1
             causes[f"smaller than the {crop}x{crop} crop"] += 1
         elif any(problem in why for problem in SIZE_PROBLEMS):
-            causes["of a size that the network does not take"] += 1
+            causes[WRONG_SIZE] += 1
+            example = example or f" ({why})"
         else:
             other[path] = why
-    parts = [f"{number:,} {cause}" for cause, number in causes.items()]
+    parts = [f"{n:,} {c}{example if c == WRONG_SIZE else ''}" for c, n in causes.items()]
     if other:
         path, why = next(iter(other.items()))
         parts.append(f"{len(other):,} not usable, such as {printable(path)} ({why})")
