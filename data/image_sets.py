@@ -162,12 +162,18 @@ def subfolders(folder: Path) -> list[Path]:
     """
     try:
         return sorted(
-            Path(e.path)
-            for e in os.scandir(folder)
-            if not e.name.startswith(".") and os.path.isdir(e.path)
+            Path(e.path) for e in os.scandir(folder) if not e.name.startswith(".") and _is_folder(e)
         )
     except OSError as error:
         raise _unlisted(error) from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    # a link in a circle
+    except OSError:
+        return False
 
 
 def list_images(folder: Path) -> list[str]:

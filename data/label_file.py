@@ -22,7 +22,7 @@ VAL_SHARE = 0.1  # of a generator's images of a class, where the table has no sp
 
 @dataclass(frozen=True)
 class Row:
-    """An image of the table; `generator` and `split` are '' where the table has none."""
+    """An image of the table; without a generator it has the table's name, without a split ''."""
 
     line: int
     path: str
@@ -165,7 +165,7 @@ def _row(file: Path, line: int, cell: dict[str, str], names: ClassNames) -> Row:
     split = cell.get("split", "").lower()
     if split and split not in SPLIT_NAMES:
         raise _wrong(file, line, f"split {split!r} is unknown; write train, val or test")
-    generator = cell.get("generator", "")
+    generator = cell.get("generator") or file.stem
     # results have folders of this name
     if "/" in generator or generator in (".", ".."):
         raise _wrong(file, line, f"generator {generator!r}: pass a plain name without slashes")
@@ -181,7 +181,7 @@ def _require_files(rows: Sequence[Row], file: Path) -> None:
     missing = [row for row in rows if not os.path.isfile(row.path)]
     if missing:
         raise UserError(
-            f"{file}: {counted(len(missing), 'file')} of {len(rows):,} are missing, the first in"
+            f"{file}: {len(missing):,} of {len(rows):,} files are missing, the first in"
             f" line {missing[0].line}: {missing[0].path}; paths are relative to"
             f" {os.path.abspath(file.parent)}"
         )
@@ -252,7 +252,7 @@ def _sets(rows: Sequence[Row], file: Path, classes: Collection[str]) -> list[Ima
     return [
         ImageSet(
             suite or (file.stem if several else ""),
-            name or file.stem,
+            name,
             tuple(row.path for row in group),
             tuple(row.label for row in group),
         )

@@ -117,7 +117,7 @@ def load_split(
 
 def _refuse_one_class(folder: Folder, images: ImageSet, root: Path, names: ClassNames) -> None:
     """Raise UserError if a folder with class folders has images of one class only."""
-    used = {Path(path).parent for path in images.paths}
+    used = {Path(place) for place in {os.path.dirname(path) for path in images.paths}}
     used |= {parent for place in used for parent in place.parents}
     lacking = {}
     for leaf in folder.leaves:

@@ -86,7 +86,7 @@ def test_flags_name_other_labels(tmp_path: Path) -> None:
         ('path,label\n"img/real_0.png,0\nimg/fake_0.png,1\n', "line 3: is not CSV"),
         ("path,label\n", "has no rows"),
         (b"\x89PNG\r\n\x1a\n\xff\xfe\xfa", "is not a table in UTF-8.*columns path,label"),
-        (PLAIN + "img/x.png,0\nimg/y.png,1\n", "2 files of 4 are missing, .*line 4: .*img/x.png"),
+        (PLAIN + "img/x.png,0\nimg/y.png,1\n", "2 of 4 files are missing, .*line 4: .*img/x.png"),
         (PLAIN + "img/./real_0.png,1\n", "line 4: .*is fake here and real in line 2"),
         (
             "path,label,split\nimg/real_0.png,0,train\nimg/fake_0.png,1,val\nimg/real_0.png,0,val",

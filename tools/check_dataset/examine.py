@@ -128,7 +128,8 @@ def examine(root: Path, threads: int, names: ClassNames = USUAL) -> Diagnosis:
         UserError: the folder is missing, or has no images.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder")
+        what = "is a file; pass a folder" if root.is_file() else "no such folder"
+        raise UserError(f"{root}: {what}")
     tree = walk(root, names)
     if not any(tree.images.values()) and not tree.wrong_suffix:
         raise UserError(f"{root}: no images in it or below")
