@@ -91,7 +91,7 @@ def parser() -> OneLineParser:
     add("--batch_size", nargs="+", type=whole(1), default=[32], metavar="N",
         help="images per batch; several sizes are measured in turn (default: 32)")  # fmt: skip
     add("--rounds", type=whole(1), default=5, metavar="N",
-        help="measured rounds, after one to warm up (default: %(default)s)")  # fmt: skip
+        help="measured rounds, after three to warm up (default: %(default)s)")  # fmt: skip
     add("--images", type=whole(2), metavar="N",
         help="images per round and contestant "
         f"(default: {IMAGES['cpu']} on a CPU, {IMAGES['cuda']} on a GPU)")  # fmt: skip

@@ -23,6 +23,9 @@ from tqdm import tqdm
 from tools.benchmark.recipe import Job, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
+# the first compiles, builds caches and starts workers; in the next ones glibc's allocator still
+# hands most memory back to the kernel, which slows a plain step (docs/performance.md)
+WARM_UP_ROUNDS = 3
 WARM_UP_BATCHES = 3  # before each round on a GPU
 COMMAND = (sys.executable, "-m", "tools.benchmark.contest")
 
@@ -74,8 +77,8 @@ class Contestant:
 def compete(jobs: Sequence[Job], rounds: int, command: Sequence[str] = COMMAND) -> list[Contestant]:
     """Let contestants play in turn, A B C A B C ..., and end their processes.
 
-    The first round does not count, because it compiles, builds caches and starts workers. A
-    contestant that fails plays no further round; the others continue.
+    The first `WARM_UP_ROUNDS` do not count. A contestant that fails plays no further round; the
+    others continue.
 
     Args:
         jobs: one per contestant.
@@ -90,12 +93,14 @@ def compete(jobs: Sequence[Job], rounds: int, command: Sequence[str] = COMMAND) 
         for job in jobs:
             contestants.append(Contestant(job, command))
             exit_stack.callback(contestants[-1].close)
-        for _ in tqdm(range(1 + rounds), jobs[0].title, leave=False, unit="round", disable=None):
+        for _ in tqdm(
+            range(WARM_UP_ROUNDS + rounds), jobs[0].title, leave=False, unit="round", disable=None
+        ):
             for contestant in contestants:
                 if contestant.failure is None:
                     contestant.play()
     for contestant in contestants:
-        del contestant.rounds[0]
+        del contestant.rounds[:WARM_UP_ROUNDS]
     return contestants
 
 

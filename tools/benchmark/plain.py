@@ -43,8 +43,8 @@ class Plain(Recipe):
         return self.model(batch)
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
-        loss = self.loss(self.model(images).flatten(), labels.float())
         self.optimizer.zero_grad()
+        loss = self.loss(self.model(images).flatten(), labels.float())
         loss.backward()
         self.optimizer.step()
         return loss.detach()
