@@ -24,6 +24,7 @@ from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
 from training.event_log import TRAIN, VAL, EventLog
+from training.initial_weights import load_initial_weights
 from training.label_check import LabelCheck
 from training.monitor import Monitor
 from training.resume import (
@@ -59,6 +60,8 @@ class Run:
             self.trainer.load_state_dict(values)
             self.validated = {key: values.get(key) for key in self.validated}
             warn_of_changed_options(values["options"], opt)
+        elif opt.init_from:
+            load_initial_weights(self.trainer.model, Path(opt.init_from))
         self.loader = create_dataloader(opt)
         self.order = order_of_images(opt, self.loader.dataset)
         if values is not None and opt.epoch_count - 1 <= self.trainer.epoch:
