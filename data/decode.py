@@ -8,13 +8,13 @@ import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
-from PIL import Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, features
 from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -23,8 +23,17 @@ from util import printable
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """Pillow's decoders that may read a file, whatever its name.
 
-The others are not used: some start programs (EPS: Ghostscript).
+The others are not used: some start programs (EPS: Ghostscript). Beside them AVIF and HEIC are read,
+see `_still_opener`.
 """
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+HEIC_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+    | {b"mif1", b"mif2", b"msf1", b"miaf"}
+)
+"""Brands of the file-type box of still images and their sequences; those of videos differ."""
+ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "HEIF")
+"""Formats whose further images are later moments; those of TIFF and MPO are other pages."""
 NO_RANGE = {"I": "32-bit or signed integer pixels", "F": "floating-point pixels"}
 """Pixel types without a defined value of white."""
 SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
@@ -88,23 +97,62 @@ def open_image(path: str) -> Iterator[Image.Image]:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UnreadableImage("not a regular file")
         with open(path, "rb") as file:
-            start = file.read(16)
+            start = file.read(256)
             if not start:
                 raise UnreadableImage("empty file")
-            for opener, accepts in map(Image.OPEN.__getitem__, FORMATS):
-                # not Image.open: its error for a size beyond the limit does not give the size
-                if accepts is not None and accepts(start) is True:
-                    file.seek(0)
-                    with opener(file, "") as image:
-                        _require_limit(image)
-                        yield image
-                    return
-        raise NotAnImage(f"not an image in one of the formats that are read: {', '.join(FORMATS)}")
+            file.seek(0)
+            # not Image.open: its error for a size beyond the limit does not give the size
+            with _opener(start)(file, "") as image:
+                _require_limit(image)
+                yield image
     except UnreadableImage:
         raise
     # on damaged bytes decoders raise nearly anything, from KeyError to struct.error
     except Exception as error:
         raise UnreadableImage(_reason(error, path)) from None
+
+
+def _opener(start: bytes) -> Callable[..., Image.Image]:
+    """Return the decoder of a file by its first bytes."""
+    brands = _brands(start)
+    if brands & (AVIF_BRANDS | HEIC_BRANDS):
+        return _still_opener(avif=bool(brands & AVIF_BRANDS))
+    for opener, accepts in map(Image.OPEN.__getitem__, FORMATS):
+        if accepts is not None and accepts(start[:16]) is True:
+            return opener
+    raise NotAnImage(
+        f"not an image in one of the formats that are read: {', '.join(FORMATS)}, AVIF, HEIC"
+    )
+
+
+def _brands(start: bytes) -> frozenset[bytes]:
+    """Return the brands of a file-type box (ISO/IEC 14496-12), only the major one of a video."""
+    if start[4:8] != b"ftyp":
+        return frozenset()
+    end = min(int.from_bytes(start[:4]), len(start))
+    major = start[8:12]
+    if major not in AVIF_BRANDS | HEIC_BRANDS:
+        return frozenset({major})
+    return frozenset({major, *(start[at : at + 4] for at in range(16, end, 4))})
+
+
+def _still_opener(avif: bool) -> Callable[..., Image.Image]:
+    """Return Pillow's decoder of AVIF, or pillow-heif's of HEIC (an optional package).
+
+    Raises:
+        UnreadableImage: it is not installed.
+    """
+    if avif:
+        if not features.check("avif"):
+            raise UnreadableImage("AVIF, which this Pillow cannot decode; install Pillow 12 by pip")
+        return Image.OPEN["AVIF"][0]
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise UnreadableImage(
+            "HEIC, which needs pillow-heif: pip install -r requirements/heic.txt"
+        ) from None
+    return HeifImageFile
 
 
 def _require_limit(image: Image.Image) -> None:
@@ -199,15 +247,17 @@ def read_format(path: str) -> FileFormat:
         )
 
 
-def read_with_quality(path: str) -> tuple[Image.Image, int | None]:
-    """Return the image as `read_image` does, and its JPEG quality (None for other formats).
+def read_with_quality(path: str) -> tuple[Image.Image, int | None, int]:
+    """Return the image as `read_image` does, its JPEG quality (None for other formats), and the
+    number of images of an animation (else 1).
 
     Raises:
         UnreadableImage: see `read_image`.
     """
     with open_image(path) as image:
         tables = image.quantization if isinstance(image, JpegImagePlugin.JpegImageFile) else {}
-        return _decoded(image), jpeg_quality(tables)
+        frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+        return _decoded(image), jpeg_quality(tables), frames
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:

@@ -26,11 +26,13 @@ class NamedImage:
         name: path, or another name for messages.
         image: 8-bit RGB.
         jpeg_quality: 1..100, None for other formats.
+        frames: number of images of the animation that this is the first of.
     """
 
     name: str
     image: Image.Image
     jpeg_quality: int | None = None
+    frames: int = 1
 
 
 class Decision(NamedTuple):
@@ -132,6 +134,8 @@ def image_warnings(detector: Detector, image: NamedImage) -> list[str]:
     warnings = []
     if min(width, height) < SMALL_SIDE:
         warnings.append(f"small: {width}x{height} pixels")
+    if image.frames > 1:
+        warnings.append(f"animated: only the first of {image.frames:,} images was used")
     if image.jpeg_quality is not None and image.jpeg_quality < HEAVY_JPEG:
         warnings.append(f"heavily compressed: JPEG quality about {image.jpeg_quality}")
     if (colours := few_colours(image.image)) is not None:

@@ -111,10 +111,7 @@ def load_model(path: str | Path, flags: ScaleFlags | None = None) -> LoadedModel
             made no step.
     """
     path = Path(path)
-    if path.is_dir():
-        values, sha256 = read_model_folder(path)
-    else:
-        values, sha256 = read_checkpoint(path), hashlib.sha256(path.read_bytes()).hexdigest()
+    values, sha256 = _read(path)
     weights = state_dict_of(values, path)
     own = "model_config" in values  # else keys may mean something else
     config = _stored_config(values, weights, path) if own else infer_config(weights, flags, path)
@@ -140,6 +137,28 @@ def load_model(path: str | Path, flags: ScaleFlags | None = None) -> LoadedModel
             " train it further, or pass another checkpoint"
         )
     return LoadedModel(model.eval(), config, path, sha256, meta)
+
+
+def _read(path: Path, flag: str = "--model_path") -> tuple[dict[str, Any], str]:
+    """Return the content of a checkpoint or model folder, and its SHA-256."""
+    if path.is_dir():
+        return read_model_folder(path, flag)
+    return read_checkpoint(path, flag), hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_weights(path: Path, flag: str) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint of any form, whatever model they are of.
+
+    Args:
+        path: as for `load_model`.
+        flag: named in errors.
+
+    Raises:
+        UserError: it cannot be read, or holds no weights or such that are not finite.
+    """
+    weights = state_dict_of(_read(path, flag)[0], path, flag)
+    _require_finite(weights, path, flag)
+    return weights
 
 
 def _stored_config(values: dict[str, Any], weights: dict[str, Tensor], path: Path) -> ModelConfig:
@@ -254,14 +273,13 @@ def _require_fit(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
         )
 
 
-def _require_finite(weights: dict[str, Tensor], path: Path) -> None:
+def _require_finite(weights: dict[str, Tensor], path: Path, flag: str = "--model_path") -> None:
     """Refuse NaN and infinite weights: their scores would mean nothing."""
     wrong = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(
-            f"--model_path {path}: holds NaN or infinite weights:"
-            f" {', '.join(wrong[:3])[:300]}{more}"
+            f"{flag} {path}: holds NaN or infinite weights: {', '.join(wrong[:3])[:300]}{more}"
         )
 
 

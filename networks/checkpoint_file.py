@@ -227,7 +227,9 @@ def _refuse_compressed(path: Path) -> None:
         )
 
 
-def state_dict_of(values: dict[str, Any], path: Path) -> dict[str, Tensor]:
+def state_dict_of(
+    values: dict[str, Any], path: Path, flag: str = "--model_path"
+) -> dict[str, Tensor]:
     """Return the weights in a checkpoint of any form, without wrappers' prefixes of names.
 
     Args:
@@ -235,6 +237,7 @@ def state_dict_of(values: dict[str, Any], path: Path) -> dict[str, Tensor]:
             or under 'model'), of the earlier multi-scale code, or with one dictionary of weights
             under another key.
         path: named in errors.
+        flag: likewise.
 
     Raises:
         UserError: without weights, or with several dictionaries of them.
@@ -243,11 +246,11 @@ def state_dict_of(values: dict[str, Any], path: Path) -> dict[str, Tensor]:
     places = [(key, value) for key, value in usual if isinstance(value, dict)][:1]
     places = places or list(_weights_in(values))
     if not places:
-        raise UserError(f"--model_path {path}: holds no weights")
+        raise UserError(f"{flag} {path}: holds no weights")
     if len(places) > 1:
         names = ", ".join(key for key, _ in places)[:300]
         raise UserError(
-            f"--model_path {path}: holds several models ({names}); save one of them alone, with"
+            f"{flag} {path}: holds several models ({names}); save one of them alone, with"
             " torch.save"
         )
     weights = {
@@ -256,7 +259,7 @@ def state_dict_of(values: dict[str, Any], path: Path) -> dict[str, Tensor]:
         if isinstance(name, str) and isinstance(value, Tensor)
     }
     if not weights:
-        raise UserError(f"--model_path {path}: holds no weights")
+        raise UserError(f"{flag} {path}: holds no weights")
     return weights
 
 

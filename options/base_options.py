@@ -32,7 +32,7 @@ MODEL_TYPES = ("single_scale", "multiscale_attention")
 
 GROUPS = {
     "model": "model_path model_type npr_scales feature_dim attention_reduction attention_residual "
-    "backbone init_type init_gain",
+    "backbone init_from init_type init_gain",
     "data": "dataroot train_split val_split test_dataroot classes real_names fake_names "
     "allow_one_class_folders class_bal serial_batches loadSize cropSize no_resize no_crop "
     "repeat_small rz_interp protocol list_protocols on_bad_image cache equalize robustness "

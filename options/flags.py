@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 from util import printable
 
 OTHER_NAMES = {
+    "init_from": "pretrained pretrainedmodel finetune finetunefrom weights ckpt ckptpath checkpoint"
+    " checkpointpath load loadfrom modelpath model",
     "continue_train": "resume resumefrom autoresume continue",
     "model_path": "pretrained pretrainedmodel weights ckpt ckptpath checkpoint checkpointpath load"
     " loadfrom resume model",

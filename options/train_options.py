@@ -40,6 +40,9 @@ class TrainOptions(BaseOptions):
   resume the newest run of that name:
     python train.py --name three --model_type multiscale_attention --dataroot DIR --niter 50 \\
         --continue_train
+  fine-tune a detector on other data:
+    python train.py --name tuned --init_from checkpoints/RUN/model_epoch_best.pth \\
+        --model_type multiscale_attention --dataroot DIR --lr 0.00002 --niter 10
   on four GPUs, 16 of the 64 images of a batch on each:
     torchrun --nproc_per_node=4 train.py --name three --model_type multiscale_attention \\
         --dataroot DIR --batch_size 64
@@ -85,6 +88,11 @@ class TrainOptions(BaseOptions):
     )
     backbone: str = flag(
         "light", "branch network: light, or a torchvision or timm classifier by name"
+    )
+    init_from: str | None = flag(
+        None,
+        "start from the weights of this checkpoint, with a fresh optimizer; tensors that do not fit"
+        " are named and newly initialised (default: start from random weights)",
     )
     init_type: str | None = flag(
         None,
@@ -257,6 +265,8 @@ class TrainOptions(BaseOptions):
                 f"argument --test_dataroot {self.test_dataroot}: no such folder;"
                 " pass a folder of generators"
             )
+        if self.init_from is not None and not Path(self.init_from).exists():
+            return f"argument --init_from {self.init_from}: no such file; pass a checkpoint"
         if (self.cropSize or 224) > (self.loadSize or 256) and not (self.no_resize or self.no_crop):
             return (
                 f"argument --cropSize {self.cropSize or 224}: must not exceed"

@@ -135,11 +135,22 @@ def _check_model(state: dict[str, Any], model: nn.Module, config: ModelConfig) -
 
 
 def warn_of_changed_options(before: dict[str, Any], opt: TrainOptions) -> None:
-    """Warn of flags that had other values before, also when a preset sets them."""
+    """Warn of flags that had other values before, also when a preset sets them.
+
+    Raises:
+        UserError: --init_from names other weights than the run was started from.
+    """
+    if opt.init_from and opt.init_from != before.get("init_from"):
+        raise UserError(
+            f"--init_from {opt.init_from}: contradicts --continue_train, which resumes the run's own"
+            " weights; pass one of them"
+        )
     changed = [
         f"--{name} was {shown_value(before[name])}, is {shown_value(value)}"
         for name, value in opt.to_dict().items()
-        if name not in (*NOT_THE_RECIPE, "niter") and name in before and before[name] != value
+        if name not in (*NOT_THE_RECIPE, "niter", "init_from")
+        and name in before
+        and before[name] != value
     ]
     if changed:
         log.warning("--continue_train with other flags: %s", "; ".join(changed))

@@ -27,6 +27,7 @@ from networks.trainer import Trainer
 from options.train_options import TrainOptions
 from training.event_log import TRAIN, VAL, EventLog
 from training.first_pass import FirstPass
+from training.initial_weights import load_initial_weights
 from training.label_check import LabelCheck
 from training.monitor import Monitor
 from training.resume import (
@@ -65,6 +66,8 @@ class Run:
             self.trainer.load_state_dict(values)
             self.validated = {key: values.get(key) for key in self.validated}
             warn_of_changed_options(values["options"], opt)
+        elif opt.init_from:
+            load_initial_weights(self.trainer.model, Path(opt.init_from))
         self.loader = create_dataloader(opt, least=least)
         self.place = f"--dataroot {opt.dataroot}: {opt.train_split}/"
         require_usable(self.loader, self.place, self._refusal)

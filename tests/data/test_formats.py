@@ -25,7 +25,7 @@ def test_quality_and_subsampling_are_those_of_the_encoder(
     encoding = read_format(str(path))
     assert encoding == FileFormat("JPEG", 64, 48, path.stat().st_size, quality, name)
     assert encoding.bytes_per_pixel == pytest.approx(path.stat().st_size / (64 * 48))
-    image, read_quality = read_with_quality(str(path))
+    image, read_quality, _ = read_with_quality(str(path))
     assert read_quality == quality and image.tobytes() == read_image(str(path)).tobytes()
 
 

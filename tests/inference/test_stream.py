@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 import threading
 import time
 import tracemalloc
@@ -276,3 +277,48 @@ def test_too_little_memory_is_the_problem_of_the_file_that_needs_it(
     assert outcome == Outcome(video, None, "not enough memory")
     assert write_explanation(detector, large, tmp_path, 0, Drawer(OSError, MemoryError)) is None
     assert caplog.messages == [f"{mixed[2]}: panel skipped, not enough memory"]
+
+
+def still(path: Path, **more: Any) -> Path:
+    """Write noise as AVIF or HEIC, whatever the name."""
+    if more.get("format") == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, **more)
+    return path
+
+
+@pytest.mark.parametrize("kind", ("AVIF", "HEIF"))
+@pytest.mark.parametrize("name", ("a.avif", "a.heic", "a.jpg", "a.mp4"))
+def test_still_images_are_no_videos_whatever_their_name(
+    kind: str, name: str, detector: Detector, tmp_path: Path
+) -> None:
+    path = still(tmp_path / name, format=kind)
+    (outcome,) = run(detector, [str(path)])
+    assert isinstance(outcome.prediction, Prediction), outcome.problem
+    assert (outcome.prediction.width, outcome.prediction.height) == (80, 64)
+
+
+def test_heic_without_its_package_is_one_line(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = [b"heic", b"mif1", b"msf1", b"heix", b"hevc"]
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for head in heads:
+        path = tmp_path / f"{head.decode()}.mp4"
+        path.write_bytes(b"\0\0\0\x18ftyp" + head + bytes(4) + b"mif1heic" + bytes(99))
+        (outcome,) = run(detector, [str(path)])
+        assert outcome.problem == (
+            "HEIC, which needs pillow-heif: pip install -r requirements/heic.txt"
+        )
+
+
+@pytest.mark.parametrize("kind", ("AVIF", "GIF", "WEBP", "PNG"))
+def test_an_animation_says_how_many_images_it_has(
+    kind: str, detector: Detector, tmp_path: Path
+) -> None:
+    more = [Image.new("RGB", (80, 64), colour) for colour in ("red", "blue")]
+    path = still(tmp_path / "a.png", format=kind, save_all=True, append_images=more)
+    (outcome,) = run(detector, [str(path)])
+    assert isinstance(outcome.prediction, Prediction)
+    assert "animated: only the first of 3 images was used" in outcome.prediction.warnings

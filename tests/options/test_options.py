@@ -99,6 +99,8 @@ def test_published_defaults() -> None:
         ("--batchsize 4", ["--batchsize", "--batch_size"]),
         ("--npr_scale 0.5", ["--npr_scale", "--npr_scales"]),
         ("--nonsense 4", ["--nonsense"]),
+        ("--pretrained x", ["--pretrained", "did you mean --init_from?"]),
+        ("--init_from no.pth", ["--init_from no.pth", "no such file"]),
         ("--resume", ["--resume", "did you mean --continue_train?"]),
         ("--epochs 4", ["--epochs", "did you mean --niter?"]),
         ("--lr_decay=4", ["did you mean --delr_freq?"]),

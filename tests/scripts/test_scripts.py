@@ -197,6 +197,40 @@ def test_periodic_checkpoints_epoch_count_early_stop_and_test(
     assert only(folder / "results", "*.txt")
 
 
+def test_training_from_the_weights_of_a_checkpoint(
+    trained: Path, dataroot: Path, tmp_path: Path
+) -> None:
+    """All weights are taken but those that do not fit, which are named; the optimizer is new."""
+    start = torch.load(trained / "model_epoch_last.pth")["model_state_dict"]
+    head = [name for name in start if name.startswith("classifier")]
+    torch.save(
+        {"net": {name: start[name] for name in start if name not in head} | {"fc": torch.ones(1)}},
+        tmp_path / "a.pth",
+    )
+    flags = ["--model_type", "multiscale_attention", "--init_from", str(tmp_path / "a.pth")]
+    flags += ["--lr", "1e-20"]  # so small that it changes no weight
+    train.main(train_argv(dataroot, tmp_path, "tuned", *flags, "--niter", "1"))
+    folder = only(tmp_path, "tuned_*")
+    values = torch.load(folder / "model_epoch_last.pth")
+    trainable = [name for name in start if "running" not in name and "batches" not in name]
+    kept = [
+        name for name in trainable if torch.equal(values["model_state_dict"][name], start[name])
+    ]
+    assert set(trainable) - set(kept) == set(head)
+    assert values["options"]["init_from"] == str(tmp_path / "a.pth") and values["epoch"] == 1
+    text = (folder / "log.log").read_text()
+    assert f"newly initialised: {', '.join(head)}; do not fit: fc" in text
+    # resumed by the same command, and not begun again
+    train.main(train_argv(dataroot, tmp_path, "tuned", *flags, "--niter", "2", "--continue_train"))
+    assert (folder / "log.log").read_text().count("newly initialised") == 1
+    flags[3] = str(trained / "model_epoch_last.pth")
+    with pytest.raises(UserError, match="--init_from .*contradicts --continue_train"):
+        train.main(train_argv(dataroot, tmp_path, "tuned", *flags, "--continue_train"))
+    with pytest.raises(UserError, match="none of its .* tensors fits this model"):
+        train.main(train_argv(dataroot, tmp_path, "x", *flags[2:]))
+    assert not list(tmp_path.glob("x_*"))
+
+
 def test_new_optimizer(dataroot: Path, tmp_path: Path) -> None:
     """--new_optim starts with other flags and an optimizer from scratch; bad images are named."""
     shutil.copytree(dataroot, tmp_path / "data")
