@@ -127,7 +127,7 @@ def find_tests(opt: TrainOptions) -> tuple[Path, list[ImageSet]]:
     if not opt.test_dataroot:
         return Path(), []
     try:
-        return find_test_sets(opt.test_dataroot, (), class_names(opt))
+        return find_test_sets(opt.test_dataroot, (), class_names(opt), [opt.dataroot])
     except UserError as error:
         reason = str(error).removeprefix(f"--dataroot {opt.test_dataroot}: ")
         raise UserError(f"--test_dataroot {opt.test_dataroot}: {reason}") from None

@@ -32,21 +32,30 @@ class Row:
 
 
 def label_sets(
-    file: Path, classes: tuple[str, ...] = (), names: ClassNames = USUAL
+    file: Path,
+    classes: tuple[str, ...] = (),
+    names: ClassNames = USUAL,
+    trained_on: Collection[str] = (),
 ) -> list[ImageSet]:
     """Return the sets to test on: a set per generator.
 
-    The table's test rows are read, else its val rows, and all rows of a table without splits.
+    The table's test rows are read, else its val rows. Of a table without splits all rows are read,
+    but if a model was trained on it, only those that training drew for validation.
 
     Args:
         file: the table.
         classes: generators to use; empty for all.
         names: of labels.
+        trained_on: --dataroot of the models to test.
 
     Raises:
         UserError: the table is wrong, an image is missing, or no row is left.
     """
     rows = read_rows(file, names)
+    same = {os.path.realpath(root) for root in trained_on} & {os.path.realpath(file)}
+    if same and not any(row.split for row in rows):
+        rows = _drawn_splits(rows, file)
+        log.info("%s: a model was trained on this table, which has no column split", file)
     splits = {row.split for row in rows}
     split = next((name for name in ("test", "val", "") if name in splits), None)
     if split is None:

@@ -303,7 +303,10 @@ def default_test_root() -> Path:
 
 
 def find_test_sets(
-    dataroot: str | None, classes: tuple[str, ...] = (), names: ClassNames = USUAL
+    dataroot: str | None,
+    classes: tuple[str, ...] = (),
+    names: ClassNames = USUAL,
+    trained_on: Collection[str] = (),
 ) -> tuple[Path, list[ImageSet]]:
     """Return the folder or table to test on and its sets; warn of folders that are not read.
 
@@ -312,6 +315,7 @@ def find_test_sets(
             Below ./datasets, training folders (see `is_training_root`) are skipped.
         classes: content folders to use; empty for all.
         names: of class folders.
+        trained_on: --dataroot of the models to test.
 
     Raises:
         UserError: nothing to test in the folder, or it is a training folder.
@@ -331,7 +335,7 @@ def find_test_sets(
         _refuse_twice(sets, root)
         return root, sets
     if root.is_file():
-        return root, label_sets(root, classes, names)
+        return root, label_sets(root, classes, names, trained_on)
     if is_training_root(root) and not _is_one_set(root, names):
         advice = (
             f"pass {root / 'test'}" if (root / "test").is_dir() else "pass a folder of generators"

@@ -45,7 +45,8 @@ def models_and_sets(opt: TestOptions) -> tuple[list[LoadedModel], Path, list[Ima
     writable_folder(Path(opt.results_dir))
     checkpoints = find_checkpoints(opt.model_path, opt.name, opt.epoch, opt.checkpoints_dir)
     models = [load_model(path, opt) for path in checkpoints]
-    return models, *find_test_sets(opt.dataroot, opt.classes, class_names(opt))
+    trained_on = [loaded.trained_on for loaded in models]
+    return models, *find_test_sets(opt.dataroot, opt.classes, class_names(opt), trained_on)
 
 
 def run_tests(

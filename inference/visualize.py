@@ -48,7 +48,8 @@ def visualize_models(opt: VisualizeOptions) -> None:
         if not isinstance(loaded.model, AttentionMultiScaleNPR):
             kind = loaded.config.model_type
             raise UserError(f"--model_path {loaded.path}: a {kind} model has no attention to show")
-    root, sets = find_test_sets(opt.dataroot, opt.classes, class_names(opt))
+    trained_on = [loaded.trained_on for loaded in models]
+    root, sets = find_test_sets(opt.dataroot, opt.classes, class_names(opt), trained_on)
     out = Path(opt.output_dir or Path("visualizations") / folder_name(root))
     names = [loaded.name for loaded in models]
     if len(set(names)) < len(names):

@@ -61,6 +61,11 @@ class LoadedModel:
         return self.meta.get("epoch")
 
     @property
+    def trained_on(self) -> str:
+        """--dataroot of the training, '' where the file does not say."""
+        return str((self.meta.get("options") or {}).get("dataroot", ""))
+
+    @property
     def name(self) -> str:
         """See `model_name`."""
         return model_name(self.path)

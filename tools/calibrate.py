@@ -22,9 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from data.folders import USUAL
-from data.image_sets import FAKE, REAL, ClassNames, ImageSet
-from data.label_file import read_rows
+from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import find_test_sets, is_training_root
 from data.loader import class_names
 from data.protocols import trained_protocol
@@ -123,7 +121,7 @@ def output_paths(opt: argparse.Namespace) -> dict[str, Path]:
     return paths
 
 
-def validation_sets(opt: argparse.Namespace) -> tuple[Path, list[ImageSet]]:
+def validation_sets(opt: argparse.Namespace, trained_on: str) -> tuple[Path, list[ImageSet]]:
     """Return the folder and the sets of validation images.
 
     Raises:
@@ -134,7 +132,7 @@ def validation_sets(opt: argparse.Namespace) -> tuple[Path, list[ImageSet]]:
         raise UserError(f"--dataroot {root}: no such folder; pass one with validation images")
     if is_training_root(root) and (root / "val").is_dir():
         root = root / "val"
-    root, sets = find_test_sets(str(root), opt.classes, class_names(opt))
+    root, sets = find_test_sets(str(root), opt.classes, class_names(opt), [trained_on])
     require_both_classes([label for images in sets for label in images.labels], root)
     return root, sets
 
@@ -149,24 +147,14 @@ def require_both_classes(labels: Sequence[int], root: Path) -> None:
             )
 
 
-def data_warnings(root: Path, loaded: LoadedModel, names: ClassNames = USUAL) -> Iterator[str]:
+def data_warnings(root: Path, loaded: LoadedModel) -> Iterator[str]:
     """Yield signs that the images are not validation images."""
     folder = Path(os.path.abspath(root))
     # only DIR/train and DIR/train/SET: names further up, as in /mnt/test, do not describe images
     last = folder.parts[-2:]
     options = loaded.meta.get("options") or {}
     trained_on = Path(str(options.get("dataroot") or "."), str(options.get("train_split", "train")))
-    same_table = (
-        root.is_file()
-        and folder == Path(os.path.abspath(str(options.get("dataroot"))))
-        and not any(row.split for row in read_rows(root, names))
-    )
-    if same_table:
-        yield (
-            f"--dataroot {root}: the model was trained on most of these images; add a column split,"
-            " whose val rows are read"
-        )
-    elif "train" in last or folder.is_relative_to(os.path.abspath(trained_on)):
+    if "train" in last or folder.is_relative_to(os.path.abspath(trained_on)):
         yield (
             f"--dataroot {root}: looks like training images, whose scores are too confident; pass"
             " validation images"
@@ -238,8 +226,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = CheckpointOptions(npr_scales=opt.npr_scales)
     device = choose_device(opt.gpu_ids)
     detector = load_detector(opt.model_path, device, opt.protocol, opt.precision, flags)
-    root, sets = validation_sets(opt)
-    for line in data_warnings(root, detector.loaded, class_names(opt)):
+    root, sets = validation_sets(opt, detector.loaded.trained_on)
+    for line in data_warnings(root, detector.loaded):
         log.warning("warning: %s", line)
 
     with memory_advice(opt.batch_size):

@@ -106,8 +106,9 @@ def test_what_is_in_the_folder(tested: Path) -> None:
     }  # fmt: skip
     document = read_json(tested / "metrics.json")
     assert {"schema", "model", "checkpoint_sha256", "versions"} <= set(document)
-    reason = "not an image in one of the formats that are read: PNG, JPEG, WEBP, BMP, TIFF, GIF"
-    assert document["skipped"] == [{"path": "gan/0_real/bad.png", "reason": reason}]
+    (skipped,) = document["skipped"]
+    assert skipped["path"] == "gan/0_real/bad.png"
+    assert skipped["reason"].startswith("not an image in one of the formats that are read: PNG, ")
     metrics, protocol = document["sets"]["suite/gan"], document["protocol"]["suite/gan"]
     assert (metrics["n_real"], metrics["n_fake"]) == (4, 4)
     assert (metrics["suite"], metrics["generator"]) == ("suite", "gan")

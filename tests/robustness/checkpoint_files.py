@@ -50,6 +50,7 @@ def forms() -> dict[str, Values]:
     for name, flags in (("single_scale", common), ("multiscale", common | multiscale)):
         options = TrainOptions(**flags)
         values[name] = Trainer(options).state_dict() | {
+            "step": 1,
             "protocol": training_protocol(options).to_dict(),
             "val_threshold": 0.4,
             "val_metrics": {"acc": 0.9, "ap": None},
