@@ -17,11 +17,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from data.batches import Batch
+from data.batches import Batch, SampleKey
 from data.cache import PixelCache
 from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation
-from data.samplers import SampleKey
 from data.transforms import Protocol
 from util import UserError
 

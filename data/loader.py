@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import distributed
-from data.batches import Batch, ahead, regrouped
+from data.batches import Batch, EpochSampler, ProcessBatches, ahead, balancing_weights, regrouped
 from data.cache import PixelCache, open_cache
 from data.datasets import WORKER_ADVICE, ImageDataset, WatchedLoader, collate, init_worker
 from data.degradations import NOTHING, Degradation
@@ -18,7 +18,6 @@ from data.image_sets import ClassNames, ImageSet
 from data.label_file import label_split
 from data.layouts import find_test_sets, load_split
 from data.protocols import evaluation_protocol, training_protocol
-from data.samplers import EpochSampler, ProcessBatches, balancing_weights
 from data.transforms import Protocol
 from util import UserError, log, printable
 

@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 import distributed
+from data.batches import SampleKey
 from data.image_sets import FAKE, REAL
 from data.loader import ImageLoader
-from data.samplers import SampleKey
 from data.transforms import CROP_PROBLEM
 from networks.factory import SIZE_PROBLEMS
 from util import UserError, printable

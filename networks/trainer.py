@@ -14,8 +14,14 @@ from device import autocast_dtype, tf32, versions
 from networks import ddp
 from networks.factory import create_model, model_config, running_statistics, trial_problem
 from networks.fast import CompiledOrPlain, place_model
-from networks.finite import FiniteGuard, NonFiniteError, require_finite
-from networks.losses import cosine_learning_rate, detection_loss, learning_rate
+from networks.losses import (
+    FiniteGuard,
+    NonFiniteError,
+    cosine_learning_rate,
+    detection_loss,
+    learning_rate,
+    require_finite,
+)
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from util import UserError
 

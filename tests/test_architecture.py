@@ -49,7 +49,6 @@ WITHIN_NETWORKS = (
     "factory",
     "losses",
     "fast",
-    "finite",
     "ddp",
     "foreign.kinds",
     "foreign.plain_data",

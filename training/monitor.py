@@ -18,8 +18,8 @@ from evaluation.usable import require_usable, unusable
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.npr import scale_keys, scale_label
 from options.train_options import TrainOptions
-from training.attention_watch import AttentionWatch
 from training.event_log import VAL, EventLog
+from training.warnings import AttentionWatch
 from util import UserError, log
 
 ATTENTION_IMAGES = 64  # in the fixed part of the val split

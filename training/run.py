@@ -21,14 +21,13 @@ from device import seed_everything
 from evaluation.scoring import leave_out
 from evaluation.usable import MOST, require_usable, unusable
 from networks.checkpoint_file import previous_of, save_checkpoint
-from networks.finite import READ_EVERY, NonFiniteError
+from networks.losses import READ_EVERY, NonFiniteError
 from networks.run_folder import checkpoint_path
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
 from training.event_log import TRAIN, VAL, EventLog
 from training.first_pass import FirstPass
 from training.initial_weights import load_initial_weights
-from training.label_check import LabelCheck
 from training.monitor import Monitor
 from training.resume import (
     check_order,
@@ -38,6 +37,7 @@ from training.resume import (
     warn_of_changed_options,
 )
 from training.signals import StopRequest
+from training.warnings import LabelCheck
 from util import CannotWrite, Stopped, UserError, log, percent, printable, writing
 
 

@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.batches import Batch, ahead, regrouped
-from data.samplers import EpochSampler, ProcessBatches
+from data.batches import Batch, EpochSampler, ProcessBatches, ahead, regrouped
 
 
 def batch_of(indices: list[int], side: int) -> Batch:

@@ -8,7 +8,7 @@ import torch
 
 import train
 from networks.checkpoint_file import read_checkpoint
-from networks.finite import READ_EVERY, FiniteGuard, NonFiniteError
+from networks.losses import READ_EVERY, FiniteGuard, NonFiniteError
 from networks.trainer import Trainer
 from options.train_options import TrainOptions
 from tests.networks.test_trainer import MULTI, batch
@@ -174,7 +174,7 @@ def test_training_goes_on_where_steps_may_be_skipped(
 
 def test_fp16_asks_a_gpu_for_its_loss_scale_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answer makes the next step wait; before a checkpoint it is needed."""
-    monkeypatch.setattr("networks.finite.READ_EVERY", 3)
+    monkeypatch.setattr("networks.losses.READ_EVERY", 3)
     trainer = Trainer(TrainOptions(**MULTI, batch_size=2, precision="fp16"))
     trainer.guard.at_once = False  # as on a GPU
     asked: list[int] = []

@@ -26,10 +26,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data.batches import SampleKey
 from data.datasets import ImageDataset, collate
 from data.decode import UnreadableImage, read_format, read_image
 from data.layouts import find_test_sets
-from data.samplers import SampleKey
 from data.transforms import Augmentation, Protocol
 from options.base_options import INTERPOLATIONS, Options
 from options.predict_options import PredictOptions

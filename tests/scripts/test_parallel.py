@@ -20,7 +20,7 @@ import distributed
 import util
 import visualize_attention
 from data import worker_count
-from data.samplers import EpochSampler
+from data.batches import EpochSampler
 from networks.ddp import with_sync_batch_norm
 from networks.multiscale_npr import attention_multiscale_npr18
 from networks.resnet import resnet50

@@ -9,7 +9,7 @@ import pytest
 import train
 from networks.checkpoint_file import read_checkpoint, save_checkpoint
 from tests.scripts.test_scripts import train_argv
-from training.attention_watch import STILL_UNIFORM, AttentionWatch
+from training.warnings import STILL_UNIFORM, AttentionWatch
 from util import UserError
 
 SCALES = (0.25, 0.5, 0.75)
@@ -68,7 +68,7 @@ def test_a_resumed_training_keeps_the_count(
 ) -> None:
     """Each of two trainings adds an epoch of uniform attention; the second one warns."""
     stuck = (STILL_UNIFORM, "as the test has it")
-    monkeypatch.setattr("training.attention_watch.stuck", lambda weights, scales: stuck)
+    monkeypatch.setattr("training.warnings.stuck", lambda weights, scales: stuck)
     flags = ["--model_type", "multiscale_attention", "--attention_patience", "2"]
     argv = train_argv(dataroot, tmp_path, "watched", *flags)
     warning = "attention has been uniform for 2 epochs: as the test has it"

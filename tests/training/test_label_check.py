@@ -12,7 +12,7 @@ import train
 from evaluation.metrics import binary_metrics
 from tests.conftest import make_dataroot
 from tests.scripts.test_scripts import train_argv
-from training.label_check import below_chance, label_warning
+from training.warnings import below_chance, label_warning
 from util import log
 
 LABELS = np.arange(200) % 2
