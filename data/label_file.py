@@ -135,6 +135,8 @@ def read_rows(file: Path, names: ClassNames = USUAL) -> list[Row]:
             raise _wrong(
                 file, 1, f"names no columns path and label; begin with the names {COLUMNS}"
             )
+        if twice := [name for name in columns if name and columns.count(name) > 1]:
+            raise _wrong(file, 1, f"names column {twice[0]} twice; keep one")
         for cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -197,11 +199,15 @@ def _require_files(rows: Sequence[Row], file: Path) -> None:
 
 
 def _without_repeats(rows: Sequence[Row], file: Path) -> list[Row]:
-    """Return the rows without those that repeat an earlier one; refuse contradictions."""
+    """Return the rows without those that repeat an earlier one; refuse contradictions.
+
+    A file is the same by a relative path, an absolute one, or a link.
+    """
     first: dict[str, Row] = {}
     kept: dict[tuple[str, str], Row] = {}
     for row in rows:
-        other = first.setdefault(row.path, row)
+        place = os.path.realpath(row.path)
+        other = first.setdefault(place, row)
         for ours, theirs, advice in (
             (CLASS[row.label], CLASS[other.label], "keep the row with the right label"),
             (row.split, other.split, "keep one, or validation would see training images"),
@@ -212,7 +218,7 @@ def _without_repeats(rows: Sequence[Row], file: Path) -> list[Row]:
                     f"{printable(row.path)} is {ours} here and {theirs} in line {other.line};"
                     f" {advice}",
                 )  # fmt: skip
-        kept.setdefault((row.path, row.generator), row)
+        kept.setdefault((place, row.generator), replace(row, path=other.path))
     if len(kept) < len(rows):
         repeats = counted(len(rows) - len(kept), "row")
         log.warning("%s: %s with an image of an earlier row, not read again", file, repeats)

@@ -76,6 +76,7 @@ def test_flags_name_other_labels(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("img/real_0.png,0\nimg/fake_0.png,1\n", "line 1: names no columns path and label"),
+        ("path,label,Label\nimg/real_0.png,0,1\n", "line 1: names column label twice"),
         ("path,lable\nimg/real_0.png,0\n", "line 1: names no columns path and label"),
         ("path,label\nimg/real_0.png,maybe\n", "line 2: label 'maybe'.*0 or real.*--real_names"),
         ("path,label\nimg/real_0.png\n", "line 2: label '' is unknown"),
@@ -100,6 +101,15 @@ def test_wrong_tables_name_the_line_and_the_remedy(
 ) -> None:
     with pytest.raises(UserError, match=rf"labels.csv(:|, ).*{message}|labels.csv, {message}"):
         read_rows(table(tmp_path, text))
+
+
+def test_an_image_is_known_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to(table(tmp_path, PLAIN).parent / "img")
+    monkeypatch.chdir(tmp_path)
+    for other in (f"{tmp_path}/img", "link"):
+        Path("labels.csv").write_text(f"{PLAIN}{other}/real_0.png,1\n")
+        with pytest.raises(UserError, match="line 4: .*is fake here and real in line 2"):
+            read_rows(Path("labels.csv"))
 
 
 def test_a_tenth_of_each_generator_and_class_is_drawn_for_validation(
