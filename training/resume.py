@@ -168,7 +168,8 @@ def order_of_images(opt: TrainOptions, dataset: ImageDataset) -> dict[str, Any]:
 
 
 def check_order(state: dict[str, Any], now: dict[str, Any]) -> None:
-    """Check that the order of images is unchanged if a checkpoint is from within an epoch.
+    """Check that the order of images is unchanged if a checkpoint is from within an epoch; else
+    warn of other images.
 
     Args:
         state: content of the checkpoint.
@@ -184,4 +185,9 @@ def check_order(state: dict[str, Any], now: dict[str, Any]) -> None:
             f"the checkpoint stopped within epoch {state['epoch'] + 1}, with other "
             f"{', '.join(changed)}; use those again, or skip the rest of the epoch with "
             f"--epoch_count {state['epoch'] + 2}"
+        )
+    if "images" in changed:
+        log.warning(
+            "--continue_train: --dataroot has other images or labels than before, so validation may"
+            " see images that were trained on; where that matters, start without --continue_train"
         )

@@ -199,6 +199,7 @@ def test_train_resume_and_test(tmp_path: Path) -> None:
     straight = trained("a", "--niter", "2")
     trained("b", "--niter", "1")
     resumed = trained("b", "--niter", "2", "--continue_train")
+    assert "other images or labels" not in capsys.readouterr().out
     weights = [
         torch.load(folder / "model_epoch_last.pth")["model_state_dict"]
         for folder in (straight, resumed)
@@ -214,3 +215,7 @@ def test_train_resume_and_test(tmp_path: Path) -> None:
     (name,) = re.findall(r"img/real_\d+.png", (folder / "predictions.csv").read_text())
     _, (images,) = find_test_sets(str(file), trained_on=[str(file)])
     assert images.paths[0] == str(file.parent / name)
+    file.write_text(file.read_text() + "img/../img/real_0.png,real\nimg/fake_12.png,1\n")
+    draw_image(np.random.default_rng(1), True).save(tmp_path / "img" / "fake_12.png")
+    trained("b", "--niter", "3", "--continue_train")
+    assert "--continue_train: --dataroot has other images or labels" in capsys.readouterr().out
