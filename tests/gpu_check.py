@@ -34,12 +34,13 @@ from torch.profiler import ProfilerActivity, profile
 from device import seed_everything
 from networks.checkpoint_file import read_checkpoint
 from networks.trainer import Trainer
+from options.flags import OneLineParser, number
 from options.train_options import TrainOptions
 from tests.conftest import REPOSITORY, make_dataroot
 from tools.benchmark.images import link_images
 from tools.benchmark.machine import describe_machine
 from tools.benchmark.recipe import DEFAULT_MODELS
-from util import UserError, atomic_file, run_script
+from util import UserError, atomic_file, run_script, writing
 
 FLAGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -263,15 +264,22 @@ def _train_part(rank: int, check: Check) -> None:
     distributed.destroy_process_group()
 
 
+def save(result: dict[str, Any], path: Path) -> None:
+    """Write the result as JSON."""
+    with writing(path), atomic_file(path) as file:
+        file.write(json.dumps(result, indent=2, default=str) + "\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all parts for which there is time; return 1 if one failed or had no time, else 0."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m tests.gpu_check", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("gpu_check.json"), metavar="FILE.json",
                         help="where to write the result (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--minutes", type=float, default=8, help="time limit (default: 8)")
+    parser.add_argument("--minutes", type=number(above=0), default=8,
+                        help="time limit (default: 8)")  # fmt: skip
     parser.add_argument("--rehearse", action="store_true", help="run on the CPU, in tiny sizes")
     opt = parser.parse_args(argv)
     if not opt.rehearse and not torch.cuda.is_available():
@@ -282,6 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check = Check(device, Path(folder), opt.minutes)
         parts = dict(check.parts())
         result["parts"] = dict.fromkeys(parts)
+        save(result, opt.output)  # an error here costs no time
         for name, part in parts.items():
             if check.left > 0:
                 start = time.monotonic()
@@ -291,8 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     result["parts"][name] = {"error": f"{type(error).__name__}: {error}"}
                 seconds = time.monotonic() - start
                 print(f"{name} ({seconds:.0f} s): {result['parts'][name]}", flush=True)
-            with atomic_file(opt.output) as file:
-                file.write(json.dumps(result, indent=2, default=str) + "\n")
+            save(result, opt.output)
     failed = [v for v in result["parts"].values() if v is None or "error" in v]
     return 1 if failed else 0
 

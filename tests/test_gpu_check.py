@@ -40,3 +40,13 @@ def test_each_part_is_written_also_failures(
     assert parts["step"]["kernels"] > 100 and parts["step"]["images_per_second"] > 0
     assert "status 1: 5" in parts["fails"]["error"] and "ZeroDivisionError" in str(parts["fails"])
     assert (parts["late"], parts["no time"]) == ("done", None)
+
+
+def test_a_file_that_cannot_be_written_ends_it_before_the_first_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_check.Check, "gpu_tests", lambda check: pytest.fail("measured"))
+    with pytest.raises(UserError, match="missing/out.json: cannot be written"):
+        gpu_check.main(["--rehearse", "--output", str(tmp_path / "missing" / "out.json")])
+    with pytest.raises(SystemExit, match="2"):
+        gpu_check.main(["--rehearse", "--minutes", "-1"])
