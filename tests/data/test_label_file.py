@@ -184,7 +184,7 @@ def test_training_needs_both_classes_in_train_and_val(
             create_dataloader(options, split=split)
 
 
-def test_train_resume_and_test(tmp_path: Path) -> None:
+def test_train_resume_and_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A stopped training resumes as exactly as with folders, and the results name the images."""
     file = table(tmp_path, "path,label\n" + rows(12), 12)
     runs = tmp_path / "runs"
