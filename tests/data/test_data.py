@@ -485,6 +485,21 @@ def test_usual_names_change_nothing_that_was_read(
     }
 
 
+@pytest.mark.parametrize("contents", [("nature", "city"), ("nature", "ai"), ("Real", "anime")])
+@pytest.mark.parametrize("names", [("0_real", "1_fake"), ("reals", "fakes")])
+def test_content_folders_with_the_name_of_a_class(
+    contents: tuple[str, ...], names: tuple[str, str], tmp_path: Path
+) -> None:
+    folders = [f"{split}/{c}" for split in ("train", "test") for c in contents]
+    build(tmp_path, *(sub for folder in folders for sub in pair(folder, *names)))
+    sets = find_sets(tmp_path / "test")
+    assert {images.generator for images in sets} == set(contents)
+    for images in (*sets, load_split(tmp_path, "train")):
+        assert images.labels.count(0) == images.labels.count(1) == len(images.paths) // 2
+        for path, label in zip(images.paths, images.labels, strict=True):
+            assert label == (Path(path).parent.name == names[1])
+
+
 NAMED = {"real_names": ("Photos", "coco"), "fake_names": ("flux", "Real-ESRGAN")}
 
 
