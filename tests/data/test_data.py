@@ -557,6 +557,15 @@ def test_training_names_the_folders_that_it_does_not_read(
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("read", [load_set, find_sets])
+def test_each_of_the_chosen_folders_has_class_folders(read: Any, tmp_path: Path) -> None:
+    build(tmp_path, *pair("cat"), *pair("dog", "photos", "flux"), "horse")
+    message = r"--classes dog,horse: no class folders in .*/dog: expected .*--real_names"
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, classes=("cat", "dog", "horse"))
+    read(tmp_path, classes=("cat",))
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_training_needs_both_classes_in_each_folder(
     split: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
