@@ -105,7 +105,8 @@ def load_split(
         outside := [p for p in images.paths if split not in Path(p).relative_to(root).parts]
     ):
         raise UserError(
-            f"--dataroot {root}: has no folder {split}/, and {outside[0]} is not in one either"
+            f"--dataroot {root}: has no folder {split}/, and {outside[0]} is not in one either;"
+            f" add it to each generator, or name those that have {split}/ by --classes"
         )
     # with --classes, folders are not read on purpose
     if not classes and (splits or has_folder):

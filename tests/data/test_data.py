@@ -438,7 +438,8 @@ def test_training_reads_the_layouts_of_suites(
 
 def test_a_suite_without_the_split_is_no_training_folder(tmp_path: Path) -> None:
     build(tmp_path, *pair("ADM/train"), *pair("ADM/val"), *pair("sd"))
-    with pytest.raises(UserError, match="no folder train/"):
+    message = "sd/0_real/a.png is not in one either; .* those that have train/ by --classes"
+    with pytest.raises(UserError, match=f"no folder train/, and .*{message}"):
         create_dataloader(train_options(tmp_path))
 
 
