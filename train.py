@@ -21,8 +21,10 @@ from util import (
     CannotWrite,
     Stopped,
     UserError,
+    counted,
     hide_gpus,
     log,
+    printable,
     run_script,
     silent_unless_first,
     start_logging,
@@ -119,18 +121,29 @@ def find_tests(opt: TrainOptions) -> tuple[Path, list[ImageSet]]:
     """Return the folder and the sets of --test_dataroot, no sets without it.
 
     Raises:
-        UserError: nothing to test there.
+        UserError: nothing to test there, or no image can be decoded.
     """
-    from data.layouts import find_test_sets
+    from data.decode import UnreadableImage, read_image
+    from data.layouts import check, find_test_sets
     from data.loader import class_names
 
     if not opt.test_dataroot:
         return Path(), []
     try:
-        return find_test_sets(opt.test_dataroot, (), class_names(opt), [opt.dataroot])
+        folder, sets = find_test_sets(opt.test_dataroot, (), class_names(opt), [opt.dataroot])
     except UserError as error:
         reason = str(error).removeprefix(f"--dataroot {opt.test_dataroot}: ")
         raise UserError(f"--test_dataroot {opt.test_dataroot}: {reason}") from None
+    paths, why = [path for images in sets for path in images.paths], ""
+    for path in paths:
+        try:
+            read_image(path)
+            return folder, sets
+        except UnreadableImage as error:
+            why = f"{printable(path)} ({error}); {check(folder, class_names(opt))}"
+    raise UserError(
+        f"--test_dataroot {folder}: none of {counted(len(paths), 'image')} can be read, such as {why}"
+    )
 
 
 def test_finished(

@@ -133,7 +133,7 @@ def class_folders(folder: Path, names: ClassNames = USUAL) -> tuple[tuple[Path, 
     """Return the class folders directly below, with their labels.
 
     Names that only usually mean a class count for a class without an exact name, and where no
-    class folders lie in the folder itself.
+    class folders lie in the folder itself. A folder of any name that holds both classes is none.
     """
     below = subfolders(folder) if folder.is_dir() else []
     exact = {names.exact(sub.name) for sub in below}
@@ -142,9 +142,13 @@ def class_folders(folder: Path, names: ClassNames = USUAL) -> tuple[tuple[Path, 
         label = names.exact(sub.name)
         if label is None and (usual := names.label(sub.name)) not in exact:
             label = None if _has_exact(subfolders(sub), names) else usual
-        if label is not None:
+        if label is not None and not _holds_both(sub, names):
             labels[sub] = label
     return tuple(labels.items())
+
+
+def _holds_both(folder: Path, names: ClassNames) -> bool:
+    return {REAL, FAKE} <= {names.label(sub.name) for sub in subfolders(folder)}
 
 
 def _has_exact(folders: Iterable[Path], names: ClassNames) -> bool:

@@ -61,6 +61,12 @@ def _contents(
         for leaf in (folder.leaves if folder else ())
         if not classes or chosen & {leaf.path, *leaf.path.parents}
     ]
+    found = {p for leaf in leaves for sub, _ in leaf.classes for p in (leaf.path, *sub.parents)}
+    if empty := [name for name in classes if root / name not in found]:
+        raise UserError(
+            f"--classes {','.join(empty)}: no class folders in {root / empty[0]}: expected {EXPECTED};"
+            f" {NAMES_ADVICE}"
+        )
     if folder is None or not leaves:
         raise UserError(
             f"no class folders in {root}: expected {EXPECTED} in it or in each of its folders;"
@@ -99,7 +105,8 @@ def load_split(
         outside := [p for p in images.paths if split not in Path(p).relative_to(root).parts]
     ):
         raise UserError(
-            f"--dataroot {root}: has no folder {split}/, and {outside[0]} is not in one either"
+            f"--dataroot {root}: has no folder {split}/, and {outside[0]} is not in one either;"
+            f" add it to each generator, or name those that have {split}/ by --classes"
         )
     # with --classes, folders are not read on purpose
     if not classes and (splits or has_folder):

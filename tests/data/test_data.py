@@ -438,7 +438,8 @@ def test_training_reads_the_layouts_of_suites(
 
 def test_a_suite_without_the_split_is_no_training_folder(tmp_path: Path) -> None:
     build(tmp_path, *pair("ADM/train"), *pair("ADM/val"), *pair("sd"))
-    with pytest.raises(UserError, match="no folder train/"):
+    message = "sd/0_real/a.png is not in one either; .* those that have train/ by --classes"
+    with pytest.raises(UserError, match=f"no folder train/, and .*{message}"):
         create_dataloader(train_options(tmp_path))
 
 
@@ -483,6 +484,21 @@ def test_usual_names_change_nothing_that_was_read(
     assert {images.key for images in sets} == {
         f"own{name}" if name else "/own" for name in expected
     }
+
+
+@pytest.mark.parametrize("contents", [("nature", "city"), ("nature", "ai"), ("Real", "anime")])
+@pytest.mark.parametrize("names", [("0_real", "1_fake"), ("reals", "fakes")])
+def test_content_folders_with_the_name_of_a_class(
+    contents: tuple[str, ...], names: tuple[str, str], tmp_path: Path
+) -> None:
+    folders = [f"{split}/{c}" for split in ("train", "test") for c in contents]
+    build(tmp_path, *(sub for folder in folders for sub in pair(folder, *names)))
+    sets = find_sets(tmp_path / "test")
+    assert {images.generator for images in sets} == set(contents)
+    for images in (*sets, load_split(tmp_path, "train")):
+        assert images.labels.count(0) == images.labels.count(1) == len(images.paths) // 2
+        for path, label in zip(images.paths, images.labels, strict=True):
+            assert label == (Path(path).parent.name == names[1])
 
 
 NAMED = {"real_names": ("Photos", "coco"), "fake_names": ("flux", "Real-ESRGAN")}
@@ -540,6 +556,15 @@ def test_training_names_the_folders_that_it_does_not_read(
     caplog.clear()
     create_dataloader(train_options(tmp_path, classes=("cat",)))
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("read", [load_set, find_sets])
+def test_each_of_the_chosen_folders_has_class_folders(read: Any, tmp_path: Path) -> None:
+    build(tmp_path, *pair("cat"), *pair("dog", "photos", "flux"), "horse")
+    message = r"--classes dog,horse: no class folders in .*/dog: expected .*--real_names"
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, classes=("cat", "dog", "horse"))
+    read(tmp_path, classes=("cat",))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -518,6 +518,7 @@ def test_one_class_and_skipped_files(trained: Path, tmp_path: Path) -> None:
         ("flat", "no class folders"),
         ("empty", "no images"),
         ("root", "training folder.*pass .*test"),
+        ("bad", "none of 2 images can be read, such as .*not an image.*check_dataset"),
     ],
 )
 def test_a_wrong_test_dataroot_is_found_before_training(
@@ -527,6 +528,8 @@ def test_a_wrong_test_dataroot_is_found_before_training(
     Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "a.png")
     (tmp_path / "empty" / "0_real").mkdir(parents=True)
     (tmp_path / "root").symlink_to(dataroot)
+    for path in make_set(tmp_path / "bad", 1).glob("*/*.png"):
+        path.write_bytes(b"version https://git-lfs")
     monkeypatch.setattr("training.run.Run.train", lambda self: pytest.fail("trained"))
     words = ["--dataroot", str(dataroot), "--checkpoints_dir", str(tmp_path / "runs"), *TINY]
     with pytest.raises(UserError, match=f"--test_dataroot .*{folder}: .*{message}") as raised:
