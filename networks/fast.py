@@ -58,6 +58,11 @@ class CompiledOrPlain(nn.Module):
         )
         self._shape: torch.Size | None = None
 
+    @property
+    def failed(self) -> bool:
+        """True once it did not compile."""
+        return self._compiled is None
+
     def forward(self, images: Tensor, **kwargs: Any) -> Any:
         self._shape = self._shape or images.shape
         if self._compiled is None or images.shape != self._shape:
@@ -114,6 +119,7 @@ class InferenceModel(nn.Module):
             self._compile
             and len(pixels) == self.batch_size
             and len(self._compiled) < COMPILED_SIZES
+            and not any(network.failed for network in self._compiled.values())
         )
         if wanted and size not in self._compiled:
             graphs = pixels.device.type == "cuda"

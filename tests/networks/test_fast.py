@@ -193,6 +193,22 @@ def test_compiled_however_many_models_there_are(graphs: list[torch.fx.GraphModul
         assert len(graphs) == count
 
 
+def test_where_compiling_fails_for_a_size_others_are_not_tried(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda model, **_: broken)
+    monkeypatch.setattr("networks.fast.log.propagate", True)
+    model = small_network()
+    fast = InferenceModel(model, 2, compiled=True, normalise=NORMALISE)
+    for side in (16, 12, 16):
+        pixels = PIXELS[:2, :, :side, :side]
+        assert torch.equal(fast(pixels), model(NORMALISE(pixels)))
+    assert len(caplog.messages) == 1
+
+
 def test_goes_on_plain_where_the_backward_pass_does_not_compile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
