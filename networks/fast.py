@@ -1,5 +1,6 @@
 """Faster ways to run a model: memory layout and compilation."""
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -11,6 +12,9 @@ from device import is_out_of_memory
 from util import log
 
 Model = TypeVar("Model", bound=nn.Module)
+
+# the compiler imports it, and without a GPU it warns of an installed CUDA
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 COMPILED_SIZES = 3  # image sizes for which a model is compiled
 MANY = 2**20  # compiled programs of one model class; by default, from the ninth it runs uncompiled

@@ -1,6 +1,7 @@
 """Fast ways to run a model: the same outputs as the plain one."""
 
 import copy
+import runpy
 from typing import Any
 
 import pytest
@@ -207,6 +208,16 @@ def test_where_compiling_fails_for_a_size_others_are_not_tried(
         pixels = PIXELS[:2, :, :side, :side]
         assert torch.equal(fast(pixels), model(NORMALISE(pixels)))
     assert len(caplog.messages) == 1
+
+
+def test_compiling_without_a_gpu_does_not_tell_where_cuda_is(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_HOME", "/usr/local")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code = runpy.run_module("torch.utils.cpp_extension")
+    assert code["CUDA_HOME"] == "/usr/local"
+    assert "CUDA" not in capfd.readouterr().err
 
 
 def test_goes_on_plain_where_the_backward_pass_does_not_compile(
