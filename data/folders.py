@@ -31,7 +31,7 @@ DIRE_COPIES = ("recons", "dire")
 
 They lie beside images/ in DiffusionForensics as distributed.
 """
-EMPTY_CLASS = "%s: a class folder without images"
+EMPTY_CLASS = f"%s: a class folder without images (no file ends in {', '.join(SUFFIXES)})"
 LINK_ABOVE = "%s: not followed, a link to a folder above it"
 EXPECTED = "0_real/ and 1_fake/ (or real/ and fake/, nature/ and ai/, or other usual names)"
 USUAL = ClassNames()

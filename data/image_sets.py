@@ -19,7 +19,19 @@ from data.benchmarks import SUITES
 from util import UserError, log, printable
 
 REAL, FAKE = 0, 1
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+)
 CLASS_FOLDERS = {
     "0_real": REAL,
     "1_fake": FAKE,

@@ -138,7 +138,7 @@ def run_test(
             if of_variant.paths:
                 scored[variant.name].append(of_variant)
     if len(lost) == len(sets):
-        raise UserError(f"--dataroot {dataroot}: {lost[0]}")
+        raise UserError(f"{dataroot}: {lost[0]}")
     head = _head(loaded, dataroot, opt) | {"protocol": protocols}
     head |= {"format_leak": leaks or {}, "skipped": list(skipped.values()), "left_out": n_skipped}
     columns: tuple[str, ...] = ()

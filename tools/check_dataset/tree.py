@@ -14,8 +14,8 @@ from data.image_sets import SUFFIXES, ClassNames
 SYSTEM = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", ".ds_store")
 # suffixes under which a format of Pillow is read
 SUFFIXES_OF = {
-    "JPEG": (".jpg", ".jpeg"),
-    "MPO": (".jpg", ".jpeg"),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "MPO": (".jpg", ".jpeg", ".jfif"),
     "PNG": (".png",),
     "WEBP": (".webp",),
     "BMP": (".bmp",),
