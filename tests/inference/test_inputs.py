@@ -133,6 +133,12 @@ def test_lists_on_lines(tree: Path) -> None:
     assert listed == expected
 
 
+@pytest.mark.parametrize("encoding", ("utf-8-sig", "utf-16"))
+def test_lists_one_after_the_other_may_each_have_a_byte_order_mark(encoding: str) -> None:
+    read = reader("a.png\n".encode(encoding) + "图.png\n".encode(encoding), 1000)
+    assert [file.path for file in Inputs(["-"], read=read)] == ["a.png", "图.png"]
+
+
 @pytest.mark.parametrize("separator", ("\n", "\r\n", "\0"))
 @pytest.mark.parametrize(
     ("mark", "encoding"),
