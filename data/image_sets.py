@@ -19,7 +19,10 @@ from data.benchmarks import SUITES
 from util import UserError, log, printable
 
 REAL, FAKE = 0, 1
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif", ".hif"),  # cameras write .hif
+)
 CLASS_FOLDERS = {
     "0_real": REAL,
     "1_fake": FAKE,

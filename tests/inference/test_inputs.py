@@ -19,7 +19,7 @@ from util import UserError
 
 NAMES = (
     *("b.png", "a/z.JPG", "a/y.gif", "a.png", "a/deep/v.mp4", "notes.txt", ".hidden.png"),
-    *(".git/x.png", "c[1].png", "1.HEIC", "2.heic", "README", "a/3.jxl"),
+    *(".git/x.png", "c[1].png", "1.HEIC", "2.heic", "3.HIF", "README", "a/3.jxl"),
 )
 
 
@@ -43,7 +43,8 @@ def tree(tmp_path: Path) -> Path:
 
 def test_a_folder_gives_what_is_below_it_sorted_and_counts_other_endings(tree: Path) -> None:
     inputs = Inputs([str(tree)])
-    names = ("1.HEIC", "2.heic", "a.png", "b.png", "c[1].png", "a/y.gif", "a/z.JPG", "a/deep/v.mp4")
+    names = ("1.HEIC", "2.heic", "3.HIF", "a.png", "b.png", "c[1].png")
+    names += ("a/y.gif", "a/z.JPG", "a/deep/v.mp4")
     assert list(inputs) == [Input(str(tree / name)) for name in names]
     # nothing hidden
     assert inputs.passed_over == {".txt": 1, ".jxl": 1, "": 1}
