@@ -101,6 +101,7 @@ def test_published_defaults() -> None:
         ("--nonsense 4", ["--nonsense"]),
         ("--pretrained x", ["--pretrained", "did you mean --init_from?"]),
         ("--init_from no.pth", ["--init_from no.pth", "no such file"]),
+        ("--init_from=", ["argument --init_from ", "no such file"]),
         ("--load_model x", ["did you mean --init_from?"]),
         ("--resume_from_checkpoint x", ["did you mean --continue_train?"]),
         ("--test_dir x", ["did you mean --test_dataroot?"]),
