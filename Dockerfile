@@ -11,6 +11,10 @@ ARG CUDA=0
 # further requirements, such as "requirements/video.txt requirements/heic.txt"
 ARG EXTRAS=""
 
+# --compile and --fast need a compiler of C++
+RUN apt-get update && apt-get install -y --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
+
 WORKDIR /npr
 COPY requirements.txt ./
 COPY requirements ./requirements

@@ -126,12 +126,15 @@ def _opener(start: bytes) -> Callable[..., Image.Image]:
 
 
 def _brands(start: bytes) -> frozenset[bytes]:
-    """Return the brands of a file-type box (ISO/IEC 14496-12), only the major one of a video."""
+    """Return the brands of a file-type box (ISO/IEC 14496-12), only the major one of a video.
+
+    Of other major brands, a still image is known by its next box.
+    """
     if start[4:8] != b"ftyp":
         return frozenset()
     end = min(int.from_bytes(start[:4]), len(start))
     major = start[8:12]
-    if major not in AVIF_BRANDS | HEIC_BRANDS:
+    if major not in AVIF_BRANDS | HEIC_BRANDS and start[end + 4 : end + 8] != b"meta":
         return frozenset({major})
     return frozenset({major, *(start[at : at + 4] for at in range(16, end, 4))})
 
@@ -193,7 +196,7 @@ def _reason(error: Exception, path: str) -> str:
     # an error of the system: no such file, no permission
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = " ".join(printable(str(error).replace(path, "")).split()).strip(" :'\"")
+    text = printable(" ".join(str(error).replace(path, "").split())).strip(" :'\"")
     # some decoders check the limit themselves
     if isinstance(error, Image.DecompressionBombError):
         return f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,} ({text})"

@@ -20,17 +20,8 @@ from util import UserError, log, printable
 
 REAL, FAKE = 0, 1
 SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".webp",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif", ".hif"),  # cameras write .hif
 )
 CLASS_FOLDERS = {
     "0_real": REAL,

@@ -85,6 +85,8 @@ class Inputs:
         on_lines, rest = self._separator == b"\n", b""
         # some systems end their lines with a carriage return, too
         ending = b"\r" if on_lines else b""
+        # each of several lists that come one after the other may begin with one
+        mark = codecs.BOM_UTF8 if on_lines else b""
         try:
             for block in self._utf8_blocks():
                 *paths, rest = (rest + block).split(self._separator)
@@ -93,7 +95,8 @@ class Inputs:
                         "PATH -: not a list of one path per line; with NUL bytes between them add"
                         " --null"
                     )
-                yield from filter(None, (path.removesuffix(ending) for path in paths))
+                paths = [path.removeprefix(mark).removesuffix(ending) for path in paths]
+                yield from filter(None, paths)
         # standard input is closed, or a folder
         except OSError as error:
             raise UserError(f"PATH -: standard input cannot be read ({error.strerror})") from None
@@ -101,7 +104,7 @@ class Inputs:
             raise UserError(
                 f"PATH -: not text in {error.encoding}; save the list as UTF-8"
             ) from None
-        yield from filter(None, [rest.removesuffix(ending)])
+        yield from filter(None, [rest.removeprefix(mark).removesuffix(ending)])
 
     def _utf8_blocks(self) -> Iterator[bytes]:
         """Yield the list in UTF-8 without a byte order mark; bytes that are not text stay."""

@@ -243,8 +243,10 @@ def state_dict_of(
         UserError: without weights, or with several dictionaries of them.
     """
     usual = ((key, values.get(key)) for key in ("model_state_dict", "model", "state_dict"))
-    places = [(key, value) for key, value in usual if isinstance(value, dict)][:1]
-    places = places or list(_weights_in(values))
+    # a key such as 'model' may also hold settings, or the weights one level deeper
+    dictionaries = [(key, value) for key, value in usual if isinstance(value, dict)]
+    holding = (place for place in dictionaries if any(map(torch.is_tensor, place[1].values())))
+    places = list(itertools.islice(holding, 1)) or list(_weights_in(values))
     if not places:
         raise UserError(f"{flag} {path}: holds no weights")
     if len(places) > 1:

@@ -12,20 +12,22 @@ from util import printable
 
 OTHER_NAMES = {
     "init_from": "pretrained pretrainedmodel finetune finetunefrom weights ckpt ckptpath checkpoint"
-    " checkpointpath load loadfrom modelpath model",
-    "continue_train": "resume resumefrom autoresume continue",
+    " checkpointpath load loadfrom modelpath model loadmodel loadweights pretrainedpath"
+    " pretrainedweights frompretrained restore",
+    "continue_train": "resume resumefrom resumefromcheckpoint resumepath autoresume continue",
     "model_path": "pretrained pretrainedmodel weights ckpt ckptpath checkpoint checkpointpath load"
-    " loadfrom resume model",
+    " loadfrom resume model loadmodel loadweights pretrainedpath pretrainedweights initfrom",
     "niter": "epochs nepochs numepochs maxepochs trainepochs iterations",
     "batch_size": "b bs batch trainbatchsize",
     "num_threads": "j workers numworkers nworkers threads",
     "gpu_ids": "device devices gpu gpus gpuid cuda",
-    "dataroot": "data datadir datapath dataset datasetpath root traindir input imagedir",
-    "test_dataroot": "testdir testdata",
+    "test_dataroot": "testdir testdata testroot",
+    "dataroot": "data datadir datapath dataset datasetpath root traindir input imagedir testdir"
+    " testdata testroot testdataroot",
     "results_dir": "output outputdir out outdir savedir results",
-    "checkpoints_dir": "output outputdir out outdir savedir savepath logdir",
     "output_dir": "output out outdir savedir results",
-    "output": "outputdir out outfile o savepath",
+    "output": "outputdir out outdir outfile outputpath o savepath savedir",
+    "checkpoints_dir": "output outputdir out outdir savedir savepath logdir",
     "optim": "optimizer opt",
     "lr": "learningrate baselr",
     "lr_schedule": "scheduler lrscheduler sched",

@@ -265,7 +265,8 @@ class TrainOptions(BaseOptions):
                 f"argument --test_dataroot {self.test_dataroot}: no such folder;"
                 " pass a folder of generators"
             )
-        if self.init_from is not None and not Path(self.init_from).exists():
+        # an empty text, of a variable that is not set, would be the current folder
+        if self.init_from is not None and not (self.init_from and Path(self.init_from).exists()):
             return f"argument --init_from {self.init_from}: no such file; pass a checkpoint"
         if (self.cropSize or 224) > (self.loadSize or 256) and not (self.no_resize or self.no_crop):
             return (

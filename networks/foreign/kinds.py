@@ -20,6 +20,8 @@ KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb'\s*[\[{]\s*["{}\[\]]', "JSON text, such as a server's error message", AGAIN),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "a compressed archive", UNPACK),
     (rb".{257}ustar", "a tar archive", UNPACK),
+    (rb"\0{300}", "zeros, such as an unfinished download", AGAIN),
+    (rb"\0\x05\x16\x07", "metadata of macOS", "pass the file of that name without ._"),
     (
         rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|....ftyp",
         "an image or a video",

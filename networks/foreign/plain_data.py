@@ -30,6 +30,11 @@ def _dictionary(*_: Any) -> dict[Any, Any]:
     return collections.OrderedDict()
 
 
+def _list(*_: Any) -> list[Any]:
+    """Return an empty list for a deque that `torch.load` fills."""
+    return []
+
+
 def _path(name: str) -> type[pathlib.PurePath]:
     """Return a class of paths that touches no file; Windows' own exist on Windows only."""
     return pathlib.PureWindowsPath if "Windows" in name else pathlib.PurePosixPath
@@ -37,10 +42,11 @@ def _path(name: str) -> type[pathlib.PurePath]:
 
 ALLOWED: list[Any] = [
     *(bool, int, float, str, list, tuple),  # what defaultdict makes
+    *(frozenset, (_list, "collections.deque")),
     *(argparse.Namespace, types.SimpleNamespace),
     *((_dictionary, name) for name in ("collections.defaultdict", "builtins.dict")),
     *((collections.OrderedDict, name) for name in ("easydict.EasyDict", "yacs.config.CfgNode")),
-    *(datetime.datetime, datetime.date, datetime.timedelta),
+    *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
     *((_path(name), f"pathlib{part}.{name}") for name in PATHS for part in ("", "._local")),
     *(np.ndarray, np.dtype, *{type(np.dtype(code)) for code in np.typecodes["All"]}),
     *_array_makers(),

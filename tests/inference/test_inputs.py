@@ -19,7 +19,7 @@ from util import UserError
 
 NAMES = (
     *("b.png", "a/z.JPG", "a/y.gif", "a.png", "a/deep/v.mp4", "notes.txt", ".hidden.png"),
-    *(".git/x.png", "c[1].png", "1.HEIC", "2.heic", "README", "a/3.jxl"),
+    *(".git/x.png", "c[1].png", "1.HEIC", "2.heic", "3.HIF", "README", "a/3.jxl"),
 )
 
 
@@ -43,7 +43,8 @@ def tree(tmp_path: Path) -> Path:
 
 def test_a_folder_gives_what_is_below_it_sorted_and_counts_other_endings(tree: Path) -> None:
     inputs = Inputs([str(tree)])
-    names = ("1.HEIC", "2.heic", "a.png", "b.png", "c[1].png", "a/y.gif", "a/z.JPG", "a/deep/v.mp4")
+    names = ("1.HEIC", "2.heic", "3.HIF", "a.png", "b.png", "c[1].png")
+    names += ("a/y.gif", "a/z.JPG", "a/deep/v.mp4")
     assert list(inputs) == [Input(str(tree / name)) for name in names]
     # nothing hidden
     assert inputs.passed_over == {".txt": 1, ".jxl": 1, "": 1}
@@ -131,6 +132,12 @@ def test_lists_on_lines(tree: Path) -> None:
     # no patterns in lists
     expected = ["first.png", "x.png", *paths(tree / "a"), "*.png", "-", "last \xe9.png"]
     assert listed == expected
+
+
+@pytest.mark.parametrize("encoding", ("utf-8-sig", "utf-16"))
+def test_lists_one_after_the_other_may_each_have_a_byte_order_mark(encoding: str) -> None:
+    read = reader("a.png\n".encode(encoding) + "图.png\n".encode(encoding), 1000)
+    assert [file.path for file in Inputs(["-"], read=read)] == ["a.png", "图.png"]
 
 
 @pytest.mark.parametrize("separator", ("\n", "\r\n", "\0"))

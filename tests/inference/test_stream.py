@@ -299,6 +299,20 @@ def test_still_images_are_no_videos_whatever_their_name(
     assert (outcome.prediction.width, outcome.prediction.height) == (80, 64)
 
 
+@pytest.mark.parametrize("kind", ("AVIF", "HEIF"))
+def test_still_images_are_known_by_any_of_their_brands(
+    kind: str, detector: Detector, tmp_path: Path
+) -> None:
+    path = still(tmp_path / "a.mp4", format=kind)
+    data = path.read_bytes()
+    path.write_bytes(data[:8] + b"isom" + data[12:])
+    (outcome,) = run(detector, [str(path)])
+    assert isinstance(outcome.prediction, Prediction), outcome.problem
+    path.write_bytes(data[: len(data) // 2])
+    (outcome,) = run(detector, [str(path)])
+    assert outcome.problem.startswith("damaged: ") and "\\n" not in outcome.problem
+
+
 def test_heic_without_its_package_is_one_line(
     detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

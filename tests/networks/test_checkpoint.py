@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import datetime
 import os
 import pickle
 import zipfile
@@ -186,6 +187,8 @@ FOREIGN = {
     "denied.pth": (b"<?xml version='1.0'?><Error>", "an XML document"),
     "quota.pth": ("Quota für heute é".encode(), "text that begins with 'Quota für"),
     "empty.pth": (b"", "an empty file"),
+    "zeros.pth": (bytes(9999), "zeros, .*unfinished download"),
+    "._a.pth": (b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(99), "metadata of macOS; pass the file"),
     "packed.pth.gz": (b"\x1f\x8b\x08" + bytes(99), "a compressed archive; unpack"),
     "packed.tar": (bytes(257) + b"ustar" + bytes(99), "a tar archive; unpack"),
     "image.pth": (PNG, "an image or a video"),
@@ -229,6 +232,9 @@ def test_plain_data_beside_the_weights_is_let_in(tmp_path: Path) -> None:
         "best": np.float32(0.5),
         "rng": torch.get_rng_state(),
         "more": {"counts": collections.defaultdict(int, a=1), "kind": np.dtype("float16")},
+        "losses": collections.deque([1.0, 0.5], maxlen=20),
+        "names": frozenset({"fc"}),
+        "utc": [datetime.datetime.now(datetime.UTC), datetime.time(1)],
     }
     torch.save(values, tmp_path / "a.pth")
     loaded = load_model(tmp_path / "a.pth")
@@ -237,6 +243,14 @@ def test_plain_data_beside_the_weights_is_let_in(tmp_path: Path) -> None:
     torch.save(values | {"ema": values["net"]}, tmp_path / "b.pth")
     with pytest.raises(UserError, match=r"several models \(net, ema\)"):
         load_model(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("outer", ("model", "state_dict", "model_state_dict"))
+def test_weights_are_found_below_or_beside_a_usual_key(outer: str, tmp_path: Path) -> None:
+    weights = resnet50().state_dict()
+    for values in ({outer: {"net": weights}}, {outer: {"name": "npr"}, "weights": weights}):
+        torch.save(values, tmp_path / "a.pth")
+        assert load_model(tmp_path / "a.pth").config.model_type == "single_scale"
 
 
 @pytest.mark.parametrize("make", (resnet50, attention_multiscale_npr18))

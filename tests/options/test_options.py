@@ -101,6 +101,10 @@ def test_published_defaults() -> None:
         ("--nonsense 4", ["--nonsense"]),
         ("--pretrained x", ["--pretrained", "did you mean --init_from?"]),
         ("--init_from no.pth", ["--init_from no.pth", "no such file"]),
+        ("--init_from=", ["argument --init_from ", "no such file"]),
+        ("--load_model x", ["did you mean --init_from?"]),
+        ("--resume_from_checkpoint x", ["did you mean --continue_train?"]),
+        ("--test_dir x", ["did you mean --test_dataroot?"]),
         ("--resume", ["--resume", "did you mean --continue_train?"]),
         ("--epochs 4", ["--epochs", "did you mean --niter?"]),
         ("--lr_decay=4", ["did you mean --delr_freq?"]),
@@ -283,6 +287,10 @@ def test_other_tools_names_lead_to_a_flag_that_is_there(capsys: pytest.CaptureFi
     assert set(OTHER_NAMES) <= flags
     line = error_line(capsys, TestOptions, ["--model_path", "m.pth", "--weights", "m.pth"])
     assert "did you mean --model_path?" in line
+    line = error_line(capsys, TestOptions, ["--model_path", "m.pth", "--test_dir", "x"])
+    assert "did you mean --dataroot?" in line
+    line = error_line(capsys, PredictOptions, ["--model_path", "m.pth", "a.png", "--out", "x"])
+    assert "did you mean --output?" in line
     tool = tool_parser("compare_results", None)
     tool.add_argument("--overwrite", action="store_true")
     with pytest.raises(SystemExit):
