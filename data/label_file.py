@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import os
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from util import UserError, counted, log, printable, read_text
 
 COLUMNS = "path,label, and as needed generator and split"
 DELIMITERS = ",;\t|"
+BEFORE_THE_HEADER = re.compile(r"\A(\s*\n)*(sep=.\r?\n)?(\s*\n)*", re.IGNORECASE)
+"""Blank lines, and the line by which spreadsheets name their separator."""
 NUMBERS = {"0": REAL, "0.0": REAL, "1": FAKE, "1.0": FAKE}
 CLASS = {REAL: "real", FAKE: "fake"}
 VAL_SHARE = 0.1  # of a generator's images of a class, where the table has no splits
@@ -121,9 +124,10 @@ def read_rows(file: Path, names: ClassNames = USUAL) -> list[Row]:
         text = read_text(file)
     except (OSError, UnicodeError) as error:
         raise UserError(
-            f"{file}: is not a table in UTF-8 ({error}); pass a folder of images, or a CSV file"
-            f" with the columns {COLUMNS}"
+            f"{file}: is not a text in UTF-8 ({error}); save it as CSV UTF-8, with the columns"
+            f" {COLUMNS}, or pass a folder of images"
         ) from None
+    text = BEFORE_THE_HEADER.sub("", text)
     delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
     lines = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
@@ -140,7 +144,7 @@ def read_rows(file: Path, names: ClassNames = USUAL) -> list[Row]:
         for cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
-            if len(cells) > len(columns):
+            if any(cell.strip() for cell in cells[len(columns) :]):
                 raise _wrong(
                     file, lines.line_num,
                     f"has {len(cells)} cells, but the header names {len(columns)} columns; put"

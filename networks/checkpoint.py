@@ -151,8 +151,8 @@ def _read(path: Path, flag: str = "--model_path") -> tuple[dict[str, Any], str]:
     return read_checkpoint(path, flag), hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_weights(path: Path, flag: str) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint of any form, whatever model they are of.
+def read_weights(path: Path, flag: str) -> tuple[dict[str, Tensor], list[float]]:
+    """Return the weights of a checkpoint of any form, and its scales, empty if it names none.
 
     Args:
         path: as for `load_model`.
@@ -161,9 +161,12 @@ def read_weights(path: Path, flag: str) -> dict[str, Tensor]:
     Raises:
         UserError: it cannot be read, or holds no weights or such that are not finite.
     """
-    weights = state_dict_of(_read(path, flag)[0], path, flag)
+    values = _read(path, flag)[0]
+    weights = state_dict_of(values, path, flag)
     _require_finite(weights, path, flag)
-    return weights
+    config = values.get("model_config")
+    scales = config.get("scales") if isinstance(config, dict) else None
+    return weights, scales if isinstance(scales, list) else []
 
 
 def _stored_config(values: dict[str, Any], weights: dict[str, Tensor], path: Path) -> ModelConfig:

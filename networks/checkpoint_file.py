@@ -279,7 +279,7 @@ def _weights_in(values: dict[Any, Any], key: str = "") -> Iterator[tuple[str, di
 
 
 def _plain_name(name: str) -> str:
-    for prefix in ("module.", "_orig_mod."):
+    for prefix in ("module.", "_orig_mod.", "model.", "net."):
         while name.startswith(prefix):
             name = name.removeprefix(prefix)
     return name

@@ -12,15 +12,20 @@ from util import UserError, log
 NAMED = 5  # tensors that the log names
 
 
-def load_initial_weights(model: nn.Module, path: Path) -> None:
+def load_initial_weights(model: nn.Module, scales: Sequence[float], path: Path) -> None:
     """Copy the tensors of a checkpoint that fit into a model; log the names of the others.
 
     Collective, see `distributed`.
 
+    Args:
+        model: the new model.
+        scales: its scales; a warning says where branches start from those of other scales.
+        path: the checkpoint.
+
     Raises:
         UserError: it cannot be read, or no tensor fits.
     """
-    weights = distributed.by_first(lambda: read_weights(path, "--init_from"))
+    weights, stored = distributed.by_first(lambda: read_weights(path, "--init_from"))
     wanted = model.state_dict()
     fitting = {
         name: value
@@ -39,6 +44,10 @@ def load_initial_weights(model: nn.Module, path: Path) -> None:
     if unused := [name for name in weights if name not in fitting]:
         texts.append(f"do not fit: {_named(unused)}")
     log.info("--init_from %s: %s", path, "; ".join(texts))
+    if pairs := [
+        f"{new:g} from {old}" for new, old in zip(scales, stored, strict=False) if new != old
+    ]:
+        log.warning("--init_from %s: branches by position: %s", path, ", ".join(pairs))
 
 
 def _named(names: Sequence[str]) -> str:

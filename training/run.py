@@ -67,7 +67,9 @@ class Run:
             self.validated = {key: values.get(key) for key in self.validated}
             warn_of_changed_options(values["options"], opt)
         elif opt.init_from:
-            load_initial_weights(self.trainer.model, Path(opt.init_from))
+            load_initial_weights(
+                self.trainer.model, self.trainer.config.scales, Path(opt.init_from)
+            )
         self.loader = create_dataloader(opt, least=least)
         self.place = f"--dataroot {opt.dataroot}: {opt.train_split}/"
         require_usable(self.loader, self.place, self._refusal)

@@ -58,6 +58,9 @@ PLAIN = "path,label\nimg/real_0.png,0\nimg/fake_0.png,1\n"
         PLAIN.replace("img/", "img\\"),
         PLAIN.replace("img/real_0.png", '"img/../img/real_0.png"').rstrip() + "\n\n\n",
         "label,note,path\n0,x,./img/real_0.png\n1,,img/fake_0.png\n",
+        "\n\n" + PLAIN,
+        "sep=;\r\n" + PLAIN.replace(",", ";"),
+        PLAIN.replace(",0", ",0,,").replace(",1", ",1, "),
     ],
 )
 def test_tables_as_people_have_them(text: str | bytes, tmp_path: Path) -> None:
@@ -87,7 +90,7 @@ def test_flags_name_other_labels(tmp_path: Path) -> None:
         ("path,label\nimg/a,b.png,0\n", "line 2: has 3 cells.*quotes"),
         ('path,label\n"img/real_0.png,0\nimg/fake_0.png,1\n', "line 3: is not CSV"),
         ("path,label\n", "has no rows"),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe\xfa", "is not a table in UTF-8.*columns path,label"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe\xfa", "is not a text in UTF-8.*CSV UTF-8.*columns path,label"),
         (PLAIN + "img/x.png,0\nimg/y.png,1\n", "2 of 4 files are missing, .*line 4: .*img/x.png"),
         (PLAIN + "img/./real_0.png,1\n", "line 4: .*is fake here and real in line 2"),
         (

@@ -52,7 +52,7 @@ def test_content_is_plain_and_on_the_cpu(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ("bare", "model", "model_state_dict"))
-@pytest.mark.parametrize("prefix", ("", "module.", "module._orig_mod."))
+@pytest.mark.parametrize("prefix", ("", "module.", "module._orig_mod.", "model."))
 def test_published_forms_give_the_same_logits(form: str, prefix: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = resnet50().eval()

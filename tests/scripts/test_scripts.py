@@ -226,6 +226,10 @@ def test_training_from_the_weights_of_a_checkpoint(
     flags[3] = str(trained / "model_epoch_last.pth")
     with pytest.raises(UserError, match="--init_from .*contradicts --continue_train"):
         train.main(train_argv(dataroot, tmp_path, "tuned", *flags, "--continue_train"))
+    other = [*flags, "--npr_scales", "0.5,0.75", "--niter", "1"]
+    train.main(train_argv(dataroot, tmp_path, "y", *other))
+    text = (only(tmp_path, "y_*") / "log.log").read_text()
+    assert "branches by position: 0.5 from 0.25, 0.75 from 0.5" in text
     with pytest.raises(UserError, match="none of its .* tensors fits this model"):
         train.main(train_argv(dataroot, tmp_path, "x", *flags[2:]))
     assert not list(tmp_path.glob("x_*"))
