@@ -124,8 +124,9 @@ def find_tests(opt: TrainOptions) -> tuple[Path, list[ImageSet]]:
         UserError: nothing to test there, or no image can be decoded.
     """
     from data.decode import UnreadableImage, read_image
-    from data.layouts import check, find_test_sets
+    from data.layouts import find_test_sets
     from data.loader import class_names
+    from data.splits import check
 
     if not opt.test_dataroot:
         return Path(), []

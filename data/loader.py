@@ -16,8 +16,9 @@ from data.datasets import WORKER_ADVICE, ImageDataset, WatchedLoader, collate, i
 from data.degradations import NOTHING, Degradation
 from data.image_sets import ClassNames, ImageSet
 from data.label_file import label_split
-from data.layouts import find_test_sets, load_split
+from data.layouts import find_test_sets
 from data.protocols import evaluation_protocol, training_protocol
+from data.splits import load_split
 from data.transforms import Protocol
 from util import UserError, log, printable
 

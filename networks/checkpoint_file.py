@@ -14,8 +14,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from networks.foreign.kinds import kind_of
-from networks.foreign.plain_data import plain_data
+from networks.foreign import kind_of, plain_data
 from util import UserError, atomic_file
 
 # stored under 'format' of checkpoints that hold a digest

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from data.decode import UnreadableImage, read_image
 from data.degradations import NOTHING, Degradation, parse_degradation
 from data.image_sets import FAKE, REAL, WRITTEN_CLASS_FOLDERS, ImageSet
-from data.layouts import load_set
+from data.splits import load_set
 from inference.inputs import Inputs
 from options.flags import OneLineParser
 from tools.make_fakes.autoencoders import (

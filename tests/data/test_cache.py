@@ -19,7 +19,7 @@ from data import create_dataloader, evaluation_loader
 from data.cache import PixelCache, estimated_bytes, open_cache
 from data.decode import UnreadableImage, read_image
 from data.image_sets import list_images
-from data.layouts import load_set
+from data.splits import load_set
 from data.transforms import Protocol
 from options.train_options import TrainOptions
 from tests.conftest import make_dataroot, make_set

@@ -19,9 +19,10 @@ from data import create_dataloader, evaluation_loader
 from data.batches import EpochSampler, ProcessBatches, balancing_weights
 from data.degradations import pil_jpeg
 from data.image_sets import ClassNames, ImageSet, unique_names
-from data.layouts import find_sets, find_test_sets, load_set, load_split
+from data.layouts import find_sets, find_test_sets
 from data.loader import ImageLoader, class_names
 from data.protocols import evaluation_protocol, training_protocol
+from data.splits import load_set, load_split
 from data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Protocol, tiled
 from options.test_options import TestOptions
 from options.train_options import TrainOptions

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from data import evaluation_loader
 from data.decode import read_image
 from data.degradations import EXAMPLES, NOTHING, ROBUSTNESS, parse_degradation, robustness_grid
-from data.layouts import load_set
+from data.splits import load_set
 from data.transforms import Protocol
 from tests.conftest import make_set
 

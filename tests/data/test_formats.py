@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data.decode import FileFormat, jpeg_quality, read_format, read_image, read_with_quality
-from data.layouts import load_set
+from data.splits import load_set
 from evaluation.format_leak import format_leak, is_leak, separability
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))

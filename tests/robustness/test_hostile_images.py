@@ -30,8 +30,9 @@ import train
 import visualize_attention
 from data import evaluation_loader
 from data.decode import UnreadableImage, read_format, read_image
-from data.layouts import find_sets, load_set
+from data.layouts import find_sets
 from data.loader import ImageLoader
+from data.splits import load_set
 from data.transforms import Protocol
 from evaluation.names import unescaped
 from tests.conftest import REPOSITORY, TINY, make_dataroot, make_set
@@ -534,7 +535,7 @@ def test_a_process_ends_although_its_workers_ignore_signals(tmp_path: Path) -> N
     code = f"""
 from pathlib import Path
 from data import evaluation_loader
-from data.layouts import load_set
+from data.splits import load_set
 from data.transforms import Protocol
 import data
 data.loader.cores = lambda: 2

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.layouts import find_test_sets, load_set
+from data.layouts import find_test_sets
+from data.splits import load_set
 from tests.conftest import draw_image, make_dataroot
 from tools.check_dataset import __main__ as tool
 from tools.check_dataset.examine import Diagnosis, examine

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from data.image_sets import ImageSet
-from data.layouts import find_test_sets, load_set
+from data.layouts import find_test_sets
+from data.splits import load_set
 from tests.conftest import make_set
 from tools import make_heldout
 from tools.make_demo_data.images import SCENES, photograph

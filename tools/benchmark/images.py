@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from data.image_sets import FAKE, REAL, WRITTEN_CLASS_FOLDERS
-from data.layouts import load_set
+from data.splits import load_set
 from tools.make_demo_data.images import SCENES, photograph
 from util import UserError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data.layouts import load_set
 from data.loader import ImageLoader, create_dataloader, evaluation_loader
+from data.splits import load_set
 from data.transforms import Protocol
 from device import autocast_dtype, computing, seed_everything
 from evaluation.scoring import predict_variants

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from data.benchmarks import DATA, SUITES
 from data.folders import EMPTY_CLASS, SPLITS, USUAL, class_folders
 from data.image_sets import ClassNames, ImageSet
-from data.layouts import find_sets, load_set
+from data.layouts import find_sets
 from data.protocols import evaluation_protocol
+from data.splits import load_set
 from data.transforms import Protocol
 from evaluation.names import escaped
 from options.test_options import TestOptions

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.layouts import load_set
+from data.splits import load_set
 from evaluation.format_leak import separability
 
 Array = NDArray[np.float64]

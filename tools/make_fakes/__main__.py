@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from data.folders import class_folders
 from data.image_sets import FAKE, REAL, WRITTEN_CLASS_FOLDERS, subfolders
-from data.layouts import load_set
+from data.splits import load_set
 from options.flags import OneLineParser, names, whole
 from tools.make_fakes.adversarial import STEPS as ADVERSARIAL_STEPS
 from tools.make_fakes.adversarial import train_adversarially
