@@ -21,12 +21,13 @@ from data.loader import class_names, evaluation_loader
 from data.protocols import evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, memory_advice, versions
+from evaluation.fitting import fitting_protocol
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped, relative_name
 from evaluation.result_files import SCHEMA, TestRun, bootstrap_settings
 from evaluation.scores import Scores
 from evaluation.scoring import predict_variants
-from evaluation.usable import fitting_protocol, unusable
+from evaluation.usable import unusable
 from networks.checkpoint import LoadedModel, load_model
 from networks.fast import InferenceModel, place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR

@@ -1,4 +1,4 @@
-"""Find sets of which no image, or no image of a class, can be used, and protocols that fit a network."""
+"""Find sets of which no image, or no image of a class, can be used, with the reason and remedy."""
 
 import re
 from collections import Counter
@@ -11,12 +11,9 @@ import distributed
 from data.batches import SampleKey
 from data.image_sets import FAKE, REAL
 from data.loader import ImageLoader
-from data.protocols import trained_protocol
-from data.transforms import CROP_PROBLEM, Protocol
-from networks.checkpoint import LoadedModel
-from networks.factory import SIZE_PROBLEMS, trial_problem
-from networks.resnet import LIGHT
-from util import UserError, log, printable
+from data.transforms import CROP_PROBLEM
+from networks.factory import SIZE_PROBLEMS
+from util import UserError, printable
 
 SMALLEST_CROP = 8  # pixels; a smaller --cropSize is no remedy
 MOST = 0.5  # share of a class; when more is skipped, training warns
@@ -131,27 +128,3 @@ def _skipped_until_usable(
         if not missing:
             break
     return skipped
-
-
-def fitting_protocol(loaded: LoadedModel, protocol: Protocol) -> Protocol:
-    """Return the protocol, or that of the training where the network takes that size only.
-
-    A warning says so. The published network and light branches take every size; others are tried.
-
-    Args:
-        loaded: the checkpoint.
-        protocol: to score with; at native size, the network must take a size of no special form.
-    """
-    own = trained_protocol(loaded).for_evaluation()
-    own_side, side = own.crop or own.resize, protocol.crop or protocol.resize
-    if loaded.config.backbone == LIGHT or own_side is None or side == own_side:
-        return protocol
-    side = side or own_side + 1
-    if (why := trial_problem(loaded.model.eval(), side, side)) is None:
-        return protocol
-    log.warning(
-        "%s takes images of one size (%s): scored with the protocol of its training, %s, resize %s,"
-        " crop %s, instead of %s",
-        *(loaded.path, why, own.label, own.resize, own.crop, protocol.label),
-    )
-    return own

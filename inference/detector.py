@@ -17,7 +17,7 @@ from data.decode import UnreadableImage, as_read, read_image
 from data.protocols import EVALUATION_PROTOCOLS, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, computing, is_out_of_memory
-from evaluation.usable import fitting_protocol
+from evaluation.fitting import fitting_protocol
 from inference.tiles import grid_of, tile_boxes
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel, load_model, stored_calibration

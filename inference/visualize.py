@@ -17,10 +17,11 @@ from data.transforms import Protocol
 from device import autocast_dtype, choose_device, seed_everything
 from evaluation.attention.findings import attention_findings
 from evaluation.attention.images import scale_maps
+from evaluation.fitting import fitting_protocol
 from evaluation.names import escaped, relative_name
 from evaluation.scores import Scores
 from evaluation.scoring import predict
-from evaluation.usable import fitting_protocol, unusable
+from evaluation.usable import unusable
 from networks.checkpoint import LoadedModel, load_model
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR

@@ -452,7 +452,8 @@ def test_links_in_a_circle_end_and_empty_class_folders_are_named(
     assert len(rows_of(results / "predictions.csv")) == 8
     assert (results / "left_out.csv").read_text().split() == ["path,reason,condition"]
     for folder in empty:
-        assert lines.count(f"{folder}: a class folder without images") == 1
+        said = f"{folder}: a class folder without images"
+        assert len([line for line in lines if line.startswith(said)]) == 1
     check_dataset.main([str(root), "--num_threads", "1"])
     assert time.perf_counter() - started < 300
 

@@ -311,7 +311,7 @@ def test_links_inside_of_class_folders_are_not_followed(tmp_path: Path) -> None:
 
 def test_suffixes_that_are_not_read(tmp_path: Path) -> None:
     root = fill(tmp_path, *pair())
-    wrong = ("a.jfif", "plain", "new\nline", os.fsdecode(b"x\xff"), "photo.v2")
+    wrong = ("a.jpe", "plain", "new\nline", os.fsdecode(b"x\xff"), "photo.v2")
     for name in wrong:
         draw(root / "0_real" / name, format="JPEG")
     draw(root / "1_fake" / "one.JPG_large", format="PNG")
