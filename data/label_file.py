@@ -127,7 +127,8 @@ def read_rows(file: Path, names: ClassNames = USUAL) -> list[Row]:
             f"{file}: is not a text in UTF-8 ({error}); save it as CSV UTF-8, with the columns"
             f" {COLUMNS}, or pass a folder of images"
         ) from None
-    text = BEFORE_THE_HEADER.sub("", text)
+    begin = BEFORE_THE_HEADER.match(text).end()  # type: ignore[union-attr]  # it may be empty
+    lines_before, text = text.count("\n", 0, begin), text[begin:]
     delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
     lines = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
@@ -137,23 +138,27 @@ def read_rows(file: Path, names: ClassNames = USUAL) -> list[Row]:
         columns = [name.strip().lower() for name in next(lines, [])]
         if not {"path", "label"} <= set(columns):
             raise _wrong(
-                file, 1, f"names no columns path and label; begin with the names {COLUMNS}"
+                file,
+                lines_before + 1,
+                f"names no columns path and label; begin with the names {COLUMNS}",
             )
         if twice := [name for name in columns if name and columns.count(name) > 1]:
-            raise _wrong(file, 1, f"names column {twice[0]} twice; keep one")
+            raise _wrong(file, lines_before + 1, f"names column {twice[0]} twice; keep one")
         for cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
             if any(cell.strip() for cell in cells[len(columns) :]):
                 raise _wrong(
-                    file, lines.line_num,
+                    file, lines_before + lines.line_num,
                     f"has {len(cells)} cells, but the header names {len(columns)} columns; put"
                     " a path with a comma in quotes",
                 )  # fmt: skip
             cell = {name: text.strip() for name, text in zip(columns, cells, strict=False)}
-            rows.append(_row(file, lines.line_num, cell, names))
+            rows.append(_row(file, lines_before + lines.line_num, cell, names))
     except csv.Error as error:
-        raise _wrong(file, lines.line_num, f"is not CSV ({error}); check its quotes") from None
+        raise _wrong(
+            file, lines_before + lines.line_num, f"is not CSV ({error}); check its quotes"
+        ) from None
     if not rows:
         raise UserError(f"{file}: has no rows below the header; add one per image")
     _require_files(rows, file)

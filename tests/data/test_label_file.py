@@ -84,6 +84,7 @@ def test_flags_name_other_labels(tmp_path: Path) -> None:
         ("path,label\nimg/real_0.png,maybe\n", "line 2: label 'maybe'.*0 or real.*--real_names"),
         ("path,label\nimg/real_0.png\n", "line 2: label '' is unknown"),
         ("path,label\n,0\n", "line 2: has no path"),
+        ("\nsep=,\n\npath,label\n,0\n", "line 5: has no path"),
         ("path,label,split\nimg/real_0.png,0,dev\n", "line 2: split 'dev'.*write train, val"),
         ("path,label,split\nimg/real_0.png,0,val\nimg/fake_0.png,1,\n", "line 3: has no split"),
         ("path,label,generator\nimg/real_0.png,0,../x\n", "line 2: generator '../x'"),
