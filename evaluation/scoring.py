@@ -13,10 +13,10 @@ from tqdm import tqdm
 import distributed
 from data.batches import Batch
 from data.loader import ImageLoader, create_dataloader
-from device import autocast_dtype, computing, is_out_of_memory
+from device import autocast_dtype, computing
 from evaluation.metrics import binary_metrics
 from evaluation.scores import Scores
-from networks.factory import too_small, trial_problem
+from networks.factory import size_problem, too_small
 from networks.multiscale_npr import AttentionMultiScaleNPR
 
 
@@ -87,11 +87,7 @@ def predict_variants(
                     outputs = _outputs(run, images, isinstance(model, AttentionMultiScaleNPR))
                 # a network of another library may raise anything where a size does not suit it
                 except Exception as error:
-                    why = None
-                    if not is_out_of_memory(error):
-                        height, width = images.shape[2:]
-                        dtype = autocast_dtype(precision, device)
-                        why = trial_problem(model, height, width, dtype=dtype)
+                    why = size_problem(error, model, images, autocast_dtype(precision, device))
                     if why is None:
                         raise
                     leave_out(loader, batch, why)

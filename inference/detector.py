@@ -16,12 +16,12 @@ from torch import Tensor
 from data.decode import UnreadableImage, as_read, read_image
 from data.protocols import EVALUATION_PROTOCOLS, trained_protocol
 from data.transforms import Protocol
-from device import autocast_dtype, computing, is_out_of_memory
+from device import autocast_dtype, computing
 from evaluation.fitting import fitting_protocol
 from inference.tiles import grid_of, tile_boxes
 from networks.calibration import Calibration
 from networks.checkpoint import LoadedModel, load_model, stored_calibration
-from networks.factory import ScaleFlags, too_small, trial_problem
+from networks.factory import ScaleFlags, size_problem, too_small
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import NPRResNet
@@ -179,11 +179,8 @@ class Detector:
             try:
                 logits, attention = self.model(images, return_attention=True)
             except Exception as error:
-                height, width = pixels.shape[-2:]
                 dtype = autocast_dtype(self._precision, self.device)
-                if is_out_of_memory(error) or not (
-                    why := trial_problem(self.model, height, width, dtype=dtype)
-                ):
+                if (why := size_problem(error, self.model, images, dtype)) is None:
                     raise
                 raise ValueError(why) from None
             return torch.cat([logits.float(), attention.float()], dim=1).cpu().numpy()

@@ -243,6 +243,21 @@ def trial_problem(
     return f"{width}x{height} {SIZE_PROBLEMS[1]} ({problem})"
 
 
+def size_problem(
+    error: Exception, model: nn.Module, images: Tensor, dtype: torch.dtype | None
+) -> str | None:
+    """Return why a model failed on images of this size, None if the error has another cause.
+
+    Args:
+        error: what the model raised.
+        model: see `trial_problem`.
+        images: [B, 3, H, W].
+        dtype: see `trial_problem`.
+    """
+    height, width = images.shape[-2:]
+    return None if is_out_of_memory(error) else trial_problem(model, height, width, dtype=dtype)
+
+
 @contextmanager
 def running_statistics(model: nn.Module) -> Iterator[None]:
     """Let BatchNorm use its running statistics, and leave them alone, in a block of training."""
