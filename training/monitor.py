@@ -57,11 +57,6 @@ class Monitor:
         self.place = f"--dataroot {opt.dataroot}: {opt.val_split}/"
         require_usable(self.loader, self.place, refusal)
         dataset = self.loader.dataset
-        if len(set(dataset.labels)) < 2:
-            log.warning(
-                "%s/ has one class: AP is undefined there, so no best checkpoint can be chosen",
-                opt.val_split,
-            )
         val_set = ImageSet("", "", tuple(dataset.paths), tuple(dataset.labels))
         self.fixed_loader = evaluation_loader(
             sample_evenly(val_set, ATTENTION_IMAGES, opt.seed),
