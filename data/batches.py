@@ -1,4 +1,4 @@
-"""Which images make a batch, in which order, and batches on their way to the network."""
+"""Samplers, whose order depends on seed and epoch alone, and batches on their way to the network."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

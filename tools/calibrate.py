@@ -49,17 +49,8 @@ from reports.drawing import Drawer
 from util import UserError, atomic_file, log, run_script, start_logging, writing
 
 SHARED_FLAGS = (
-    *(
-        "classes",
-        "real_names",
-        "fake_names",
-        "npr_scales",
-        "batch_size",
-        "num_threads",
-        "gpu_ids",
-        "precision",
-    ),
-    "on_bad_image",
+    *("classes", "real_names", "fake_names", "npr_scales", "batch_size", "num_threads"),
+    *("gpu_ids", "precision", "on_bad_image"),
 )
 MAX_SETS_NAMED = 6  # in the name of the data
 
