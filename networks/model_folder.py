@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from util import UserError
@@ -20,7 +21,6 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 MAX_CONFIG_BYTES = 2**20  # those written here have a few thousand
 # of weights; int64 are the batches that BatchNorm counts
 PLAIN_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
-INSTALL = "pip install -r requirements/export.txt"
 
 
 def write_model_folder(folder: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
@@ -32,14 +32,9 @@ def write_model_folder(folder: Path, weights: dict[str, Tensor], config: dict[st
         config: plain values that JSON can hold, `FORMAT` under 'format'.
 
     Raises:
-        UserError: safetensors is not installed.
         OSError: a file cannot be written.
         ValueError: NaN or the like in `config`.
     """
-    try:
-        from safetensors.torch import save
-    except ImportError:
-        raise UserError(f"safetensors is not installed; run: {INSTALL}") from None
     data = save(
         {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()},
         {"format": "pt"},
@@ -66,7 +61,7 @@ def read_model_folder(folder: Path, flag: str = "--model_path") -> tuple[dict[st
         SHA-256 of config.json, which holds that of the weights.
 
     Raises:
-        UserError: a file is missing, damaged or not of this form, or safetensors is not installed.
+        UserError: a file is missing, damaged or not of this form.
     """
     config, text = _read_config(folder, flag)
     path = folder / WEIGHTS_FILE
@@ -75,12 +70,6 @@ def read_model_folder(folder: Path, flag: str = "--model_path") -> tuple[dict[st
             f"{flag} {folder}: holds no {WEIGHTS_FILE}; tools.export writes one with --format"
             " safetensors"
         )
-    try:
-        from safetensors.torch import load
-    except ImportError:
-        raise UserError(
-            f"{flag} {folder}: safetensors is not installed to read it; run: {INSTALL}"
-        ) from None
     try:
         data = path.read_bytes()
         weights = load(data)

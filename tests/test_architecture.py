@@ -34,7 +34,6 @@ LATE = (
     "av",
     "gradio",
     "onnx",
-    "safetensors",
     "pillow_heif",
 )
 """Slow or optional packages that a script imports only where it needs them."""

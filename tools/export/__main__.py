@@ -31,13 +31,7 @@ from typing import Any
 import torch
 
 from networks.checkpoint import LoadedModel, load_model, stored_calibration
-from networks.model_folder import (
-    CONFIG_FILE,
-    INSTALL,
-    WEIGHTS_FILE,
-    write_config,
-    write_model_folder,
-)
+from networks.model_folder import CONFIG_FILE, WEIGHTS_FILE, write_config, write_model_folder
 from options.base_options import RunOptions
 from options.flags import OneLineParser, comma_list, scale, tool_parser
 from tools.export.model_card import model_card, public_config
@@ -53,8 +47,8 @@ from util import UserError, atomic_folder, log, run_script, start_logging, writi
 
 ONNX_FILE, CARD_FILE = "model.onnx", "README.md"
 OURS = {ONNX_FILE, WEIGHTS_FILE, CONFIG_FILE, CARD_FILE}  # files that --overwrite may replace
-# packages of each format
-NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
+FORMATS = ("onnx", "safetensors")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def parser() -> OneLineParser:
@@ -66,7 +60,7 @@ def parser() -> OneLineParser:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
     parser.add_argument(
         "--format",
-        choices=(*NEEDED, "both"),
+        choices=(*FORMATS, "both"),
         default="both",
         help="what to write (default: %(default)s)",
     )
@@ -104,11 +98,13 @@ def graph_size(words: Sequence[str]) -> Size | None:
     return sides[0], sides[1]
 
 
-def require_packages(formats: Sequence[str]) -> None:
-    """Raise UserError if a package is missing that these formats need."""
-    missing = [name for kind in formats for name in NEEDED[kind] if find_spec(name) is None]
-    if missing:
-        raise UserError(f"--format {'/'.join(formats)}: needs {', '.join(missing)}; run: {INSTALL}")
+def require_packages() -> None:
+    """Raise UserError if a package is missing that a graph needs."""
+    if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
+        raise UserError(
+            f"--format onnx: needs {', '.join(missing)};"
+            " run: pip install -r requirements/export.txt"
+        )
 
 
 def checked_output(output: Path, source: Path, overwrite: bool) -> Path:
@@ -218,8 +214,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     opt = parser().parse_args(argv)
     start_logging()
     size = graph_size(opt.size)
-    formats = tuple(NEEDED) if opt.format == "both" else (opt.format,)
-    require_packages(formats)
+    formats = FORMATS if opt.format == "both" else (opt.format,)
+    if "onnx" in formats:
+        require_packages()
     output = checked_output(opt.output, opt.model_path, opt.overwrite)
     loaded = load_model(opt.model_path, RunOptions(npr_scales=opt.npr_scales))
     if size and min(size) < smallest_side(loaded):
