@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from evaluation.trivial_features import trivial_feature_auc
 from tools.make_demo_data import __main__ as tool
 from tools.make_demo_data.dataset import GENERATORS, photographer
 from tools.make_demo_data.images import SCENES, photograph, power_law_radii
-from tools.make_demo_data.trivial_features import trivial_feature_auc
 from tools.make_fakes.upsamplers import (
     OPERATORS,
     fit_autoencoder,

@@ -35,9 +35,9 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.trivial_features import trivial_feature_auc
 from options.flags import OneLineParser, tool_parser, whole
 from tools.make_demo_data.dataset import GENERATORS, Settings, fill, planned_folders
-from tools.make_demo_data.trivial_features import trivial_feature_auc
 from util import UserError, atomic_folder, run_script, writing
 
 CHANCE_LIMIT = 0.6  # a trivial-feature AUC above this is marked in the output
