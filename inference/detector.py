@@ -25,6 +25,7 @@ from networks.factory import ScaleFlags, size_problem, too_small
 from networks.fast import place_model
 from networks.multiscale_npr import AttentionMultiScaleNPR
 from networks.resnet import NPRResNet
+from networks.run_folder import shipped_detector
 from util import UserError, log
 
 BATCH_PIXELS = 32 * 256 * 256  # pixels of one forward pass; a larger image gets its own
@@ -187,7 +188,7 @@ class Detector:
 
 
 def load_detector(
-    path: str | Path,
+    path: str | Path | None = None,
     device: str | torch.device | None = None,
     protocol: str = "native",
     precision: str = "fp32",
@@ -196,7 +197,8 @@ def load_detector(
     """Load a detector from a checkpoint.
 
     Args:
-        path: a checkpoint, or a folder that tools.export wrote (see `load_model`).
+        path: a checkpoint, or a folder that tools.export wrote (see `load_model`); None: the
+            shipped detector, which is logged.
         device: None picks a GPU if there is one, else the CPU.
         protocol: name of the geometry, one of `EVALUATION_PROTOCOLS` ("native": images keep their
             size), see `fitting_protocol`. The normalisation is that of the checkpoint.
@@ -210,7 +212,7 @@ def load_detector(
         raise UserError(
             f"--protocol {protocol}: unknown; pass one of {', '.join(EVALUATION_PROTOCOLS)}"
         )
-    loaded = load_model(path, flags)
+    loaded = load_model(shipped_detector() if path is None else path, flags)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = trained_protocol(loaded).with_geometry_of(EVALUATION_PROTOCOLS[protocol])

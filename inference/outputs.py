@@ -23,8 +23,8 @@ SKIPPED = "skipped"  # key of the skipped files, beside the verdicts
 NAMED_ENDINGS = 5  # endings of files passed over that the summary names
 COPIED = ("verdict", "score", "probability", "calibrated", "logit", "top_scale")
 FIELDS = (
-    *("path", "kind", *COPIED, "attention", "width", "height", "frames", "warnings", "error"),
-    "explained",
+    *("path", "kind", *COPIED, "attention", "tiles_above", "width", "height", "frames"),
+    *("warnings", "error", "explained"),
 )
 
 
@@ -51,7 +51,9 @@ def record(
     if prediction.attention is not None:
         keys = scale_keys(tuple(scales))
         values["attention"] = dict(zip(keys, prediction.attention, strict=True))
-    if isinstance(prediction, VideoPrediction):
+    if not isinstance(prediction, VideoPrediction):
+        values["tiles_above"] = prediction.tiles_above
+    else:
         values |= {"kind": "video", "frames": len(prediction.frames)}
         values["warnings"][:0] = filter(None, [prediction.problem])
     return values

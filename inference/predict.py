@@ -54,10 +54,11 @@ def predict(opt: PredictOptions) -> int:
 
 
 def find_detector(opt: PredictOptions) -> Detector:
-    """Return the detector of --model_path or --name."""
-    paths = find_checkpoints(
-        (opt.model_path,) if opt.model_path else None, opt.name, opt.epoch, opt.checkpoints_dir
-    )
+    """Return the detector of --model_path or --name; without either, the shipped one."""
+    paths: list[Path | None] = [None]
+    if opt.model_path or opt.name:
+        patterns = (opt.model_path,) if opt.model_path else None
+        paths = [*find_checkpoints(patterns, opt.name, opt.epoch, opt.checkpoints_dir)]
     if len(paths) > 1:
         raise UserError(
             f"--model_path {opt.model_path}: matches {len(paths)} checkpoints; pass one"

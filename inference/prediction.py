@@ -10,7 +10,8 @@ from scipy.special import expit
 from torch import Tensor
 
 from inference.detector import Detector, NotFinite
-from networks.calibration import GENERATED, REAL
+from inference.tiles import grid_of, tile_boxes
+from networks.calibration import GENERATED, REAL, UNSURE
 
 SMALL_SIDE = 128  # pixels; an image with a shorter side holds few traces
 HEAVY_JPEG = 70  # JPEG quality below which compression wipes out most traces
@@ -58,6 +59,8 @@ class Prediction:
         top_scale: scale with the largest weight.
         width: pixels of the image as it is stored.
         height: likewise.
+        tiles_above: share in [0, 1] of the image's tiles above the threshold, where it is larger
+            than the images of the calibration; None for others.
         warnings: reasons why the prediction is less reliable.
     """
 
@@ -71,6 +74,7 @@ class Prediction:
     top_scale: float | None
     width: int
     height: int
+    tiles_above: float | None
     warnings: tuple[str, ...]
 
 
@@ -98,29 +102,64 @@ def predict_images(
             raise NotFinite(f"{image.name}: the model's score is not finite")
         if outputs.attention_weights is not None:
             attention = tuple(map(float, outputs.attention_weights[index]))
+        height, width = pixels[index].shape[1:]
+        warnings, above = image_warnings(detector, image), None
+        if detector.calibration is not None and detector.calibration.beyond(width, height):
+            above, tiles = share_above(detector, pixels[index])
+            warnings.append(
+                f"larger than the calibration's images: {100 * above:.0f} % of {tiles} tiles above"
+                " the threshold"
+            )
         predictions.append(
             Prediction(
                 image.name,
                 logit,
-                *decide(detector, logit),
+                *decide(detector, logit, width, height),
                 calibrated=detector.calibration is not None,
                 attention=attention,
                 top_scale=top_scale(detector, attention),
                 width=image.image.width,
                 height=image.image.height,
-                warnings=tuple(image_warnings(detector, image)),
+                tiles_above=above,
+                warnings=tuple(warnings),
             )
         )
     return predictions
 
 
-def decide(detector: Detector, logit: float) -> Decision:
-    """Return the score, probability and verdict that follow from a logit."""
+def decide(detector: Detector, logit: float, width: int = 0, height: int = 0) -> Decision:
+    """Return the score, probability and verdict that follow from a logit.
+
+    Args:
+        detector: the detector.
+        logit: of the image.
+        width: of the image in pixels, after the protocol.
+        height: likewise.
+    """
     calibration, score = detector.calibration, float(expit(logit))
     if calibration is None:
         return Decision(score, score, GENERATED if score > UNCALIBRATED_CUT else REAL)
     probability = float(calibration.probabilities(logit))
-    return Decision(score, probability, calibration.verdict(probability))
+    unsure = not calibration.larger and calibration.beyond(width, height)
+    return Decision(score, probability, UNSURE if unsure else calibration.verdict(probability))
+
+
+def share_above(detector: Detector, pixels: Tensor) -> tuple[float, int]:
+    """Return the share of an image's tiles above the calibration's threshold, and their number.
+
+    The tiles are about as large as the images of the calibration.
+
+    Args:
+        detector: calibrated, with the side of its images.
+        pixels: uint8 [3, H, W].
+    """
+    calibration = detector.calibration
+    assert calibration is not None
+    height, width = pixels.shape[1:]
+    boxes = tile_boxes(height, width, grid_of(detector.scales), calibration.side)
+    tiles = [pixels[:, b.top : b.top + b.height, b.left : b.left + b.width] for b in boxes]
+    probabilities = calibration.probabilities(detector.pixel_outputs(tiles).logits)
+    return float((probabilities > calibration.threshold).mean()), len(tiles)
 
 
 def top_scale(detector: Detector, attention: Sequence[float] | None) -> float | None:

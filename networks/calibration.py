@@ -34,6 +34,9 @@ class Calibration:
         protocol: name and version of its preprocessing.
         max_false_alarms: largest share in [0, 1] of the real images of any set above the threshold;
             1 = no limit.
+        side: longest side in pixels of the images of the fit; 0 = not recorded.
+        larger: False: larger images get the verdict "unsure", because too many real ones were
+            called generated.
     """
 
     temperature: float
@@ -48,6 +51,8 @@ class Calibration:
     data: str
     protocol: str
     max_false_alarms: float = 1.0
+    side: int = 0
+    larger: bool = True
 
     def probabilities(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Return probabilities of "generated", in the shape of the logits."""
@@ -64,6 +69,10 @@ class Calibration:
             return GENERATED
         return REAL if probability <= self.lower else UNSURE
 
+    def beyond(self, width: int, height: int) -> bool:
+        """Return True for an image larger than those of the fit, sides in pixels."""
+        return 0 < self.side < max(width, height)
+
     @property
     def rule(self) -> str:
         """Return the rule of `verdict` as text."""
@@ -73,7 +82,10 @@ class Calibration:
         if self.lower >= 0:
             real = f'"{REAL}" up to {self.lower:.3f}'
         unsure = f', "{UNSURE}" between' if self.lower < self.upper else ""
-        return f"{generated}, {real}{unsure}"
+        limit = (
+            "" if self.larger else f'; "{UNSURE}" for images with a side above {self.side} pixels'
+        )
+        return f"{generated}, {real}{unsure}{limit}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values by field name."""
@@ -94,8 +106,8 @@ class Calibration:
         calibration = cls(**values)
         for field in fields(cls):
             value = values[field.name]
-            kind: Any = {float: int | float, int: int, str: str}[field.type]  # type: ignore[index]
-            if not isinstance(value, kind) or isinstance(value, bool):
+            kind: Any = int | float if field.type is float else field.type
+            if not isinstance(value, kind) or isinstance(value, bool) != (field.type is bool):
                 raise TypeError(f"{field.name} is a {type(value).__name__}")
             if not isinstance(value, str) and not (
                 abs(value) <= MAX_CONSTANT and math.isfinite(value)
@@ -107,6 +119,6 @@ class Calibration:
                 raise ValueError(f"{name} is not in [0, 1]")
         if calibration.temperature <= 0 or calibration.lower > calibration.upper:
             raise ValueError("temperature or band is out of range")
-        if min(calibration.n_real, calibration.n_fake) < 0:
-            raise ValueError("a number of images is negative")
+        if min(calibration.n_real, calibration.n_fake, calibration.side) < 0:
+            raise ValueError("a number of images or pixels is negative")
         return calibration

@@ -12,6 +12,7 @@ from typing import IO
 from util import UserError, log
 
 STAMP = r"\d{4}(_\d\d){5}"
+PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"  # the shipped detector
 
 
 def make_run_folder(checkpoints_dir: str | Path, name: str) -> Path:
@@ -79,6 +80,24 @@ def lock(folder: Path) -> IO[str]:
 def checkpoint_path(folder: Path, epoch: str | int) -> Path:
     """Return the path of the checkpoint 'last' (also called 'latest'), 'best' or of an epoch."""
     return folder / f"model_epoch_{'last' if epoch == 'latest' else epoch}.pth"
+
+
+def shipped_detector() -> Path:
+    """Return the folder of the shipped detector, and log that it is used.
+
+    Raises:
+        UserError: this copy of the project comes without it.
+    """
+    if not PRETRAINED.is_dir():
+        raise UserError(
+            f"--model_path: missing, and there is no shipped detector in {PRETRAINED}; pass a"
+            " checkpoint, such as checkpoints/RUN/model_epoch_last.pth"
+        )
+    log.info(
+        "no checkpoint named: using the shipped detector (%s says what it knows and where it fails)",
+        os.path.relpath(PRETRAINED / "README.md"),
+    )
+    return PRETRAINED
 
 
 def find_checkpoints(

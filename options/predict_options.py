@@ -4,7 +4,7 @@ import dataclasses
 import os
 from typing import ClassVar
 
-from options.base_options import NO_CHECKPOINT, RunOptions
+from options.base_options import RunOptions
 from options.flags import flag, number, whole
 
 FORMATS = ("table", "jsonl", "csv")
@@ -16,7 +16,9 @@ class PredictOptions(RunOptions):
 
     description: ClassVar[str] = "Predict whether images and videos are real or generated."
     examples: ClassVar[str] = """examples:
-  an image, a folder with all its subfolders, and a pattern:
+  an image, by the shipped detector:
+    python predict.py photo.jpg
+  an image, a folder with all its subfolders, and a pattern, by a detector of your own:
     python predict.py --model_path M.pth photo.jpg ./photos "./more/**/*_final.png"
   a list of paths from another program, as JSON lines:
     find . -name "*.webp" -print0 | python predict.py --model_path M.pth --null --format jsonl -
@@ -42,7 +44,7 @@ exit status:
     model_path: str | None = flag(
         None,
         "checkpoint (or a folder that tools.export wrote), or a quoted glob pattern that matches"
-        " one",
+        " one (default: the shipped detector, pretrained/)",
         metavar="CHECKPOINT",
     )
     protocol: str = flag(
@@ -82,8 +84,6 @@ exit status:
 
     def problem(self) -> str | None:
         """Return the error of a combination of flags, None if it is valid."""
-        if not self.model_path and not self.name:
-            return NO_CHECKPOINT
         if not self.paths:
             return (
                 "argument PATH: missing; pass files, folders, quoted patterns, or - for a list on"

@@ -113,8 +113,9 @@ def _combined(
     """Return the prediction that follows from those of the frames."""
     logits = np.array([frame.prediction.logit for frame in frames])
     median, mean = float(np.median(logits)), float(logits.mean())
-    score, probability, verdict = decide(detector, median)
-    mean_score, mean_probability, _ = decide(detector, mean)
+    size = frames[0].prediction.width, frames[0].prediction.height
+    score, probability, verdict = decide(detector, median, *size)
+    mean_score, mean_probability, _ = decide(detector, mean, *size)
     verdicts = Counter(frame.prediction.verdict for frame in frames)
     weights = [frame.prediction.attention for frame in frames if frame.prediction.attention]
     attention = tuple(map(float, np.mean(weights, axis=0))) if weights else None

@@ -24,9 +24,10 @@ from inference.prediction import NamedImage, predict_images
 from inference.tiles import grid_of, tile_boxes
 from networks import ModelConfig
 from networks.calibration import Calibration
+from networks.model_folder import FORMAT, write_model_folder
 from networks.npr import npr_residual
 from tests.conftest import save_model
-from util import UserError
+from util import UserError, start_logging
 
 MULTI = ModelConfig("multiscale_attention", (0.25, 0.5, 0.75), 16, 4)
 CALIBRATION = Calibration(2.0, 0.4, 0.2, 0.9, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
@@ -63,6 +64,25 @@ def test_every_form_of_an_image_scores_alike(detector: Detector, tmp_path: Path)
         assert detector.score(image) == pytest.approx([expected], abs=1e-6)
     assert np.allclose(detector.score(torch.stack([tensor, tensor])), expected, atol=1e-6)
     assert detector.score([]).shape == (0,)
+
+
+def test_the_shipped_detector_is_used_where_none_is_named(
+    detector: Detector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "pretrained"
+    monkeypatch.setattr("networks.run_folder.PRETRAINED", folder)
+    with pytest.raises(UserError, match="no shipped detector in .*pretrained; pass a checkpoint"):
+        load_detector(device="cpu")
+    folder.mkdir()
+    config = {"format": FORMAT, "model_config": MULTI.to_dict()}
+    write_model_folder(folder, detector.model.state_dict(), config)
+    start_logging()
+    shipped = load_detector(device="cpu")
+    assert "shipped detector" in capsys.readouterr().out
+    assert shipped.name == "pretrained" and shipped.score(draw()) == detector.score(draw())
 
 
 def test_order_stays_whatever_the_sizes_are(detector: Detector) -> None:

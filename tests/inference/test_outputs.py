@@ -23,7 +23,7 @@ SCALES = (0.25, 0.5)
 NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name).map(os.fsdecode)
 SCORE, PROBABILITY = 0.8807970779778823, 0.7310585786300049
 PREDICTION = Prediction(
-    *("a.png", 2.0, SCORE, PROBABILITY, "generated", True, (0.75, 0.25), 0.25, 64, 48),
+    *("a.png", 2.0, SCORE, PROBABILITY, "generated", True, (0.75, 0.25), 0.25, 64, 48, None),
     warnings=("small: 64x48 pixels", "another"),
 )
 SKIPPED_FILE = Outcome("bad.png", None, "empty file")
@@ -47,7 +47,8 @@ def test_json_lines_and_csv_hold_everything() -> None:
     assert scored == {
         "path": "a.png", "kind": "picture", "verdict": "generated", "score": SCORE,
         "probability": PROBABILITY, "calibrated": True, "logit": 2.0, "top_scale": 0.25,
-        "attention": {"0.25": 0.75, "0.5": 0.25}, "width": 64, "height": 48, "frames": None,
+        "attention": {"0.25": 0.75, "0.5": 0.25}, "tiles_above": None,
+        "width": 64, "height": 48, "frames": None,
         "warnings": ["small: 64x48 pixels", "another"], "error": None, "explained": None,
     }  # fmt: skip
     assert bad == dict.fromkeys(scored) | {"path": "bad.png", "error": "empty file"}

@@ -228,7 +228,6 @@ def test_paths_stand_anywhere(argv: str, paths: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("argv", "parts"),
     (
-        ("a", ["--model_path", "missing"]),
         (PREDICT, ["PATH", "missing"]),
         (f"{PREDICT} a --formt csv", ["--formt", "did you mean --format"]),
         (f"{PREDICT} n.pth a", ["PATH n.pth", "--model_path", "quotes"]),

@@ -4,8 +4,8 @@ the attention of the scales, residual maps and evidence.
 The page needs no network and, unless --host says otherwise, answers this machine only. It needs
 Gradio (requirements/web.txt), and PyAV for videos (requirements/video.txt).
 
-    # on this machine
-    python -m tools.web_demo --model_path checkpoints/my_model_*/model_epoch_last.pth
+    # on this machine, with the shipped detector
+    python -m tools.web_demo
     # several detectors to choose from, and images of your own as examples
     python -m tools.web_demo --model_path A.pth B.pth --examples my_images
     # for the local network (everybody in it can use the page, unencrypted)
@@ -27,6 +27,7 @@ from data.protocols import EVALUATION_PROTOCOLS
 from device import choose_device
 from inference.detector import Detector, load_detector
 from networks.checkpoint import model_name
+from networks.run_folder import shipped_detector
 from options.base_options import PRECISIONS
 from options.flags import OneLineParser, gpu_list, number, tool_parser, whole
 from tools.web_demo.answers import Limits
@@ -41,9 +42,9 @@ def parser() -> OneLineParser:
         "--model_path",
         type=Path,
         nargs="+",
-        required=True,
         metavar="M.pth",
-        help="checkpoints to choose from; the first is loaded at the start, others on first use",
+        help="checkpoints to choose from; the first is loaded at the start, others on first use"
+        " (default: the shipped detector, pretrained/)",
     )
     parser.add_argument(
         "--examples",
@@ -138,7 +139,7 @@ def build(options: argparse.Namespace, folder: Path) -> Any:
         raise UserError(
             f"the web page needs Gradio ({error}): pip install -r requirements/web.txt"
         ) from None
-    paths = named(options.model_path)
+    paths = named(options.model_path or [shipped_detector()])
     device = None if options.gpu_ids is None else choose_device(options.gpu_ids)
 
     @cache
