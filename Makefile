@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo demo-first demo-second browser test test-all test-ci soak fuzz coverage check format bench bench-gpu check-gpu clean
+.PHONY: help install lock demo demo-first demo-second browser test test-all test-ci soak fuzz coverage check format bench bench-gpu check-gpu pretrained clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -109,6 +109,9 @@ bench-gpu: $(VENV)/.installed ## the same on an idle machine with a GPU: five mo
 
 check-gpu: ## on a machine with a GPU: its tests, speed, resume, several processes (8 minutes; writes gpu_check.json)
 	$(CHECK_PYTHON) -m tests.gpu_check
+
+pretrained: $(VENV)/.installed ## train, calibrate and measure the shipped detector on the images in POOL=DIR (many hours)
+	OMP_NUM_THREADS=1 $(RUN) -m tools.pretrained --pool "$(POOL)"
 
 clean: ## remove the virtual environment and everything the demo wrote
 	rm -rf $(VENV) datasets/demo demo

@@ -11,16 +11,17 @@ from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from options.visualize_options import VisualizeOptions
 from tests.conftest import REPOSITORY
-from tools import calibrate, compare_results, make_heldout, recompute
+from tools import calibrate, compare_results, make_heldout, recompute, shortcuts
 from tools.benchmark import __main__ as benchmark
 from tools.check_dataset import __main__ as check_dataset
 from tools.export import __main__ as export
 from tools.make_demo_data import __main__ as make_demo_data
 from tools.make_fakes import __main__ as make_fakes
+from tools.pretrained import __main__ as pretrained
 from tools.web_demo import __main__ as web_demo
 
-TOOLS = (benchmark, calibrate, check_dataset, compare_results, export, make_demo_data, make_fakes, make_heldout, recompute,
-         web_demo)  # fmt: skip
+TOOLS = (benchmark, calibrate, check_dataset, compare_results, export, make_demo_data, make_fakes, make_heldout, pretrained,
+         recompute, shortcuts, web_demo)  # fmt: skip
 README = REPOSITORY / "README.md"
 PAGES = [README, REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 LOG = REPOSITORY / "docs" / "research-log.md"  # names flags of earlier commits
