@@ -4,8 +4,8 @@ the attention of the scales, residual maps and evidence.
 The page needs no network and, unless --host says otherwise, answers this machine only. It needs
 Gradio (requirements/web.txt), and PyAV for videos (requirements/video.txt).
 
-    # on this machine, with the shipped detector
-    python -m tools.web_demo
+    # on this machine
+    python -m tools.web_demo --model_path checkpoints/my_model_*/model_epoch_last.pth
     # several detectors to choose from, and images of your own as examples
     python -m tools.web_demo --model_path A.pth B.pth --examples my_images
     # for the local network (everybody in it can use the page, unencrypted)
@@ -44,7 +44,7 @@ def parser() -> OneLineParser:
         nargs="+",
         metavar="M.pth",
         help="checkpoints to choose from; the first is loaded at the start, others on first use"
-        " (default: the shipped detector, pretrained/)",
+        " (default: the detector in pretrained/, if there is one)",
     )
     parser.add_argument(
         "--examples",
