@@ -37,7 +37,7 @@ LATE = (
     "pillow_heif",
 )
 """Slow or optional packages that a script imports only where it needs them."""
-STATEMENT_LIMITS = {"product": 12_200, "tests": 11_900}
+STATEMENT_LIMITS = {"product": 12_300, "tests": 11_900}
 """What was reached at 0.1.0, and 5 %. Whoever raises a limit says in the commit what for."""
 WITHIN_NETWORKS = (
     "run_folder",
