@@ -133,7 +133,8 @@ def class_folders(folder: Path, names: ClassNames = USUAL) -> tuple[tuple[Path, 
     """Return the class folders directly below, with their labels.
 
     Names that only usually mean a class count for a class without an exact name, and where no
-    class folders lie in the folder itself. A folder that holds class folders of both classes is content, whatever its name.
+    class folders lie in the folder itself. A folder that holds class folders of both classes is
+    content, whatever its name.
     """
     below = subfolders(folder) if folder.is_dir() else []
     exact = {names.exact(sub.name) for sub in below}

@@ -90,7 +90,7 @@ def parser() -> OneLineParser:
 
 
 class Inputs:
-    """What shortcuts see of a set: labels [N], trivial features [N, 13], thumbnails.
+    """Inputs of the shortcuts for a set: labels [N], trivial features [N, 13], thumbnails.
 
     Unreadable files are skipped. A progress bar is shown.
     """

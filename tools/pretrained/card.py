@@ -17,9 +17,9 @@ from options.presets import load_preset
 SOURCES_FILE = "sources.csv"  # set, repository, licence
 
 
-def interval(values: dict[str, float], name: str) -> str:
-    """Return a share with its interval, as in '0.81 [0.76, 0.85]'."""
-    return f"{values[name]:.2f} [{values['low']:.2f}, {values['high']:.2f}]"
+def interval(values: dict[str, float]) -> str:
+    """Return an AUC with its interval, as in '0.81 [0.76, 0.85]'."""
+    return f"{values['auc']:.2f} [{values['low']:.2f}, {values['high']:.2f}]"
 
 
 def percentage(values: dict[str, float]) -> str:
@@ -37,7 +37,7 @@ def sets_table(numbers: dict[str, Any]) -> str:
     rows = []
     for row in numbers["sets"]:
         aucs = {
-            ("as it is" if name == "clean" else f"JPEG {name.split(':')[1]}"): interval(auc, "auc")
+            ("as it is" if name == "clean" else f"JPEG {name.split(':')[1]}"): interval(auc)
             for name, auc in row["auc"].items()
         }
         rows.append(
@@ -56,7 +56,7 @@ def decoders_table(numbers: dict[str, Any]) -> str:
     """Return the table of AUCs by decoder."""
     return table(
         [
-            {"decoder": name, "generated": row["generated"], "AUC": interval(row, "auc")}
+            {"decoder": name, "generated": row["generated"], "AUC": interval(row)}
             for name, row in numbers["decoders"].items()
         ]
     )
