@@ -105,7 +105,8 @@ def open_cache(
 def _digest(paths: Sequence[str], protocol: Protocol) -> str:
     """Return the cache's name: a digest of the files' state and the protocol's first half."""
     interpolation = protocol.interpolation[0] if protocol.resize else None
-    digest = hashlib.sha256(json.dumps([FORMAT, protocol.resize, interpolation]).encode())
+    geometry = [FORMAT, protocol.resize, protocol.enlarge, interpolation]
+    digest = hashlib.sha256(json.dumps(geometry).encode())
     for path in paths:
         try:
             stat = os.stat(path)
@@ -162,4 +163,4 @@ def estimated_bytes(paths: Sequence[str], protocol: Protocol) -> int:
     for path in paths[:: max(1, len(paths) // SAMPLE_FILES)]:
         with suppress(UnreadableImage), open_image(path) as image:
             sizes.append(3 * image.width * image.height)
-    return sum(sizes) * len(paths) // max(1, len(sizes) - 1)
+    return round(protocol.enlarge**2 * sum(sizes)) * len(paths) // max(1, len(sizes) - 1)

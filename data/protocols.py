@@ -17,7 +17,8 @@ from util import UserError, log
 TRAIN_RESIZE = 256
 TRAIN_CROP = 224
 
-PUBLISHED = "published"  # of --protocol: the suite's own protocol, or native for other suites
+PUBLISHED = "published"  # of --protocol: the suite's own protocol, the default for other suites
+NATIVE = "native"
 
 
 def _protocol(name: str, values: dict[str, Any]) -> Protocol:
@@ -78,7 +79,7 @@ def training_augmentation(opt: Any) -> Augmentation:
     )
 
 
-def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
+def evaluation_protocol(trained: Protocol, suite: str, opt: Any, default: str = NATIVE) -> Protocol:
     """Return a protocol with a suite's resize and crop, and the checkpoint's mean and std.
 
     The first of these that applies decides the geometry:
@@ -86,23 +87,24 @@ def evaluation_protocol(trained: Protocol, suite: str, opt: Any) -> Protocol:
     1. --loadSize, --cropSize, --no_resize, --no_crop, --repeat_small, --rz_interp
     2. --protocol
     3. the suite's published protocol
-    4. native size, for an unknown suite
+    4. the default, for an unknown suite
 
     Args:
         trained: protocol of the checkpoint.
         suite: name of the suite.
         opt: options with these flags.
+        default: name of a protocol, see `default_protocol`.
 
     Raises:
         UserError: --protocol is unknown.
     """
     name = known_protocol(opt.protocol) or PUBLISHED
     if name == PUBLISHED:
-        name = SUITES[suite].protocol if suite in SUITES else "native"
+        name = SUITES[suite].protocol if suite in SUITES else default
     protocol = EVALUATION_PROTOCOLS[name]
     changes: dict[str, Any] = {}
     if opt.loadSize is not None or opt.no_resize:
-        changes["resize"] = opt.loadSize
+        changes |= {"resize": opt.loadSize, "enlarge": 1.0}
     if opt.cropSize is not None or opt.no_crop:
         changes["crop"] = opt.cropSize
     if opt.repeat_small and changes.get("crop", protocol.crop) is None:
@@ -141,7 +143,7 @@ def known_protocol(name: str | None) -> str | None:
 def describe_protocols() -> str:
     """Return the table of --list_protocols: name, version, geometry."""
     by_suite = "; ".join(f"{suite.name}: {suite.protocol}" for suite in SUITES.values())
-    rows = [[PUBLISHED, "", f"by suite ({by_suite}; others: native)"]]
+    rows = [[PUBLISHED, "", f"by suite ({by_suite}; others: that of the calibration, or native)"]]
     rows += [
         [name, f"v{values['version']}", values["about"]]
         for name, values in DATA["protocols"].items()
@@ -164,3 +166,13 @@ def trained_protocol(checkpoint: Stored) -> Protocol:
         UserError: the checkpoint's value is not a protocol.
     """
     return checkpoint.stored("protocol", Protocol.from_dict) or Protocol("published")
+
+
+def default_protocol(checkpoint: Stored) -> str:
+    """Return the name of the protocol that a checkpoint is calibrated for; else "native"."""
+
+    def calibrated(values: dict[str, Any]) -> str:
+        return str(values["protocol"]).rpartition(" v")[0]  # of "native v1"
+
+    name = checkpoint.stored("calibration", calibrated)
+    return name if name in EVALUATION_PROTOCOLS else NATIVE

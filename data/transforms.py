@@ -29,12 +29,13 @@ CROP_PROBLEM = r"(\d+)x(\d+) pixels are fewer than the (\d+)x\3 crop"
 class Protocol:
     """A named preprocessing.
 
-    Its steps are resize, tile, augment (training), crop, flip (training), scale to [0, 1],
-    normalise.
+    Its steps are resize or enlarge, tile, augment (training), crop, flip (training), scale to
+    [0, 1], normalise.
 
     Args:
         name: as tables and checkpoints show it.
         resize: both sides in pixels, None = native size.
+        enlarge: factor of both sides at native size.
         crop: both sides of a square crop in pixels, None = no crop; centred unless `augment` is
             set.
         tile: repeat an image smaller than the crop until it covers the crop; otherwise such an
@@ -49,6 +50,7 @@ class Protocol:
 
     name: str
     resize: int | None = None
+    enlarge: float = 1.0
     crop: int | None = None
     tile: bool = False
     interpolation: tuple[str, ...] = ("bilinear",)
@@ -122,7 +124,7 @@ class Protocol:
         return self.resize is None or self.augment is None or len(self.interpolation) == 1
 
     def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
-        """Return an RGB image as uint8 [3, H, W], resized; the first half of `pixels`."""
+        """Return an RGB image as uint8 [3, H, W], resized or enlarged; the first half of `pixels`."""
         if self.augment is not None and rng is None:
             raise ValueError("a protocol with random augmentation needs a random generator")
         if self.resize is not None:
@@ -130,6 +132,9 @@ class Protocol:
             if rng is not None and not self.begins_alike:
                 mode = str(rng.choice(self.interpolation))
             image = TF.resize(image, [self.resize, self.resize], InterpolationMode(mode))
+        elif self.enlarge != 1:
+            sides = [round(self.enlarge * side) for side in (image.height, image.width)]
+            image = TF.resize(image, sides, InterpolationMode(self.interpolation[0]))
         return TF.pil_to_tensor(image)
 
     def finish(self, pixels: Tensor, rng: np.random.Generator | None = None) -> Tensor:

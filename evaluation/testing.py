@@ -18,7 +18,7 @@ from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, ro
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import find_test_sets
 from data.loader import class_names, evaluation_loader
-from data.protocols import evaluation_protocol, trained_protocol
+from data.protocols import default_protocol, evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, memory_advice, versions
 from evaluation.fitting import fitting_protocol
@@ -121,7 +121,11 @@ def run_test(
     lost: list[str] = []
     fitting = cache(partial(fitting_protocol, loaded))  # a warning per protocol
     for images in sets:
-        protocol = fitting(evaluation_protocol(trained_protocol(loaded), images.suite, opt))
+        protocol = fitting(
+            evaluation_protocol(
+                trained_protocol(loaded), images.suite, opt, default_protocol(loaded)
+            )
+        )
         of_variants = _score_set(loaded, images, protocol, variants, dataroot, opt, forward)
         clean = of_variants[0]
         rows = _skipped(of_variants, variants)

@@ -14,7 +14,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from data.decode import UnreadableImage, as_read, read_image
-from data.protocols import EVALUATION_PROTOCOLS, trained_protocol
+from data.protocols import EVALUATION_PROTOCOLS, default_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, computing
 from evaluation.fitting import fitting_protocol
@@ -190,7 +190,7 @@ class Detector:
 def load_detector(
     path: str | Path | None = None,
     device: str | torch.device | None = None,
-    protocol: str = "native",
+    protocol: str | None = None,
     precision: str = "fp32",
     flags: ScaleFlags | None = None,
 ) -> Detector:
@@ -201,21 +201,23 @@ def load_detector(
             shipped detector, which is logged.
         device: None picks a GPU if there is one, else the CPU.
         protocol: name of the geometry, one of `EVALUATION_PROTOCOLS` ("native": images keep their
-            size), see `fitting_protocol`. The normalisation is that of the checkpoint.
+            size), see `fitting_protocol`; None: see `default_protocol`. The normalisation is that
+            of the checkpoint.
         precision: "fp32", "bf16", "fp16" or "auto", as --precision.
         flags: see `load_model`.
 
     Raises:
         UserError: the checkpoint cannot be used, or the protocol is unknown.
     """
-    if protocol not in EVALUATION_PROTOCOLS:
+    if protocol not in (None, *EVALUATION_PROTOCOLS):
         raise UserError(
             f"--protocol {protocol}: unknown; pass one of {', '.join(EVALUATION_PROTOCOLS)}"
         )
     loaded = load_model(shipped_detector() if path is None else path, flags)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = trained_protocol(loaded).with_geometry_of(EVALUATION_PROTOCOLS[protocol])
+    geometry = EVALUATION_PROTOCOLS[protocol or default_protocol(loaded)]
+    chosen = trained_protocol(loaded).with_geometry_of(geometry)
     return Detector(loaded, torch.device(device), fitting_protocol(loaded, chosen), precision)
 
 

@@ -102,10 +102,10 @@ def predict_images(
             raise NotFinite(f"{image.name}: the model's score is not finite")
         if outputs.attention_weights is not None:
             attention = tuple(map(float, outputs.attention_weights[index]))
-        height, width = pixels[index].shape[1:]
+        width, height = image.image.size
         warnings, above = image_warnings(detector, image), None
         if detector.calibration is not None and detector.calibration.beyond(width, height):
-            above, tiles = share_above(detector, pixels[index])
+            above, tiles = share_above(detector, image.image)
             warnings.append(
                 f"larger than the calibration's images: {100 * above:.0f} % of {tiles} tiles above"
                 " the threshold"
@@ -118,8 +118,8 @@ def predict_images(
                 calibrated=detector.calibration is not None,
                 attention=attention,
                 top_scale=top_scale(detector, attention),
-                width=image.image.width,
-                height=image.image.height,
+                width=width,
+                height=height,
                 tiles_above=above,
                 warnings=tuple(warnings),
             )
@@ -133,7 +133,7 @@ def decide(detector: Detector, logit: float, width: int = 0, height: int = 0) ->
     Args:
         detector: the detector.
         logit: of the image.
-        width: of the image in pixels, after the protocol.
+        width: of the image in pixels.
         height: likewise.
     """
     calibration, score = detector.calibration, float(expit(logit))
@@ -144,21 +144,20 @@ def decide(detector: Detector, logit: float, width: int = 0, height: int = 0) ->
     return Decision(score, probability, UNSURE if unsure else calibration.verdict(probability))
 
 
-def share_above(detector: Detector, pixels: Tensor) -> tuple[float, int]:
+def share_above(detector: Detector, image: Image.Image) -> tuple[float, int]:
     """Return the share of an image's tiles above the calibration's threshold, and their number.
 
     The tiles are about as large as the images of the calibration.
 
     Args:
         detector: calibrated, with the side of its images.
-        pixels: uint8 [3, H, W].
+        image: RGB.
     """
     calibration = detector.calibration
     assert calibration is not None
-    height, width = pixels.shape[1:]
-    boxes = tile_boxes(height, width, grid_of(detector.scales), calibration.side)
-    tiles = [pixels[:, b.top : b.top + b.height, b.left : b.left + b.width] for b in boxes]
-    probabilities = calibration.probabilities(detector.pixel_outputs(tiles).logits)
+    boxes = tile_boxes(image.height, image.width, grid_of(detector.scales), calibration.side)
+    tiles = [image.crop((b.left, b.top, b.left + b.width, b.top + b.height)) for b in boxes]
+    probabilities = calibration.probabilities(detector.outputs(tiles).logits)
     return float((probabilities > calibration.threshold).mean()), len(tiles)
 
 

@@ -12,7 +12,7 @@ from data.folders import folder_name
 from data.image_sets import ImageSet, sample_evenly, unique_names
 from data.layouts import find_test_sets
 from data.loader import class_names, evaluation_loader
-from data.protocols import evaluation_protocol, trained_protocol
+from data.protocols import default_protocol, evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, choose_device, seed_everything
 from evaluation.attention.findings import attention_findings
@@ -96,7 +96,11 @@ def visualize(
     plots: list[Picture] = []
     maps: list[list[Picture]] = []
     for images, written in zip(sets, safe, strict=True):
-        protocol = fitting(evaluation_protocol(trained_protocol(loaded), images.suite, opt))
+        protocol = fitting(
+            evaluation_protocol(
+                trained_protocol(loaded), images.suite, opt, default_protocol(loaded)
+            )
+        )
         sample = sample_evenly(images, opt.num_samples, opt.seed)
         prediction = _predict_sample(model, sample, protocol, names[written.key], opt)
         scored = replace(prediction, suite=written.suite, generator=names[written.key])

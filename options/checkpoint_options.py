@@ -20,7 +20,9 @@ class CheckpointOptions(RunOptions, BaseOptions):
         metavar="PATH",
     )
     protocol: str | None = flag(
-        None, "preprocessing protocol (default: the suite's published one, else native size)"
+        None,
+        "preprocessing protocol (default: the suite's published one, else that of the calibration,"
+        " else native size)",
     )
     model_type: str | None = flag(None, "refuse checkpoints of another type", choices=MODEL_TYPES)
     feature_dim: int | None = flag(

@@ -45,9 +45,10 @@ exit status:
         " one (default: the detector in pretrained/, if there is one)",
         metavar="CHECKPOINT",
     )
-    protocol: str = flag(
-        "native",
-        "preprocessing protocol (test.py --list_protocols); native = do not resize",
+    protocol: str | None = flag(
+        None,
+        "preprocessing protocol, see test.py --list_protocols (default: the one that the"
+        " checkpoint is calibrated for, else native size)",
     )
     format: str = flag(
         "table",

@@ -69,8 +69,9 @@ def parser() -> OneLineParser:
     add("--max_false_alarms", type=number(minimum=0, maximum=1), default=1.0, metavar="SHARE",
         help="share of the real images of any set under --dataroot that may lie above the threshold"
         " (default: no limit)")  # fmt: skip
-    add("--protocol", default="native", metavar="NAME",
-        help="preprocessing, that of later use (default: %(default)s, as predict)")  # fmt: skip
+    add("--protocol", metavar="NAME",
+        help="preprocessing, that of later use (default: that of an earlier calibration, else"
+        " native)")  # fmt: skip
     add("--output", type=Path, metavar="PATH",
         help="the copy (default: NAME_calibrated.pth beside the checkpoint)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace an earlier copy and its files")

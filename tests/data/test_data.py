@@ -735,6 +735,8 @@ def test_default_test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("ForenSynths", {"rz_interp": ("bicubic",)}, "resize256+flags", (256, None, False)),
         ("unknown", {"rz_interp": ("bicubic",)}, "native", (None, None, False)),
         ("unknown", {"loadSize": 128, "cropSize": 96}, "native+flags", (128, 96, False)),
+        ("unknown", {"protocol": "enlarged"}, "enlarged", (None, None, False)),
+        ("unknown", {"protocol": "enlarged", "loadSize": 64}, "enlarged+flags", (64, None, False)),
         ("unknown", {"cropSize": 96, "repeat_small": True}, "native+flags", (None, 96, True)),
         ("unknown", {"repeat_small": True}, "native", (None, None, False)),
         ("GenImage", {"repeat_small": True}, "genimage-tile", (None, 224, True)),
@@ -746,6 +748,7 @@ def test_geometry_of_evaluation(
     trained = Protocol("mine", resize=99, mean=(0.5, 0.5, 0.5))
     protocol = evaluation_protocol(trained, suite, TestOptions(model_path=("x",), **flags))
     assert (protocol.resize, protocol.crop, protocol.tile) == geometry
+    assert protocol.enlarge == (1.25 if name == "enlarged" else 1)
     assert (protocol.name, protocol.mean, protocol.augment) == (name, trained.mean, None)
 
 

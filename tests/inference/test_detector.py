@@ -155,6 +155,19 @@ def test_calibration_is_used_with_its_protocol_only(
     assert "native v1" in caplog.text and "resize256 v1" in caplog.text
 
 
+def test_a_calibrated_checkpoint_scores_as_it_was_calibrated(
+    detector: Detector, tmp_path: Path
+) -> None:
+    image = Image.fromarray(draw(41, 52))
+    larger = image.resize((65, 51), Image.Resampling.BILINEAR)
+    enlarged = load_detector(save_calibrated(tmp_path / "c.pth", protocol="enlarged v1"), "cpu")
+    assert enlarged.calibration is not None
+    assert enlarged.score(image) == pytest.approx(detector.score(larger), abs=1e-6)
+    assert enlarged.score(image) != pytest.approx(detector.score(image), abs=1e-4)
+    unknown = load_detector(save_calibrated(tmp_path / "u.pth", protocol="mine v3"), "cpu")
+    assert unknown.protocol.name == "native" and unknown.calibration is None
+
+
 @pytest.mark.parametrize(
     ("lower", "upper", "rule"),
     (

@@ -54,17 +54,18 @@ def test_predictions_are_those_of_the_detector(detector: Detector, tmp_path: Pat
     assert decide(detector, 0.0) == (0.5, 0.5, "real")
 
 
-@pytest.mark.parametrize("larger", (True, False))
+@pytest.mark.parametrize(("larger", "protocol"), ((True, "native"), (False, "enlarged")))
 def test_images_larger_than_the_calibration_show_their_tiles(
-    larger: bool, detector: Detector, tmp_path: Path
+    larger: bool, protocol: str, tmp_path: Path
 ) -> None:
+    detector = load_detector(save_model(tmp_path / "m.pth", CONFIG, seed=4), "cpu", protocol)
     # sides 64 and 128: tiles of 32 x 32 cover them exactly
     image, small = draw(64, 128), draw(24, 32)
     pixels = np.asarray(image.image)
     tiles = [pixels[y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32, 64, 96)]
     logits = detector.outputs(tiles).logits
     threshold = float(1 / (1 + np.exp(-np.sort(logits)[2:4].mean())))  # five of eight lie above
-    band = Calibration(1.0, threshold, 0.0, 0.0, 0.05, 0.1, 0.02, 30, 30, "val", "native v1")
+    band = Calibration(1.0, threshold, 0.0, 0.0, 0.05, 0.1, 0.02, 30, 30, "val", f"{protocol} v1")
     band = replace(band, side=32, larger=larger)
     path = save_model(tmp_path / "c.pth", CONFIG, seed=4, calibration=band.to_dict())
     beyond, inside = predict_images(load_detector(path, "cpu"), [image, small])

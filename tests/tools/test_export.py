@@ -167,7 +167,7 @@ def test_a_calibration_for_another_protocol_stays_out_of_the_graph(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The graph takes images as they are; so does `load_detector`, which does not use it either."""
+    """The graph takes images as they are; `load_detector` preprocesses them."""
     other = dataclasses.replace(CALIBRATION, protocol="crop224 v1")
     values = read_checkpoint(checkpoint) | {"calibration": other.to_dict()}
     save_checkpoint(path := tmp_path / "other.pth", values)
@@ -175,8 +175,8 @@ def test_a_calibration_for_another_protocol_stays_out_of_the_graph(
     with torch.inference_mode():
         outputs = OnnxGraph(loaded)(torch.zeros(1, 3, 48, 48, dtype=torch.uint8))
     assert len(outputs) == 3 and output_names(loaded) == ["logit", "score", "attention"]
-    assert load_detector(path, "cpu").calibration is None
-    assert load_detector(path, "cpu", protocol="crop224").calibration == other
+    assert load_detector(path, "cpu").calibration == other
+    assert load_detector(path, "cpu", protocol="native").calibration is None
     monkeypatch.setattr(export, "export_onnx", lambda *_: b"")
     monkeypatch.setattr(export, "largest_difference", lambda *_: 0.0)
     words = ["--model_path", str(path), "--output", str(tmp_path / "out"), "--format", "onnx"]

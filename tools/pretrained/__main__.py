@@ -45,6 +45,7 @@ from tools.pretrained.pool import WHOLE_PHOTOGRAPHS, PoolImage, first_half, read
 from util import UserError, atomic_folder, log, run_script, start_logging, writing
 
 RECIPE = "shipped"
+PROTOCOL = "enlarged"  # of scoring
 SIDE = 256  # pixels of the pool's crops
 TARGET_ERROR = 0.1  # share of wrong verdicts outside the unsure band
 CARD_FILE, LICENSE_FILE, NUMBERS_FILE = "README.md", "LICENSE", "measured.json"
@@ -214,7 +215,7 @@ def build(opt: argparse.Namespace, folder: Path) -> None:
         checkpoint = trained(opt.pool, seed, opt.checkpoints_dir)
         with TemporaryDirectory() as temporary:
             write_weights(Path(temporary), checkpoint)
-            detector = load_detector(temporary, "cpu")
+            detector = load_detector(temporary, "cpu", PROTOCOL)
             logits = measuring.scores(detector, opt.pool, images, measuring.CONDITIONS[0])
         runs[str(seed)] = auc = mean_dev_auc(images, logits)
         log.info("seed %d: mean AUC over dev %.4f", seed, auc)
@@ -223,7 +224,7 @@ def build(opt: argparse.Namespace, folder: Path) -> None:
     assert best is not None
     _, checkpoint, logits = best
     write_weights(folder, checkpoint)
-    detector = load_detector(folder, "cpu")
+    detector = load_detector(folder, "cpu", PROTOCOL)
     calibration = calibrated(detector, images, logits, half)
     numbers = measured(opt.pool, images, logits, detector, calibration, half)
     numbers["mean_dev_auc_by_seed"] = runs

@@ -53,13 +53,10 @@ def resamples(images: Sequence[PoolImage], seed: int = 0) -> Iterator[Array]:
     rng = np.random.default_rng(seed)
     pictures = np.array([f"{image.label}{image.picture}" for image in images])
     names, index = np.unique(pictures, return_inverse=True)
+    classes = [np.flatnonzero(np.char.startswith(names, str(label))) for label in (REAL, FAKE)]
     for _ in range(RESAMPLES):
-        counts = np.zeros(len(names))
-        for label in (REAL, FAKE):
-            of_class = np.flatnonzero(np.char.startswith(names, str(label)))
-            if len(of_class):
-                np.add.at(counts, rng.choice(of_class, len(of_class)), 1)
-        yield counts[index]
+        drawn = [rng.choice(of_class, len(of_class)) for of_class in classes if len(of_class)]
+        yield np.bincount(np.concatenate(drawn), minlength=len(names))[index]
 
 
 def auc_with_interval(images: Sequence[PoolImage], logits: Array) -> dict[str, float]:

@@ -92,8 +92,7 @@ def parser() -> OneLineParser:
     parser.add_argument(
         "--protocol",
         choices=list(EVALUATION_PROTOCOLS),
-        default="native",
-        help="preprocessing (default: %(default)s)",
+        help="preprocessing (default: that of the calibration, else native)",
     )
     parser.add_argument(
         "--precision",
