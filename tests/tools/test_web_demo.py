@@ -21,13 +21,12 @@ import torch
 from PIL import Image
 
 import tools.web_demo.answers as answers
-import tools.web_demo.examples as examples
 from inference.detector import Detector, load_detector
 from tests.helpers.web_files import calibration, draw, film, save_web_model
 from tests.robustness.test_offline import from_elsewhere
 from tools.web_demo import __main__ as web_demo
 from tools.web_demo.answers import Limits, answer, facts, paragraphs, percent
-from tools.web_demo.examples import MOST, copy_examples, draw_examples
+from tools.web_demo.examples import EXAMPLES, MOST, copy_examples
 from util import UserError, log
 
 CPU = torch.device("cpu")
@@ -336,15 +335,6 @@ def test_checkpoints_are_named(checkpoint: Path, tmp_path: Path) -> None:
         web_demo.named([other, other])
 
 
-def test_examples_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examples, "SIDE", 64)
-    drawn = draw_examples(tmp_path)
-    assert [example.caption for example in drawn] == ["real"] * 3 + ["generated"] * 3
-    images = [np.asarray(Image.open(example.path).convert("RGB")) for example in drawn]
-    assert all(image.shape == (64, 64, 3) for image in images)
-    assert len({image.tobytes() for image in images}) == 6
-
-
 def test_examples_of_a_folder(tmp_path: Path) -> None:
     source = tmp_path / "images"
     with pytest.raises(UserError, match="no such folder"):
@@ -357,6 +347,7 @@ def test_examples_of_a_folder(tmp_path: Path) -> None:
     copied = copy_examples(source, tmp_path)
     assert [example.caption for example in copied] == [path.name for path in paths]
     assert [copy.read_bytes() for copy, _ in copied] == [path.read_bytes() for path in paths]
+    assert len(list(EXAMPLES.glob("*.jpg"))) == 8  # those of the page without --examples
 
 
 def test_a_taken_port_is_an_error() -> None:

@@ -4,8 +4,8 @@ the attention of the scales, residual maps and evidence.
 The page needs no network and, unless --host says otherwise, answers this machine only. It needs
 Gradio (requirements/web.txt), and PyAV for videos (requirements/video.txt).
 
-    # on this machine
-    python -m tools.web_demo --model_path checkpoints/my_model_*/model_epoch_last.pth
+    # on this machine, with the shipped detector
+    python -m tools.web_demo
     # several detectors to choose from, and images of your own as examples
     python -m tools.web_demo --model_path A.pth B.pth --examples my_images
     # for the local network (everybody in it can use the page, unencrypted)
@@ -31,7 +31,7 @@ from networks.run_folder import shipped_detector
 from options.base_options import PRECISIONS
 from options.flags import OneLineParser, gpu_list, number, tool_parser, whole
 from tools.web_demo.answers import Limits
-from tools.web_demo.examples import copy_examples, draw_examples
+from tools.web_demo.examples import EXAMPLES, copy_examples
 from util import UserError, log, run_script, start_logging
 
 
@@ -44,13 +44,14 @@ def parser() -> OneLineParser:
         nargs="+",
         metavar="M.pth",
         help="checkpoints to choose from; the first is loaded at the start, others on first use"
-        " (default: the detector in pretrained/, if there is one)",
+        " (default: the shipped detector, pretrained/)",
     )
     parser.add_argument(
         "--examples",
         type=Path,
+        default=EXAMPLES,
         metavar="DIR",
-        help="folder whose first 12 images are offered (default: six are drawn at the start)",
+        help="folder whose first 12 images are offered (default: docs/examples)",
     )
     parser.add_argument(
         "--host",
@@ -146,9 +147,7 @@ def build(options: argparse.Namespace, folder: Path) -> Any:
         return load_detector(paths[name], device, options.protocol, options.precision)
 
     load(next(iter(paths)))  # an error in it is for the terminal
-    examples = (
-        copy_examples(options.examples, folder) if options.examples else draw_examples(folder)
-    )
+    examples = copy_examples(options.examples, folder)
     limits = Limits(options.max_mb, options.max_seconds, options.max_frames)
     return build_page(list(paths), load, examples, limits, options.queue)
 

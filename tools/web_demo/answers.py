@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
     Args:
         html: verdict, probability or score, and warnings.
-        attention: {scale: weight in [0, 1]}, empty for a model without attention.
+        attention: {scale: weight in [0, 1]}, empty for a model with one scale.
         image: residual maps and evidence of an image, or scores over time of a video.
     """
 

@@ -1,4 +1,4 @@
-"""Images to try the page with: those of a folder, or some like those of tools.make_demo_data."""
+"""Images to try the page with: those of a folder."""
 
 import shutil
 from itertools import islice
@@ -6,24 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.decode import UnreadableImage, read_format
-from tools.make_demo_data.dataset import (
-    SEEN,
-    ImageFolder,
-    Settings,
-    fit_generators,
-    photographer,
-    render,
-    write_images,
-)
 from util import UserError
 
 MOST = 12  # examples of a folder
-SIDE = 256  # pixels of a drawn example
-SEED = 1  # of drawn examples; the demo data has seed 0 by default, so no detector has seen these
-FOLDERS = [
-    (ImageFolder("real", (0, 1), 3), "real"),
-    (ImageFolder("generated", (1, 0), 3, SEEN), "generated"),
-]
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 
 class Example(NamedTuple):
@@ -31,19 +17,6 @@ class Example(NamedTuple):
 
     path: Path
     caption: str
-
-
-def draw_examples(folder: Path) -> list[Example]:
-    """Draw photographs into `folder`, half of them through the up-sampler of the demo's training
-    set."""
-    settings = Settings(SEED, SIDE, 1, 1, 1)
-    examples = []
-    with photographer(workers=1) as take:
-        models, _ = fit_generators(take, SEED)
-        for number, (place, caption) in enumerate(FOLDERS, start=1):
-            write_images(folder / place.path, render(place, number, settings, models, take))
-            examples += [Example(path, caption) for path in sorted((folder / place.path).iterdir())]
-    return examples
 
 
 def copy_examples(source: Path, folder: Path) -> list[Example]:
