@@ -42,7 +42,7 @@ class ModelOutputs(NamedTuple):
     """Outputs of a model for N images."""
 
     logits: NDArray[np.float32]  # [N], NaN or infinite where the model's sums overflow
-    attention_weights: NDArray[np.float32] | None  # [N, S], None for models without attention
+    attention_weights: NDArray[np.float32] | None  # [N, S], None for models with one scale
 
 
 class Detector:
@@ -61,6 +61,7 @@ class Detector:
         config: its configuration.
         name: of the checkpoint.
         scales: [S] NPR scales.
+        attends: whether it weighs several scales by attention.
         calibration: None if the checkpoint is not calibrated for this protocol.
         lock: hold it around anything else that runs the model or hooks into it.
     """
@@ -75,7 +76,8 @@ class Detector:
         self.lock = threading.RLock()
         self._precision = precision
         self._grid = grid_of(self.scales)
-        self._attends = isinstance(loaded.model, AttentionMultiScaleNPR)
+        several = len(self.scales) > 1
+        self.attends = several and isinstance(loaded.model, AttentionMultiScaleNPR)
         self.model: Any = place_model(
             loaded.model.eval(), device, autocast_dtype(precision, device)
         )
@@ -161,7 +163,7 @@ class Detector:
                 tile = image[:, top : top + height, left : left + width]
                 tiles[height, width].append((index, tile))
         areas = np.array([image.shape[1] * image.shape[2] for image in pixels])
-        sums = np.zeros((len(pixels), 1 + (len(self.scales) if self._attends else 0)))
+        sums = np.zeros((len(pixels), 1 + (len(self.scales) if self.attends else 0)))
         for (height, width), same_size in tiles.items():
             per_pass = max(1, BATCH_PIXELS // (height * width))
             for start in range(0, len(same_size), per_pass):
@@ -169,15 +171,15 @@ class Detector:
                 share = height * width / areas[list(indices), None]
                 np.add.at(sums, list(indices), self._run(torch.stack(tensors)) * share)
         outputs = sums.astype(np.float32)
-        return ModelOutputs(outputs[:, 0], outputs[:, 1:] if self._attends else None)
+        return ModelOutputs(outputs[:, 0], outputs[:, 1:] if self.attends else None)
 
     def _run(self, pixels: Tensor) -> NDArray[np.float32]:
         """Return the logit and the attention [B, 1 + S] of uint8 pixels [B, 3, H, W]."""
         with self.lock, torch.inference_mode(), computing(self._precision, self.device):
             images = self.protocol.normalise(pixels.to(self.device))
-            if not self._attends:
-                return self.model(images).float().cpu().numpy()
             try:
+                if not self.attends:
+                    return self.model(images).float().cpu().numpy()
                 logits, attention = self.model(images, return_attention=True)
             except Exception as error:
                 dtype = autocast_dtype(self._precision, self.device)

@@ -41,7 +41,7 @@ class Explanation:
             (see `networks.cam`).
         adds: [S] contributions of the scales to the logit.
         exact: True if `adds` are the means of the maps (see `networks.cam`).
-        attention: [S] weights of the scales, None for a model without attention.
+        attention: [S] weights of the scales, None for a model with one scale.
         box: the shown part, in pixels of the image after the protocol.
     """
 

@@ -23,7 +23,6 @@ from inference.outputs import (
 )
 from inference.stream import predict_files
 from inference.video.scoring import predict_video
-from networks.factory import MULTISCALE
 from networks.run_folder import find_checkpoints
 from options.predict_options import PredictOptions
 from reports.drawing import Drawer
@@ -100,8 +99,7 @@ def write_predictions(
     Raises:
         UserError: the files have neither an image nor a video.
     """
-    attends = detector.config.model_type == MULTISCALE
-    scales = detector.scales if attends else ()
+    scales = detector.scales if detector.attends else ()
     writer = Writer(file, opt.format, scales, detector.calibration is not None)
     video = partial(predict_video, detector, fps=opt.fps, max_frames=opt.max_frames)
     draw = Drawer(OSError, MemoryError)

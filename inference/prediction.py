@@ -55,7 +55,7 @@ class Prediction:
         probability: of "generated", in [0, 1]; the score where the detector is not calibrated.
         verdict: "real", "generated" or, from a calibrated detector, "unsure".
         calibrated: True if the detector is.
-        attention: [S] weights of the scales, None for a model without attention.
+        attention: [S] weights of the scales, None for a model with one scale.
         top_scale: scale with the largest weight.
         width: pixels of the image as it is stored.
         height: likewise.

@@ -47,7 +47,7 @@ def plot_npr_maps(
     exact: bool = True,
     formats: Sequence[str] = (),
 ) -> Path:
-    """Draw an image with its attention, and a row of maps per scale.
+    """Draw an image with its attention, and a row of maps per scale; one scale is in one row.
 
     A row has the residual, pixels of it, its strength, and the evidence. The residual is the mean
     over the channels; its strength is the mean of the absolute values. A column has one colour
@@ -57,7 +57,7 @@ def plot_npr_maps(
     Args:
         image: [3, H, W] in [0, 1].
         npr_maps: {any key: residual [3, H, W]} in the order of `scales`.
-        weights: attention [S]; None for a model without.
+        weights: attention [S]; None for a model with one scale.
         scales: S scales.
         save_path: file to write.
         title: above the plot.
@@ -79,22 +79,26 @@ def plot_npr_maps(
 
     height, width = pixels.shape[:2]
     side = float(np.clip(2.3 * height / width, 1, 3))
-    size = 1.5 + 2.3 * len(columns), 0.8 + (side + 0.1) * (1 + len(scales))
+    # the image is above the maps, beside its attention, or left of them
+    above, left = (0, 1) if weights is None else (1, 0)
+    rows, wide = above + len(scales), left + len(columns)
+    size = 1.5 + 2.3 * wide, 0.8 + (side + 0.1) * rows
     figure = Figure(figsize=size, layout="constrained")
-    heights = [1] * (1 + len(scales)) + [0.08]  # the last row is for colour bars
-    grid = figure.add_gridspec(len(heights), len(columns), height_ratios=heights)
+    heights = [1] * rows + [0.08]  # the last row is for colour bars
+    grid = figure.add_gridspec(len(heights), wide, height_ratios=heights)
     _draw_image(figure.add_subplot(grid[0, 0]), pixels, square)
     if weights is not None:
         _draw_attention(figure.add_subplot(grid[0, 1:]), np.asarray(weights), scale_labels(scales))
     for position, column in enumerate(columns):
-        panels = [figure.add_subplot(grid[row + 1, position]) for row in range(len(scales))]
+        place = left + position
+        panels = [figure.add_subplot(grid[above + row, place]) for row in range(len(scales))]
         _draw_column(panels, column)
         if position == 0:
             for axes, label in zip(panels, _row_labels(scales, weights, adds), strict=True):
                 axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
         if column.unit:
-            place = figure.add_subplot(grid[-1, position])
-            figure.colorbar(column.colours, cax=place, orientation="horizontal", label=column.unit)
+            bar = figure.add_subplot(grid[-1, place])
+            figure.colorbar(column.colours, cax=bar, orientation="horizontal", label=column.unit)
     return save(figure, save_path, title, formats)
 
 

@@ -45,7 +45,7 @@ def plot_video(
         save_path: file to write.
         cut: score above which a frame is generated; drawn without a band only.
         band: probabilities between which the verdict is "unsure"; None: not calibrated.
-        attention: [N, S] in [0, 1], None for a model without attention.
+        attention: [N, S] in [0, 1], None for a model with one scale.
         scales: [S].
         title: heading of the figure.
         duration: end of the axis in seconds; None: the last frame.

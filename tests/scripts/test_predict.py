@@ -89,10 +89,13 @@ def test_the_table_of_a_calibrated_checkpoint(
     assert "calibrate" not in captured.err and "2 scored: 2 unsure; 0 skipped" in captured.err
 
 
-def test_a_csv_file_with_explanations(
-    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(
+    "config", (ModelConfig("single_scale"), ModelConfig("multiscale_attention", (0.5,)))
+)
+def test_a_csv_file_with_explanations_of_one_scale(
+    config: ModelConfig, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    single = save_model(tmp_path / "s.pth", ModelConfig("single_scale"), seed=2)
+    single = save_model(tmp_path / "s.pth", config, seed=2)
     (folder / "a.png").rename(folder / ("é\n$x$" + "a" * 230 + ".png"))
     to = ["--output", tmp_path / "out.csv", "--format", "csv", "--explain", tmp_path / "panels"]
     assert run(single, folder, *to, "--protocol", "resize256") == 1
@@ -106,7 +109,10 @@ def test_a_csv_file_with_explanations(
     )
     for path in (tmp_path / "panels").iterdir():
         with Image.open(path) as panel:
-            assert min(panel.size) > 500
+            assert min(panel.size) > 350
+    assert not any("attention" in name or row["top_scale"] for row in rows for name in row)
+    assert run(single, folder, "--protocol", "resize256") == 1
+    assert "top scale" not in capsys.readouterr().out
     assert all(
         "resized from 130x140 to 256x256" in row["warnings"] for row in rows if not row["error"]
     )
