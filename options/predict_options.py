@@ -16,8 +16,8 @@ class PredictOptions(RunOptions):
 
     description: ClassVar[str] = "Predict whether images and videos are real or generated."
     examples: ClassVar[str] = """examples:
-  an image, a folder with all its subfolders, and a pattern:
-    python predict.py --model_path M.pth photo.jpg ./photos "./more/**/*_final.png"
+  an image, a folder with all its subfolders, and a pattern, with the shipped detector:
+    python predict.py photo.jpg ./photos "./more/**/*_final.png"
   a list of paths from another program, as JSON lines:
     find . -name "*.webp" -print0 | python predict.py --model_path M.pth --null --format jsonl -
   a spreadsheet, and a panel for each image with its residuals, attention and evidence:
@@ -42,7 +42,7 @@ exit status:
     model_path: str | None = flag(
         None,
         "checkpoint (or a folder that tools.export wrote), or a quoted glob pattern that matches"
-        " one (default: the detector in pretrained/, if there is one)",
+        " one (default: the shipped detector, pretrained/)",
         metavar="CHECKPOINT",
     )
     protocol: str | None = flag(

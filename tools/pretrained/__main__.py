@@ -41,7 +41,7 @@ from options.flags import OneLineParser, comma_list, tool_parser, whole
 from tools.export.model_card import public_config
 from tools.pretrained import measuring
 from tools.pretrained.card import model_card
-from tools.pretrained.pool import WHOLE_PHOTOGRAPHS, PoolImage, first_half, read_pool
+from tools.pretrained.pool import TRAINED, WHOLE_PHOTOGRAPHS, PoolImage, first_half, read_pool
 from util import UserError, atomic_folder, log, run_script, start_logging, writing
 
 RECIPE = "shipped"
@@ -84,6 +84,7 @@ def trained(pool: Path, seed: int, checkpoints_dir: Path) -> Path:
     """Train with one seed, or resume; return the checkpoint of the last epoch."""
     name = f"{RECIPE}_s{seed}"
     words = ["--recipe", RECIPE, "--dataroot", str(pool), "--name", name, "--seed", str(seed)]
+    words += ["--classes", ",".join(TRAINED)]
     words += ["--checkpoints_dir", str(checkpoints_dir), "--gpu_ids", "-1", "--num_threads", "0"]
     try:
         newest_run_folder(checkpoints_dir, name, "--seeds")
@@ -209,22 +210,21 @@ def build(opt: argparse.Namespace, folder: Path) -> None:
     """Train, choose, calibrate, measure; write all files into `folder`."""
     images = read_pool(opt.pool)
     half = np.array(first_half(images))
-    best: tuple[float, Path, np.ndarray] | None = None
-    runs = {}
+    dev = [i for i in images if i.set.startswith("dev/") and not i.set.endswith("_real_only")]
+    checkpoints, runs = {}, {}
     for seed in opt.seeds:
-        checkpoint = trained(opt.pool, seed, opt.checkpoints_dir)
+        name = str(seed)
+        checkpoints[name] = trained(opt.pool, seed, opt.checkpoints_dir)
         with TemporaryDirectory() as temporary:
-            write_weights(Path(temporary), checkpoint)
+            write_weights(Path(temporary), checkpoints[name])
             detector = load_detector(temporary, "cpu", PROTOCOL)
-            logits = measuring.scores(detector, opt.pool, images, measuring.CONDITIONS[0])
-        runs[str(seed)] = auc = mean_dev_auc(images, logits)
-        log.info("seed %d: mean AUC over dev %.4f", seed, auc)
-        if best is None or auc > best[0]:
-            best = auc, checkpoint, logits
-    assert best is not None
-    _, checkpoint, logits = best
+            logits = measuring.scores(detector, opt.pool, dev, measuring.CONDITIONS[0])
+        runs[name] = mean_dev_auc(dev, logits)
+        log.info("seed %d: mean AUC over dev %.4f", seed, runs[name])
+    checkpoint = checkpoints[max(runs, key=runs.__getitem__)]
     write_weights(folder, checkpoint)
     detector = load_detector(folder, "cpu", PROTOCOL)
+    logits = measuring.scores(detector, opt.pool, images, measuring.CONDITIONS[0])
     calibration = calibrated(detector, images, logits, half)
     numbers = measured(opt.pool, images, logits, detector, calibration, half)
     numbers["mean_dev_auc_by_seed"] = runs

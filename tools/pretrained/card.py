@@ -13,6 +13,7 @@ from evaluation.names import escaped, markdown
 from networks.checkpoint import LoadedModel, stored_calibration
 from networks.model_folder import WEIGHTS_FILE
 from options.presets import load_preset
+from tools.pretrained.pool import TRAINED
 
 SOURCES_FILE = "sources.csv"  # set, repository, licence
 
@@ -131,7 +132,7 @@ def model_card(loaded: LoadedModel, numbers: dict[str, Any], pool: Path, recipe:
         calibration=calibration,
         rule=calibration.rule,
         weights_file=WEIGHTS_FILE,
-        training=training_table(pool, preset.flags["classes"]),
+        training=training_table(pool, TRAINED),
         licences=licences_table(pool),
         sets=sets_table(numbers),
         decoders=decoders_table(numbers),

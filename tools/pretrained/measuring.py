@@ -45,7 +45,7 @@ def scores(detector: Detector, root: Path, images: Sequence[PoolImage], conditio
     return logits
 
 
-def resamples(images: Sequence[PoolImage], seed: int = 0) -> Iterator[Array]:
+def resamples(images: Sequence[PoolImage], seed: int = 0) -> Iterator[NDArray]:
     """Yield weights [N] of images: how often a bootstrap over source pictures draws each.
 
     Of each class, as many pictures are drawn as it has.

@@ -15,6 +15,7 @@ from pathlib import Path
 from data.image_sets import CLASS_FOLDERS, REAL
 from util import UserError
 
+TRAINED = ("web", "mixed", "t2i", "gallery", "early")  # class folders of train/
 EVALUATED = ("val", "dev")
 WHOLE_PHOTOGRAPHS = "dev/camera_whole_real_only"  # not crops: for the question of large images
 
