@@ -111,6 +111,7 @@ def write_weights(folder: Path, checkpoint: Path, calibration: Calibration | Non
     """Write rounded weights and config.json into a folder that is there."""
     loaded = load_model(checkpoint)
     config = public_config(loaded, PRETRAINED.name)
+    del config["checkpoint_sha256"]  # the checkpoint names folders, so equal trainings differ in it
     if calibration is not None:
         config |= {
             "calibration": calibration.to_dict(),
