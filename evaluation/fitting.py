@@ -1,11 +1,19 @@
-"""Choose a protocol whose images a network takes."""
+"""Choose the protocol of a suite for a checkpoint, and one whose images its network takes."""
 
-from data.protocols import trained_protocol
+from typing import Any
+
+from data.protocols import default_protocol, evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from networks.checkpoint import LoadedModel
 from networks.factory import trial_problem
 from networks.resnet import LIGHT
 from util import log
+
+
+def suite_protocol(loaded: LoadedModel, suite: str, opt: Any) -> Protocol:
+    """Return `evaluation_protocol` for a checkpoint, with its `default_protocol`."""
+    trained, default = trained_protocol(loaded), default_protocol(loaded)
+    return evaluation_protocol(trained, suite, opt, default)
 
 
 def fitting_protocol(loaded: LoadedModel, protocol: Protocol) -> Protocol:

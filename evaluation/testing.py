@@ -18,10 +18,10 @@ from data.degradations import CLEAN, NOTHING, Degradation, parse_degradation, ro
 from data.image_sets import FAKE, REAL, ImageSet
 from data.layouts import find_test_sets
 from data.loader import class_names, evaluation_loader
-from data.protocols import default_protocol, evaluation_protocol, trained_protocol
+from data.protocols import trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, memory_advice, versions
-from evaluation.fitting import fitting_protocol
+from evaluation.fitting import fitting_protocol, suite_protocol
 from evaluation.format_leak import format_leak, is_leak
 from evaluation.names import escaped, relative_name
 from evaluation.result_files import SCHEMA, TestRun, bootstrap_settings
@@ -121,11 +121,7 @@ def run_test(
     lost: list[str] = []
     fitting = cache(partial(fitting_protocol, loaded))  # a warning per protocol
     for images in sets:
-        protocol = fitting(
-            evaluation_protocol(
-                trained_protocol(loaded), images.suite, opt, default_protocol(loaded)
-            )
-        )
+        protocol = fitting(suite_protocol(loaded, images.suite, opt))
         of_variants = _score_set(loaded, images, protocol, variants, dataroot, opt, forward)
         clean = of_variants[0]
         rows = _skipped(of_variants, variants)

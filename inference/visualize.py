@@ -12,12 +12,11 @@ from data.folders import folder_name
 from data.image_sets import ImageSet, sample_evenly, unique_names
 from data.layouts import find_test_sets
 from data.loader import class_names, evaluation_loader
-from data.protocols import default_protocol, evaluation_protocol, trained_protocol
 from data.transforms import Protocol
 from device import autocast_dtype, choose_device, seed_everything
 from evaluation.attention.findings import attention_findings
 from evaluation.attention.images import scale_maps
-from evaluation.fitting import fitting_protocol
+from evaluation.fitting import fitting_protocol, suite_protocol
 from evaluation.names import escaped, relative_name
 from evaluation.scores import Scores
 from evaluation.scoring import predict
@@ -96,11 +95,7 @@ def visualize(
     plots: list[Picture] = []
     maps: list[list[Picture]] = []
     for images, written in zip(sets, safe, strict=True):
-        protocol = fitting(
-            evaluation_protocol(
-                trained_protocol(loaded), images.suite, opt, default_protocol(loaded)
-            )
-        )
+        protocol = fitting(suite_protocol(loaded, images.suite, opt))
         sample = sample_evenly(images, opt.num_samples, opt.seed)
         prediction = _predict_sample(model, sample, protocol, names[written.key], opt)
         scored = replace(prediction, suite=written.suite, generator=names[written.key])

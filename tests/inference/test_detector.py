@@ -17,6 +17,7 @@ from torch import Tensor
 import inference.tiles as tiles
 from data.decode import UnreadableImage
 from device import NotEnoughMemory, OutOfGpuMemory, memory_errors
+from evaluation.fitting import suite_protocol
 from inference import load_detector
 from inference.detector import Detector, NotFinite
 from inference.explain import explain
@@ -26,6 +27,7 @@ from networks import ModelConfig
 from networks.calibration import Calibration
 from networks.model_folder import FORMAT, write_model_folder
 from networks.npr import npr_residual
+from options.test_options import TestOptions
 from tests.conftest import save_model
 from util import UserError, start_logging
 
@@ -164,6 +166,9 @@ def test_a_calibrated_checkpoint_scores_as_it_was_calibrated(
     assert enlarged.calibration is not None
     assert enlarged.score(image) == pytest.approx(detector.score(larger), abs=1e-6)
     assert enlarged.score(image) != pytest.approx(detector.score(image), abs=1e-4)
+    opt = TestOptions(model_path=("x",))
+    assert suite_protocol(enlarged.loaded, "", opt) == enlarged.protocol
+    assert suite_protocol(enlarged.loaded, "ForenSynths", opt).name == "resize256"
     unknown = load_detector(save_calibrated(tmp_path / "u.pth", protocol="mine v3"), "cpu")
     assert unknown.protocol.name == "native" and unknown.calibration is None
 
