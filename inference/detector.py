@@ -93,7 +93,8 @@ class Detector:
     def score(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float64]:
         """Return scores [N] in [0, 1], sigmoid(logit), high for generated; N = 1 for one image.
 
-        Up to two million pixels, they are those of test.py. Larger images are scored in tiles.
+        Up to two million pixels after the protocol, they are those of test.py. Larger images are
+        scored in tiles.
 
         Args:
             images: one image or several, of any sizes (see `as_image`); a tensor [N, 3, H, W] is N
