@@ -324,6 +324,7 @@ def test_facts_come_from_the_checkpoint(detector: Detector) -> None:
     empty = Detector(dataclasses.replace(detector.loaded, meta={}), CPU, detector.protocol)
     for name in ("Trained on", "Epochs", "Validation"):
         assert f"{name}: the checkpoint does not say" in "\n".join(facts(empty))
+    assert "Trained on: see pretrained/README.md" in facts(load_detector())
 
 
 def test_checkpoints_are_named(checkpoint: Path, tmp_path: Path) -> None:
@@ -343,9 +344,9 @@ def test_examples_of_a_folder(tmp_path: Path) -> None:
     (source / "a.png").write_text("no image")
     with pytest.raises(UserError, match="no image"):
         copy_examples(source, tmp_path)
-    paths = [draw(source / f"b{number:02d}.jpg", 8, 8) for number in range(MOST + 2)][:MOST]
+    paths = [draw(source / f"b_{number:02d}.jpg", 8, 8) for number in range(MOST + 2)][:MOST]
     copied = copy_examples(source, tmp_path)
-    assert [example.caption for example in copied] == [path.name for path in paths]
+    assert [example.caption for example in copied] == [f"b {number:02d}" for number in range(MOST)]
     assert [copy.read_bytes() for copy, _ in copied] == [path.read_bytes() for path in paths]
     assert len(list(EXAMPLES.glob("*.jpg"))) == 8  # those of the page without --examples
 

@@ -150,7 +150,7 @@ def calibrated(
         TARGET_ERROR,
         groups=sources[fitted],
         max_false_alarms=measuring.FALSE_POSITIVES,
-        data="half of the source pictures of the pool's val and dev",
+        data="val and dev (half of the source pictures)",
         protocol=detector.protocol.label,
     )
     above = calibration.probabilities(logits[whole_photographs]) > calibration.threshold

@@ -16,6 +16,7 @@ from inference.video.container import UnreadableVideo
 from inference.video.frames import Video
 from inference.video.scoring import predict_video, write_video_report
 from networks.calibration import GENERATED, REAL, UNSURE
+from networks.model_folder import CONFIG_FILE
 from networks.npr import scale_keys
 from reports.drawing import Drawer
 from util import UserError
@@ -144,7 +145,10 @@ def facts(detector: Detector) -> list[str]:
     """Return what the checkpoint says of a detector's training and quality, without paths."""
     meta, calibration = detector.loaded.meta, detector.calibration
     options, metrics = meta.get("options") or {}, meta.get("val_metrics") or {}
+    folder = detector.loaded.path.is_dir()  # that tools.export or tools.pretrained wrote
     trained = measured = unknown = "the checkpoint does not say"
+    if folder:
+        trained = f"see {detector.name}/README.md"
     if options.get("dataroot"):
         classes = ", ".join(options.get("classes") or ["all classes"])
         trained = f"{Path(options['dataroot']).name} ({classes})"
@@ -167,5 +171,5 @@ def facts(detector: Detector) -> list[str]:
         f"Calibration: {calibrated}",
         f"NPR scales: {scales}",
         f"Preprocessing: {detector.protocol.name}",
-        f"SHA-256 of the file: {detector.loaded.sha256[:12]}...",
+        f"SHA-256 of {CONFIG_FILE if folder else 'the file'}: {detector.loaded.sha256[:12]}...",
     ]

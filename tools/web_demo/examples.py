@@ -33,7 +33,9 @@ def copy_examples(source: Path, folder: Path) -> list[Example]:
         raise UserError(f"--examples {source}: no image directly in it; pass a folder of images")
     copies = folder / "examples"
     copies.mkdir()
-    return [Example(Path(shutil.copy(path, copies)), path.name) for path in images]
+    return [
+        Example(Path(shutil.copy(path, copies)), path.stem.replace("_", " ")) for path in images
+    ]
 
 
 def _is_image(path: Path) -> bool:

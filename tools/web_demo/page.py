@@ -26,11 +26,10 @@ EXAMPLES_NOTE = (
     "A detector knows images like those it was trained on, and may be wrong about these."
 )
 READING = """### How to read this
-- **Attention of the scales.** The image is made smaller by this factor and larger again; the
-  residual is what gets lost. The weights say how much each residual counts.
-- **Residual** (a row for each scale): how pixels differ from what their neighbours let one expect.
-  Cameras leave irregular noise there. Generators often leave regular patterns, such as a grid; the
-  enlarged square shows single pixels.
+- **Residual**: the image is made smaller by a factor, the scale, and larger again; the residual is
+  what gets lost. Cameras leave irregular noise there. Generators often leave regular patterns, such
+  as a grid; the enlarged square shows single pixels.
+- **Attention of the scales**, of a detector with several: how much the residual of each counts.
 - **Evidence**: orange areas speak for "generated", purple ones for "real".
 - **Videos**: each point is a frame. The verdict is that on the median of the frames, so that a few
   odd ones do not decide."""
@@ -48,7 +47,10 @@ CSS = """
 #answer h2.real { border-color: #0072b2; }
 #answer h2.unsure { border-color: #808080; }
 #answer, #facts, #examples .caption-label { overflow-wrap: anywhere; max-width: 100%; }
-#examples .grid-container { grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); }
+#examples .grid-wrap { min-height: 0; max-height: none; }
+#examples .grid-container { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr));
+    padding-top: 2rem; }
+#examples .caption-label { white-space: normal; }
 #panel .image-frame { justify-content: start; overflow-x: auto; }
 #panel img { min-width: 40rem; }
 """
