@@ -310,7 +310,8 @@ def test_resumes_in_another_memory_layout(
     for one, other in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
         moments, strides = resumed.optimizer.state[other], other.stride()
         assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == strides
-        assert (one - other).norm() < 1e-3 * one.norm().clamp_min(1e-3)
+        # in steps of Adam: rounding makes up to a tenth of one, moments in a wrong layout a whole one
+        assert (one - other).norm() < 0.3 * 1e-3 * one.numel() ** 0.5
 
 
 @pytest.mark.parametrize("damaged", (torch.zeros(1), torch.zeros(7, 2), "text"))
