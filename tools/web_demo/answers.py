@@ -146,9 +146,8 @@ def facts(detector: Detector) -> list[str]:
     meta, calibration = detector.loaded.meta, detector.calibration
     options, metrics = meta.get("options") or {}, meta.get("val_metrics") or {}
     folder = detector.loaded.path.is_dir()  # that tools.export or tools.pretrained wrote
-    trained = measured = unknown = "the checkpoint does not say"
-    if folder:
-        trained = f"see {detector.name}/README.md"
+    measured = unknown = "the checkpoint does not say"
+    trained = f"see {detector.name}/README.md" if folder else unknown
     if options.get("dataroot"):
         classes = ", ".join(options.get("classes") or ["all classes"])
         trained = f"{Path(options['dataroot']).name} ({classes})"
