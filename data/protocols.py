@@ -111,7 +111,10 @@ def evaluation_protocol(trained: Protocol, suite: str, opt: Any, default: str = 
         warn_of_no_crop(protocol.name)
     elif opt.repeat_small and not protocol.tile:
         changes["tile"] = True
-    resized = changes.get("resize", protocol.resize) is not None
+    resized = (
+        changes.get("resize", protocol.resize) is not None
+        or changes.get("enlarge", protocol.enlarge) != 1
+    )
     if resized and opt.rz_interp[0] != protocol.interpolation[0]:
         changes["interpolation"] = opt.rz_interp
     if changes:

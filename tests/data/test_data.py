@@ -737,6 +737,12 @@ def test_default_test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("unknown", {"loadSize": 128, "cropSize": 96}, "native+flags", (128, 96, False)),
         ("unknown", {"protocol": "enlarged"}, "enlarged", (None, None, False)),
         ("unknown", {"protocol": "enlarged", "loadSize": 64}, "enlarged+flags", (64, None, False)),
+        (
+            "unknown",
+            {"protocol": "enlarged", "rz_interp": ("bicubic",)},
+            "enlarged+flags",
+            (None, None, False),
+        ),
         ("unknown", {"cropSize": 96, "repeat_small": True}, "native+flags", (None, 96, True)),
         ("unknown", {"repeat_small": True}, "native", (None, None, False)),
         ("GenImage", {"repeat_small": True}, "genimage-tile", (None, 224, True)),
@@ -748,7 +754,12 @@ def test_geometry_of_evaluation(
     trained = Protocol("mine", resize=99, mean=(0.5, 0.5, 0.5))
     protocol = evaluation_protocol(trained, suite, TestOptions(model_path=("x",), **flags))
     assert (protocol.resize, protocol.crop, protocol.tile) == geometry
-    assert protocol.enlarge == (1.25 if name == "enlarged" else 1)
+    enlarged = flags.get("protocol") == "enlarged" and "loadSize" not in flags
+    assert protocol.enlarge == (1.25 if enlarged else 1)
+    resized = enlarged or protocol.resize is not None
+    assert protocol.interpolation == (
+        flags.get("rz_interp", ("bilinear",)) if resized else ("bilinear",)
+    )
     assert (protocol.name, protocol.mean, protocol.augment) == (name, trained.mean, None)
 
 
