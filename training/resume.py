@@ -145,15 +145,19 @@ def warn_of_changed_options(before: dict[str, Any], opt: TrainOptions) -> None:
             f"--init_from {opt.init_from}: contradicts --continue_train, which resumes the run's own"
             " weights; pass one of them"
         )
-    changed = [
+    if changed := changed_options(before, opt):
+        log.warning("--continue_train with other flags: %s", "; ".join(changed))
+
+
+def changed_options(before: dict[str, Any], opt: TrainOptions) -> list[str]:
+    """Return the flags of a recipe that had other values before, each in words."""
+    return [
         f"--{name} was {shown_value(before[name])}, is {shown_value(value)}"
         for name, value in opt.to_dict().items()
         if name not in (*NOT_THE_RECIPE, "niter", "init_from")
         and name in before
         and before[name] != value
     ]
-    if changed:
-        log.warning("--continue_train with other flags: %s", "; ".join(changed))
 
 
 def order_of_images(opt: TrainOptions, dataset: ImageDataset) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import csv
 import json
 from collections import defaultdict
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from scipy.special import logit
+from scipy.stats import binomtest
 
 from inference import load_detector
 from inference.prediction import NamedImage, predict_images
@@ -59,6 +61,13 @@ def test_intervals_do_not_shrink_with_more_crops_of_a_picture() -> None:
     single = measuring.auc_with_interval(once, logits)
     crops = measuring.auc_with_interval(often, np.repeat(logits, 4))
     assert crops == pytest.approx(single, abs=1e-12)
+    hits = logits[:30] > 0.5
+    counted = binomtest(int(hits.sum()), 30).proportion_ci(0.95, "exact")
+    for part, values in ((once[:30], hits), (often[:120], np.repeat(hits, 4))):
+        row = measuring.share(part, values)
+        assert (row["low"], row["high"]) == pytest.approx((counted.low, counted.high))
+    assert measuring.share(often[:120], np.zeros(120))["low"] == 0
+    assert measuring.share(often[:120], np.ones(120))["high"] == 1
     # four crops that are taken for four pictures: half as wide
     taken = [image(part.label, f"{part.picture}_{n}") for n, part in enumerate(often)]
     wrong = measuring.auc_with_interval(taken, np.repeat(logits, 4))
@@ -158,6 +167,9 @@ def test_the_folder_holds_what_its_card_says(
         value > threshold for part, value in zip(images, logits, strict=True) if "whole" in part.set
     ]
     assert numbers["whole_photographs"]["share"] == pytest.approx(np.mean(whole))
+    assert numbers["whole_photographs"]["fitted"] == sum(
+        of_half for part, of_half in zip(images, half, strict=True) if "whole" in part.set
+    )
     assert detector.calibration.larger == (np.mean(whole) <= 0.05)
     large = NamedImage("a", Image.new("RGB", (80, 40)))
     assert predict_images(detector, [large])[0].tiles_above is not None
@@ -166,6 +178,32 @@ def test_the_folder_holds_what_its_card_says(
     for text in ("dev/playground_v2", "20 + 20", "camera", "none stated", "web", r"b\|c"):
         assert text in card, text
     assert "{{" not in card and "{%" not in card
+
+
+def test_a_run_is_resumed_only_if_it_is_the_same_training(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in pretrained.TRAINED:
+        (pool / "train" / name).mkdir(exist_ok=True)
+    commands = []
+
+    def train(command: list[str], **_: object) -> CompletedProcess:
+        commands.append(command[2:])
+        if "--continue_train" not in command:
+            run = tmp_path / "shipped_s1_2026_01_01_00_00_00"
+            run.mkdir()
+            options = TrainOptions().parse(command[2:], print_options=False).to_dict()
+            save_checkpoint(run / "model_epoch_last.pth", {"options": options})
+        return CompletedProcess(command, 0)
+
+    monkeypatch.setattr(pretrained.subprocess, "run", train)
+    path = pretrained.trained(pool, 1, tmp_path)
+    assert pretrained.trained(pool, 1, tmp_path) == path
+    assert [command[-1] == "--continue_train" for command in commands] == [False, True]
+    moved = pool.rename(tmp_path / "other")
+    with pytest.raises(UserError, match=r"--dataroot was \S+pool, is \S+other.*--checkpoints_dir"):
+        pretrained.trained(moved, 1, tmp_path)
+    assert len(commands) == 2
 
 
 def test_what_is_not_ours_is_not_replaced(pool: Path, tmp_path: Path) -> None:

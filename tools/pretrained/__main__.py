@@ -35,13 +35,16 @@ from evaluation.calibration import fit_calibration
 from inference.detector import Detector, load_detector
 from networks.calibration import Calibration
 from networks.checkpoint import load_model
+from networks.checkpoint_file import read_checkpoint
 from networks.model_folder import CONFIG_FILE, WEIGHTS_FILE, write_model_folder
 from networks.run_folder import PRETRAINED, checkpoint_path, newest_run_folder
 from options.flags import OneLineParser, comma_list, tool_parser, whole
+from options.train_options import TrainOptions
 from tools.export.model_card import public_config
 from tools.pretrained import measuring
 from tools.pretrained.card import model_card
 from tools.pretrained.pool import TRAINED, WHOLE_PHOTOGRAPHS, PoolImage, first_half, read_pool
+from training.resume import changed_options
 from util import UserError, atomic_folder, log, run_script, start_logging, writing
 
 RECIPE = "shipped"
@@ -87,15 +90,36 @@ def trained(pool: Path, seed: int, checkpoints_dir: Path) -> Path:
     words += ["--classes", ",".join(TRAINED)]
     words += ["--checkpoints_dir", str(checkpoints_dir), "--gpu_ids", "-1", "--num_threads", "0"]
     try:
-        newest_run_folder(checkpoints_dir, name, "--seeds")
+        run = newest_run_folder(checkpoints_dir, name, "--seeds")
     except UserError:
         pass
     else:
         words.append("--continue_train")
+        check_same_training(run, TrainOptions().parse(words, print_options=False))
     script = Path(__file__).resolve().parents[2] / "train.py"
     if subprocess.run([sys.executable, str(script), *words], check=False).returncode != 0:
         raise UserError(f"--seeds {seed}: training failed, see the log in {checkpoints_dir}")
     return checkpoint_path(newest_run_folder(checkpoints_dir, name, "--seeds"), "last")
+
+
+def check_same_training(run: Path, opt: TrainOptions) -> None:
+    """Check that a run that is resumed, or taken if finished, is the wanted one.
+
+    Raises:
+        UserError: it had other flags or another folder of images.
+    """
+    path = checkpoint_path(run, "last")
+    if not path.is_file():
+        return
+    before = read_checkpoint(path)["options"]
+    changed = changed_options(before, opt)
+    for name in ("dataroot", "seed", "niter"):
+        if before[name] != getattr(opt, name):
+            changed.append(f"--{name} was {before[name]}, is {getattr(opt, name)}")
+    if changed:
+        raise UserError(
+            f"{run}: is another training ({'; '.join(changed)}); pass another --checkpoints_dir"
+        )
 
 
 def rounded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -194,6 +218,11 @@ def measured(
             verdict: of_class.count(verdict) / max(1, len(of_class))
             for verdict in ("generated", "unsure", "real")
         }
+    of_whole = None
+    if whole_rows:
+        part = [images[row] for row in whole_rows]
+        of_whole = measuring.share(part, clean[whole_rows] > threshold)
+        of_whole["fitted"] = int(half[whole_rows].sum())  # their crops served to fit the threshold
     return {
         "mean_dev_auc": mean_dev_auc(images, clean),
         "threshold_logit": threshold,
@@ -202,7 +231,7 @@ def measured(
         "sources": measuring.of_sources(
             [images[row] for row in held_out], clean[held_out], threshold
         ),
-        "whole_photographs": measuring.share(clean[whole_rows] > threshold) if whole_rows else None,
+        "whole_photographs": of_whole,
         "verdicts": shares,
     }
 

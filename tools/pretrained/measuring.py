@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import beta
 from sklearn.metrics import roc_auc_score, roc_curve
 from tqdm import tqdm
 
@@ -22,10 +22,10 @@ FALSE_POSITIVES = 0.05  # largest share of real images above the threshold
 BATCH = 16  # crops of one forward pass
 DECODERS = {
     "SDXL's auto-encoder (training has it)": ("playground_v2",),
-    "FLUX's auto-encoder": ("ostris_", "lodestones_", "OmniGen2_"),
+    "FLUX's auto-encoder": ("ostris_", "lodestones_", "OmniGen2_", "Freepik_F-Lite"),
     "a deep-compression auto-encoder (SANA)": ("Efficient-Large-Model_SANA",),
-    "Cosmos' own": ("nvidia_Cosmos",),
-    "others (BRIA, F-Lite)": ("briaai_", "Freepik_"),
+    "Wan 2.1's auto-encoder (Cosmos-Predict2)": ("nvidia_Cosmos-Predict2",),
+    "not known to us (BRIA 3.2)": ("briaai_",),
 }
 """Decoders of the generators in dev, by the start of the generator's name."""
 Array = NDArray[np.float64]
@@ -73,10 +73,26 @@ def found_at(labels: NDArray, logits: Array, false_positives: float = FALSE_POSI
     return float(tpr[fpr <= false_positives].max())
 
 
-def share(hits: NDArray) -> dict[str, float | int]:
-    """Return the share of true values with its 95 % interval (Clopper and Pearson)."""
-    ends = binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE, "exact")
-    return {"n": len(hits), "share": float(hits.mean()), "low": ends.low, "high": ends.high}
+def share(images: Sequence[PoolImage], hits: NDArray) -> dict[str, float | int]:
+    """Return the share of true values, and its 95 % interval (Clopper and Pearson).
+
+    The interval counts source pictures, not crops, as if all crops of a picture agreed; where they
+    differ, it is too wide.
+
+    Args:
+        images: [N], at least one.
+        hits: [N] bool.
+    """
+    pictures = len({image.picture for image in images})
+    value, tail = float(hits.mean()), (1 - CONFIDENCE) / 2
+    yes, no = value * pictures, (1 - value) * pictures
+    return {
+        "n": len(images),
+        "pictures": pictures,
+        "share": value,
+        "low": float(beta.ppf(tail, yes, no + 1)) if yes else 0.0,
+        "high": float(beta.ppf(1 - tail, yes + 1, no)) if no else 1.0,
+    }
 
 
 def of_sets(
@@ -108,7 +124,10 @@ def of_sets(
                 "generated": int((of_set == FAKE).sum()),
                 "auc": {c: auc_with_interval(part, z[rows_of_set]) for c, z in logits.items()},
                 "found_at_5": found_at(of_set, clean),
-                "found": share(clean[of_set == FAKE] > threshold),
+                "found": share(
+                    [image for image in part if image.label == FAKE],
+                    clean[of_set == FAKE] > threshold,
+                ),
             }
         )
     return rows
@@ -138,15 +157,14 @@ def of_sources(
 ) -> dict[str, dict[str, Any]]:
     """Return the share of real images above a threshold by source, the worst first.
 
-    Whole photographs are left out.
+    Whole photographs are skipped.
     """
     rows: dict[str, list[int]] = {}
     for row, image in enumerate(images):
         if image.label == REAL and image.set != WHOLE_PHOTOGRAPHS:
             rows.setdefault(image.source, []).append(row)
     shares = {
-        source: {"pictures": len({images[row].picture for row in of_source})}
-        | share(logits[of_source] > threshold)
+        source: share([images[row] for row in of_source], logits[of_source] > threshold)
         for source, of_source in rows.items()
     }
     return dict(sorted(shares.items(), key=lambda item: -item[1]["share"]))
