@@ -10,7 +10,7 @@ Prints the ROC AUC of each test set with both classes:
     features    logistic regression on 13 trivial features (brightness, sharpness, blockiness, ...)
     trees       boosted trees on the same features
     thumbnails  a small network on the image shrunk to 32x32 pixels, mean of --seeds
-    NAME        a detector of --model_path, with the protocol that it is calibrated for, or native
+    PATH        a detector of --model_path, with the protocol that it is calibrated for, or native
 
 Features, trees and thumbnails are trained on ROOT's training split. A detector that does not beat
 them on a set has shown nothing there (Geirhos et al., Shortcut learning in deep neural networks,
@@ -203,10 +203,9 @@ def add_detector(path: Path, sets: Sequence[ImageSet], rows: list[dict[str, Any]
     from inference.detector import load_detector
 
     detector = load_detector(path)
-    column = str(path) if detector.name in rows[0] else detector.name
     for images, row in zip(sets, rows, strict=True):
         outputs = detector_predictions(detector, [images], batch_size=32)
-        row[column] = float(roc_auc_score(outputs.labels, outputs.logits))
+        row[str(path)] = float(roc_auc_score(outputs.labels, outputs.logits))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

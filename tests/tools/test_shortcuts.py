@@ -49,7 +49,9 @@ def test_shortcuts_find_brightness_and_nothing_in_equal_classes(
     assert bright["real"] == bright["generated"] == 40
     images = sorted((tmp_path / "test" / "bright").glob("*/*"))
     labels = [path.parent.name == "1_fake" for path in images]
-    assert bright["m"] == pytest.approx(roc_auc_score(labels, load_detector(model).score(images)))
+    assert bright[str(model)] == pytest.approx(
+        roc_auc_score(labels, load_detector(model).score(images))
+    )
     printed = capsys.readouterr().out
     assert "one class: real_only" in printed and "| bright" in printed and "| equal" in printed
 

@@ -113,9 +113,9 @@ def check_same_training(run: Path, opt: TrainOptions) -> None:
         return
     before = read_checkpoint(path)["options"]
     changed = changed_options(before, opt)
-    for name in ("dataroot", "seed", "niter"):
-        if before[name] != getattr(opt, name):
-            changed.append(f"--{name} was {before[name]}, is {getattr(opt, name)}")
+    for name in ("dataroot", "niter"):
+        if before.get(name) != getattr(opt, name):
+            changed.append(f"--{name} was {before.get(name)}, is {getattr(opt, name)}")
     if changed:
         raise UserError(
             f"{run}: is another training ({'; '.join(changed)}); pass another --checkpoints_dir"

@@ -1,4 +1,4 @@
-"""Numbers of the model card, with intervals that resample source pictures."""
+"""Numbers of the model card, with intervals over source pictures."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
